@@ -1,0 +1,234 @@
+// Opens WebGPU under Node, through Dawn (npm `webgpu`). The only module below cli that touches Node: core/open.ts imports it
+// dynamically, and the `browser` field of package.json keeps it out of bundles.
+//
+// Three things that a browser does for its pages have to be done here: find a driver (a software Vulkan driver that
+// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software adapter,
+// and keep the instance alive exactly as long as it is used.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Constants and interface objects of WebGPU, as a browser has them on `globalThis`. */
+export interface NodeGpuGlobals {
+  readonly GPUBufferUsage: typeof GPUBufferUsage;
+  readonly GPUMapMode: typeof GPUMapMode;
+  readonly GPUShaderStage: typeof GPUShaderStage;
+  readonly GPUTextureUsage: typeof GPUTextureUsage;
+  readonly GPUColorWrite: typeof GPUColorWrite;
+  readonly GPUQueue: typeof GPUQueue;
+  readonly GPUBuffer: typeof GPUBuffer;
+  readonly GPUDevice: typeof GPUDevice;
+  readonly GPUError: typeof GPUError;
+  readonly GPUValidationError: typeof GPUValidationError;
+  readonly GPUOutOfMemoryError: typeof GPUOutOfMemoryError;
+  readonly GPUInternalError: typeof GPUInternalError;
+  readonly GPUPipelineError: typeof GPUPipelineError;
+}
+
+export interface NodeGpuOptions {
+  /** Dawn toggles to enable, for example `['allow_unsafe_apis']`. */
+  toggles?: readonly string[];
+  /** `'null'` (validates everything, runs nothing), `'vulkan'`, `'metal'`, `'d3d12'`, …; default: the platform's. */
+  backend?: 'null' | (string & {});
+  /** Part of the name of the adapter to take, as Dawn lists it. */
+  adapterName?: string;
+  /** Wait for the GPU with timers instead of spinning; default: on software adapters only. */
+  politePolling?: boolean;
+}
+
+export interface NodeGpu {
+  readonly gpu: GPU;
+  readonly globals: NodeGpuGlobals;
+  /** Whether the adapter that `gpu.requestAdapter()` gives computes on the CPU. False where there is no adapter. */
+  readonly software: boolean;
+  /** Lets go of the instance, so that the process can exit. Call it after the last device is destroyed; idempotent. */
+  release(): void;
+}
+
+// Dawn's instance must not be collected while a device lives: the process would crash or hang.
+const instances = new Set<GPU>();
+
+/**
+ * Opens WebGPU under Node. Call it on the main thread: a worker's `process.env` doesn't reach the Vulkan loader.
+ *
+ * Environment: `DIS_VULKAN_DIR` names a folder written by cli/setup-adapter.mjs, instead of the nearest `.vulkan/` above
+ * this package or the working directory; a `VK_DRIVER_FILES` that names another driver is left to decide alone.
+ *
+ * @throws Error when the npm package `webgpu` has no build for this platform or cannot be loaded, and when `backend` or
+ *   `adapterName` match nothing (the message lists what there is).
+ */
+export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu> {
+  process.env.XDG_RUNTIME_DIR ??= tmpdir(); // Mesa warns without it
+  if (options.backend !== 'null') useProjectDriver();
+
+  const { create, globals } = await importDawn();
+  const flags: string[] = [];
+  if (options.backend !== undefined) flags.push(`backend=${options.backend}`);
+  if (options.adapterName !== undefined) flags.push(`adapter=${options.adapterName}`);
+  if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(',')}`);
+
+  const gpu = create(flags);
+  instances.add(gpu);
+  let polite = false;
+  try {
+    const adapter = await gpu.requestAdapter();
+    const software = adapter !== null && isSoftware(adapter.info);
+    polite = options.politePolling ?? software;
+    if (polite) acquirePolitePolling(globals);
+    let released = false;
+    return {
+      gpu,
+      globals,
+      software,
+      release() {
+        if (released) return;
+        released = true;
+        instances.delete(gpu);
+        if (polite) releasePolitePolling();
+      },
+    };
+  } catch (cause) {
+    instances.delete(gpu);
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ') || 'no options'}): ${detail.trim()}`, { cause });
+  }
+}
+
+/** Whether an adapter computes on the CPU (lavapipe, SwiftShader, WARP). */
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true
+    || /llvmpipe|lavapipe|swiftshader|software|\bcpu\b|basic render/i.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`);
+}
+
+async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: NodeGpuGlobals }> {
+  try {
+    const dawn = await import('webgpu');
+    return { create: dawn.create, globals: dawn.globals as NodeGpuGlobals };
+  } catch (cause) {
+    const detail = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
+    throw new Error(
+      `[openNodeGpu] The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}, expected a build for `
+      + 'this platform; run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer.', { cause });
+  }
+}
+
+// ── the project's own software driver ────────────────────────────────────────────────────────────────────────────────
+
+/** `.vulkan/driver.json`, written last by cli/setup-adapter.mjs: its presence says that the folder is whole. */
+interface DriverManifest {
+  /** Vulkan's driver manifest, relative to the folder. */
+  icd: string;
+  /** Shared libraries relative to the folder, each after those that it needs. */
+  preload: string[];
+}
+
+const preloaded = new Set<string>();
+
+/**
+ * Makes a driver folder usable in this process. The dynamic linker read LD_LIBRARY_PATH when the process started, so the
+ * libraries are loaded one by one instead, dependencies first: when the Vulkan loader opens the driver, all that it needs
+ * is found by name among what is loaded already.
+ */
+function useProjectDriver(): void {
+  if (process.platform !== 'linux') return;
+  const folder = findDriverFolder();
+  if (folder === undefined || preloaded.has(folder)) return;
+  const manifest = JSON.parse(readFileSync(join(folder, 'driver.json'), 'utf8')) as DriverManifest;
+  const icd = join(folder, manifest.icd);
+  const chosen = process.env.VK_DRIVER_FILES || process.env.VK_ICD_FILENAMES;
+  // A parent process may have chosen this very driver; then the libraries are still to be loaded.
+  if (chosen && resolve(chosen) !== icd) return;
+
+  preloaded.add(folder);
+  process.env.VK_DRIVER_FILES = icd;
+  process.env.VK_ICD_FILENAMES = icd; // what loaders before 1.3.207 read
+  process.env.MESA_SHADER_CACHE_DIR ??= join(folder, 'shader-cache');
+  for (const library of manifest.preload) preload(join(folder, library));
+}
+
+function preload(file: string): void {
+  const RTLD_NOW = 0x2, RTLD_GLOBAL = 0x100, RTLD_NODELETE = 0x1000;
+  try {
+    process.dlopen({ exports: {} }, file, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
+  } catch (cause) {
+    // Loaded, and left in memory by RTLD_NODELETE; Node only misses the marks of an addon.
+    if (cause instanceof Error && /self-register/.test(cause.message)) return;
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(
+      `[openNodeGpu] The software Vulkan driver cannot be loaded: ${detail}, expected the files that the set-up wrote; `
+      + 'run `node cli/setup-adapter.mjs --force`.', { cause });
+  }
+}
+
+function findDriverFolder(): string | undefined {
+  const isWhole = (folder: string): boolean => existsSync(join(folder, 'driver.json'));
+  const named = process.env.DIS_VULKAN_DIR;
+  if (named) {
+    if (isWhole(named)) return resolve(named);
+    throw new Error(
+      `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; `
+      + `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`);
+  }
+  for (const start of [dirname(fileURLToPath(import.meta.url)), process.cwd()]) {
+    for (let folder = start; ; folder = dirname(folder)) {
+      const candidate = join(folder, '.vulkan');
+      if (isWhole(candidate)) return candidate;
+      if (dirname(folder) === folder) break;
+    }
+  }
+  return undefined;
+}
+
+// ── polling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// Dawn polls for completion by calling the global setImmediate in a loop, which burns a core while anything is pending. On a
+// software adapter that core is part of the GPU: a matmul runs at half its speed. So Dawn's own callbacks – native functions
+// without a name – spin for a moment after each wait begins, for short work, and then come by timer.
+const SPIN_MS = 0.3;
+const TIMER_MS = 1;
+
+let users = 0;
+let waitStart = 0;
+let restore: (() => void) | undefined;
+
+function acquirePolitePolling(globals: NodeGpuGlobals): void {
+  if (users++ > 0) return;
+  const unpatch = [
+    noteWaits(globals.GPUQueue.prototype, 'onSubmittedWorkDone'),
+    noteWaits(globals.GPUBuffer.prototype, 'mapAsync'),
+  ];
+  const original = globalThis.setImmediate;
+  const polite = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown =>
+    isNative(callback) && performance.now() - waitStart > SPIN_MS
+      ? setTimeout(callback, TIMER_MS, ...args)
+      : original(callback, ...args);
+  // The own properties carry setImmediate's promisified form.
+  const patched = Object.defineProperties(polite, Object.getOwnPropertyDescriptors(original)) as typeof setImmediate;
+  globalThis.setImmediate = patched;
+  restore = () => {
+    for (const undo of unpatch) undo();
+    if (globalThis.setImmediate === patched) globalThis.setImmediate = original;
+  };
+}
+
+function releasePolitePolling(): void {
+  if (--users > 0) return;
+  restore?.();
+  restore = undefined;
+}
+
+function isNative(callback: unknown): boolean {
+  return typeof callback === 'function' && callback.name === '' && Function.prototype.toString.call(callback).includes('[native code]');
+}
+
+/** Wraps a method so that each call marks the beginning of a wait; returns the undo. */
+function noteWaits<K extends string>(prototype: Record<K, (...args: never[]) => unknown>, name: K): () => void {
+  const original = prototype[name];
+  prototype[name] = function (this: unknown, ...args: never[]) {
+    waitStart = performance.now();
+    return original.apply(this, args);
+  };
+  return () => { prototype[name] = original; };
+}
