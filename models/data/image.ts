@@ -1,0 +1,89 @@
+// An image in memory and the few moves that need no arithmetic, plus the change between 8-bit pixels
+// and the numbers a model sees. Everything in models/data works on these plain arrays, so that it runs
+// in a browser, in a worker or under Node alike.
+import { ShapeError } from '../../core/errors.ts';
+
+/** 8-bit image, row-major, channels last: `data[(y * width + x) * channels + c]`. */
+export interface PixelImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+}
+
+/** Checks that width, height and channels are positive integers and that `data` has exactly their product. */
+export function checkImage(op: string, image: PixelImage): void {
+  const { width, height, channels, data } = image;
+  const positive = (n: number): boolean => Number.isSafeInteger(n) && n > 0;
+  if (!positive(width) || !positive(height) || !positive(channels) || data.length !== width * height * channels) {
+    throw new ShapeError(
+      `[${op}] image of ${width}x${height} pixels and ${channels} channels has ${data.length} bytes, ` +
+        `expected positive integers and width*height*channels bytes; pass channels-last 8-bit pixels without row padding.`,
+    );
+  }
+}
+
+/** The `width` x `height` pixels whose upper left corner is (x, y). The rectangle must lie inside the image. */
+export function cropImage(image: PixelImage, x: number, y: number, width: number, height: number): PixelImage {
+  checkImage('cropImage', image);
+  if (!(x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= image.width && y + height <= image.height)) {
+    throw new ShapeError(
+      `[cropImage] rectangle ${width}x${height} at (${x},${y}) is not inside the image of ${image.width}x${image.height}, ` +
+        `expected 0 <= x, x + width <= ${image.width} and the same for y; resize the image first.`,
+    );
+  }
+  const { channels } = image;
+  const data = new Uint8Array(width * height * channels);
+  for (let row = 0; row < height; row++) {
+    const from = ((y + row) * image.width + x) * channels;
+    data.set(image.data.subarray(from, from + width * channels), row * width * channels);
+  }
+  return { data, width, height, channels };
+}
+
+/** Mirror image: column x becomes column width - 1 - x. */
+export function flipHorizontal(image: PixelImage): PixelImage {
+  checkImage('flipHorizontal', image);
+  const { width, height, channels } = image;
+  const data = new Uint8Array(image.data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (y * width + x) * channels;
+      const to = (y * width + width - 1 - x) * channels;
+      for (let c = 0; c < channels; c++) data[to + c] = image.data[from + c];
+    }
+  }
+  return { data, width, height, channels };
+}
+
+/** (v / 255 - 0.5) / 0.5 for v = 0..255, rounded to f32 after each operation as torchvision's ToTensor and Normalize do. */
+const normalized = /* @__PURE__ */ Float32Array.from({ length: 256 }, (_, v) => Math.fround(Math.fround(v / 255) - 0.5) / 0.5);
+
+/**
+ * Pixels (H, W, C) in 0..255 to numbers (C, H, W) in [-1, 1]: `(v / 255 - 0.5) / 0.5` in f32, as torchvision's
+ * `ToTensor` followed by `Normalize(0.5, 0.5)`.
+ * @param out where to write, from `offset` on; a new array when absent
+ * @param flip mirrors the image on the way
+ */
+export function normalizeToChw(
+  image: PixelImage,
+  { out = new Float32Array(image.data.length), offset = 0, flip = false }: { out?: Float32Array; offset?: number; flip?: boolean } = {},
+): Float32Array {
+  checkImage('normalizeToChw', image);
+  const { data, width, height, channels } = image;
+  if (offset < 0 || out.length < offset + data.length) {
+    throw new ShapeError(
+      `[normalizeToChw] output of ${out.length} numbers cannot take ${data.length} from offset ${offset}, ` +
+        `expected at least ${offset + data.length}; allocate channels*height*width numbers an image.`,
+    );
+  }
+  for (let c = 0; c < channels; c++) {
+    for (let y = 0; y < height; y++) {
+      const row = y * width;
+      const to = offset + (c * height + y) * width;
+      if (flip) for (let x = 0; x < width; x++) out[to + x] = normalized[data[(row + width - 1 - x) * channels + c]];
+      else for (let x = 0; x < width; x++) out[to + x] = normalized[data[(row + x) * channels + c]];
+    }
+  }
+  return out;
+}
