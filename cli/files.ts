@@ -1,0 +1,82 @@
+// Files that are whole or absent: written under another name in the same folder, synced, then renamed. Whoever reads the folder, or
+// pulls the plug, sees the old file or the new one.
+import { randomBytes } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+/** A file or folder cannot be read or written. `code` is the system's error code, such as ENOSPC, where there is one. */
+export class FileError extends Error {
+  override name = 'FileError';
+  readonly path: string;
+  readonly code: string | undefined;
+
+  constructor(message: string, path: string, cause?: unknown) {
+    super(message, { cause });
+    this.path = path;
+    this.code = errorCode(cause);
+  }
+}
+
+/** The system's code of an error (ENOENT, …), if it has one. */
+export function errorCode(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+const advice: Record<string, readonly [problem: string, remedy: string]> = {
+  ENOSPC: ['no space is left on the device', 'free some space or choose another folder'],
+  EDQUOT: ['the disk quota is used up', 'free some space or choose another folder'],
+  ENOENT: ['the folder does not exist', 'create it first'],
+  ENOTDIR: ['a part of the path is not a folder', 'choose another path'],
+  EISDIR: ['there is a folder of that name', 'choose another name'],
+  EACCES: ['permission is denied', 'choose a folder that you may write to'],
+  EPERM: ['permission is denied', 'choose a folder that you may write to'],
+  EROFS: ['the file system is read-only', 'choose another folder'],
+  EMFILE: ['too many files are open', 'raise the limit of open files'],
+};
+
+/** What goes into a file: text, bytes, or pieces of them that are written one after another. */
+export type FileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/**
+ * Writes a file so that it appears at once and whole: temporary name in the same folder, fsync, rename, fsync of the folder.
+ * A file of that name is replaced. On failure nothing changes and the temporary file is removed.
+ * @throws {FileError} when it cannot be written; the message names the path and the reason
+ */
+export async function writeFileAtomic(path: string, data: FileData): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx');
+    try {
+      if (typeof data === 'string' || data instanceof Uint8Array) await file.writeFile(data);
+      else for await (const piece of data) await file.writeFile(piece);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(folder);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    const code = errorCode(error);
+    if (code === undefined) throw error;
+    const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
+    throw new FileError(`[writeFileAtomic] cannot write ${path}: ${problem}; ${remedy}.`, path, error);
+  }
+}
+
+/** Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the rename alone must do. */
+async function syncFolder(folder: string): Promise<void> {
+  try {
+    const handle = await open(folder, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === undefined || !['EISDIR', 'EPERM', 'EACCES', 'EINVAL', 'ENOTSUP', 'EBADF'].includes(code)) throw error;
+  }
+}
