@@ -4,17 +4,18 @@
 // it can run before anything is built. core/gpu-node.ts loads what this writes.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { debianFamily, fetchLavapipe } from './adapter/debian.mjs';
 
-const HELP = `Usage: node cli/setup-adapter.mjs [--force] [--dir FOLDER]
+const HELP = `Usage: node cli/setup-adapter.mjs [--install] [--force] [--dir FOLDER]
 
 Looks for a WebGPU adapter. Where there is none, on Debian and Ubuntu, downloads a software
 Vulkan driver (Mesa lavapipe, about 50 MB) into .vulkan/ of this project; needs no root.
 
+  --install     first run npm ci where node_modules is missing or older than package-lock.json
   --force       look again, and download again if needed
   --dir FOLDER  where to put the driver; default: DIS_VULKAN_DIR, else .vulkan/ of this project
   --help        this text
@@ -49,6 +50,7 @@ async function main() {
     return;
   }
   const project = packageRoot();
+  if (options.install) installPackages(project);
   const folder = resolve(options.dir ?? (process.env.DIS_VULKAN_DIR || join(project, '.vulkan')));
   const shown = relative(process.cwd(), folder).startsWith('..') ? folder : relative(process.cwd(), folder) || '.';
 
@@ -80,10 +82,23 @@ async function main() {
 
 function parseOptions() {
   try {
-    return parseArgs({ options: { force: { type: 'boolean' }, dir: { type: 'string' }, help: { type: 'boolean', short: 'h' } } }).values;
+    return parseArgs({ options: { install: { type: 'boolean' }, force: { type: 'boolean' }, dir: { type: 'string' }, help: { type: 'boolean', short: 'h' } } }).values;
   } catch (error) {
     throw new Failure(`${error.message.split('. ')[0]}; see --help.`);
   }
+}
+
+/** `npm ci`, unless npm's own record of what it installed is newer than what is asked for. */
+function installPackages(project) {
+  const lock = statSync(join(project, 'package-lock.json'), { throwIfNoEntry: false });
+  const installed = statSync(join(project, 'node_modules', '.package-lock.json'), { throwIfNoEntry: false });
+  if (lock === undefined || (installed !== undefined && installed.mtimeMs >= lock.mtimeMs)) return;
+  const npm = process.env.npm_execpath; // set where npm runs this script
+  const args = ['ci', '--no-audit', '--no-fund'];
+  const { status } = npm
+    ? spawnSync(process.execPath, [npm, ...args], { cwd: project, stdio: 'inherit' })
+    : spawnSync('npm', args, { cwd: project, stdio: 'inherit', shell: process.platform === 'win32' });
+  if (status !== 0) throw new Failure('`npm ci` failed; what it printed above says why.');
 }
 
 /** Downloads into a folder beside `folder`, opens an adapter with it, and only then gives it its name. */
