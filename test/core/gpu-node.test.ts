@@ -1,0 +1,129 @@
+// The instance under Node: a real round trip, its errors, its polling, and that it neither outlives nor leaves its process.
+
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isSoftware, openNodeGpu } from '../../core/gpu-node.ts';
+
+const MODULE = JSON.stringify(new URL('../../core/gpu-node.ts', import.meta.url).href);
+
+/** Runs `body` in a process of its own, with `open` imported; returns its exit status and its standard output. */
+function inProcess(body: string, ...flags: string[]): { status: number | null; signal: string | null; out: string } {
+  const script = `import { openNodeGpu as open } from ${MODULE};\n${body}`;
+  const child = spawnSync(process.execPath, [...flags, '--import', 'tsx', '--input-type=module', '--eval', script], { encoding: 'utf8', timeout: 60_000 });
+  return { status: child.status, signal: child.signal, out: child.stdout.trim() };
+}
+
+test('numbers come back from the adapter as they were written', async () => {
+  const { gpu, globals, software, release } = await openNodeGpu();
+  const adapter = await gpu.requestAdapter();
+  assert.ok(adapter, 'no adapter: run `node cli/setup-adapter.mjs`');
+  assert.is(software, isSoftware(adapter.info));
+  const device = await adapter.requestDevice();
+  const buffer = device.createBuffer({ size: 16, usage: globals.GPUBufferUsage.MAP_READ | globals.GPUBufferUsage.COPY_DST });
+  device.queue.writeBuffer(buffer, 0, new Float32Array([1, -2, 3.5, 1e-7]));
+  await buffer.mapAsync(globals.GPUMapMode.READ);
+  assert.equal(new Float32Array(buffer.getMappedRange().slice(0)), new Float32Array([1, -2, 3.5, 1e-7]));
+  device.destroy();
+  release();
+  release();
+});
+
+test('the null backend validates without a GPU, toggles included', async () => {
+  const { gpu, software, release } = await openNodeGpu({ backend: 'null', toggles: ['allow_unsafe_apis'] });
+  const device = await (await gpu.requestAdapter())!.requestDevice();
+  device.pushErrorScope('validation');
+  device.createShaderModule({ code: 'fn f() { let x: i32 = 1.5; }' });
+  assert.match((await device.popErrorScope())!.message, /1\.5|i32/);
+  assert.is(software, false);
+  device.destroy();
+  release();
+});
+
+test('a name or backend that matches nothing is an error that says what there is', async () => {
+  for (const [options, pattern] of [
+    [{ backend: 'null', adapterName: 'no such adapter' }, /^\[openNodeGpu\] .*adapter=no such adapter[^]*Null backend/],
+    [{ backend: 'no such backend' }, /^\[openNodeGpu\] .*backend=no such backend[^]*vulkan/],
+  ] as const) {
+    const error = await openNodeGpu(options).then(() => undefined, (reason: unknown) => reason);
+    assert.instance(error, Error);
+    assert.match((error as Error).message, pattern);
+  }
+});
+
+test('isSoftware knows the adapters that compute on the CPU', () => {
+  const info = (fields: Partial<GPUAdapterInfo>): GPUAdapterInfo => ({ vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: false, ...fields }) as GPUAdapterInfo;
+  assert.ok(isSoftware(info({ description: 'llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)' })));
+  assert.ok(isSoftware(info({ vendor: 'google', architecture: 'swiftshader' })));
+  assert.ok(isSoftware(info({ description: 'Microsoft Basic Render Driver' })));
+  assert.ok(isSoftware(info({ isFallbackAdapter: true })));
+  assert.not(isSoftware(info({ vendor: 'nvidia', architecture: 'hopper', description: 'NVIDIA H200' })));
+  assert.not(isSoftware(info({ vendor: 'apple', architecture: 'metal-3' })));
+});
+
+test('polite polling replaces setImmediate while an instance asks for it, and leaves its own callers alone', async () => {
+  const original = globalThis.setImmediate;
+  const first = await openNodeGpu({ backend: 'null', politePolling: true });
+  const second = await openNodeGpu({ backend: 'null', politePolling: true });
+  const plain = await openNodeGpu({ backend: 'null' });
+  assert.is.not(globalThis.setImmediate, original);
+  assert.equal(await new Promise((resolve) => setImmediate((...args: unknown[]) => resolve(args), 1, 'b')), [1, 'b']);
+  assert.is(await promisify(setImmediate)('value'), 'value');
+
+  const device = await (await first.gpu.requestAdapter())!.requestDevice();
+  await device.queue.onSubmittedWorkDone();
+  device.destroy();
+  first.release();
+  assert.is.not(globalThis.setImmediate, original);
+  second.release();
+  assert.is(globalThis.setImmediate, original);
+  plain.release();
+});
+
+test('the process exits by itself after release, and not before while a device waits', () => {
+  const { status, signal, out } = inProcess(`
+    const { gpu, globals, release } = await open();
+    const device = await (await gpu.requestAdapter()).requestDevice();
+    const buffer = device.createBuffer({ size: 4, usage: globals.GPUBufferUsage.MAP_READ });
+    await buffer.mapAsync(globals.GPUMapMode.READ);
+    device.destroy();
+    release();
+    console.log('done');
+  `);
+  assert.equal({ status, signal, out }, { status: 0, signal: null, out: 'done' });
+});
+
+test('the instance survives the garbage collector while it is not released', () => {
+  const { status, signal, out } = inProcess(`
+    const device = await (async () => (await (await open()).gpu.requestAdapter()).requestDevice())();
+    for (let i = 0; i < 20; i++) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      await device.queue.onSubmittedWorkDone();
+    }
+    console.log('alive');
+    process.exit(0);
+  `, '--expose-gc');
+  assert.equal({ status, signal, out }, { status: 0, signal: null, out: 'alive' });
+});
+
+test('a driver folder that is none is named', async () => {
+  if (process.platform !== 'linux') return;
+  const before = process.env.DIS_VULKAN_DIR;
+  const empty = mkdtempSync(join(tmpdir(), 'no-driver-'));
+  process.env.DIS_VULKAN_DIR = empty;
+  try {
+    const error = await openNodeGpu().then(() => undefined, (reason: unknown) => reason);
+    assert.match((error as Error).message, /^\[openNodeGpu\] DIS_VULKAN_DIR is .*no-driver-.*no driver\.json.*setup-adapter/);
+  } finally {
+    if (before === undefined) delete process.env.DIS_VULKAN_DIR;
+    else process.env.DIS_VULKAN_DIR = before;
+    rmSync(empty, { recursive: true });
+  }
+});
+
+test.run();
