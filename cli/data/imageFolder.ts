@@ -84,9 +84,10 @@ async function statIfThere(path: string): Promise<Stats | undefined> {
   }
 }
 
-/** The first line of a decoder's message, which may hold several. */
+/** What a decoder complains of, in one line: the last one that says something, after those of the libraries below it. */
 function reasonOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).trim().split('\n')[0];
+  const lines = (error instanceof Error ? error.message : String(error)).split('\n').map((line) => line.trim());
+  return lines.findLast((line) => /\p{L}{3}/u.test(line)) ?? 'unknown reason';
 }
 
 /** Fails with a sentence where `path` is not a folder that can be listed. */
