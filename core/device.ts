@@ -1,0 +1,257 @@
+// A device: the adapter's queue together with the pool, the stream and the compiled kernels that live on it. There is no
+// global device; tensors carry theirs.
+
+import { DeviceLostError, GpuError } from './errors.ts';
+import { KernelCache, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
+import { BufferPool } from './pool.ts';
+import type { Profiler } from './profiler.ts';
+import { Stream, touch, type Bound } from './stream.ts';
+
+export type Tier = 'stock' | 'fast';
+
+/** What kind of adapter a device runs on. */
+export interface AdapterSummary {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  /** Whether it computes on the CPU. */
+  readonly software: boolean;
+  readonly backend: 'node' | 'browser' | 'null';
+}
+
+/** Memory of a device, in bytes and tensors. */
+export interface MemoryReport {
+  liveTensors: number;
+  liveBytes: number;
+  pooledBytes: number;
+  peakBytes: number;
+  /** Tensors that the garbage collector found undisposed. */
+  leakedTensors: number;
+}
+
+/** A tensor or part of one, given to a kernel. */
+export interface Operand {
+  readonly storage: Bound['storage'];
+  /** First byte. Must be a multiple of the adapter's offset alignment. */
+  readonly byteOffset: number;
+}
+
+export class Device implements KernelEnv {
+  readonly gpu: GPUDevice;
+  readonly adapter: AdapterSummary;
+  readonly tier: Tier;
+  readonly limits: GPUSupportedLimits;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  /** Shapes that the adapter's matrix unit takes, empty where it offers none. */
+  readonly subgroupMatrixConfigs: readonly GPUSubgroupMatrixConfig[];
+  readonly pool: BufferPool;
+  readonly stream: Stream;
+  readonly kernels: KernelCache;
+  /** Resolves when the device is lost, also by `destroy()`. */
+  readonly lost: Promise<DeviceLostError>;
+  liveTensors = 0;
+  leakedTensors = 0;
+
+  private readonly release: () => void;
+  private failure: Error | null = null;
+  private destroyed = false;
+  private readonly groups = new Map<string, GPUBindGroup>();
+  private readonly uniforms = new Map<string, GPUBuffer>();
+  private readonly leaks: FinalizationRegistry<string>;
+
+  constructor(gpu: GPUDevice, adapter: AdapterSummary, options: { tier: Tier; immediates: boolean; info: GPUAdapterInfo; release: () => void }) {
+    this.gpu = gpu;
+    this.adapter = adapter;
+    this.tier = options.tier;
+    this.release = options.release;
+    this.limits = gpu.limits;
+    this.subgroupMinSize = options.info.subgroupMinSize ?? 0;
+    this.subgroupMaxSize = options.info.subgroupMaxSize ?? 0;
+    this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
+    this.pool = new BufferPool(gpu);
+    this.stream = new Stream(gpu);
+    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => { this.failure ??= error; });
+    this.leaks = new FinalizationRegistry(() => { this.leakedTensors++; });
+    gpu.addEventListener('uncapturederror', (event) => {
+      event.preventDefault();
+      this.failure ??= new GpuError(`[device] ${event.error.message}`);
+    });
+    this.lost = gpu.lost.then((info) => {
+      const error = new DeviceLostError(this.destroyed
+        ? '[device] The device was destroyed.'
+        : `[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`);
+      this.failure = error;
+      return error;
+    });
+  }
+
+  has(feature: 'shader-f16' | 'subgroups' | 'timestamp-query' | 'subgroup-matrix'): boolean {
+    if (feature === 'subgroup-matrix') return this.gpu.features.has('chromium-experimental-subgroup-matrix');
+    return this.gpu.features.has(feature);
+  }
+
+  /**
+   * Runs a kernel: one operand per binding in order, one number per parameter in order.
+   *
+   * @throws what went wrong earlier on this device, if anything did
+   */
+  run<V>(kernel: Kernel<V>, variant: V, operands: readonly Operand[], params: readonly number[], groups: readonly [number, number?, number?]): void {
+    this.check();
+    const compiled = this.kernels.get(kernel, variant);
+    const [x, y = 1, z = 1] = groups;
+    if (x === 0 || y === 0 || z === 0) return;
+    const bound = operands.map((o): Bound => ({ storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) }));
+    const data = packParams(compiled, params);
+    this.stream.recorder?.dispatched(compiled, bound, data, [x, y, z]);
+    this.encode(compiled, bound, data, x, y, z);
+  }
+
+  private encode(compiled: Compiled, bound: readonly Bound[], data: ArrayBuffer, x: number, y: number, z: number): void {
+    let key = `${compiled.source.bindings.length}:${compiled.id}`;
+    for (const b of bound) key += `,${b.storage.buffer.id}+${b.offset}:${b.bytes}`;
+    const uniform = compiled.paramBytes > 0 && !compiled.immediate ? this.uniform(data) : null;
+    if (uniform) key += `|${uniformKey(data)}`;
+    let group = this.groups.get(key);
+    if (!group) {
+      if (this.groups.size > 20000) this.groups.clear();
+      group = this.bindGroup(compiled, bound.map((b) => ({ buffer: b.storage.buffer.gpu, offset: b.offset, size: b.bytes })), uniform);
+      this.groups.set(key, group);
+    }
+    for (const b of bound) touch(this.stream, b.storage.buffer);
+    this.stream.dispatch(compiled, group, compiled.immediate && compiled.paramBytes ? data : null, x, y, z);
+  }
+
+  /** A bind group of a compiled kernel, for what keeps its own (capture). */
+  bindGroup(compiled: Compiled, buffers: readonly GPUBufferBinding[], uniform: GPUBuffer | null): GPUBindGroup {
+    const entries: GPUBindGroupEntry[] = buffers.map((resource, binding) => ({ binding, resource }));
+    if (uniform) entries.push({ binding: entries.length, resource: { buffer: uniform } });
+    return this.gpu.createBindGroup({ layout: compiled.layout, entries });
+  }
+
+  /** A uniform buffer with this content. Its content never changes, so that it may be shared and replayed. */
+  uniform(data: ArrayBuffer): GPUBuffer {
+    const key = uniformKey(data);
+    let buffer = this.uniforms.get(key);
+    if (!buffer) {
+      // Bind groups hold on to the buffers that they use, so the cache may forget its own.
+      if (this.uniforms.size > 4096) this.uniforms.clear();
+      const UNIFORM_COPY_DST = 0x40 | 0x8;
+      buffer = this.gpu.createBuffer({ size: Math.ceil(data.byteLength / 16) * 16, usage: UNIFORM_COPY_DST });
+      this.gpu.queue.writeBuffer(buffer, 0, data);
+      this.uniforms.set(key, buffer);
+    }
+    return buffer;
+  }
+
+  /** Throws what went wrong earlier on this device. */
+  check(): void {
+    if (this.failure) throw this.failure;
+  }
+
+  /** Waits until everything submitted so far is done. */
+  async synchronize(): Promise<void> {
+    this.check();
+    this.stream.flush();
+    await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
+    this.check();
+  }
+
+  /** Reads bytes back. */
+  async readBytes(storage: Bound['storage'], offset: number, bytes: number): Promise<ArrayBuffer> {
+    this.check();
+    this.stream.recorder?.readBack();
+    const size = roundUp4(bytes);
+    const MAP_READ_COPY_DST = 0x1 | 0x8;
+    const staging = this.gpu.createBuffer({ size: Math.max(4, size), usage: MAP_READ_COPY_DST });
+    if (size > 0) this.stream.copy(storage.buffer, offset, staging, 0, size);
+    this.stream.flush();
+    try {
+      await Promise.race([staging.mapAsync(1), this.lost]);
+      this.check();
+      return staging.getMappedRange().slice(0, bytes);
+    } catch (error) {
+      this.check();
+      throw error;
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  memory(): MemoryReport {
+    const { liveBytes, pooledBytes, peakBytes } = this.pool;
+    return { liveTensors: this.liveTensors, liveBytes, pooledBytes, peakBytes, leakedTensors: this.leakedTensors };
+  }
+
+  /** Gives free buffers back to the system. */
+  trim(): void {
+    this.stream.flush();
+    this.groups.clear();
+    this.pool.trim();
+  }
+
+  /** Measures every dispatch until it is set to null again. */
+  set profiler(profiler: Profiler | null) {
+    this.stream.flush();
+    this.stream.profiler = profiler;
+  }
+
+  /** Tells the leak report that a tensor must be disposed of, not collected. */
+  watch(tensor: object, token: object): void {
+    this.leaks.register(tensor, '', token);
+  }
+
+  unwatch(token: object): void {
+    this.leaks.unregister(token);
+  }
+
+  /** Frees everything on the device and lets the process exit. */
+  destroy(): void {
+    if (this.destroyed) return;
+    this.destroyed = true;
+    this.stream.abandon();
+    this.groups.clear();
+    this.gpu.destroy();
+    this.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+}
+
+/** One shape of the matrix unit, as Dawn reports it. */
+export interface GPUSubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+function roundUp4(bytes: number): number {
+  return (bytes + 3) & ~3;
+}
+
+function uniformKey(data: ArrayBuffer): string {
+  return new Uint32Array(data).join();
+}
+
+const EMPTY = new ArrayBuffer(0);
+
+function packParams(compiled: Compiled, values: readonly number[]): ArrayBuffer {
+  const params = compiled.source.params ?? [];
+  if (params.length !== values.length) {
+    throw new Error(`[${compiled.name}] ${values.length} parameters given, the kernel takes ${params.length}.`);
+  }
+  if (!params.length) return EMPTY;
+  const data = new ArrayBuffer(compiled.paramBytes);
+  const view = new DataView(data);
+  params.forEach((param, i) => {
+    if (param.type === 'f32') view.setFloat32(i * 4, values[i], true);
+    else if (param.type === 'i32') view.setInt32(i * 4, values[i], true);
+    else view.setUint32(i * 4, values[i], true);
+  });
+  return data;
+}

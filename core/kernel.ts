@@ -1,0 +1,203 @@
+// A kernel is a name and a function from a variant (what is fixed at compile time) to WGSL. The engine writes what every
+// kernel needs – bindings, parameters, entry point – and compiles each distinct source once per device.
+
+import { CompileError, LimitError } from './errors.ts';
+
+export interface KernelBinding {
+  readonly name: string;
+  /** WGSL type, for example `array<vec4<f32>>`. */
+  readonly type: string;
+  /** `write` allows reading too. */
+  readonly access: 'read' | 'write';
+}
+
+export interface KernelParam {
+  readonly name: string;
+  readonly type: 'u32' | 'i32' | 'f32';
+}
+
+export type KernelExtension = 'f16' | 'subgroups' | 'chromium_experimental_subgroup_matrix';
+
+export interface KernelSource {
+  readonly bindings: readonly KernelBinding[];
+  /** Scalars, read in WGSL as `p.name`. They change from dispatch to dispatch without a new pipeline. */
+  readonly params?: readonly KernelParam[];
+  readonly workgroupSize: readonly [number, number?, number?];
+  readonly enable?: readonly KernelExtension[];
+  /** Bytes of workgroup memory, for the check against the adapter's limit. */
+  readonly workgroupBytes?: number;
+  /** Module scope: functions, constants, workgroup variables. */
+  readonly declarations?: string;
+  /**
+   * Body of `main`. In scope: `gid`, `wid`, `lid` (vec3u), `li` (local index), `nwg` (vec3u), with `subgroups` also `lane`
+   * and `sgSize`, and `flat`: the invocation's index in a grid that `grid1d` made.
+   */
+  readonly body: string;
+}
+
+/** What a kernel may look at to choose its source. */
+export interface KernelEnv {
+  readonly limits: GPUSupportedLimits;
+  has(feature: 'shader-f16' | 'subgroups' | 'timestamp-query' | 'subgroup-matrix'): boolean;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+}
+
+export interface Kernel<V> {
+  readonly name: string;
+  source(variant: V, env: KernelEnv): KernelSource;
+}
+
+/**
+ * Defines a kernel. `source` must depend on its arguments alone; `variant` must survive JSON.
+ */
+export function defineKernel<V>(name: string, source: (variant: V, env: KernelEnv) => KernelSource): Kernel<V> {
+  return { name, source };
+}
+
+/** A kernel's variant, ready to run. */
+export interface Compiled {
+  readonly name: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly source: KernelSource;
+  /** Bytes of the parameters, 0 where there are none. */
+  readonly paramBytes: number;
+  /** Whether parameters travel in the command. Otherwise they are a uniform buffer behind the last binding. */
+  readonly immediate: boolean;
+  readonly id: number;
+}
+
+/** Bytes that `var<immediate>` may hold everywhere it exists. */
+const IMMEDIATE_BYTES = 64;
+
+/** The whole module of a kernel source. */
+export function moduleText(source: KernelSource, immediate: boolean): string {
+  const lines: string[] = [];
+  for (const extension of source.enable ?? []) lines.push(`enable ${extension};`);
+  const params = source.params ?? [];
+  if (params.length && immediate) lines.push('requires immediate_address_space;');
+  source.bindings.forEach((b, i) => {
+    lines.push(`@group(0) @binding(${i}) var<storage, ${b.access === 'read' ? 'read' : 'read_write'}> ${b.name}: ${b.type};`);
+  });
+  if (params.length) {
+    lines.push(`struct Params { ${params.map((q) => `${q.name}: ${q.type}`).join(', ')} }`);
+    lines.push(immediate ? 'var<immediate> p: Params;' : `@group(0) @binding(${source.bindings.length}) var<uniform> p: Params;`);
+  }
+  if (source.declarations) lines.push(source.declarations);
+  const [x, y = 1, z = 1] = source.workgroupSize;
+  const subgroups = source.enable?.includes('subgroups') ?? false;
+  lines.push(`@compute @workgroup_size(${x}, ${y}, ${z})
+fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) lid: vec3u,
+  @builtin(local_invocation_index) li: u32, @builtin(num_workgroups) nwg: vec3u${subgroups
+    ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''}) {`);
+  if (/\bflat\b/.test(source.body)) lines.push(`  let flat = (wid.y * nwg.x + wid.x) * ${x * y * z}u + li;`);
+  lines.push(source.body, '}');
+  return lines.join('\n');
+}
+
+/** Refuses, in words, a source that the adapter's limits or features don't allow. */
+export function checkSource(name: string, source: KernelSource, env: KernelEnv): void {
+  const refuse = (what: string): never => {
+    throw new LimitError(`[${name}] This form of the kernel needs ${what}; use its portable form.`);
+  };
+  const { limits } = env;
+  if (source.bindings.length > limits.maxStorageBuffersPerShaderStage) {
+    refuse(`${source.bindings.length} storage buffers, the adapter allows ${limits.maxStorageBuffersPerShaderStage}`);
+  }
+  const [x, y = 1, z = 1] = source.workgroupSize;
+  if (x * y * z > limits.maxComputeInvocationsPerWorkgroup) {
+    refuse(`${x * y * z} invocations a workgroup, the adapter allows ${limits.maxComputeInvocationsPerWorkgroup}`);
+  }
+  if ((source.workgroupBytes ?? 0) > limits.maxComputeWorkgroupStorageSize) {
+    refuse(`${source.workgroupBytes} bytes of workgroup memory, the adapter allows ${limits.maxComputeWorkgroupStorageSize}`);
+  }
+  for (const extension of source.enable ?? []) {
+    if (extension === 'f16' && !env.has('shader-f16')) refuse('the feature shader-f16');
+    if (extension === 'subgroups' && !env.has('subgroups')) refuse('the feature subgroups');
+    if (extension.endsWith('subgroup_matrix') && !env.has('subgroup-matrix')) refuse('subgroup matrices');
+  }
+}
+
+/** Compiles kernels for one device, each text once. */
+export class KernelCache {
+  private readonly gpu: GPUDevice;
+  private readonly env: KernelEnv;
+  private readonly immediates: boolean;
+  private readonly variants = new Map<string, Compiled>();
+  private readonly texts = new Map<string, Compiled>();
+  private readonly layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
+  private readonly onError: (error: Error) => void;
+
+  constructor(gpu: GPUDevice, env: KernelEnv, immediates: boolean, onError: (error: Error) => void) {
+    this.gpu = gpu;
+    this.env = env;
+    this.immediates = immediates;
+    this.onError = onError;
+  }
+
+  get compiled(): number {
+    return this.texts.size;
+  }
+
+  /** The compiled variant. Compilation errors come later, as the device's error. */
+  get<V>(kernel: Kernel<V>, variant: V): Compiled {
+    const key = `${kernel.name}:${JSON.stringify(variant)}`;
+    const known = this.variants.get(key);
+    if (known) return known;
+    const source = kernel.source(variant, this.env);
+    checkSource(kernel.name, source, this.env);
+    const paramBytes = (source.params?.length ?? 0) * 4;
+    const immediate = this.immediates && paramBytes <= IMMEDIATE_BYTES;
+    const text = moduleText(source, immediate);
+    let compiled = this.texts.get(text);
+    if (!compiled) {
+      compiled = this.compile(kernel.name, source, text, paramBytes, immediate);
+      this.texts.set(text, compiled);
+    }
+    this.variants.set(key, compiled);
+    return compiled;
+  }
+
+  private compile(name: string, source: KernelSource, code: string, paramBytes: number, immediate: boolean): Compiled {
+    const { group, pipeline: layout } = this.layout(source, paramBytes, immediate);
+    this.gpu.pushErrorScope('validation');
+    const module = this.gpu.createShaderModule({ code, label: name });
+    const pipeline = this.gpu.createComputePipeline({ label: name, layout, compute: { module, entryPoint: 'main' } });
+    this.gpu.popErrorScope().then((error) => {
+      if (error) this.onError(new CompileError(`[${name}] ${error.message}\n${numbered(code)}`));
+    }, () => { /* the device was lost; whoever waits for it is told so */ });
+    return { name, pipeline, layout: group, source, paramBytes, immediate, id: this.texts.size };
+  }
+
+  private layout(source: KernelSource, paramBytes: number, immediate: boolean): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
+    const uniform = paramBytes > 0 && !immediate;
+    const key = source.bindings.map((b) => b.access[0]).join('') + (uniform ? 'u' : immediate ? paramBytes : '');
+    let layout = this.layouts.get(key);
+    if (!layout) {
+      const COMPUTE = 4;
+      const entries: GPUBindGroupLayoutEntry[] = source.bindings.map((b, binding) => ({
+        binding, visibility: COMPUTE, buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' },
+      }));
+      if (uniform) entries.push({ binding: entries.length, visibility: COMPUTE, buffer: { type: 'uniform' } });
+      const group = this.gpu.createBindGroupLayout({ entries });
+      const descriptor: GPUPipelineLayoutDescriptor = { bindGroupLayouts: [group] };
+      if (immediate && paramBytes > 0) descriptor.immediateSize = paramBytes;
+      layout = { group, pipeline: this.gpu.createPipelineLayout(descriptor) };
+      this.layouts.set(key, layout);
+    }
+    return layout;
+  }
+}
+
+function numbered(code: string): string {
+  return code.split('\n').map((line, i) => `${String(i + 1).padStart(4)}  ${line}`).join('\n');
+}
+
+/** A grid of one index: workgroups as [x, y, 1] within the limit of 65,535 a dimension. Use `flat` in the kernel. */
+export function grid1d(items: number, perGroup: number): [number, number, number] {
+  const groups = Math.ceil(items / perGroup);
+  if (groups <= 65535) return [groups, 1, 1];
+  const y = Math.ceil(groups / 65535);
+  return [Math.ceil(groups / y), y, 1];
+}
