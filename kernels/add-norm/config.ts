@@ -1,0 +1,56 @@
+// Which form of the kernels runs. The defaults answer at once; a tuner may pass its own.
+
+import type { Device } from '../../core/device.ts';
+import type { Team } from './team.ts';
+import { teamRuns } from './team.ts';
+
+export interface NormConfig {
+  readonly team: Team;
+  /** Holds the row in registers between passes; otherwise every pass reads it again. */
+  readonly keep: boolean;
+  /** Partial sums of the gradients of weight and bias. */
+  readonly partials: number;
+  /** Invocations that share a column when those are summed. */
+  readonly slices: number;
+}
+
+/** Floats of a row that an invocation may hold. A CPU spills to its first-level cache, a GPU halves its occupancy. */
+const HELD = { software: 128, gpu: 32 } as const;
+
+/** The form for rows of `width` on this adapter. */
+export function normConfig(device: Device, width: number): NormConfig {
+  const { software } = device.adapter;
+  const teams: Team[] = [];
+  if (software) {
+    // Workgroup memory with barriers costs more here than reading the row again.
+    teams.push({ kind: 'subgroup', size: device.subgroupMaxSize }, { kind: 'invocation', size: 1 });
+  } else {
+    teams.push({ kind: 'workgroup', size: width <= 1024 ? 64 : width <= 2048 ? 128 : 256 });
+  }
+  const team = teams.find((candidate) => teamRuns(candidate, device)) ?? { kind: 'invocation', size: 1 };
+  return {
+    team,
+    keep: team.kind !== 'invocation' && heldFloats(width, team) <= (software ? HELD.software : HELD.gpu),
+    partials: software ? 64 : 512,
+    slices: software ? 1 : 8,
+  };
+}
+
+/** Every form that may be chosen for rows of `width`, for tuners and tests. */
+export function normConfigs(device: Device, width: number): NormConfig[] {
+  const teams: Team[] = [{ kind: 'invocation', size: 1 }, ...[64, 128, 256].map((size): Team => ({ kind: 'workgroup', size }))];
+  if (device.subgroupMaxSize > 0) teams.push({ kind: 'subgroup', size: device.subgroupMaxSize });
+  const configs: NormConfig[] = [];
+  for (const team of teams) {
+    if (!teamRuns(team, device)) continue;
+    configs.push({ team, keep: false, partials: 5, slices: 1 });
+    if (heldFloats(width, team) <= HELD.software) configs.push({ team, keep: true, partials: 7, slices: 8 });
+  }
+  return configs;
+}
+
+/** Floats of a row that each invocation of the team is responsible for. */
+export function heldFloats(width: number, team: Team): number {
+  const vector = width % 4 === 0 ? 4 : 1;
+  return Math.ceil(width / vector / team.size) * vector;
+}

@@ -1,0 +1,78 @@
+// Add + norm, forward: one dispatch reads x and the residual once and writes their sum, the normalised rows and the statistics
+// that the derivative needs.
+//
+//   h = x + residual         RMS:   y = h * rstd * weight + bias,           rstd = 1 / sqrt(mean(h^2) + eps)
+//                            layer: y = (h - mean) * rstd * weight + bias,  rstd = 1 / sqrt(mean((h - mean)^2) + eps)
+//
+// The variance is taken in a second pass around the mean: E[h^2] - mean^2 loses all digits where the mean is large. That pass
+// also sums the deviations, which takes out the rounding of the first mean (Chan, Golub and LeVeque, 1983, the corrected
+// two-pass algorithm).
+
+import { defineKernel } from '../../core/kernel.ts';
+import { bindings, f16Of, rowCode, type FloatType } from './source.ts';
+import { teamCode, type Team } from './team.ts';
+
+export interface NormForwardVariant {
+  readonly norm: 'rms' | 'layer';
+  readonly width: number;
+  readonly x: FloatType;
+  readonly residual: FloatType | null;
+  readonly weight: FloatType | null;
+  readonly bias: FloatType | null;
+  readonly y: FloatType;
+  readonly residualOut: FloatType | null;
+  /** Whether (mean, rstd) of each row are written. */
+  readonly stats: boolean;
+  readonly team: Team;
+  readonly keep: boolean;
+}
+
+/** Operands: x, residual?, weight?, bias?, y, residualOut?, stats?. Parameters: rows, eps. A team per row. */
+export const normForwardKernel = defineKernel<NormForwardVariant>('addNorm', (v) => {
+  const row = rowCode(v.width, v.team, v.keep);
+  const team = teamCode(v.team);
+  const list = bindings(row, [
+    ['x', v.x, 'read'], ['residual', v.residual, 'read'], ['weight', v.weight, 'read'], ['bias', v.bias, 'read'],
+    ['y', v.y, 'write'], ['residualOut', v.residualOut, 'write'],
+  ]);
+  if (v.stats) list.push({ name: 'stats', type: 'array<vec2f>', access: 'write' });
+  const layer = v.norm === 'layer';
+  const sum = `${row.load('x[base + i]')}${v.residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
+  // A kept row is read once; a streamed one again in every pass.
+  const value = (slot: string): string => (v.keep ? `h${slot}` : `(${sum})`);
+  const keepOut = v.residualOut ? `if (live) { residualOut[base + i] = ${row.store(v.residualOut, 'h')}; }` : '';
+  const normalised = (slot: string): string => `(${value(slot)}${layer ? ' - mean' : ''}) * rstd`
+    + `${v.weight ? ` * ${row.load('weight[i]')}` : ''}${v.bias ? ` + ${row.load('bias[i]')}` : ''}`;
+  return {
+    bindings: list,
+    params: [{ name: 'rows', type: 'u32' }, { name: 'eps', type: 'f32' }],
+    workgroupSize: team.workgroupSize,
+    workgroupBytes: team.workgroupBytes,
+    enable: [...team.enable, ...f16Of(list)],
+    declarations: team.declarations,
+    body: `
+${team.prologue}
+let live = team < p.rows;
+let row = min(team, p.rows - 1u);
+let base = row * ${row.count}u;
+var sum = ${row.zero};
+${row.declare('h')}
+${row.each((_, slot) => `let h = ${sum};
+${v.keep ? `h${slot} = h;` : ''}
+${keepOut}
+sum += ${layer ? 'h' : 'h * h'};`)}
+let first = teamSum(vec2f(${row.total('sum')}, 0), lane_).x / ${v.width}f;
+${layer ? `var shift = ${row.zero};
+var squares = ${row.zero};
+${row.each((_, slot) => `let d = ${value(slot)} - first;\nshift += d;\nsquares += d * d;`)}
+let moments = teamSum(vec2f(${row.total('shift')}, ${row.total('squares')}), lane_) / ${v.width}f;
+let mean = first + moments.x;
+let rstd = 1 / sqrt(max(moments.y - moments.x * moments.x, 0) + p.eps);`
+    : `let mean = 0f;
+let rstd = 1 / sqrt(first + p.eps);`}
+if (live) {
+${row.each((_, slot) => `y[base + i] = ${row.store(v.y, normalised(slot))};`)}
+${v.stats ? 'if (lane_ == 0u) { stats[row] = vec2f(mean, rstd); }' : ''}
+}`,
+  };
+});
