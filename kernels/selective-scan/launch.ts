@@ -1,0 +1,171 @@
+// Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand on.
+
+import type { Device, Operand } from '../../core/device.ts';
+import { sizeOf } from '../../core/dtype.ts';
+import { grid1d } from '../../core/kernel.ts';
+import { Storage } from '../../core/storage.ts';
+import { backwardKernel } from './backward.ts';
+import { forwardKernel } from './forward.ts';
+import { packedSize, prepareKernel } from './prepare.ts';
+import { lastStateKernel, reduceChannelsKernel, reduceTokensKernel, sumHalvesKernel } from './reduce.ts';
+import { scanPlan, type Direction, type ScanDType } from './wgsl.ts';
+
+/** Rows (B·L, width) inside a storage, possibly columns of a wider array. In elements. */
+export interface Rows {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly row: number;
+}
+
+/** The arguments of one direction. */
+export interface ScanSet {
+  readonly direction: Direction;
+  readonly u: Rows;
+  readonly delta: Rows;
+  /** (D, N) f32, contiguous. */
+  readonly A: Operand;
+  readonly B: Rows;
+  readonly C: Rows;
+  readonly D: Operand | null;
+  readonly bias: Operand | null;
+}
+
+export interface ScanProblem {
+  readonly batch: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly states: number;
+  readonly dtype: ScanDType;
+  readonly softplus: boolean;
+  /** One direction or two; two are added up. */
+  readonly sets: readonly ScanSet[];
+  readonly z: Rows | null;
+}
+
+export interface ScanForward {
+  /** (B, L, D). */
+  readonly out: Storage;
+  readonly packed: Storage;
+  readonly saved: Storage | null;
+}
+
+export interface ScanGradients {
+  /** du, ddelta and with a gate dz of each direction, `region` elements apart. */
+  readonly grads: Storage;
+  readonly region: number;
+  /** The sum of both directions' dz; null where there is one direction, whose dz is the third region, or no gate. */
+  readonly dz: Storage | null;
+  readonly sets: readonly { readonly dA: Storage; readonly dB: Storage; readonly dC: Storage; readonly dD: Storage; readonly dBias: Storage }[];
+}
+
+/** Bytes of partial sums at a time. A larger batch is run in parts. */
+const SUMS_BYTES = 64 * 2 ** 20;
+
+const bind = (rows: Rows): Operand => ({ storage: rows.storage, byteOffset: 0 });
+const whole = (storage: Storage): Operand => ({ storage, byteOffset: 0 });
+
+/** Slots of saved states: one a stretch, and the last states. */
+export function savedSlots(device: Device, problem: ScanProblem): number {
+  return Math.ceil(problem.length / scanPlan(problem.states, device).every) + 1;
+}
+
+/** Elements between gradients in one buffer: each begins where a binding may begin. */
+function regionSize(device: Device, { batch, length, channels, dtype }: ScanProblem): number {
+  const align = device.limits.minStorageBufferOffsetAlignment / sizeOf(dtype);
+  return Math.ceil((batch * length * channels) / align) * align;
+}
+
+/** Runs the scan; `save` keeps the states that the backward and `lastState` need. */
+export function scanForward(device: Device, problem: ScanProblem, save: boolean): ScanForward {
+  const { batch, length, channels, states, dtype, softplus, sets, z } = problem;
+  const { quads, width } = scanPlan(states, device);
+  const size = packedSize(quads, channels, batch * length);
+  const packed = new Storage(device, sets.length * size * 4, 'packed arguments of selectiveScan');
+  sets.forEach(({ A, B, C, D, bias }, i) => {
+    device.run(prepareKernel, { states, dtype, skip: D !== null, bias: bias !== null },
+      [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : []), whole(packed)],
+      [size, channels, i * size, B.offset, B.row, C.offset, C.row], grid1d(size, 256));
+  });
+  const slots = savedSlots(device, problem);
+  const saved = save ? new Storage(device, sets.length * batch * slots * quads * channels * 16, 'saved states of selectiveScan') : null;
+  const elements = batch * length * channels;
+  const out = new Storage(device, sets.length * elements * sizeOf(dtype), 'result of selectiveScan');
+  device.run(forwardKernel, { states, dtype, directions: sets.map((s) => s.direction), first: 0, gate: z !== null, softplus, save },
+    [...sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), ...(z ? [bind(z)] : []), whole(packed), whole(out), ...(saved ? [whole(saved)] : [])],
+    [length, channels, batch, 0, slots, size / 4, z?.offset ?? 0, z?.row ?? 0, ...sets.flatMap(geometry)],
+    [Math.ceil(channels / width), batch, sets.length]);
+  if (sets.length === 1) return { out, packed, saved };
+  const sum = new Storage(device, elements * sizeOf(dtype), 'result of selectiveScan');
+  device.run(sumHalvesKernel, { dtype }, [whole(out), whole(sum)], [elements, 0, elements], grid1d(elements, 256));
+  out.release();
+  return { out: sum, packed, saved };
+}
+
+/** The last states (B, D, N) f32 of a scan in one direction. */
+export function scanLastState(device: Device, problem: ScanProblem, saved: Storage): Storage {
+  const { batch, channels, states } = problem;
+  const size = batch * channels * states;
+  const last = new Storage(device, size * 4, 'last state of selectiveScan');
+  device.run(lastStateKernel, { states }, [whole(saved), whole(last)], [channels, savedSlots(device, problem), size], grid1d(size, 64));
+  return last;
+}
+
+/** All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. */
+export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows): ScanGradients {
+  const { batch, length, channels, states, dtype, softplus, sets, z } = problem;
+  const { quads, width } = scanPlan(states, device);
+  const blocks = Math.ceil(channels / width);
+  const region = regionSize(device, problem);
+  const regions = z ? 3 : 2;
+  const grads = new Storage(device, sets.length * regions * region * sizeOf(dtype), 'gradients of selectiveScan');
+
+  const channelSums = batch * (4 * quads + 2) * channels;
+  const tokenSums = sets.length * channelSums;
+  const perBatch = sets.length * length * blocks * 8 * quads;
+  const room = Math.min(SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
+  const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
+  const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
+
+  const results = sets.map(() => {
+    const make = (elements: number, bytes: number, what: string): Storage => new Storage(device, elements * bytes, `${what} of selectiveScan`);
+    return {
+      dA: make(channels * states, 4, 'dA'), dB: make(batch * length * states, sizeOf(dtype), 'dB'),
+      dC: make(batch * length * states, sizeOf(dtype), 'dC'), dD: make(channels, 4, 'dD'), dBias: make(channels, 4, 'ddeltaBias'),
+    };
+  });
+  const fixed = (z ? 1 : 0) + 5;
+  const together = 2 * sets.length + fixed <= device.limits.maxStorageBuffersPerShaderStage;
+  const runs = together ? [{ first: 0, chosen: sets }] : sets.map((set, first) => ({ first, chosen: [set] }));
+  for (let batch0 = 0; batch0 < batch; batch0 += part) {
+    const count = Math.min(part, batch - batch0);
+    for (const { first, chosen } of runs) {
+      device.run(backwardKernel, { states, dtype, directions: chosen.map((s) => s.direction), first, gate: z !== null, softplus },
+        [...chosen.flatMap(({ u, delta }) => [bind(u), bind(delta)]), ...(z ? [bind(z)] : []), whole(packed), whole(saved), bind(dout), whole(grads), whole(sums)],
+        [length, channels, batch, batch0, savedSlots(device, problem), packedSize(quads, channels, batch * length) / 4,
+          z?.offset ?? 0, z?.row ?? 0, ...chosen.flatMap(geometry), dout.offset, dout.row, region, tokenSums],
+        [blocks, count, chosen.length]);
+    }
+    const rows = count * length;
+    results.forEach(({ dB, dC }, i) => {
+      device.run(reduceTokensKernel, { states, dtype }, [whole(sums), whole(dB), whole(dC)],
+        [rows, blocks, tokenSums + i * rows * blocks * 8 * quads, batch0 * length], grid1d(rows * 8 * quads, 64));
+    });
+  }
+  results.forEach(({ dA, dD, dBias }, i) => {
+    device.run(reduceChannelsKernel, { states }, [whole(sums), whole(dA), whole(dD), whole(dBias)],
+      [channels, batch, i * channelSums], grid1d((4 * quads + 2) * channels, 64));
+  });
+  sums.release();
+
+  let dz: Storage | null = null;
+  if (z && sets.length === 2) {
+    const elements = batch * length * channels;
+    dz = new Storage(device, elements * sizeOf(dtype), 'dz of selectiveScan');
+    device.run(sumHalvesKernel, { dtype }, [whole(grads), whole(dz)], [elements, 2 * region, 5 * region], grid1d(elements, 256));
+  }
+  return { grads, region, dz, sets: results };
+}
+
+function geometry({ u, delta }: ScanSet): number[] {
+  return [u.offset, u.row, delta.offset, delta.row];
+}

@@ -1,0 +1,85 @@
+// The scan's kernels against the float64 recurrence: sizes that fill no vector, no stretch and no workgroup, every optional
+// argument, both directions, with and without subgroups and on WebGPU's default limits.
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Device } from '../../core/device.ts';
+import { openDevice } from '../../core/open.ts';
+import { assertClose } from '../golden/support.ts';
+import { scanReference } from '../reference/selectiveScan.ts';
+import { generator, problemOf, randomCase, runBackward, runForward, values, type CaseOptions, type ScanCase } from './scanCase.ts';
+
+const FORWARD = 2e-5;
+const BACKWARD = 5e-5;
+
+const CASES: [name: string, batch: number, length: number, channels: number, states: number, options: CaseOptions][] = [
+  ['one token, one channel, one state', 1, 1, 1, 1, {}],
+  ['7 tokens', 2, 7, 9, 16, {}],
+  ['55 tokens, 5 states', 1, 55, 3, 5, {}],
+  ['66 tokens reversed', 2, 66, 5, 16, { reverse: true }],
+  ['258 tokens', 1, 258, 10, 16, {}],
+  ['64 states', 1, 19, 2, 64, { reverse: true }],
+  ['3 states, nothing optional', 1, 33, 11, 3, { z: false, D: false, deltaBias: false, deltaSoftplus: false }],
+  ['no gate', 2, 32, 4, 8, { z: false }],
+  ['no softplus', 1, 31, 4, 4, { deltaSoftplus: false, deltaBias: false }],
+];
+
+const DEVICES = [
+  ['all features', {}],
+  ['no subgroups', { without: ['subgroups'] }],
+  ['default limits', { defaultLimits: true, without: ['subgroups', 'shader-f16'] }],
+] as const;
+
+for (const [title, options] of DEVICES) {
+  const test = suite<{ device: Device }>(`selective scan, ${title}`);
+  test.before(async (context) => { context.device = await openDevice(options); });
+  test.after(({ device }) => device.destroy());
+
+  for (const [name, batch, length, channels, states, caseOptions] of CASES) {
+    test(name, async ({ device }) => {
+      const data = randomCase(batch, length, channels, states, caseOptions);
+      const dout = values(batch * length * channels, generator(99));
+      const expected = scanReference(data, dout);
+      const { out, lastState } = await runForward(device, problemOf(device, [data]));
+      assertClose(out, expected.out, FORWARD, 'out');
+      assertClose(lastState, expected.lastState, FORWARD, 'lastState');
+      const [gradients] = await runBackward(device, problemOf(device, [data]), dout);
+      compare(gradients, expected.gradients, data);
+    });
+  }
+
+  test('both directions at once', async ({ device }) => {
+    const forward = randomCase(2, 37, 9, 16, {});
+    const reverse = { ...randomCase(2, 37, 9, 16, { reverse: true, seed: 5 }), z: forward.z };
+    const dout = values(2 * 37 * 9, generator(98));
+    const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
+    const { out } = await runForward(device, problemOf(device, [forward, reverse]));
+    assertClose(out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, 'out');
+    const gradients = await runBackward(device, problemOf(device, [forward, reverse]), dout);
+    const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
+    [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data));
+  });
+
+  test('small and large steps', async ({ device }) => {
+    const data = randomCase(1, 40, 5, 16, {});
+    // Steps from e^-12 to beyond the softplus threshold of 20.
+    data.delta.forEach((_, i) => { data.delta[i] = -12 + (i % 37); });
+    const dout = values(data.delta.length, generator(97));
+    const expected = scanReference(data, dout);
+    assertClose((await runForward(device, problemOf(device, [data]))).out, expected.out, FORWARD, 'out');
+    compare((await runBackward(device, problemOf(device, [data]), dout))[0], expected.gradients, data);
+  });
+
+  test('the same bits twice', async ({ device }) => {
+    const data = randomCase(2, 40, 17, 16, {});
+    const dout = values(2 * 40 * 17, generator(96));
+    const problem = problemOf(device, [data]);
+    assert.equal(await runBackward(device, problem, dout), await runBackward(device, problem, dout));
+  });
+  test.run();
+}
+
+function compare(actual: Partial<Record<string, Float64Array>>, expected: Record<string, Float64Array>, data: ScanCase): void {
+  for (const [name, gradient] of Object.entries(actual)) assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name}`);
+  assert.is('z' in actual, data.z !== undefined);
+}
