@@ -1,0 +1,159 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) with clipping, loss scaling and the parameters' moving average, over
+// flat arenas: one pass that reads and writes each value once.
+//
+//   g = grad * gradScale                               gradScale = min(1, maxNorm / (norm + 1e-6)) / lossScale
+//   m += (g - m) (1 - beta1),   v = beta2 v + (1 - beta2) g^2
+//   p = p (1 - lr weightDecay) - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
+//   ema += (p - ema) (1 - emaDecay)
+//
+// The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
+
+import type { Device, Operand } from '../../core/device.ts';
+import { ShapeError } from '../../core/errors.ts';
+import { defineKernel, grid1d } from '../../core/kernel.ts';
+import { vectorOf } from './globalNorm.ts';
+import { ADAMW_STATE_WGSL } from './state.ts';
+
+/**
+ * Counts the step and derives its scalars. Operands: state, norm? (norm, not-finite flag). With a flag of 1 the step is left
+ * out: nothing is counted but `skipped`, and the loss scale is halved where it is dynamic.
+ */
+export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ norm }) => ({
+  bindings: [{ name: 'state', type: 'AdamWState', access: 'write' }, ...(norm ? [{ name: 'norm', type: 'array<f32>', access: 'read' } as const] : [])],
+  workgroupSize: [1],
+  // 1 - beta^t for a beta near 1 and a small t keeps its digits only as -expm1(t log beta).
+  declarations: `${ADAMW_STATE_WGSL}
+fn oneMinusPower(t: f32, logBeta: f32) -> f32 {
+  let x = t * logBeta;
+  if (x < -0.3) { return 1 - exp(x); }
+  return -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7))))));
+}`,
+  body: `
+let scaled = ${norm ? 'norm[0] / state.lossScale' : '0f'};
+let bad = ${norm ? 'norm[1] != 0' : 'false'};
+state.gradNorm = scaled;
+state.apply = select(1f, 0f, bad);
+if (bad) {
+  state.skipped += 1;
+  state.growth = 0;
+  if (state.growthInterval > 0) { state.lossScale = max(state.lossScale / 2, 1); }
+  return;
+}
+state.step += 1;
+state.gradScale = 1 / state.lossScale;
+if (state.maxNorm > 0) { state.gradScale *= min(1, state.maxNorm / (scaled + 1e-6)); }
+state.stepSize = state.lr / oneMinusPower(state.step, state.logBeta1);
+state.rootScale = inverseSqrt(oneMinusPower(state.step, state.logBeta2));
+if (state.growthInterval > 0) {
+  state.growth += 1;
+  if (state.growth >= state.growthInterval) {
+    state.growth = 0;
+    state.lossScale = min(state.lossScale * 2, 16777216);
+  }
+}`,
+}));
+
+/** Brings the state up to date for the next step; `norm` as `globalNorm` wrote it. */
+export function advanceAdamW(device: Device, state: Operand, norm: Operand | null = null): void {
+  device.run(advanceKernel, { norm: norm !== null }, norm ? [state, norm] : [state], [], [1]);
+}
+
+export interface AdamWConfig {
+  /** Vectors that an invocation updates. */
+  readonly unroll: number;
+}
+
+export function adamWConfig(device: Device): AdamWConfig {
+  return { unroll: device.adapter.software ? 4 : 1 };
+}
+
+interface AdamWVariant extends AdamWConfig {
+  readonly vector: 1 | 4;
+  readonly grads: 'f32' | 'f16';
+  readonly ema: boolean;
+  readonly half: boolean;
+}
+
+const GROUP = 64;
+
+/** Operands: state, params, grads, m, v, ema?, half?. Parameters: count (vectors), decayed (elements). */
+export const fusedAdamWKernel = defineKernel<AdamWVariant>('fusedAdamW', ({ vector, grads, ema, half, unroll }) => {
+  const value = vector === 4 ? 'vec4f' : 'f32';
+  const array = (type: string): string => `array<${vector === 4 ? `vec4<${type}>` : type}>`;
+  const index = vector === 4 ? 'vec4u(4u * i) + vec4u(0, 1, 2, 3)' : 'i';
+  return {
+    bindings: [
+      { name: 'state', type: 'AdamWState', access: 'read' },
+      { name: 'params', type: array('f32'), access: 'write' },
+      { name: 'grads', type: array(grads), access: 'read' },
+      { name: 'm', type: array('f32'), access: 'write' },
+      { name: 'v', type: array('f32'), access: 'write' },
+      ...(ema ? [{ name: 'ema', type: array('f32'), access: 'write' } as const] : []),
+      ...(half ? [{ name: 'half', type: array('f16'), access: 'write' } as const] : []),
+    ],
+    params: [{ name: 'count', type: 'u32' }, { name: 'decayed', type: 'u32' }],
+    workgroupSize: [GROUP],
+    enable: grads === 'f16' || half ? ['f16'] : [],
+    declarations: `${ADAMW_STATE_WGSL}
+fn update(i: u32) {
+  let g = ${value}(grads[i]) * state.gradScale;
+  let first = m[i];
+  let moment = first + (g - first) * state.rate1;
+  m[i] = moment;
+  let second = v[i];
+  let square = second + (g * g - second) * state.rate2;
+  v[i] = square;
+  let decay = select(${value}(0), ${value}(state.lr * state.weightDecay), ${index} < ${vector === 4 ? 'vec4u(p.decayed)' : 'p.decayed'});
+  let old = params[i];
+  let next = old - decay * old - state.stepSize * moment / (sqrt(square) * state.rootScale + state.eps);
+  params[i] = next;
+  ${ema ? 'let average = ema[i];\n  ema[i] = average + (next - average) * state.emaRate;' : ''}
+  ${half ? `half[i] = ${vector === 4 ? 'vec4<f16>' : 'f16'}(next);` : ''}
+}`,
+    // A skipped step leaves everything as it was.
+    body: `
+if (state.apply == 0) { return; }
+let begin = (wid.y * nwg.x + wid.x) * ${GROUP * unroll}u + li;
+${Array.from({ length: unroll }, (_, k) => `if (begin + ${k * GROUP}u < p.count) { update(begin + ${k * GROUP}u); }`).join('\n')}`,
+  };
+});
+
+export interface FusedAdamW {
+  /** Elements of every arena. Multiples of 4 are fastest. */
+  readonly length: number;
+  /** `ADAMW_STATE_WORDS` f32 words; see `adamWState`. */
+  readonly state: Operand;
+  readonly params: Operand;
+  readonly grads: Operand & { readonly dtype?: 'f32' | 'f16' };
+  /** First and second moment; zeros before the first step. */
+  readonly m: Operand;
+  readonly v: Operand;
+  /** Moving average of the parameters; a copy of them before the first step. */
+  readonly ema?: Operand | null;
+  /** A copy of the parameters in f16. */
+  readonly half?: Operand | null;
+  /** Weight decay applies to elements before this one. Default: all. */
+  readonly decayed?: number;
+}
+
+/**
+ * One AdamW step over flat arenas, in place and in one dispatch. Call `advanceAdamW` first, once per step, also where several
+ * arenas share a state.
+ *
+ * @throws ShapeError where an arena is shorter than `length`
+ */
+export function fusedAdamW(device: Device, args: FusedAdamW, config: AdamWConfig = adamWConfig(device)): void {
+  const { length, state, params, grads, m, v, ema, half, decayed = length } = args;
+  const size = { params, grads, m, v, ema, half };
+  for (const [name, operand] of Object.entries(size)) {
+    if (!operand) continue;
+    const bytes = length * (name === 'half' || (name === 'grads' && grads.dtype === 'f16') ? 2 : 4);
+    const has = operand.storage.bytes - operand.byteOffset;
+    if (has < bytes) throw new ShapeError(`[fusedAdamW] ${name} has ${has} bytes, expected ${bytes} for ${length} elements; give every arena the length of params.`);
+    if (name !== 'grads') operand.storage.version++;
+  }
+  const vector = vectorOf(length);
+  const operands = [state, params, grads, m, v, ...(ema ? [ema] : []), ...(half ? [half] : [])];
+  device.run(fusedAdamWKernel, { vector, grads: grads.dtype ?? 'f32', ema: ema != null, half: half != null, unroll: config.unroll },
+    operands, [length / vector, decayed], grid1d(Math.ceil(length / vector / config.unroll), GROUP));
+}
