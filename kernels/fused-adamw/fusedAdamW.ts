@@ -9,9 +9,9 @@
 // The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
 
 import type { Device, Operand } from '../../core/device.ts';
-import { ShapeError } from '../../core/errors.ts';
+import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/kernel.ts';
-import { vectorOf } from './globalNorm.ts';
+import { floatArena, vectorOf, type Arena } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 
 /**
@@ -55,6 +55,7 @@ if (state.growthInterval > 0) {
 
 /** Brings the state up to date for the next step; `norm` as `globalNorm` wrote it. */
 export function advanceAdamW(device: Device, state: Operand, norm: Operand | null = null): void {
+  state.storage.version++;
   device.run(advanceKernel, { norm: norm !== null }, norm ? [state, norm] : [state], [], [1]);
 }
 
@@ -119,19 +120,19 @@ ${Array.from({ length: unroll }, (_, k) => `if (begin + ${k * GROUP}u < p.count)
 });
 
 export interface FusedAdamW {
-  /** Elements of every arena. Multiples of 4 are fastest. */
-  readonly length: number;
   /** `ADAMW_STATE_WORDS` f32 words; see `adamWState`. */
   readonly state: Operand;
-  readonly params: Operand;
-  readonly grads: Operand & { readonly dtype?: 'f32' | 'f16' };
+  /** f32, as all arenas but grads and half. A multiple of 4 elements is fastest. */
+  readonly params: Arena;
+  /** f32 or f16. */
+  readonly grads: Arena;
   /** First and second moment; zeros before the first step. */
-  readonly m: Operand;
-  readonly v: Operand;
+  readonly m: Arena;
+  readonly v: Arena;
   /** Moving average of the parameters; a copy of them before the first step. */
-  readonly ema?: Operand | null;
+  readonly ema?: Arena | null;
   /** A copy of the parameters in f16. */
-  readonly half?: Operand | null;
+  readonly half?: Arena | null;
   /** Weight decay applies to elements before this one. Default: all. */
   readonly decayed?: number;
 }
@@ -140,20 +141,20 @@ export interface FusedAdamW {
  * One AdamW step over flat arenas, in place and in one dispatch. Call `advanceAdamW` first, once per step, also where several
  * arenas share a state.
  *
- * @throws ShapeError where an arena is shorter than `length`
+ * @throws ShapeError, DTypeError where an arena has another length than params, or another type than it should
  */
 export function fusedAdamW(device: Device, args: FusedAdamW, config: AdamWConfig = adamWConfig(device)): void {
-  const { length, state, params, grads, m, v, ema, half, decayed = length } = args;
-  const size = { params, grads, m, v, ema, half };
-  for (const [name, operand] of Object.entries(size)) {
-    if (!operand) continue;
-    const bytes = length * (name === 'half' || (name === 'grads' && grads.dtype === 'f16') ? 2 : 4);
-    const has = operand.storage.bytes - operand.byteOffset;
-    if (has < bytes) throw new ShapeError(`[fusedAdamW] ${name} has ${has} bytes, expected ${bytes} for ${length} elements; give every arena the length of params.`);
-    if (name !== 'grads') operand.storage.version++;
+  const { state, params, grads, m, v, ema, half, decayed = params.numel } = args;
+  const length = params.numel;
+  for (const [name, arena] of Object.entries({ params, grads, m, v, ema, half })) {
+    if (!arena) continue;
+    if (arena.numel !== length) throw new ShapeError(`[fusedAdamW] ${name} has ${arena.numel} elements, expected the ${length} of params.`);
+    const expected = name === 'half' ? 'f16' : 'f32';
+    if (floatArena('fusedAdamW', name, arena) !== expected && name !== 'grads') throw new DTypeError(`[fusedAdamW] ${name} has dtype ${arena.dtype}, expected ${expected}.`);
+    if (name !== 'grads') arena.storage.version++;
   }
   const vector = vectorOf(length);
   const operands = [state, params, grads, m, v, ...(ema ? [ema] : []), ...(half ? [half] : [])];
-  device.run(fusedAdamWKernel, { vector, grads: grads.dtype ?? 'f32', ema: ema != null, half: half != null, unroll: config.unroll },
+  device.run(fusedAdamWKernel, { vector, grads: floatArena('fusedAdamW', 'grads', grads), ema: ema != null, half: half != null, unroll: config.unroll },
     operands, [length / vector, decayed], grid1d(Math.ceil(length / vector / config.unroll), GROUP));
 }

@@ -2,14 +2,20 @@
 // is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
 import type { Device, Operand } from '../../core/device.ts';
-import { ShapeError } from '../../core/errors.ts';
+import type { DType } from '../../core/dtype.ts';
+import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/kernel.ts';
 
-/** A flat run of elements, contiguous from the operand's offset. */
+/** A flat run of elements, contiguous from the operand's offset; a contiguous tensor is one. */
 export interface Arena extends Operand {
-  readonly length: number;
-  /** Default f32. */
-  readonly dtype?: 'f32' | 'f16';
+  readonly numel: number;
+  readonly dtype: DType;
+}
+
+/** @throws DTypeError where the arena holds no floats */
+export function floatArena(op: string, name: string, { dtype }: Arena): 'f32' | 'f16' {
+  if (dtype !== 'f32' && dtype !== 'f16') throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
+  return dtype;
 }
 
 export interface GlobalNormConfig {
@@ -135,9 +141,10 @@ export function globalNorm(device: Device, arenas: readonly Arena[], { partial, 
   if (partial.storage.bytes - partial.byteOffset < needed) {
     throw new ShapeError(`[globalNorm] partial has ${partial.storage.bytes - partial.byteOffset} bytes, expected ${needed} for ${arenas.length} arenas; allocate globalNormPartials() f32 words.`);
   }
-  arenas.forEach(({ length, dtype = 'f32', storage, byteOffset }, k) => {
-    const vector = vectorOf(length);
-    device.run(squaresKernel, { vector, dtype, shared: config.shared }, [{ storage, byteOffset }, partial], [length / vector, k * each], grid1d(config.groups * GROUP, GROUP));
+  arenas.forEach((arena, k) => {
+    const vector = vectorOf(arena.numel);
+    const dtype = floatArena('globalNorm', `arena ${k}`, arena);
+    device.run(squaresKernel, { vector, dtype, shared: config.shared }, [arena, partial], [arena.numel / vector, k * each], grid1d(config.groups * GROUP, GROUP));
   });
   device.run(normTotalKernel, { shared: config.shared }, [partial, out], [arenas.length * each], [1]);
 }

@@ -2,7 +2,8 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openDevice } from '../../core/open.ts';
+import { backward, openDevice, scope, tensor, zeros, type Tensor } from '../../core/index.ts';
+import { addLayerNorm, addRmsNorm } from '../../kernels/add-norm/addNorm.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { normConfig, normConfigs, type NormConfig } from '../../kernels/add-norm/config.ts';
 import { assertClose } from '../golden/support.ts';
@@ -107,6 +108,57 @@ test('two runs give the same bits', async () => {
     results.push(await values(device, dweight));
   }
   assert.equal(results[0], results[1]);
+});
+
+for (const prenorm of [true, false]) {
+  test(`addLayerNorm and addRmsNorm on the tape, prenorm ${prenorm}`, async () => {
+    const live = device.liveTensors;
+    for (const [norm, op] of [['rms', addRmsNorm], ['layer', addLayerNorm]] as const) {
+      const [rows, width, eps] = [6, 7, 1e-5];
+      const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f32'));
+      const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
+      const leaf = (data: Float64Array, shape: number[]): Tensor => tensor(device, data, { shape }).requiresGrad_();
+      const given = { x: leaf(x, [2, 3, width]), residual: leaf(residual, [2, 3, width]), weight: leaf(weight, [width]), bias: leaf(bias, [width]) };
+      const expected = addNormReference({ norm, rows, width, eps, x, residual, weight, bias });
+      const grads = addNormGradReference({ norm, rows, width, eps, x, residual, weight, bias }, up, prenorm ? upOut : null);
+      const results = scope(() => {
+        const [dy, dout] = [up, upOut].map((data) => tensor(device, data, { shape: [2, 3, width] }));
+        if (!prenorm) {
+          const y = op({ ...given, eps });
+          backward(y, { gradient: dy });
+          return [y];
+        }
+        const { y, residualOut } = op({ ...given, eps, prenorm: true });
+        backward([y, residualOut], { gradient: [dy, dout] });
+        return [y, residualOut];
+      });
+      assertClose(await results[0].data(), expected.y, 1e-5, `y ${norm}`);
+      if (prenorm) assertClose(await results[1].data(), expected.residualOut, 1e-6, `residualOut ${norm}`);
+      assertClose(await given.x.grad!.data(), grads.dx, 2e-5, `dx ${norm}`);
+      assertClose(await given.residual.grad!.data(), grads.dx, 2e-5, `dresidual ${norm}`);
+      assertClose(await given.weight.grad!.data(), grads.dweight, 2e-5, `dweight ${norm}`);
+      assertClose(await given.bias.grad!.data(), grads.dbias, 2e-5, `dbias ${norm}`);
+      for (const t of [...results, ...Object.values(given)]) t.dispose();
+    }
+    assert.is(device.liveTensors, live);
+  });
+}
+
+test('without a residual, prenorm gives x back and its gradient arrives', async () => {
+  const [rows, width] = [3, 66];
+  const [x, up, upOut] = [1, 2, 3].map((salt) => rounded(noise(rows * width, salt), 'f32'));
+  const given = tensor(device, x, { shape: [rows, width] }).requiresGrad_();
+  const { y, residualOut } = addRmsNorm({ x: given, prenorm: true });
+  backward([y, residualOut], { gradient: [up, upOut].map((data) => tensor(device, data, { shape: [rows, width] })) });
+  assert.equal(Float64Array.from(await residualOut.data()), x);
+  assertClose(await given.grad!.data(), addNormGradReference({ norm: 'rms', rows, width, eps: 1e-5, x }, up, upOut).dx, 2e-5, 'dx');
+});
+
+test('errors name the operand', () => {
+  const x = zeros(device, [2, 6]);
+  assert.throws(() => addRmsNorm({ x, residual: zeros(device, [3, 6]) }), /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/);
+  assert.throws(() => addLayerNorm({ x, weight: zeros(device, [5]) }), /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/);
+  assert.throws(() => addLayerNorm({ x: zeros(device, [2, 6], 'i32') }), /\[addLayerNorm\] x has dtype i32/);
 });
 
 test.after(() => device.destroy());

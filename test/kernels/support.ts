@@ -10,11 +10,11 @@ export interface TestOperand {
   readonly storage: Storage;
   readonly byteOffset: number;
   readonly dtype: TestType;
-  readonly length: number;
+  readonly numel: number;
 }
 
 export function emptyOperand(device: Device, length: number, dtype: TestType = 'f32'): TestOperand {
-  return { storage: new Storage(device, Math.ceil(length * (dtype === 'f16' ? 2 : 4) / 16) * 16, 'test'), byteOffset: 0, dtype, length };
+  return { storage: new Storage(device, Math.ceil(length * (dtype === 'f16' ? 2 : 4) / 16) * 16, 'test'), byteOffset: 0, dtype, numel: length };
 }
 
 export function operand(device: Device, values: ArrayLike<number>, dtype: TestType = 'f32'): TestOperand {
@@ -26,9 +26,9 @@ export function operand(device: Device, values: ArrayLike<number>, dtype: TestTy
   return made;
 }
 
-export async function values(device: Device, { storage, dtype, length }: TestOperand): Promise<Float64Array> {
+export async function values(device: Device, { storage, dtype, numel }: TestOperand): Promise<Float64Array> {
   const bytes = await device.readBytes(storage, 0, storage.bytes);
-  return Float64Array.from(dtype === 'f16' ? new Float16Array(bytes, 0, length) : new Float32Array(bytes, 0, length));
+  return Float64Array.from(dtype === 'f16' ? new Float16Array(bytes, 0, numel) : new Float32Array(bytes, 0, numel));
 }
 
 /** What a kernel sees of a value stored as `dtype`. */
