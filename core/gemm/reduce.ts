@@ -1,0 +1,46 @@
+// The second pass of a product whose K was cut into parts: sums the parts in their order, so that the result is the same in
+// every run, and applies the epilogue.
+
+import { defineKernel } from '../kernel.ts';
+import type { ProblemForm } from './spec.ts';
+import { activationFunction } from './wgsl.ts';
+
+export type ReduceVariant = Pick<ProblemForm, 'c' | 'bias' | 'activation' | 'accumulate'>;
+
+export const REDUCE_WORKGROUP = 64;
+
+/** Parts are (batch, splits, M, N); an invocation makes 4 neighbouring elements of a row where c is aligned, otherwise one. */
+export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bias, activation, accumulate }) => {
+  const wide = c.vec ? 4 : 1;
+  const type = c.vec ? 'vec4f' : 'f32';
+  const stored = c.vec ? `vec4<${c.dtype}>` : c.dtype;
+  return {
+    bindings: [
+      { name: 'parts', type: `array<${c.vec ? 'vec4<f32>' : 'f32'}>`, access: 'read' },
+      { name: 'C', type: `array<${stored}>`, access: 'write' },
+      ...(bias ? [{ name: 'bias', type: `array<${bias}>`, access: 'read' } as const] : []),
+    ],
+    params: ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'].map((name) => ({ name, type: 'u32' })),
+    workgroupSize: [REDUCE_WORKGROUP],
+    enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
+    declarations: activationFunction(activation),
+    body: `  let perRow = p.N / ${wide}u;
+  let perItem = p.M * perRow;
+  if (flat >= p.batch * perItem) { return; }
+  let item = flat / perItem;
+  let within = flat % perItem;
+  let row = within / perRow;
+  let col = (within % perRow) * ${wide}u;
+  var sum = ${type}();
+  var at = item * p.splits * perItem + within;
+  for (var i = 0u; i < p.splits; i++) {
+    sum += parts[at];
+    at += perItem;
+  }
+${bias ? `  let b = p.biasOffset + col;
+  sum += ${c.vec ? 'vec4f(f32(bias[b]), f32(bias[b + 1u]), f32(bias[b + 2u]), f32(bias[b + 3u]))' : 'f32(bias[b])'};` : ''}
+  let to = (p.cOffset + item * p.cBatch + row * p.cStride + col) / ${wide}u;
+${accumulate ? `  sum += ${type}(C[to]);` : ''}
+  C[to] = ${stored}(activate(vec4f(sum))${c.vec ? '' : '.x'});`,
+  };
+});

@@ -1,0 +1,101 @@
+// Products in registers. Each invocation owns `rows` × 4·`quads` elements of c and reads a and b from storage.
+//
+// 1. `register`: every invocation loads its rows of a itself. Needs nothing but WebGPU's defaults.
+// 2. `subgroup`: the lanes of a subgroup own neighbouring columns of the same rows. Lane l loads row l of a and the others get
+//    it by broadcast, so that a is loaded once a subgroup. On adapters that compute on the CPU a load costs as much as many
+//    multiply-adds, and this is several times faster than any form with workgroup memory. It needs a subgroup size that is
+//    fixed: the workgroup is one subgroup.
+
+import { defineKernel } from '../kernel.ts';
+import type { GemmVariant, OperandForm } from './spec.ts';
+import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range } from './wgsl.ts';
+
+/** Rows of a that an invocation loads for itself: row i is `row(i)`. */
+function ownRows(form: OperandForm, rows: number, row: (i: number) => string): { setup: string; load(depth: number): string; value(q: number, i: number): string } {
+  // Transposed and aligned, rows come in fours.
+  const fours = form.transposed && form.vec;
+  const setup = range(fours ? rows / 4 : rows).map((i) => (fours
+    ? `  let ra${i} = aBase + min(${row(4 * i)}, p.M - 4u);`
+    : `  let ra${i} = aBase + min(${row(i)}, p.M - 1u)${form.transposed ? '' : ' * p.aStride'};`));
+  return {
+    setup: setup.join('\n'),
+    load(depth) {
+      if (!form.transposed) return range(rows).map((i) => `    let va${i} = vec4f(${depth === 4 ? 'a4' : 'a1'}(ra${i} + k));`).join('\n');
+      const lines: string[] = [];
+      for (const q of range(depth)) {
+        lines.push(`    let ka${q} = (k + ${q}u) * p.aStride;`);
+        if (fours) for (const g of range(rows / 4)) lines.push(`    let va${q}_${g} = a4(ra${g} + ka${q});`);
+      }
+      if (!fours) {
+        for (const i of range(rows)) lines.push(`    let va${i} = vec4f(${range(4).map((q) => (q < depth ? `a1(ra${i} + ka${q})` : '0.0')).join(', ')});`);
+      }
+      return lines.join('\n');
+    },
+    value: (q, i) => (fours ? `va${q}_${i >> 2}.${component(i)}` : `va${i}.${component(q)}`),
+  };
+}
+
+export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ config, problem }) => {
+  const { rows, quads, x, y } = config;
+  const a = ownRows(problem.a, rows, (i) => `row0 + ${i}u`);
+  const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
+  return {
+    bindings: bindings(problem),
+    params: PARAMS,
+    workgroupSize: [x, y],
+    enable: extensions(problem),
+    declarations: declarations(problem),
+    body: `${prologue(problem)}
+  let row0 = gid.y * ${rows}u;
+  let col = gid.x * ${4 * quads}u;
+${a.setup}
+${b.setup}
+${sums(rows, quads)}
+${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => a.value(q, i), b.value)].join('\n'))}
+${stores(rows, quads)}`,
+  };
+});
+
+export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ config, problem }) => {
+  const { rows, quads, x: size } = config;
+  const a = ownRows(problem.a, rows / size, (h) => `row0 + ${h * size}u + lane`);
+  const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
+  return {
+    bindings: bindings(problem),
+    params: PARAMS,
+    workgroupSize: [size],
+    enable: ['subgroups', ...extensions(problem)],
+    declarations: declarations(problem),
+    body: `${prologue(problem)}
+  let row0 = wid.y * ${rows}u;
+  let col = (wid.x * ${size}u + lane) * ${4 * quads}u;
+${a.setup}
+${b.setup}
+${sums(rows, quads)}
+${kLoop(problem, (depth) => [
+    a.load(depth), b.load(depth),
+    multiply(rows, quads, depth, (q, i) => `subgroupBroadcast(${a.value(q, Math.floor(i / size))}, ${i % size}u)`, b.value),
+  ].join('\n'))}
+${stores(rows, quads)}`,
+  };
+});
+
+function sums(rows: number, quads: number): string {
+  return range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n');
+}
+
+function multiply(rows: number, quads: number, depth: number, a: (q: number, i: number) => string, b: (q: number, j: number) => string): string {
+  const lines: string[] = [];
+  for (const q of range(depth)) {
+    for (const j of range(quads)) lines.push(`    let y${q}_${j} = ${b(q, j)};`);
+    for (const i of range(rows)) {
+      lines.push(`    let x${q}_${i} = vec4f(${a(q, i)}); ${range(quads).map((j) => `s${i}_${j} = fma(x${q}_${i}, y${q}_${j}, s${i}_${j});`).join(' ')}`);
+    }
+  }
+  return lines.join('\n');
+}
+
+function stores(rows: number, quads: number): string {
+  return range(quads).map((j) => `  let bias${j} = bias4(col${j});
+${range(rows).map((i) => `  store4(cBase, row0 + ${i}u, col${j}, s${i}_${j} + bias${j});`).join('\n')}`).join('\n');
+}

@@ -1,0 +1,127 @@
+// What a matrix product is: its operands, and what a kernel has to know about them when it is compiled.
+
+import type { Storage } from '../storage.ts';
+
+/** Element types of a stored matrix. Sums are f32 always. */
+export type GemmDType = 'f32' | 'f16';
+
+export type GemmActivation = 'silu' | 'gelu';
+
+/**
+ * A stored matrix, or a batch of them. Element (i, j) lies at `offset + i * rowStride + j`, transposed at
+ * `offset + j * rowStride + i`, both counted in elements; item z of a batch begins `z * batchStride` later.
+ */
+export interface GemmMatrix {
+  readonly storage: Storage;
+  /** First element. */
+  readonly offset: number;
+  /** Elements from one stored row to the next. */
+  readonly rowStride: number;
+  readonly transposed?: boolean;
+  /** Elements from one item of the batch to the next; 0 gives all of them the same matrix. */
+  readonly batchStride?: number;
+  readonly dtype: GemmDType;
+}
+
+/** A vector of N elements that is added to every row. */
+export interface GemmBias {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly dtype: GemmDType;
+}
+
+/** `c = activation(a · b + bias)`, with `accumulate` `c = activation(a · b + bias + c)`. */
+export interface GemmSpec {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  /** Products to form, 1 if left out. */
+  readonly batch?: number;
+  /** M × K. */
+  readonly a: GemmMatrix;
+  /** K × N. */
+  readonly b: GemmMatrix;
+  /** M × N, not transposed. */
+  readonly c: GemmMatrix;
+  readonly bias?: GemmBias | null;
+  readonly activation?: GemmActivation | null;
+  readonly accumulate?: boolean;
+}
+
+/** How an operand is read or written: what of it a kernel's source depends on. */
+export interface OperandForm {
+  readonly dtype: GemmDType;
+  readonly transposed: boolean;
+  /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
+  readonly vec: boolean;
+}
+
+/** What of a product a kernel's source depends on. */
+export interface ProblemForm {
+  readonly a: OperandForm;
+  readonly b: OperandForm;
+  readonly c: OperandForm;
+  readonly bias: GemmDType | null;
+  readonly activation: GemmActivation | null;
+  readonly accumulate: boolean;
+  /** Whether the z dimension also counts parts of K, each written on its own. */
+  readonly split: boolean;
+  /** Whether K is no multiple of 4. */
+  readonly tail: boolean;
+}
+
+/**
+ * A way to compute a product.
+ *
+ * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and broadcasts.
+ * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
+ *
+ * `splits` > 1 cuts K into that many parts, summed in order by a second kernel.
+ */
+export interface GemmConfig {
+  readonly form: 'subgroup' | 'register';
+  readonly rows: number;
+  readonly quads: number;
+  /** Workgroup size. */
+  readonly x: number;
+  readonly y: number;
+  /** Steps of k in a block. */
+  readonly depth: number;
+  readonly splits: number;
+}
+
+/** The variant of a product's kernel. */
+export interface GemmVariant {
+  readonly config: GemmConfig;
+  readonly problem: ProblemForm;
+}
+
+/** Elements of the contiguous side of an operand that is `rows` × `columns`. */
+function contiguous(m: GemmMatrix, rows: number, columns: number): number {
+  return m.transposed ? rows : columns;
+}
+
+function aligned(m: GemmMatrix, extent: number, batch: number): boolean {
+  return extent % 4 === 0 && m.offset % 4 === 0 && m.rowStride % 4 === 0 && (batch === 1 || (m.batchStride ?? 0) % 4 === 0);
+}
+
+/** The form of a product as a configuration will compile it. */
+export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
+  const { M, N, K, batch = 1 } = spec;
+  const split = config.splits > 1;
+  const form = (m: GemmMatrix, vec: boolean): OperandForm => ({ dtype: m.dtype, transposed: m.transposed ?? false, vec });
+  const aVec = aligned(spec.a, contiguous(spec.a, M, K), batch);
+  const bVec = aligned(spec.b, contiguous(spec.b, K, N), batch);
+  const cVec = split ? N % 4 === 0 : aligned(spec.c, N, batch);
+  return {
+    // Where lanes own rows, or rows don't come in fours, a transposed a is read element by element.
+    a: form(spec.a, aVec && (!spec.a.transposed || !(config.form === 'subgroup' || config.rows % 4 !== 0))),
+    b: form(spec.b, bVec),
+    c: { dtype: split ? 'f32' : spec.c.dtype, transposed: false, vec: cVec },
+    bias: split ? null : spec.bias?.dtype ?? null,
+    activation: split ? null : spec.activation ?? null,
+    accumulate: split ? false : spec.accumulate ?? false,
+    split,
+    tail: K % 4 !== 0,
+  };
+}

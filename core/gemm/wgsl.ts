@@ -1,0 +1,151 @@
+// What the kernels of the family share: bindings, parameters, loads, the k-loop's blocks and the epilogue.
+
+import type { KernelBinding, KernelExtension, KernelParam } from '../kernel.ts';
+import type { GemmActivation, OperandForm, ProblemForm } from './spec.ts';
+
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+const XYZW = 'xyzw';
+export const component = (i: number): string => XYZW[i & 3];
+
+/** In the order in which `gemm` gives them. 15 words: they fit into immediates. */
+export const PARAMS: readonly KernelParam[] = [
+  'M', 'N', 'K', 'aOffset', 'aStride', 'aBatch', 'bOffset', 'bStride', 'bBatch', 'cOffset', 'cStride', 'cBatch', 'biasOffset', 'chunk', 'splits',
+].map((name) => ({ name, type: 'u32' }));
+
+function arrayType(form: { dtype: string; vec: boolean }): string {
+  return `array<${form.vec ? `vec4<${form.dtype}>` : form.dtype}>`;
+}
+
+export function bindings(problem: ProblemForm): KernelBinding[] {
+  const list: KernelBinding[] = [
+    { name: 'A', type: arrayType(problem.a), access: 'read' },
+    { name: 'B', type: arrayType(problem.b), access: 'read' },
+    { name: 'C', type: arrayType(problem.c), access: 'write' },
+  ];
+  if (problem.bias) list.push({ name: 'bias', type: `array<${problem.bias}>`, access: 'read' });
+  return list;
+}
+
+export function extensions(problem: ProblemForm): KernelExtension[] {
+  const half = [problem.a.dtype, problem.b.dtype, problem.c.dtype, problem.bias].includes('f16');
+  return half ? ['f16'] : [];
+}
+
+/** `a1(i)`: element i. `a4(i)`: elements i to i+3, all of them there. */
+function loader(name: string, form: OperandForm): string {
+  const array = name.toUpperCase();
+  if (form.vec) return `fn ${name}4(i: u32) -> vec4f { return vec4f(${array}[i >> 2u]); }`;
+  return `fn ${name}1(i: u32) -> f32 { return f32(${array}[i]); }
+fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${name}1(i + 2u), ${name}1(i + 3u)); }`;
+}
+
+/**
+ * GELU is the exact one, x·Φ(x), with erf after Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). SiLU keeps the
+ * exponent below overflow, which WGSL leaves undefined.
+ */
+export function activationFunction(activation: GemmActivation | null): string {
+  if (activation === 'silu') return 'fn activate(v: vec4f) -> vec4f { return v / (1.0 + exp(min(-v, vec4f(80.0)))); }';
+  if (activation === 'gelu') {
+    return `fn activate(v: vec4f) -> vec4f {
+  let x = abs(v) * 0.7071067811865476;
+  let t = 1.0 / (1.0 + 0.3275911 * x);
+  let tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * exp(-min(x * x, vec4f(80.0)));
+  return max(v, vec4f()) - 0.5 * abs(v) * tail;
+}`;
+  }
+  return 'fn activate(v: vec4f) -> vec4f { return v; }';
+}
+
+export function declarations(problem: ProblemForm): string {
+  const { c } = problem;
+  const old = problem.accumulate ? (at: string): string => ` + ${c.vec ? 'vec4f' : 'f32'}(C[${at}])` : (): string => '';
+  const lines = [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation)];
+  lines.push(problem.bias
+    ? `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, p.N - 1u)]); }
+fn bias4(col: u32) -> vec4f { return vec4f(bias1(col), bias1(col + 1u), bias1(col + 2u), bias1(col + 3u)); }`
+    : 'fn bias1(col: u32) -> f32 { return 0.0; }\nfn bias4(col: u32) -> vec4f { return vec4f(); }');
+  if (c.vec) {
+    lines.push(`fn store4(base: u32, row: u32, col: u32, v: vec4f) {
+  if (row >= p.M || col >= p.N) { return; }
+  let at = (base + row * p.cStride + col) >> 2u;
+  C[at] = vec4<${c.dtype}>(activate(v${old('at')}));
+}`);
+  } else {
+    lines.push(`fn store1(base: u32, row: u32, col: u32, v: f32) {
+  if (row >= p.M || col >= p.N) { return; }
+  let at = base + row * p.cStride + col;
+  C[at] = ${c.dtype}(activate(vec4f(v${old('at')})).x);
+}
+fn store4(base: u32, row: u32, col: u32, v: vec4f) {
+  store1(base, row, col, v.x); store1(base, row, col + 1u, v.y); store1(base, row, col + 2u, v.z); store1(base, row, col + 3u, v.w);
+}`);
+  }
+  return lines.join('\n');
+}
+
+/** Where the operands of this item of the batch begin, and which part of K is ours. */
+export function prologue(problem: ProblemForm): string {
+  return problem.split
+    ? `  let item = wid.z / p.splits;
+  let k0 = (wid.z % p.splits) * p.chunk;
+  let k1 = min(k0 + p.chunk, p.K);
+  let aBase = p.aOffset + item * p.aBatch;
+  let bBase = p.bOffset + item * p.bBatch;
+  let cBase = p.cOffset + wid.z * p.cBatch;`
+    : `  let k0 = 0u;
+  let k1 = p.K;
+  let aBase = p.aOffset + wid.z * p.aBatch;
+  let bBase = p.bOffset + wid.z * p.bBatch;
+  let cBase = p.cOffset + wid.z * p.cBatch;`;
+}
+
+/**
+ * The k-loop in blocks of 4, and of 1 for what is left. `block(depth)` is the body for `depth` steps from `k` on.
+ */
+export function kLoop(problem: ProblemForm, block: (depth: number) => string): string {
+  const main = `  var k = k0;\n  for (; k + 4u <= k1; k += 4u) {\n${block(4)}\n  }`;
+  return problem.tail ? `${main}\n  for (; k < k1; k++) {\n${block(1)}\n  }` : main;
+}
+
+/** The columns of b that an invocation owns: 4 · quads of them, quad j beginning at the expression `column(j)`. */
+export interface Columns {
+  /** Addresses, in bounds for every k. Before the loop. */
+  readonly setup: string;
+  /** Loads for `depth` steps. */
+  load(depth: number): string;
+  /** `vec4f` of quad j at step q of the block. */
+  value(q: number, j: number): string;
+}
+
+export function columns(form: OperandForm, quads: number, column: (j: number) => string): Columns {
+  const setup: string[] = [];
+  for (const j of range(quads)) {
+    setup.push(`  let col${j} = ${column(j)};`);
+    if (!form.transposed && form.vec) setup.push(`  let bc${j} = bBase + min(col${j}, p.N - 4u);`);
+    else for (const x of range(4)) setup.push(`  let bc${j}${x} = bBase + min(col${j} + ${x}u, p.N - 1u)${form.transposed ? ' * p.bStride' : ''};`);
+  }
+  return {
+    setup: setup.join('\n'),
+    load(depth) {
+      const lines: string[] = [];
+      if (form.transposed) {
+        for (const j of range(quads)) for (const x of range(4)) lines.push(`    let b${j}${x} = vec4f(${depth === 4 ? 'b4' : 'b1'}(bc${j}${x} + k));`);
+        return lines.join('\n');
+      }
+      for (const q of range(depth)) {
+        lines.push(`    let kb${q} = (k + ${q}u) * p.bStride;`);
+        for (const j of range(quads)) {
+          lines.push(form.vec
+            ? `    let b${q}_${j} = b4(bc${j} + kb${q});`
+            : `    let b${q}_${j} = vec4f(${range(4).map((x) => `b1(bc${j}${x} + kb${q})`).join(', ')});`);
+        }
+      }
+      return lines.join('\n');
+    },
+    value(q, j) {
+      if (!form.transposed) return `b${q}_${j}`;
+      return `vec4f(${range(4).map((x) => `b${j}${x}.${XYZW[q]}`).join(', ')})`;
+    },
+  };
+}
