@@ -1,0 +1,73 @@
+// Every form of the norm and optimizer kernels compiles under WebGPU's default limits, with all features and with none.
+
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { openDevice } from '../../core/index.ts';
+import { normConfigs } from '../../kernels/add-norm/config.ts';
+import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
+import { advanceAdamW, fusedAdamW } from '../../kernels/fused-adamw/fusedAdamW.ts';
+import { globalNorm, globalNormPartials } from '../../kernels/fused-adamw/globalNorm.ts';
+import { ADAMW_STATE_WORDS } from '../../kernels/fused-adamw/state.ts';
+import { emptyOperand, type TestType } from './support.ts';
+
+for (const without of [[], ['subgroups', 'shader-f16']]) {
+  const label = without.length > 0 ? `without ${without.join(', ')}` : 'with all features';
+
+  test(`add + norm, ${label}`, async () => {
+    const device = await openDevice({ backend: 'null', defaultLimits: true, without });
+    const types: TestType[] = device.has('shader-f16') ? ['f32', 'f16'] : ['f32'];
+    const rows = 9;
+    for (const width of [7, 368]) {
+      for (const config of normConfigs(device, width)) {
+        for (const type of types) {
+          for (const norm of ['rms', 'layer'] as const) {
+            for (const full of [true, false]) {
+              const shape = { norm, rows, width };
+              const make = (length: number, of: TestType = type): ReturnType<typeof emptyOperand> => emptyOperand(device, length, of);
+              const n = rows * width;
+              const [x, stats, partial] = [make(n), make(rows * 2, 'f32'), make(normPartials(config, shape, 2), 'f32')];
+              const [weight, bias] = full ? [make(width), make(width)] : [null, null];
+              const residual = make(n, 'f32');
+              const residualOut = full ? make(n, 'f32') : null;
+              normForward(device, { ...shape, eps: 1e-5, x, residual, weight, bias, y: make(n), residualOut, stats }, config);
+              normBackward(device, {
+                ...shape, h: residualOut ?? x, residual: residualOut ? null : residual, weight, stats, dy: make(n),
+                dresidualOut: full ? make(n, 'f32') : null, dx: make(n), dresidual: make(n, 'f32'), partial,
+                dweight: full ? make(width) : null, dbias: full ? make(width) : null,
+              }, config);
+            }
+          }
+        }
+      }
+    }
+    await device.synchronize();
+    assert.ok(device.kernels.compiled > 0);
+    device.destroy();
+  });
+
+  test(`optimizer, ${label}`, async () => {
+    const device = await openDevice({ backend: 'null', defaultLimits: true, without });
+    const half = device.has('shader-f16');
+    for (const length of [7, 368]) {
+      for (const type of (half ? ['f32', 'f16'] : ['f32']) as TestType[]) {
+        for (const full of [true, false]) {
+          for (const unroll of [1, 4]) {
+            const [params, m, v, ema] = [0, 1, 2, 3].map(() => emptyOperand(device, length));
+            const state = emptyOperand(device, ADAMW_STATE_WORDS);
+            const grads = emptyOperand(device, length, type);
+            const out = emptyOperand(device, 2);
+            const form = { groups: 4, shared: full };
+            globalNorm(device, [grads], { partial: emptyOperand(device, globalNormPartials(form, 1)), out }, form);
+            advanceAdamW(device, state, full ? out : null);
+            fusedAdamW(device, { state, params, grads, m, v, ...(full && { ema }), ...(full && half && { half: emptyOperand(device, length, 'f16') }) }, { unroll });
+          }
+        }
+      }
+    }
+    await device.synchronize();
+    assert.ok(device.kernels.compiled > 0);
+    device.destroy();
+  });
+}
+
+test.run();
