@@ -4,18 +4,12 @@ import type { Device, Operand } from '../../core/device.ts';
 import { sizeOf } from '../../core/dtype.ts';
 import { grid1d } from '../../core/kernel.ts';
 import { Storage } from '../../core/storage.ts';
+import type { Rows } from '../rows.ts';
 import { backwardKernel } from './backward.ts';
 import { forwardKernel } from './forward.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
 import { lastStateKernel, reduceChannelsKernel, reduceTokensKernel, sumHalvesKernel } from './reduce.ts';
 import { scanPlan, type Direction, type ScanDType } from './wgsl.ts';
-
-/** Rows (B·L, width) inside a storage, possibly columns of a wider array. In elements. */
-export interface Rows {
-  readonly storage: Storage;
-  readonly offset: number;
-  readonly row: number;
-}
 
 /** The arguments of one direction. */
 export interface ScanSet {

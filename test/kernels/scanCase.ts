@@ -2,7 +2,8 @@
 
 import type { Device } from '../../core/device.ts';
 import { Storage } from '../../core/storage.ts';
-import { scanBackward, scanForward, scanLastState, type Rows, type ScanProblem, type ScanSet } from '../../kernels/selective-scan/launch.ts';
+import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from '../../kernels/selective-scan/launch.ts';
+import type { Rows } from '../../kernels/rows.ts';
 import type { ScanArguments, ScanDerivatives } from '../reference/selectiveScan.ts';
 
 /** Numbers in [-1, 1) that are the same on every run. */

@@ -18,7 +18,7 @@ const CASES: [name: string, batch: number, length: number, channels: number, sta
   ['55 tokens, 5 states', 1, 55, 3, 5, {}],
   ['66 tokens reversed', 2, 66, 5, 16, { reverse: true }],
   ['258 tokens', 1, 258, 10, 16, {}],
-  ['64 states', 1, 19, 2, 64, { reverse: true }],
+  ['20 states', 1, 19, 2, 20, { reverse: true }],
   ['3 states, nothing optional', 1, 33, 11, 3, { z: false, D: false, deltaBias: false, deltaSoftplus: false }],
   ['no gate', 2, 32, 4, 8, { z: false }],
   ['no softplus', 1, 31, 4, 4, { deltaSoftplus: false, deltaBias: false }],
