@@ -1,0 +1,1 @@
+export { causalConv1d, type CausalConv1dOptions } from './op.ts';

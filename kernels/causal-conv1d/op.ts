@@ -1,0 +1,91 @@
+// The public causal convolution and its place on the autograd tape.
+
+import { defineOp, dense, DTypeError, empty, grid1d, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
+import { rowsOf, type Rows } from '../rows.ts';
+import { CHANNELS, convBackwardKernel, convForwardKernel, convReduceKernel, STRETCH, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
+
+export interface CausalConv1dOptions {
+  /** (B, L, D) f32 or f16. May be columns of a wider array. */
+  readonly x: Tensor;
+  /** (D, W), W from 2 to 4; the last tap meets the present token. */
+  readonly weight: Tensor;
+  /** (D) */
+  readonly bias?: Tensor | null;
+  /** Default none. */
+  readonly activation?: 'silu' | null;
+  /** `reverse` looks at later tokens in place of earlier ones. */
+  readonly direction?: Direction;
+}
+
+interface Config {
+  readonly silu: boolean;
+  readonly direction: Direction;
+}
+
+/**
+ * Depthwise causal convolution over time, zeros before the first token:
+ *
+ *     out[b,t,d] = act(bias[d] + Σ_w weight[d,w] x[b, t - (W-1-w), d])
+ *
+ * Shapes: x, out (B, L, D); weight (D, W); bias (D). With `direction: 'reverse'` x[b, t + (W-1-w), d]: the same as flipping time
+ * before and after. Sums accumulate in f32; the gradient is deterministic; there is no second derivative. Source: causal-conv1d of
+ * Mamba (arXiv 2312.00752).
+ *
+ * @throws ShapeError, DTypeError, ValueError
+ */
+export function causalConv1d({ x, weight, bias = null, activation = null, direction = 'forward' }: CausalConv1dOptions): Tensor {
+  if (x.ndim !== 3 || x.numel === 0) throw new ShapeError(`[causalConv1d] x has shape ${show(x.shape)}, expected (batch, length, channels), none of them 0.`);
+  if (x.dtype !== 'f32' && x.dtype !== 'f16') throw new DTypeError(`[causalConv1d] x is ${x.dtype}, expected f32 or f16; cast it.`);
+  const channels = x.shape[2];
+  const width = weight.shape[1];
+  if (weight.ndim !== 2 || weight.shape[0] !== channels) throw new ShapeError(`[causalConv1d] weight has shape ${show(weight.shape)}, expected (${channels}, width), the first the channels of x.`);
+  if (width < 2 || width > 4) throw new ValueError(`[causalConv1d] weight has width ${width}, expected 2, 3 or 4; use conv1d for others.`);
+  if (bias && !sameShape(bias.shape, [channels])) throw new ShapeError(`[causalConv1d] bias has shape ${show(bias.shape)}, expected (${channels},), the channels of x.`);
+  return convOp({ silu: activation === 'silu', direction }, x, weight, bias);
+}
+
+const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
+  name: 'causalConv1d',
+  firstDerivativeOnly: true,
+  forward(ctx, config, x, weight, bias) {
+    const { variant, inputs, params, groups } = launch(config, x, weight, bias);
+    const out = empty(x.device, x.shape, x.dtype);
+    x.device.run(convForwardKernel, variant, [...inputs, out], params, groups);
+    ctx.state.config = config;
+    ctx.save(x, weight, ...(bias ? [bias] : []));
+    return out;
+  },
+  backward(ctx, dout) {
+    if (!dout) return [];
+    const [x, weight, bias = null] = ctx.saved;
+    const { device } = x;
+    const { variant, inputs, params, groups } = launch(ctx.state.config as Config, x, weight, bias);
+    const [batch, , channels] = x.shape;
+    const parts = batch * groups[1];
+    const { width } = variant;
+    const dx = empty(device, x.shape, x.dtype);
+    const sums = empty(device, [parts, width + 1, channels]);
+    const upstream = rowsOf(dout.cast(x.dtype));
+    device.run(convBackwardKernel, variant, [...inputs, bound(upstream), dx, sums], [...params, upstream.offset, upstream.row], groups);
+    const dweight = empty(device, [channels, width]);
+    const dbias = empty(device, [channels]);
+    device.run(convReduceKernel, { width }, [sums, dweight, dbias], [parts, channels], grid1d((width + 1) * channels, 64));
+    return [null, dx, dweight, bias && dbias];
+  },
+});
+
+function bound(rows: Rows): Operand {
+  return { storage: rows.storage, byteOffset: 0 };
+}
+
+function launch({ silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+  const [batch, length, channels] = x.shape;
+  const rows = rowsOf(x);
+  const stretches = Math.ceil(length / STRETCH);
+  return {
+    variant: { width: weight.shape[1], dtype: x.dtype as ConvDType, direction, bias: bias !== null, silu },
+    inputs: [bound(rows), dense(weight.cast('f32')), ...(bias ? [dense(bias.cast('f32'))] : [])],
+    params: [length, channels, rows.offset, rows.row, stretches],
+    groups: [Math.ceil(channels / CHANNELS), stretches, batch],
+  };
+}
