@@ -72,7 +72,10 @@ export class Device implements KernelEnv {
     this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
     this.pool = new BufferPool(gpu);
     this.stream = new Stream(gpu);
-    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => { this.failure ??= error; });
+    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
+      // What a refused kernel breaks later says less than why it was refused.
+      if (!(this.failure instanceof DeviceLostError)) this.failure = error;
+    });
     this.leaks = new FinalizationRegistry(() => { this.leakedTensors++; });
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
@@ -155,6 +158,7 @@ export class Device implements KernelEnv {
     this.check();
     this.stream.flush();
     await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
+    await this.kernels.settled();
     this.check();
   }
 
@@ -169,9 +173,11 @@ export class Device implements KernelEnv {
     this.stream.flush();
     try {
       await Promise.race([staging.mapAsync(1), this.lost]);
+      await this.kernels.settled();
       this.check();
       return staging.getMappedRange().slice(0, bytes);
     } catch (error) {
+      await this.kernels.settled();
       this.check();
       throw error;
     } finally {
@@ -231,7 +237,7 @@ export interface GPUSubgroupMatrixConfig {
 }
 
 function roundUp4(bytes: number): number {
-  return (bytes + 3) & ~3;
+  return Math.ceil(bytes / 4) * 4;
 }
 
 function uniformKey(data: ArrayBuffer): string {

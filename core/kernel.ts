@@ -128,12 +128,18 @@ export class KernelCache {
   private readonly texts = new Map<string, Compiled>();
   private readonly layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
   private readonly onError: (error: Error) => void;
+  private readonly checks = new Set<Promise<void>>();
 
   constructor(gpu: GPUDevice, env: KernelEnv, immediates: boolean, onError: (error: Error) => void) {
     this.gpu = gpu;
     this.env = env;
     this.immediates = immediates;
     this.onError = onError;
+  }
+
+  /** Resolves when every compilation begun so far has been checked. */
+  async settled(): Promise<void> {
+    await Promise.all(this.checks);
   }
 
   get compiled(): number {
@@ -164,9 +170,10 @@ export class KernelCache {
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ code, label: name });
     const pipeline = this.gpu.createComputePipeline({ label: name, layout, compute: { module, entryPoint: 'main' } });
-    this.gpu.popErrorScope().then((error) => {
+    const check = this.gpu.popErrorScope().then((error) => {
       if (error) this.onError(new CompileError(`[${name}] ${error.message}\n${numbered(code)}`));
-    }, () => { /* the device was lost; whoever waits for it is told so */ });
+    }, () => { /* the device was lost; whoever waits for it is told so */ }).finally(() => this.checks.delete(check));
+    this.checks.add(check);
     return { name, pipeline, layout: group, source, paramBytes, immediate, id: this.texts.size };
   }
 

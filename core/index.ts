@@ -1,0 +1,18 @@
+// The public face of the engine.
+
+export * from './errors.ts';
+export { openDevice, type DeviceOptions } from './open.ts';
+export { Device, type AdapterSummary, type MemoryReport, type Operand, type Tier } from './device.ts';
+export { isFloat, promote, sizeOf, storageType, type DType, type TypedArray } from './dtype.ts';
+export type { HostArray } from './hostData.ts';
+export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } from './kernel.ts';
+export { Profiler, type ProfileEvent, type ProfileRow } from './profiler.ts';
+export { keep, scope } from './scope.ts';
+export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './shape.ts';
+export { Tensor, type TensorLike } from './tensor.ts';
+export { backward, defineOp, enableGrad, grad, isGradEnabled, noGrad, valueAndGrad, type BackwardOptions, type OpContext, type OpDefinition } from './autograd.ts';
+export { gradcheck, type GradcheckOptions } from './gradcheck.ts';
+export { Expr, type ExprLike } from './expr.ts';
+export { fuse } from './elementwise.ts';
+export { denseOperand as dense } from './ops/reduce.ts';
+export * from './ops/index.ts';

@@ -1,0 +1,110 @@
+// Matrix products: batched, broadcasting, with transposed operands taken as they lie.
+
+import { defineOp } from '../autograd.ts';
+import { DTypeError, ShapeError } from '../errors.ts';
+import { gemm, type GemmMatrix } from '../gemm/index.ts';
+import { broadcastShapes, numelOf, sameShape, show } from '../shape.ts';
+import { Tensor } from '../tensor.ts';
+import { contiguous } from './elementwise.ts';
+import { lazyOp } from './lazyOp.ts';
+import { expand, reshape, transpose } from './movement.ts';
+import { sumTo } from './reduce.ts';
+import { full } from './create.ts';
+
+/** The last two dimensions as a matrix, or null where neither of them is walked with stride 1. */
+function matrixOf(x: Tensor): Omit<GemmMatrix, 'batchStride'> | null {
+  const [rows, cols] = x.strides.slice(-2);
+  const [m, n] = x.shape.slice(-2);
+  const common = { storage: x.storage, offset: x.offset, dtype: x.dtype as 'f32' | 'f16' };
+  // A dimension of size 1 may have any stride.
+  if ((cols === 1 || n === 1) && (rows >= n || m === 1)) return { ...common, rowStride: m === 1 ? n : rows, transposed: false };
+  if ((rows === 1 || m === 1) && (cols >= m || n === 1)) return { ...common, rowStride: n === 1 ? m : cols, transposed: true };
+  return null;
+}
+
+/** The batch dimensions walked with one stride, or null. */
+function batchStride(x: Tensor): number | null {
+  let expected: number | null = null;
+  let stride = 0;
+  for (let i = x.ndim - 3; i >= 0; i--) {
+    if (x.shape[i] === 1) continue;
+    if (expected === null) stride = x.strides[i];
+    else if (x.strides[i] !== expected) return null;
+    expected = x.strides[i] * x.shape[i];
+  }
+  return stride;
+}
+
+function operand(x: Tensor): GemmMatrix {
+  const matrix = matrixOf(x), stride = batchStride(x);
+  if (matrix && stride !== null && stride >= 0) return { ...matrix, batchStride: stride };
+  const dense = contiguous(x).isContiguous && x.isContiguous ? x : x.clone();
+  return { ...matrixOf(dense)!, batchStride: numelOf(dense.shape.slice(-2)) };
+}
+
+const matmulOp = lazyOp(() => defineOp<[Tensor, Tensor], Tensor>({
+  name: 'matmul',
+  forward(ctx, a, b) {
+    ctx.save(a, b);
+    const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+    const [M, K] = a.shape.slice(-2);
+    const N = b.shape.at(-1)!;
+    if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
+    // Many rows by one matrix are one product.
+    if (b.ndim === 2 && a.ndim > 2 && a.isContiguous) return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
+    return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
+  },
+  backward(ctx, g) {
+    const [a, b] = ctx.saved;
+    if (b.ndim === 2 && a.ndim > 2) {
+      const rows = reshape(g!, [-1, b.shape[1]]);
+      return [
+        ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
+        ctx.needs[1] ? matmul(transpose(reshape(a, [-1, b.shape[0]]), 0, 1), rows) : null,
+      ];
+    }
+    return [
+      ctx.needs[0] ? sumTo(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
+      ctx.needs[1] ? sumTo(matmul(transpose(a, -1, -2), g!), b.shape) : null,
+    ];
+  },
+}));
+
+function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number): Tensor {
+  const [M, N] = shape.slice(-2);
+  const c = Tensor.empty(a.device, shape, a.dtype);
+  if (!c.numel) return c;
+  gemm(a.device, {
+    M, N, K: a.shape.at(-1)!, batch, a: operand(a), b: operand(b),
+    c: { storage: c.storage, offset: 0, rowStride: N, batchStride: M * N, dtype: c.dtype as 'f32' },
+  });
+  return c;
+}
+
+/**
+ * Matrix product of the last two dimensions, the others broadcast: (…, M, K) · (…, K, N) → (…, M, N). A vector on the left is a
+ * row, on the right a column, and its dimension goes away, as in PyTorch. Accumulates in f32.
+ *
+ * @throws ShapeError when the inner sizes differ
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  if (a.ndim === 0 || b.ndim === 0) throw new ShapeError('[matmul] A scalar has no rows or columns; use mul().');
+  if (a.shape.at(-1) !== b.shape.at(b.ndim === 1 ? 0 : -2)) {
+    throw new ShapeError(`[matmul] Last dimension of first input with shape ${show(a.shape)} must match ${b.ndim === 1 ? 'the' : 'second to last'} dimension of second input with shape ${show(b.shape)}.`);
+  }
+  if (a.dtype !== b.dtype || (a.dtype !== 'f32' && a.dtype !== 'f16')) throw new DTypeError(`[matmul] Types ${a.dtype} and ${b.dtype}, expected f32 or f16 for both; cast() them.`);
+  if (a.ndim === 1) return reshapeOut(matmul(reshape(a, [1, a.numel]), b), -2);
+  if (b.ndim === 1) return reshapeOut(matmul(a, reshape(b, [b.numel, 1])), -1);
+  return matmulOp(a, b);
+}
+
+function reshapeOut(x: Tensor, axis: -1 | -2): Tensor {
+  return reshape(x, x.shape.filter((_, i) => i !== x.ndim + axis));
+}
+
+/** x·Wᵀ + b: (…, in) with W (out, in) and b (out). */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  const y = matmul(x, transpose(weight, 0, 1));
+  if (bias && !sameShape(bias.shape, [weight.shape[0]])) throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
+  return bias ? y.add(bias) : y;
+}
