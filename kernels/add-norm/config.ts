@@ -20,17 +20,17 @@ const HELD = { software: 128, gpu: 32 } as const;
 /** The form for rows of `width` on this adapter. */
 export function normConfig(device: Device, width: number): NormConfig {
   const { software } = device.adapter;
+  const most = software ? HELD.software : HELD.gpu;
+  const subgroup: Team = { kind: 'subgroup', size: device.subgroupMaxSize };
   const teams: Team[] = [];
-  if (software) {
-    // Workgroup memory with barriers costs more here than reading the row again.
-    teams.push({ kind: 'subgroup', size: device.subgroupMaxSize }, { kind: 'invocation', size: 1 });
-  } else {
-    teams.push({ kind: 'workgroup', size: width <= 1024 ? 64 : width <= 2048 ? 128 : 256 });
-  }
+  // No barriers, where a subgroup can hold the row.
+  if (device.subgroupMaxSize > 0 && (software || heldFloats(width, subgroup) <= most)) teams.push(subgroup);
+  // Workgroup memory with barriers costs a software adapter more than reading the row again.
+  if (!software) teams.push({ kind: 'workgroup', size: width <= 1024 ? 64 : width <= 2048 ? 128 : 256 });
   const team = teams.find((candidate) => teamRuns(candidate, device)) ?? { kind: 'invocation', size: 1 };
   return {
     team,
-    keep: team.kind !== 'invocation' && heldFloats(width, team) <= (software ? HELD.software : HELD.gpu),
+    keep: team.kind !== 'invocation' && heldFloats(width, team) <= most,
     partials: software ? 64 : 512,
     slices: software ? 1 : 8,
   };

@@ -4,6 +4,9 @@
 //   invocation   one invocation, one row: no communication at all. For adapters without fast communication.
 //   subgroup     the lanes of a subgroup: coalesced, summed in registers. Needs subgroups of one known size.
 //   workgroup    a workgroup, summed as a tree in workgroup memory: the portable form for GPUs.
+//
+// Layer norm of 2064 rows of 368 on lavapipe, forward / backward, against the subgroup form: an invocation a row takes 1.8 / 2.9
+// times as long, workgroups of 64 from 5 / 8 times, of 256 from 30 / 17 times.
 
 import type { KernelEnv, KernelExtension } from '../../core/kernel.ts';
 

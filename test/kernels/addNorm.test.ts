@@ -154,6 +154,11 @@ test('without a residual, prenorm gives x back and its gradient arrives', async 
   assertClose(await given.grad!.data(), addNormGradReference({ norm: 'rms', rows, width, eps: 1e-5, x }, up, upOut).dx, 2e-5, 'dx');
 });
 
+test('a second derivative is refused by name', () => {
+  const x = tensor(device, noise(14, 1), { shape: [2, 7] }).requiresGrad_();
+  assert.throws(() => backward(addRmsNorm({ x }).sum(), { createGraph: true }), /addRmsNorm is a fused kernel with a first derivative only/);
+});
+
 test('errors name the operand', () => {
   const x = zeros(device, [2, 6]);
   assert.throws(() => addRmsNorm({ x, residual: zeros(device, [3, 6]) }), /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/);
