@@ -25,7 +25,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const plan = scanPlan(v.states, env);
   const read = (name: string): KernelBinding => ({ name, type: `array<${v.dtype}>`, access: 'read' });
   const bodies = v.directions.map((direction, set) => body(v, plan, direction, v.first + set));
-  const shared = plan.width * 8 * plan.quads;
+  const shared = plan.width * 2 * plan.quads;
   return {
     enable: [...(v.dtype === 'f16' ? ['f16' as const] : []), ...(plan.subgroups ? ['subgroups' as const] : [])],
     bindings: [
@@ -42,8 +42,8 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       'dout0', 'doutRow', 'region', 'tokenSums',
     ].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [plan.width],
-    workgroupBytes: plan.subgroups ? 0 : shared * 4,
-    declarations: `${FUNCTIONS}${plan.subgroups ? '' : `\nvar<workgroup> tile: array<f32, ${shared}>;`}`,
+    workgroupBytes: plan.subgroups ? 0 : shared * 16,
+    declarations: `${FUNCTIONS}${plan.subgroups ? '' : `\nvar<workgroup> tile: array<vec4f, ${shared}>;`}`,
     body: `var history: array<vec4f, ${plan.every * plan.quads}>;
   ${bodies.length === 1 ? bodies[0] : `if (wid.z == 0u) {\n${bodies[0]}\n} else {\n${bodies[1]}\n}`}`,
   };
@@ -124,12 +124,12 @@ function sumOverChannels(plan: ScanPlan): string {
   const names = Array.from({ length: values }, (_, i) => `g${i < values / 2 ? 'B' : 'C'}${Math.floor((i % (values / 2)) / 4)}[${i % 4}]`);
   if (!subgroups) {
     // Reading from a rotated place keeps the lanes on different banks.
-    return `${names.map((name, i) => `tile[${i * width}u + li] = ${name};`).join(' ')}
+    return `${each(2 * quads, (i) => `tile[${i * width}u + li] = g${i < quads ? `B${i}` : `C${i - quads}`};`, ' ')}
       workgroupBarrier();
-      for (var e = li; e < ${values}u; e += ${width}u) {
-        var total = 0.0;
+      for (var e = li; e < ${2 * quads}u; e += ${width}u) {
+        var total = vec4f();
         for (var m = 0u; m < ${width}u; m++) { total += tile[e * ${width}u + ((m + li) & ${width - 1}u)]; }
-        sums[block + e] = total;
+        ${each(4, (i) => `sums[block + e * 4u + ${i}u] = total[${i}];`, ' ')}
       }
       workgroupBarrier();`;
   }

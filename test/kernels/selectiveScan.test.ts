@@ -1,5 +1,5 @@
 // The scan's kernels against the float64 recurrence: sizes that fill no vector, no stretch and no workgroup, every optional
-// argument, both directions, with and without subgroups and on WebGPU's default limits.
+// argument, both directions, with all features and with WebGPU's default limits and none.
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -26,7 +26,6 @@ const CASES: [name: string, batch: number, length: number, channels: number, sta
 
 const DEVICES = [
   ['all features', {}],
-  ['no subgroups', { without: ['subgroups'] }],
   ['default limits', { defaultLimits: true, without: ['subgroups', 'shader-f16'] }],
 ] as const;
 
