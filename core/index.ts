@@ -9,6 +9,8 @@ export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } 
 export { Profiler, type ProfileEvent, type ProfileRow } from './profiler.ts';
 export { keep, scope } from './scope.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './shape.ts';
+export { Generator, type GeneratorState } from './random.ts';
+export { philox4x32 } from './philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
 export { backward, defineOp, enableGrad, grad, isGradEnabled, noGrad, valueAndGrad, type BackwardOptions, type OpContext, type OpDefinition } from './autograd.ts';
 export { gradcheck, type GradcheckOptions } from './gradcheck.ts';

@@ -4,6 +4,7 @@
 import type { Compiled } from './kernel.ts';
 import type { PooledBuffer } from './pool.ts';
 import type { Profiler } from './profiler.ts';
+import type { Generator } from './random.ts';
 import type { Storage } from './storage.ts';
 
 /** A storage bound to a kernel, from a byte offset. */
@@ -22,6 +23,7 @@ export interface Recorder {
   cleared(storage: Storage): void;
   written(storage: Storage): void;
   readBack(): void;
+  drawn(generator: Generator): void;
 }
 
 /** Commands after which the open batch is submitted. */

@@ -1,0 +1,185 @@
+// Random tensors. A generator is a seed and a position in Philox's sequence, counted in blocks of four numbers; every call takes
+// the next blocks. Both lie in a small GPU buffer, so that a captured step draws new numbers each time it is replayed.
+
+import type { Device } from './device.ts';
+import type { DType } from './dtype.ts';
+import { ValueError } from './errors.ts';
+import { defineKernel, grid1d } from './kernel.ts';
+import { PHILOX_WGSL, philox4x32 } from './philox.ts';
+import { keep } from './scope.ts';
+import type { Shape } from './shape.ts';
+import { Tensor } from './tensor.ts';
+import { empty } from './ops/create.ts';
+
+/** Where a generator stands; enough to go on exactly. */
+export interface GeneratorState {
+  readonly seed: number;
+  readonly position: number;
+}
+
+type Distribution = 'bits' | 'uniform' | 'normal' | 'randint' | 'bernoulli';
+
+const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i32' | 'u32' }>('random', ({ kind, type }) => {
+  const value: Record<Distribution, string> = {
+    bits: 'r', uniform: '(p.a + (p.b - p.a) * unit(r))', normal: 'p.a + p.b * gauss(r)',
+    randint: 'vec4i(p.low) + vec4i(vec4u(mulHi(r.x, p.span), mulHi(r.y, p.span), mulHi(r.z, p.span), mulHi(r.w, p.span)))',
+    bernoulli: 'select(vec4f(0.0), vec4f(1.0), unit(r) < vec4f(p.a))',
+  };
+  return {
+    bindings: [{ name: 'state', type: 'array<u32>', access: 'read' }, { name: 'y', type: `array<${type}>`, access: 'write' }],
+    params: [{ name: 'n', type: 'u32' }, { name: 'first', type: 'u32' }, { name: 'a', type: 'f32' }, { name: 'b', type: 'f32' }, { name: 'low', type: 'i32' }, { name: 'span', type: 'u32' }],
+    workgroupSize: [64],
+    enable: type === 'f16' ? ['f16'] : [],
+    declarations: `${PHILOX_WGSL}
+fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
+fn gauss(r: vec4u) -> vec4f {
+  // Box and Muller; the radius never takes the logarithm of 0.
+  let u = (vec4f(r >> vec4u(8u)) + 0.5) * ${2 ** -24};
+  let radius = sqrt(-2.0 * log(u.xz));
+  let angle = ${2 * Math.PI} * u.yw;
+  return vec4f(radius.x * cos(angle.x), radius.x * sin(angle.x), radius.y * cos(angle.y), radius.y * sin(angle.y));
+}`,
+    body: `  let first = flat * 4u;
+  if (first >= p.n) { return; }
+  let low = state[2] + p.first + flat;
+  // A sum below either addend has overflowed.
+  let carry = select(0u, 1u, p.first + flat < flat) + select(0u, 1u, low < state[2]);
+  let r = philox(vec4u(low, state[3] + carry, 0u, 0u), vec2u(state[0], state[1]));
+  let v = ${value[kind]};
+  for (var k = 0u; k < 4u; k++) { if (first + k < p.n) { y[first + k] = ${type}(v[k]); } }`,
+  };
+});
+
+/** A source of random tensors. */
+export class Generator {
+  readonly device: Device;
+  private seedValue: number;
+  private next: number;
+  /** Position that the buffer holds; later blocks are counted from there. */
+  private base = -1;
+  private readonly state: Tensor;
+
+  /** @param seed a whole number from 0 to 2⁵³ − 1 */
+  constructor(device: Device, seed = 0) {
+    this.device = device;
+    this.seedValue = checkSeed(seed);
+    this.next = 0;
+    this.state = keep(empty(device, [4], 'u32'));
+  }
+
+  get seed(): number {
+    return this.seedValue;
+  }
+
+  /** Blocks of four numbers drawn so far. */
+  get position(): number {
+    return this.next;
+  }
+
+  getState(): GeneratorState {
+    return { seed: this.seedValue, position: this.next };
+  }
+
+  setState(state: GeneratorState): void {
+    this.seedValue = checkSeed(state.seed);
+    if (!Number.isSafeInteger(state.position) || state.position < 0) throw new ValueError(`[Generator] Position ${state.position} is not a whole number from 0 on.`);
+    this.next = state.position;
+    this.base = -1;
+  }
+
+  /** Starts again from a seed. */
+  manualSeed(seed: number): this {
+    this.setState({ seed, position: 0 });
+    return this;
+  }
+
+  /** Uniform in [low, high). */
+  uniform(shape: Shape, options: { low?: number; high?: number; dtype?: DType } = {}): Tensor {
+    return this.draw('uniform', shape, options.dtype ?? 'f32', options.low ?? 0, options.high ?? 1);
+  }
+
+  /** Normal. */
+  normal(shape: Shape, options: { mean?: number; std?: number; dtype?: DType } = {}): Tensor {
+    return this.draw('normal', shape, options.dtype ?? 'f32', options.mean ?? 0, options.std ?? 1);
+  }
+
+  /** Whole numbers (i32) from low to high − 1. */
+  randint(shape: Shape, low: number, high: number): Tensor {
+    if (!(Number.isInteger(low) && Number.isInteger(high) && high > low && high - low <= 2 ** 31)) throw new ValueError(`[randint] The range ${low} to ${high} is empty or too wide.`);
+    return this.draw('randint', shape, 'i32', 0, 0, low, high - low);
+  }
+
+  /** 1 with probability p, else 0. */
+  bernoulli(shape: Shape, p: number, dtype: DType = 'f32'): Tensor {
+    if (!(p >= 0 && p <= 1)) throw new ValueError(`[bernoulli] The probability is ${p}, expected 0 to 1.`);
+    return this.draw('bernoulli', shape, dtype, p);
+  }
+
+  /** Raw 32-bit numbers (u32). */
+  bits(shape: Shape): Tensor {
+    return this.draw('bits', shape, 'u32');
+  }
+
+  /** 0 … n − 1 (i32) in random order. Ranks n random keys against each other: n² comparisons. */
+  permutation(n: number): Tensor {
+    const keys = this.bits([n]);
+    const y = empty(this.device, [n], 'i32');
+    if (n) this.device.run(rankKernel, {}, [keys, y], [n], grid1d(n, 64));
+    keys.dispose();
+    return y;
+  }
+
+  /** Uniform numbers in [0, 1) on the host, from the same sequence. */
+  hostUniform(count: number): Float32Array {
+    const out = new Float32Array(count);
+    for (let i = 0; i < count; i += 4) {
+      const block = philox4x32([this.next >>> 0, Math.floor(this.next / 2 ** 32), 0, 0], [this.seedValue >>> 0, Math.floor(this.seedValue / 2 ** 32)]);
+      for (let k = 0; k < 4 && i + k < count; k++) out[i + k] = (block[k] >>> 8) * 2 ** -24;
+      this.next++;
+    }
+    return out;
+  }
+
+  /** @internal Brings the buffer up to date; a capture does so before it records and before each replay. */
+  rebase(): void {
+    this.base = this.next;
+    this.state.write(Uint32Array.of(this.seedValue >>> 0, Math.floor(this.seedValue / 2 ** 32), this.next >>> 0, Math.floor(this.next / 2 ** 32)));
+  }
+
+  /** @internal Skips what a replay has drawn. */
+  advance(blocks: number): void {
+    this.next += blocks;
+  }
+
+  dispose(): void {
+    this.state.dispose();
+  }
+
+  private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
+    if (dtype === 'bool') throw new ValueError('[random] bool is drawn as bernoulli(…).gt(0).');
+    const blocksBefore = this.next - this.base;
+    this.device.stream.recorder?.drawn(this);
+    if (this.base < 0 || blocksBefore > 2 ** 31) this.rebase();
+    const y = empty(this.device, shape, dtype);
+    const blocks = Math.ceil(y.numel / 4);
+    if (blocks) this.device.run(randomKernel, { kind, type: dtype }, [this.state, y], [y.numel, this.next - this.base, a, b, low, span], grid1d(blocks, 64));
+    this.next += blocks;
+    return y;
+  }
+}
+
+const rankKernel = defineKernel<object>('random.rank', () => ({
+  bindings: [{ name: 'keys', type: 'array<u32>', access: 'read' }, { name: 'y', type: 'array<i32>', access: 'write' }],
+  params: [{ name: 'n', type: 'u32' }],
+  workgroupSize: [64],
+  body: `  if (flat >= p.n) { return; }
+  let mine = keys[flat];
+  var rank = 0u;
+  for (var j = 0u; j < p.n; j++) { let other = keys[j]; if (other < mine || (other == mine && j < flat)) { rank++; } }
+  y[rank] = i32(flat);`,
+}));
+
+function checkSeed(seed: number): number {
+  if (!Number.isSafeInteger(seed) || seed < 0) throw new ValueError(`[Generator] The seed is ${seed}, expected a whole number from 0 to 2⁵³ − 1.`);
+  return seed;
+}

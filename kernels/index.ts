@@ -1,0 +1,6 @@
+// The hand-tuned operations.
+
+export * from './add-norm/index.ts';
+export * from './causal-conv1d/index.ts';
+export * from './fused-adamw/index.ts';
+export * from './selective-scan/index.ts';
