@@ -104,8 +104,11 @@ export function scanLastState(device: Device, problem: ScanProblem, saved: Stora
   return last;
 }
 
-/** All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. */
-export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows): ScanGradients {
+/**
+ * All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. Partial sums take at most about
+ * `sumsBytes` at a time, if those of one batch item fit; how the batch is divided doesn't change a bit of the result.
+ */
+export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows, sumsBytes = SUMS_BYTES): ScanGradients {
   const { batch, length, channels, states, dtype, softplus, sets, z } = problem;
   const { quads, width } = scanPlan(states, device);
   const blocks = Math.ceil(channels / width);
@@ -116,7 +119,7 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
   const channelSums = batch * (4 * quads + 2) * channels;
   const tokenSums = sets.length * channelSums;
   const perBatch = sets.length * length * blocks * 8 * quads;
-  const room = Math.min(SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
+  const room = Math.min(sumsBytes, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
   const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
   const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
 

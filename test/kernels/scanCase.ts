@@ -108,11 +108,11 @@ export async function runForward(device: Device, problem: ScanProblem): Promise<
   };
 }
 
-export async function runBackward(device: Device, problem: ScanProblem, dout: Float32Array): Promise<Partial<ScanDerivatives>[]> {
+export async function runBackward(device: Device, problem: ScanProblem, dout: Float32Array, sumsBytes?: number): Promise<Partial<ScanDerivatives>[]> {
   const { batch, length, channels, states, sets, z } = problem;
   const elements = batch * length * channels;
   const { packed, saved } = scanForward(device, problem, true);
-  const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels });
+  const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels }, sumsBytes);
   const regions = z ? 3 : 2;
   const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> => Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];

@@ -69,6 +69,13 @@ for (const [title, options] of DEVICES) {
     compare((await runBackward(device, problemOf(device, [data]), dout))[0], expected.gradients, data);
   });
 
+  test('a batch in parts, the same bits', async ({ device }) => {
+    const cases = [randomCase(5, 9, 17, 16, {}), randomCase(5, 9, 17, 16, { reverse: true, seed: 2 })];
+    const problem = problemOf(device, cases);
+    const dout = values(5 * 9 * 17, generator(95));
+    assert.equal(await runBackward(device, problem, dout, 1), await runBackward(device, problem, dout));
+  });
+
   test('the same bits twice', async ({ device }) => {
     const data = randomCase(2, 40, 17, 16, {});
     const dout = values(2 * 40 * 17, generator(96));
