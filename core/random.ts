@@ -8,7 +8,7 @@ import { defineKernel, grid1d } from './kernel.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
 import { keep } from './scope.ts';
 import type { Shape } from './shape.ts';
-import { Tensor } from './tensor.ts';
+import type { Tensor } from './tensor.ts';
 import { empty } from './ops/create.ts';
 
 /** Where a generator stands; enough to go on exactly. */
