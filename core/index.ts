@@ -9,6 +9,7 @@ export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } 
 export { Profiler, type ProfileEvent, type ProfileRow } from './profiler.ts';
 export { keep, scope } from './scope.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './shape.ts';
+export { capture, CapturedStep, type CapturePlan } from './capture.ts';
 export { Generator, type GeneratorState } from './random.ts';
 export { philox4x32 } from './philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';

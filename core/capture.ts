@@ -1,0 +1,221 @@
+// Captures a step and replays it. A training step does the same work every time; recording it once and replaying the list of
+// (pipeline, bind group, workgroups) costs the host next to nothing.
+//
+// The step runs once as always, while every allocation, release and dispatch is noted. What was made and freed inside of the step
+// is then laid out anew by liveness: two values that are never needed at the same time share a buffer. What existed before, what
+// the step returns, and what it wrote from the host keep their own memory.
+
+import type { Device } from './device.ts';
+import { EngineError } from './errors.ts';
+import type { Compiled } from './kernel.ts';
+import type { Generator } from './random.ts';
+import type { Storage } from './storage.ts';
+import type { Bound, Recorder } from './stream.ts';
+
+type Command =
+  | { kind: 'dispatch'; kernel: Compiled; bound: readonly Bound[]; params: ArrayBuffer; groups: readonly [number, number, number] }
+  | { kind: 'copy'; from: Storage; fromOffset: number; to: Storage; toOffset: number; bytes: number }
+  | { kind: 'clear'; storage: Storage };
+
+interface Life {
+  readonly bytes: number;
+  readonly first: number;
+  last: number;
+}
+
+/** What a captured step holds in memory, in bytes. */
+export interface CapturePlan {
+  /** Buffers of intermediate values as planned. */
+  readonly planned: number;
+  /** Their sum if nothing were shared. */
+  readonly naive: number;
+  /** The most that is live at one time: no plan can take less. */
+  readonly lowerBound: number;
+  readonly dispatches: number;
+}
+
+class StepRecorder implements Recorder {
+  readonly commands: Command[] = [];
+  readonly lives = new Map<Storage, Life>();
+  readonly pinned = new Set<Storage>();
+  readonly generators = new Map<Generator, number>();
+
+  allocated(storage: Storage): void {
+    this.lives.set(storage, { bytes: storage.bytes, first: this.commands.length, last: -1 });
+  }
+
+  freed(storage: Storage): void {
+    const life = this.lives.get(storage);
+    if (life) life.last = this.commands.length - 1;
+  }
+
+  dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void {
+    this.commands.push({ kind: 'dispatch', kernel, bound: [...bound], params, groups });
+    for (const b of bound) this.used(b.storage);
+  }
+
+  copied(from: Storage, fromOffset: number, to: Storage, toOffset: number, bytes: number): void {
+    this.commands.push({ kind: 'copy', from, fromOffset, to, toOffset, bytes });
+    this.used(from);
+    this.used(to);
+  }
+
+  cleared(storage: Storage): void {
+    this.commands.push({ kind: 'clear', storage });
+    this.used(storage);
+  }
+
+  written(storage: Storage): void {
+    // Host data is uploaded now and not at each replay: its memory must stay as it is.
+    this.pin(storage);
+  }
+
+  readBack(): void {
+    throw new EngineError('[capture] A captured step reads values back, expected none: return tensors and read them after the step.');
+  }
+
+  drawn(generator: Generator): void {
+    if (this.generators.has(generator)) return;
+    this.generators.set(generator, generator.position);
+    generator.rebase();
+  }
+
+  private used(storage: Storage): void {
+    if (!this.lives.has(storage)) this.pin(storage);
+  }
+
+  private pin(storage: Storage): void {
+    if (this.pinned.has(storage)) return;
+    this.pinned.add(storage.retain());
+  }
+}
+
+/** A step that was recorded, with its result. */
+export class CapturedStep<R> {
+  /** What the step returned; each replay writes new values into the same tensors. */
+  readonly result: R;
+  readonly plan: CapturePlan;
+  private readonly device: Device;
+  private readonly list: { kernel: Compiled; group: GPUBindGroup; immediates: ArrayBuffer | null; groups: readonly [number, number, number] }[] = [];
+  private readonly kept: Storage[];
+  private readonly buffers: GPUBuffer[];
+  private readonly generators: Map<Generator, number>;
+  private disposed = false;
+
+  /** @internal */
+  constructor(device: Device, recorder: StepRecorder, result: R) {
+    this.device = device;
+    this.result = result;
+    this.generators = new Map([...recorder.generators].map(([g, from]) => [g, g.position - from]));
+    const transient = [...recorder.lives].filter(([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive);
+    const { slots, place } = plan(transient.map(([, life]) => life));
+    const STORAGE_COPY_SRC_DST = 0x80 | 0x4 | 0x8;
+    this.buffers = slots.map((size) => device.gpu.createBuffer({ size, usage: STORAGE_COPY_SRC_DST }));
+    const slotOf = new Map(transient.map(([storage], i) => [storage, this.buffers[place[i]]]));
+    this.kept = [...recorder.pinned];
+    for (const [storage] of recorder.lives) if (storage.alive && !recorder.pinned.has(storage)) this.kept.push(storage.retain());
+    const bufferOf = (storage: Storage): GPUBuffer => slotOf.get(storage) ?? storage.buffer.gpu;
+
+    const groups = new Map<string, GPUBindGroup>();
+    const ids = new Map<GPUBuffer, number>();
+    const idOf = (buffer: GPUBuffer): number => ids.get(buffer) ?? (ids.set(buffer, ids.size), ids.size - 1);
+    for (const command of recorder.commands) {
+      if (command.kind !== 'dispatch') throw new EngineError(`[capture] The step contains a ${command.kind} of buffers, expected dispatches only.`);
+      const { kernel, params } = command;
+      const bindings = command.bound.map((b) => ({ buffer: bufferOf(b.storage), offset: b.offset, size: b.bytes }));
+      const uniform = kernel.paramBytes > 0 && !kernel.immediate ? device.uniform(params) : null;
+      const key = `${kernel.id}|${bindings.map((b) => `${idOf(b.buffer)}+${b.offset}:${b.size}`).join()}|${uniform ? idOf(uniform) : ''}`;
+      let group = groups.get(key);
+      if (!group) groups.set(key, group = device.bindGroup(kernel, bindings, uniform));
+      this.list.push({ kernel, group, immediates: kernel.immediate && kernel.paramBytes ? params : null, groups: command.groups });
+    }
+    this.plan = {
+      planned: slots.reduce((s, v) => s + v, 0),
+      naive: transient.reduce((s, [, life]) => s + life.bytes, 0),
+      lowerBound: peak(transient.map(([, life]) => life)),
+      dispatches: this.list.length,
+    };
+  }
+
+  /** Runs the step again, with what its inputs hold now. */
+  replay(): R {
+    if (this.disposed) throw new EngineError('[capture] The captured step was disposed of.');
+    this.device.check();
+    for (const g of this.generators.keys()) g.rebase();
+    const { stream } = this.device;
+    for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
+    for (const { kernel, group, immediates, groups } of this.list) stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
+    // Written to by commands that may still be open: a host write has to come after them.
+    for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
+    for (const [g, blocks] of this.generators) g.advance(blocks);
+    stream.flush();
+    return this.result;
+  }
+
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.device.stream.flush();
+    for (const storage of this.kept) storage.release();
+    for (const buffer of this.buffers) buffer.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Runs a step once and records it. Replays repeat the same dispatches on the same memory: numbers that change from step to step
+ * must be in tensors (`write()` them before a replay); a JavaScript number is fixed at the capture. Tensors that the step
+ * returns, and parameters, are read and written in place.
+ *
+ * @throws EngineError when the step reads values back
+ */
+export function capture<R>(device: Device, step: () => R): CapturedStep<R> {
+  if (device.stream.recorder) throw new EngineError('[capture] A capture is running already.');
+  const recorder = new StepRecorder();
+  device.stream.recorder = recorder;
+  let result: R;
+  try {
+    result = step();
+  } catch (error) {
+    for (const storage of recorder.pinned) storage.release();
+    throw error;
+  } finally {
+    device.stream.recorder = null;
+  }
+  return new CapturedStep(device, recorder, result);
+}
+
+/** Slots for values, the largest first, each into the smallest slot that is free all its life. */
+function plan(lives: readonly Life[]): { slots: number[]; place: number[] } {
+  const order = lives.map((_, i) => i).sort((a, b) => lives[b].bytes - lives[a].bytes || lives[a].first - lives[b].first);
+  const slots: { bytes: number; taken: Life[] }[] = [];
+  const place = new Array<number>(lives.length);
+  for (const i of order) {
+    const life = lives[i];
+    let best = -1;
+    slots.forEach((slot, k) => {
+      if (slot.taken.every((t) => t.last < life.first || life.last < t.first) && (best < 0 || slot.bytes < slots[best].bytes)) best = k;
+    });
+    if (best < 0) best = slots.push({ bytes: Math.max(256, Math.ceil(life.bytes / 16) * 16), taken: [] }) - 1;
+    slots[best].taken.push(life);
+    place[i] = best;
+  }
+  return { slots: slots.map((slot) => slot.bytes), place };
+}
+
+function peak(lives: readonly Life[]): number {
+  const change = new Map<number, number>();
+  for (const { first, last, bytes } of lives) {
+    change.set(first, (change.get(first) ?? 0) + bytes);
+    change.set(last + 1, (change.get(last + 1) ?? 0) - bytes);
+  }
+  let live = 0, most = 0;
+  for (const at of [...change.keys()].sort((a, b) => a - b)) {
+    live += change.get(at)!;
+    most = Math.max(most, live);
+  }
+  return most;
+}
