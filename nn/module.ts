@@ -1,0 +1,205 @@
+// The base of all layers. A module's state is found by walking its own properties: tensors marked by parameter() or buffer(),
+// modules, and arrays of either. Nothing is registered; names are property names and array indices, as in PyTorch.
+
+import { ShapeError, ValueError } from '../core/errors.ts';
+import { noGrad, sameShape, show, Tensor, type DType, type HostArray } from '../core/index.ts';
+import { buffer, parameter, roleOf } from './parameter.ts';
+import type { SafetensorsEntry } from './safetensors.ts';
+import { hostValues } from './stateDict.ts';
+
+/** Row-major values on the host. */
+export interface HostTensor {
+  readonly shape: readonly number[];
+  readonly data: HostArray;
+}
+
+/** What a state can be loaded from: tensors, host values, or a safetensors file's entries. */
+export type StateEntries = ReadonlyMap<string, Tensor | HostTensor | SafetensorsEntry>;
+
+/** Names that did not fit, when `strict` is false. */
+export interface LoadReport {
+  /** The module has it, the entries don't. */
+  readonly missing: readonly string[];
+  /** The entries have it, the module doesn't. */
+  readonly unexpected: readonly string[];
+}
+
+type Slot = Record<string, unknown>;
+
+/**
+ * A layer or a model. Subclasses assign parameters, buffers and child modules to properties and add a `forward`.
+ * Order is PyTorch's: a module's own tensors, then its children's, each in order of assignment.
+ */
+export abstract class Module {
+  /** Whether dropout and the like are active. */
+  training = true;
+
+  /** Child modules with their names, in order. */
+  * namedChildren(): Generator<[name: string, child: Module]> {
+    for (const [name, value] of slots(this)) if (value instanceof Module) yield [name, value];
+  }
+
+  /** This module and all below it, each once. */
+  * namedModules(prefix = '', seen = new Set<Module>()): Generator<[name: string, module: Module]> {
+    if (seen.has(this)) return;
+    seen.add(this);
+    yield [prefix, this];
+    for (const [name, child] of this.namedChildren()) yield* child.namedModules(join(prefix, name), seen);
+  }
+
+  /** Parameters with their full names; one that is shared appears once, under its first name. */
+  * namedParameters(prefix = ''): Generator<[name: string, parameter: Tensor]> {
+    yield* unique(walk(this, prefix), (t) => roleOf(t) === 'parameter');
+  }
+
+  /** Buffers with their full names. */
+  * namedBuffers(prefix = ''): Generator<[name: string, buffer: Tensor]> {
+    yield* unique(walk(this, prefix), (t) => roleOf(t) !== 'parameter');
+  }
+
+  /** All parameters, each once. */
+  parameters(): Tensor[] {
+    return Array.from(this.namedParameters(), ([, p]) => p);
+  }
+
+  /** Number of values in all parameters. */
+  parameterCount(): number {
+    return this.parameters().reduce((sum, p) => sum + p.numel, 0);
+  }
+
+  /** Sets training mode here and below. */
+  train(mode = true): this {
+    for (const [, module] of this.namedModules()) module.training = mode;
+    return this;
+  }
+
+  /** Sets evaluation mode here and below: no dropout. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Freezes or unfreezes every parameter. */
+  requiresGrad_(wanted = true): this {
+    for (const p of this.parameters()) p.requiresGrad_(wanted);
+    return this;
+  }
+
+  /** Forgets the gradients of every parameter. */
+  zeroGrad(): void {
+    for (const p of this.parameters()) p.grad = null;
+  }
+
+  /** Parameters and persistent buffers by full name: the tensors themselves, not copies. A shared one appears under each name. */
+  stateDict(prefix = ''): Map<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const { name, tensor } of walk(this, prefix)) if (roleOf(tensor) !== 'transient') state.set(name, tensor);
+    return state;
+  }
+
+  /**
+   * Overwrites parameters and buffers in place, cast to their types. Nothing is written unless everything fits; with `strict`
+   * false, names on one side only are left alone and reported.
+   *
+   * @throws ShapeError naming every tensor whose shape differs
+   * @throws ValueError naming every missing and unexpected tensor, when `strict`
+   */
+  loadStateDict(entries: StateEntries, options: { strict?: boolean } = {}): LoadReport {
+    const state = this.stateDict();
+    const missing = [...state.keys()].filter((name) => !entries.has(name));
+    const unexpected = [...entries.keys()].filter((name) => !state.has(name));
+    const misshapen = [...state].flatMap(([name, t]) => {
+      const entry = entries.get(name);
+      return entry && !sameShape(entry.shape, t.shape) ? [`${name} ${show(entry.shape)} instead of ${show(t.shape)}`] : [];
+    });
+    if (misshapen.length) throw new ShapeError(`[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`);
+    if ((options.strict ?? true) && missing.length + unexpected.length) {
+      const parts = [missing.length && `missing: ${missing.join(', ')}`, unexpected.length && `unexpected: ${unexpected.join(', ')}`];
+      throw new ValueError(`[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`);
+    }
+    noGrad(() => {
+      for (const [name, t] of state) {
+        const entry = entries.get(name);
+        if (entry instanceof Tensor) t.copy_(entry);
+        else if (entry && t.numel) t.write(hostValues(entry));
+      }
+    });
+    return { missing, unexpected };
+  }
+
+  /**
+   * Converts parameters and floating-point buffers to a type, `f32` or `f16`. The tensors are new ones: make optimizers after it.
+   */
+  to(dtype: DType): this {
+    const made = new Map<Tensor, Tensor>();
+    for (const { tensor, replace } of [...walk(this, '')]) {
+      const role = roleOf(tensor);
+      if (tensor.dtype === dtype || (tensor.dtype !== 'f32' && tensor.dtype !== 'f16')) continue;
+      let cast = made.get(tensor);
+      if (!cast) {
+        const values = noGrad(() => tensor.cast(dtype));
+        cast = role === 'parameter' ? parameter(values, { requiresGrad: tensor.requiresGrad }) : buffer(values, { persistent: role !== 'transient' });
+        made.set(tensor, cast);
+      }
+      replace(cast);
+    }
+    for (const old of made.keys()) old.dispose();
+    return this;
+  }
+
+  /**
+   * Puts other tensors in the place of parameters or buffers, by identity; a shared one is replaced everywhere. Roles and
+   * requiresGrad go over; the old tensors are left to the caller. Optimizers that lay parameters out anew use it.
+   */
+  replaceTensors(replacements: ReadonlyMap<Tensor, Tensor>): void {
+    for (const { tensor, replace } of [...walk(this, '')]) {
+      const next = replacements.get(tensor);
+      if (!next) continue;
+      if (!sameShape(next.shape, tensor.shape)) throw new ShapeError(`[replaceTensors] A tensor of shape ${show(next.shape)} can't take the place of one of shape ${show(tensor.shape)}.`);
+      const role = roleOf(tensor);
+      replace(role === 'parameter' ? parameter(next, { requiresGrad: tensor.requiresGrad }) : buffer(next, { persistent: role !== 'transient' }));
+    }
+  }
+
+  /** Gives the memory of all parameters and buffers back. Idempotent. */
+  dispose(): void {
+    for (const { tensor } of walk(this, '')) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+interface Found {
+  readonly name: string;
+  readonly tensor: Tensor;
+  readonly replace: (t: Tensor) => void;
+}
+
+/** Modules and marked tensors that a module holds, with their names; arrays are looked into. */
+function* slots(owner: object, prefix = ''): Generator<[name: string, value: Module | Tensor, replace: (t: Tensor) => void]> {
+  for (const [key, value] of Object.entries(owner) as [string, unknown][]) {
+    const name = join(prefix, key);
+    if (value instanceof Module || (value instanceof Tensor && roleOf(value))) yield [name, value, (t) => { (owner as Slot)[key] = t; }];
+    else if (Array.isArray(value)) yield* slots(value, name);
+  }
+}
+
+/** Every marked tensor: a module's own, then its children's. A module that occurs twice gives its tensors under both names. */
+function* walk(module: Module, prefix: string): Generator<Found> {
+  for (const [name, value, replace] of slots(module)) if (value instanceof Tensor) yield { name: join(prefix, name), tensor: value, replace };
+  for (const [name, child] of module.namedChildren()) yield* walk(child, join(prefix, name));
+}
+
+function* unique(found: Iterable<Found>, wanted: (t: Tensor) => boolean): Generator<[string, Tensor]> {
+  const seen = new Set<Tensor>();
+  for (const { name, tensor } of found) {
+    if (!wanted(tensor) || seen.has(tensor)) continue;
+    seen.add(tensor);
+    yield [name, tensor];
+  }
+}
+
+function join(prefix: string, name: string): string {
+  return prefix ? `${prefix}.${name}` : name;
+}

@@ -1,0 +1,84 @@
+// Between tensors of a state and entries of a safetensors file.
+
+import { DTypeError } from '../core/errors.ts';
+import { tensor, type Device, type DType, type HostArray, type Tensor } from '../core/index.ts';
+import { writeSafetensors, type SafetensorsEntry } from './safetensors.ts';
+import { fromFloat32, toFloat32 } from './safetensorsFloat.ts';
+
+/**
+ * Values of host data as numbers that `Tensor.write` takes. Bits of F16 and BF16 are decoded; 64-bit integers become doubles,
+ * exact up to 2^53.
+ */
+export function hostValues(entry: SafetensorsEntry | { readonly data: HostArray }): HostArray {
+  if (!('dtype' in entry)) return entry.data;
+  switch (entry.dtype) {
+    case 'F16':
+    case 'BF16':
+      return toFloat32(entry);
+    case 'I64':
+    case 'U64':
+      return Float64Array.from(entry.data as ArrayLike<bigint>, Number);
+    default:
+      return entry.data;
+  }
+}
+
+/** Which tensor type holds an entry's values; null where none does. */
+function tensorType(entry: SafetensorsEntry): DType | null {
+  switch (entry.dtype) {
+    case 'F64':
+    case 'F32':
+    case 'BF16':
+      return 'f32';
+    case 'F16':
+      return 'f16';
+    case 'BOOL':
+      return 'bool';
+    case 'U8':
+    case 'U16':
+    case 'U32':
+      return 'u32';
+    case 'I8':
+    case 'I16':
+    case 'I32':
+      return 'i32';
+    default:
+      return null;
+  }
+}
+
+/** Reads a tensor's values back as an entry: f32 → F32, f16 → F16, i32 → I32, u32 → U32, bool → BOOL. */
+export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
+  const data = await t.data();
+  const shape = [...t.shape];
+  switch (t.dtype) {
+    case 'f32': return { dtype: 'F32', shape, data: data as Float32Array };
+    case 'f16': return fromFloat32(data as Float32Array, shape, 'F16');
+    case 'i32': return { dtype: 'I32', shape, data: data as Int32Array };
+    case 'u32': return { dtype: 'U32', shape, data: data as Uint32Array };
+    case 'bool': return { dtype: 'BOOL', shape, data: data as Uint8Array };
+  }
+}
+
+/**
+ * A tensor of an entry's values: F64, F32 and BF16 → f32, F16 → f16, BOOL → bool, smaller integers → i32 or u32, unless a type is given.
+ *
+ * @throws DTypeError for 64-bit integers without a given type
+ */
+export function fromEntry(device: Device, entry: SafetensorsEntry, dtype?: DType): Tensor {
+  const type = dtype ?? tensorType(entry);
+  if (!type) throw new DTypeError(`[fromEntry] ${entry.dtype} values have no tensor type of their own, expected at most 32 bits; pass the type to convert to.`);
+  return tensor(device, hostValues(entry) as HostArray & ArrayBufferView, { shape: entry.shape, dtype: type });
+}
+
+/** Reads a whole state back, tensor by tensor, in order. */
+export async function toEntries(state: ReadonlyMap<string, Tensor>): Promise<Map<string, SafetensorsEntry>> {
+  const entries = new Map<string, SafetensorsEntry>();
+  for (const [name, t] of state) entries.set(name, await toEntry(t));
+  return entries;
+}
+
+/** A safetensors file of a state, e.g. `saveStateDict(model.stateDict(), { step: '1000' })`. */
+export async function saveStateDict(state: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>> = {}): Promise<Uint8Array> {
+  return writeSafetensors(await toEntries(state), Object.entries(metadata));
+}
