@@ -18,9 +18,9 @@ type Axes = number | readonly number[];
 export class Tensor {
   readonly shape: Shape;
   /** In elements; negative after flip, 0 after expand. */
-  readonly strides: Shape;
+  strides: Shape;
   /** First element, in elements of `storage`. */
-  readonly offset: number;
+  offset: number;
   readonly dtype: DType;
   readonly numel: number;
   /** Where its gradient goes; null where it needs none. */
@@ -93,6 +93,20 @@ export class Tensor {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /**
+   * Moves this tensor, with its identity on the tape, to the memory of another of its shape and type: a parameter into an arena.
+   * Values are those of the other tensor.
+   */
+  setData(other: Tensor): this {
+    if (!sameShape(other.shape, this.shape) || other.dtype !== this.dtype) throw new ShapeError(`[setData] A ${other.dtype} tensor of shape ${show(other.shape)} can't take the place of a ${this.dtype} tensor of shape ${show(this.shape)}.`);
+    const old = this.storage;
+    this.memory = other.storage.retain();
+    this.strides = other.strides;
+    this.offset = other.offset;
+    old.release();
+    return this;
   }
 
   /** Another handle of the same values and the same place on the tape. */
