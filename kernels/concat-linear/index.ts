@@ -1,0 +1,1 @@
+export { concatLinear } from './concatLinear.ts';
