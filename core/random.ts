@@ -140,6 +140,12 @@ export class Generator {
     return out;
   }
 
+  /** @internal Goes back to a position of this step, to draw its numbers once more. */
+  rewind(to: { readonly position: number }): void {
+    if (to.position < this.base) this.base = -1;
+    this.next = to.position;
+  }
+
   /** @internal Brings the buffer up to date; a capture does so before it records and before each replay. */
   rebase(): void {
     this.base = this.next;
@@ -157,9 +163,8 @@ export class Generator {
 
   private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
     if (dtype === 'bool') throw new ValueError('[random] bool is drawn as bernoulli(…).gt(0).');
-    const blocksBefore = this.next - this.base;
     this.device.stream.recorder?.drawn(this);
-    if (this.base < 0 || blocksBefore > 2 ** 31) this.rebase();
+    if (this.base < 0 || this.next - this.base > 2 ** 31) this.rebase();
     const y = empty(this.device, shape, dtype);
     const blocks = Math.ceil(y.numel / 4);
     if (blocks) this.device.run(randomKernel, { kind, type: dtype }, [this.state, y], [y.numel, this.next - this.base, a, b, low, span], grid1d(blocks, 64));

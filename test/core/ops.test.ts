@@ -107,6 +107,51 @@ for (const [name, [shape, fn]] of Object.entries(differentiable)) {
   });
 }
 
+test('einsum contracts, transposes, sums and broadcasts', async ({ device }) => {
+  const a = tensor(device, uniform(2 * 3 * 4, 1), { shape: [2, 3, 4] }), b = tensor(device, uniform(2 * 4 * 5, 2), { shape: [2, 4, 5] }), c = tensor(device, uniform(3, 3));
+  const [x, y, z] = await Promise.all([a, b, c].map(async (t) => Array.from(await t.data())));
+  const cases: [string, Tensor[], number[], (i: number[]) => number][] = [
+    ['bij,bjk->bik', [a, b], [2, 3, 5], ([n, i, k]) => [0, 1, 2, 3].reduce((s, j) => s + x[(n * 3 + i) * 4 + j] * y[(n * 4 + j) * 5 + k], 0)],
+    ['bij->jb', [a], [4, 2], ([j, n]) => [0, 1, 2].reduce((s, i) => s + x[(n * 3 + i) * 4 + j], 0)],
+    ['bij,i->b', [a, c], [2], ([n]) => x.slice(n * 12, n * 12 + 12).reduce((s, v, q) => s + v * z[Math.floor(q / 4)], 0)],
+    ['i,bij,bjk->ki', [c, a, b], [5, 3], ([k, i]) => [0, 1].reduce((s, n) => s + [0, 1, 2, 3].reduce((r, j) => r + z[i] * x[(n * 3 + i) * 4 + j] * y[(n * 4 + j) * 5 + k], 0), 0)],
+  ];
+  for (const [equation, operands, shape, ref] of cases) {
+    const out = scope(() => core.einsum(equation, ...operands));
+    assert.equal(out.shape, shape);
+    const expected = Array.from({ length: numelOf(shape) }, (_, q) => ref(shape.map((size, d) => Math.floor(q / numelOf(shape.slice(d + 1))) % size)));
+    assertClose(await out.data(), expected, 2e-6, equation);
+    await gradcheck((...t) => core.einsum(equation, ...t), operands, { samples: 4 });
+    out.dispose();
+  }
+  for (const t of [a, b, c]) t.dispose();
+});
+
+test('checkpoint gives the same gradients from less memory, drawing the same numbers twice', async ({ device }) => {
+  const g = new core.Generator(device, 4);
+  const w = tensor(device, uniform(64, 1), { shape: [8, 8], requiresGrad: true }), x = tensor(device, uniform(4096 * 8, 2), { shape: [4096, 8], requiresGrad: true });
+  const layer = (v: Tensor): Tensor => {
+    let y = v;
+    for (let i = 0; i < 4; i++) y = y.matmul(w).silu().mul(g.bernoulli([4096, 8], 0.9));
+    return y;
+  };
+  const run = async (recompute: boolean): Promise<{ grads: number[][]; bytes: number }> => {
+    g.manualSeed(4);
+    const before = device.memory().liveBytes;
+    const loss = scope(() => (recompute ? core.checkpoint(layer, [x], { parameters: [w], generator: g }) : layer(x)).square().mean());
+    const bytes = device.memory().liveBytes - before;
+    const grads = core.grad(loss, [w, x]) as Tensor[];
+    const values = await Promise.all(grads.map(async (t) => Array.from(await t.data())));
+    assert.is(g.position, 4 * 8192);
+    for (const t of [loss, ...grads]) t.dispose();
+    return { grads: values, bytes };
+  };
+  const plain = await run(false), saved = await run(true);
+  assert.equal(saved.grads, plain.grads);
+  assert.ok(saved.bytes < plain.bytes / 3, `${saved.bytes} of ${plain.bytes}`);
+  for (const t of [w, x, g]) t.dispose();
+});
+
 test('backward accumulates into grad, frees what it saved, and says so', async ({ device }) => {
   const w = tensor(device, [2, 3], { requiresGrad: true });
   scope(() => w.square().sum().backward());
