@@ -1,0 +1,156 @@
+// The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens both ways (Vision Mamba,
+// arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated: the convolution and the scan take a
+// direction and read columns of the projections in place.
+
+import { fuse, linear, scope, ShapeError, show, tensor, ValueError, type Device, type Generator, type Tensor } from '../core/index.ts';
+import { causalConv1d } from '../kernels/causal-conv1d/index.ts';
+import { selectiveScanBidirectional, type ScanParameters } from '../kernels/selective-scan/index.ts';
+import { Module } from './module.ts';
+import { parameter } from './parameter.ts';
+
+export interface MambaOptions {
+  /** Width of the tokens. */
+  readonly dModel: number;
+  /** N, states per channel. Default 16. */
+  readonly dState?: number;
+  /** Width of the causal convolution, 2 to 4. Default 4. */
+  readonly dConv?: number;
+  /** Inner width as a multiple of dModel. Default 2. */
+  readonly expand?: number;
+  /** R, rank of the step-size projection. Default 'auto', ⌈dModel / 16⌉. */
+  readonly dtRank?: number | 'auto';
+  /** Step sizes of the forward direction begin log-uniform between dtMin (default 0.001) and dtMax (0.1). */
+  readonly dtMin?: number;
+  readonly dtMax?: number;
+  readonly dtInit?: 'random' | 'constant';
+  readonly dtScale?: number;
+  readonly dtInitFloor?: number;
+  /** Bias of the convolutions. Default true. */
+  readonly convBias?: boolean;
+  /** Bias of the input and output projections. Default false. */
+  readonly bias?: boolean;
+}
+
+/** A weight and perhaps a bias, under their official names, for operations that take them as arguments. */
+export class Weights extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+
+  constructor(weight: Tensor, bias: Tensor | null) {
+    super();
+    this.weight = parameter(weight);
+    this.bias = bias && parameter(bias);
+  }
+}
+
+/** A = -exp(A_log). */
+const decay = /* @__PURE__ */ fuse((aLog) => aLog.exp().neg(), 'decay');
+/** The inverse of softplus: x + log(1 - exp(-x)), after a floor. */
+const stepBias = (steps: Tensor, floor: number): Tensor => {
+  const dt = steps.maximum(floor);
+  return dt.add(dt.neg().expm1().neg().log());
+};
+
+/**
+ * `out = out_proj(forward(x) + reverse(x))`, where for each direction, with its own parameters,
+ *
+ *     [u | z] = in_proj(x)                        the projection is shared
+ *     u = silu(conv1d(u))                         depthwise, causal in the direction of reading
+ *     [dt | B | C] = x_proj(u);  delta = dt_proj.weight dt
+ *     y = (scan(u, softplus(delta + dt_proj.bias), -exp(A_log), B, C) + D u) · silu(z)
+ *
+ * Shapes: x, out (B, L, dModel). Parameters have the official names, the reverse direction's ending in `_b`.
+ *
+ * Initialisation is the official one: projections U(±1/√in), convolutions U(±1/√dConv) with bias, A_log = log(1…N), D = 1;
+ * `dt_proj` U(±dtScale/√R), its bias such that softplus(bias) is log-uniform between dtMin and dtMax. The reverse direction's
+ * `dt_proj_b` is left as an ordinary linear layer there, so it is here.
+ */
+export class Mamba extends Module {
+  readonly A_log: Tensor;
+  readonly D: Tensor;
+  readonly A_b_log: Tensor;
+  readonly D_b: Tensor;
+  readonly in_proj: Weights;
+  readonly conv1d: Weights;
+  readonly x_proj: Weights;
+  readonly dt_proj: Weights;
+  readonly conv1d_b: Weights;
+  readonly x_proj_b: Weights;
+  readonly dt_proj_b: Weights;
+  readonly out_proj: Weights;
+  /** Width inside. */
+  readonly dInner: number;
+  readonly dState: number;
+  readonly dtRank: number;
+  readonly dModel: number;
+
+  /**
+   * @param generator draws the initial values; its device holds them.
+   * @throws ValueError
+   */
+  constructor(generator: Generator, options: MambaOptions) {
+    super();
+    const { dModel, dState = 16, dConv = 4, expand = 2, dtRank = 'auto', dtMin = 0.001, dtMax = 0.1, dtInit = 'random', dtScale = 1, dtInitFloor = 1e-4, convBias = true, bias = false } = options;
+    this.dModel = dModel;
+    this.dState = dState;
+    this.dInner = Math.trunc(expand * dModel);
+    this.dtRank = dtRank === 'auto' ? Math.ceil(dModel / 16) : dtRank;
+    for (const [name, value] of Object.entries({ dModel, dState, dConv, dInner: this.dInner, dtRank: this.dtRank })) {
+      if (!Number.isInteger(value) || value < 1) throw new ValueError(`[Mamba] ${name} is ${value}, expected an integer of at least 1.`);
+    }
+    const { dInner, dtRank: rank } = this;
+    const { device } = generator;
+    const uniform = (shape: readonly number[], bound: number): Tensor => generator.uniform(shape, { low: -bound, high: bound });
+    const linearWeights = (inputs: number, outputs: number, withBias: boolean): Weights => new Weights(
+      uniform([outputs, inputs], 1 / Math.sqrt(inputs)), withBias ? uniform([outputs], 1 / Math.sqrt(inputs)) : null);
+    const convWeights = (): Weights => new Weights(
+      uniform([dInner, 1, dConv], 1 / Math.sqrt(dConv)), convBias ? uniform([dInner], 1 / Math.sqrt(dConv)) : null);
+    const dtWeights = (): Weights => {
+      const bound = dtScale / Math.sqrt(rank);
+      const steps = generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp();
+      const weight = dtInit === 'random' ? uniform([dInner, rank], bound) : fill(device, [dInner, rank], () => bound);
+      return new Weights(weight, stepBias(steps, dtInitFloor));
+    };
+    const states = (): Tensor => parameter(fill(device, [dInner, dState], (i) => Math.log((i % dState) + 1)));
+    const direct = (): Tensor => parameter(fill(device, [dInner], () => 1));
+
+    [this.A_log, this.D, this.A_b_log, this.D_b] = [states(), direct(), states(), direct()];
+    this.in_proj = scope(() => linearWeights(dModel, 2 * dInner, bias));
+    this.conv1d = scope(convWeights);
+    this.x_proj = scope(() => linearWeights(dInner, rank + 2 * dState, false));
+    this.dt_proj = scope(dtWeights);
+    this.conv1d_b = scope(convWeights);
+    this.x_proj_b = scope(() => linearWeights(dInner, rank + 2 * dState, false));
+    this.dt_proj_b = scope(() => linearWeights(rank, dInner, true));
+    this.out_proj = scope(() => linearWeights(dInner, dModel, bias));
+  }
+
+  /** @throws ShapeError */
+  forward(x: Tensor): Tensor {
+    if (x.ndim !== 3 || x.shape[2] !== this.dModel) throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
+    return scope(() => {
+      const [u, z] = linear(x, this.in_proj.weight, this.in_proj.bias).split(this.dInner, 2);
+      const y = selectiveScanBidirectional({
+        forward: this.scanned(u, this.conv1d, this.x_proj, this.dt_proj, this.A_log, this.D, 'forward'),
+        reverse: this.scanned(u, this.conv1d_b, this.x_proj_b, this.dt_proj_b, this.A_b_log, this.D_b, 'reverse'),
+        z, deltaSoftplus: true,
+      });
+      return linear(y, this.out_proj.weight, this.out_proj.bias);
+    });
+  }
+
+  /** The arguments of one direction's scan. */
+  private scanned(x: Tensor, conv: Weights, xProj: Weights, dtProj: Weights, aLog: Tensor, D: Tensor, direction: 'forward' | 'reverse'): ScanParameters {
+    const { dInner, dState, dtRank } = this;
+    const u = causalConv1d({ x, weight: conv.weight.reshape(dInner, -1), bias: conv.bias, activation: 'silu', direction });
+    const [dt, B, C] = linear(u, xProj.weight).split([dtRank, dState, dState], 2);
+    // As a matrix, dt is read in place by the product.
+    const delta = linear(dt.reshape(-1, dtRank), dtProj.weight).reshape(...u.shape);
+    return { u, delta, A: decay(aLog), B, C, D, deltaBias: dtProj.bias };
+  }
+}
+
+function fill(device: Device, shape: readonly number[], value: (index: number) => number): Tensor {
+  const count = shape.reduce((product, size) => product * size, 1);
+  return tensor(device, Float32Array.from({ length: count }, (_, i) => value(i)), { shape });
+}
