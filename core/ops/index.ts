@@ -8,4 +8,7 @@ export * from './softmax.ts';
 export * from './indexing.ts';
 export * from './cumsum.ts';
 export * from './matmul.ts';
+export { fold, unfold, type Pair, type WindowOptions } from './unfold.ts';
+export { conv1d, conv2d, type Conv1dOptions, type Conv2dOptions } from './conv2d.ts';
+export { avgPool2d, maxPool2d, type PoolOptions } from './pool2d.ts';
 export { assign as copyInto } from '../elementwise.ts';
