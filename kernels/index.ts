@@ -2,5 +2,6 @@
 
 export * from './add-norm/index.ts';
 export * from './causal-conv1d/index.ts';
+export * from './concat-linear/index.ts';
 export * from './fused-adamw/index.ts';
 export * from './selective-scan/index.ts';

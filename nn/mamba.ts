@@ -2,11 +2,12 @@
 // arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated: the convolution and the scan take a
 // direction and read columns of the projections in place.
 
-import { fuse, linear, scope, ShapeError, show, tensor, ValueError, type Device, type Generator, type Tensor } from '../core/index.ts';
+import { fuse, linear, ones, scope, ShapeError, show, tensor, ValueError, type Generator, type Tensor } from '../core/index.ts';
 import { causalConv1d } from '../kernels/causal-conv1d/index.ts';
 import { selectiveScanBidirectional, type ScanParameters } from '../kernels/selective-scan/index.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
+import { Projection, projection, Weights } from './weights.ts';
 
 export interface MambaOptions {
   /** Width of the tokens. */
@@ -29,18 +30,6 @@ export interface MambaOptions {
   readonly convBias?: boolean;
   /** Bias of the input and output projections. Default false. */
   readonly bias?: boolean;
-}
-
-/** A weight and perhaps a bias, under their official names, for operations that take them as arguments. */
-export class Weights extends Module {
-  readonly weight: Tensor;
-  readonly bias: Tensor | null;
-
-  constructor(weight: Tensor, bias: Tensor | null) {
-    super();
-    this.weight = parameter(weight);
-    this.bias = bias && parameter(bias);
-  }
 }
 
 /** A = -exp(A_log). */
@@ -70,14 +59,14 @@ export class Mamba extends Module {
   readonly D: Tensor;
   readonly A_b_log: Tensor;
   readonly D_b: Tensor;
-  readonly in_proj: Weights;
+  readonly in_proj: Projection;
   readonly conv1d: Weights;
-  readonly x_proj: Weights;
-  readonly dt_proj: Weights;
+  readonly x_proj: Projection;
+  readonly dt_proj: Projection;
   readonly conv1d_b: Weights;
-  readonly x_proj_b: Weights;
-  readonly dt_proj_b: Weights;
-  readonly out_proj: Weights;
+  readonly x_proj_b: Projection;
+  readonly dt_proj_b: Projection;
+  readonly out_proj: Projection;
   /** Width inside. */
   readonly dInner: number;
   readonly dState: number;
@@ -101,56 +90,47 @@ export class Mamba extends Module {
     const { dInner, dtRank: rank } = this;
     const { device } = generator;
     const uniform = (shape: readonly number[], bound: number): Tensor => generator.uniform(shape, { low: -bound, high: bound });
-    const linearWeights = (inputs: number, outputs: number, withBias: boolean): Weights => new Weights(
-      uniform([outputs, inputs], 1 / Math.sqrt(inputs)), withBias ? uniform([outputs], 1 / Math.sqrt(inputs)) : null);
-    const convWeights = (): Weights => new Weights(
-      uniform([dInner, 1, dConv], 1 / Math.sqrt(dConv)), convBias ? uniform([dInner], 1 / Math.sqrt(dConv)) : null);
-    const dtWeights = (): Weights => {
+    const conv = (): Weights => new Weights(uniform([dInner, 1, dConv], 1 / Math.sqrt(dConv)), convBias ? uniform([dInner], 1 / Math.sqrt(dConv)) : null);
+    const steps = (): Projection => {
       const bound = dtScale / Math.sqrt(rank);
-      const steps = generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp();
-      const weight = dtInit === 'random' ? uniform([dInner, rank], bound) : fill(device, [dInner, rank], () => bound);
-      return new Weights(weight, stepBias(steps, dtInitFloor));
+      const dt = generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp();
+      return new Projection(dtInit === 'random' ? uniform([dInner, rank], bound) : ones(device, [dInner, rank]).mul(bound), stepBias(dt, dtInitFloor));
     };
-    const states = (): Tensor => parameter(fill(device, [dInner, dState], (i) => Math.log((i % dState) + 1)));
-    const direct = (): Tensor => parameter(fill(device, [dInner], () => 1));
+    const states = (): Tensor => parameter(tensor(device, Float32Array.from({ length: dInner * dState }, (_, i) => Math.log((i % dState) + 1)), { shape: [dInner, dState] }));
+    const direct = (): Tensor => parameter(ones(device, [dInner]));
 
     [this.A_log, this.D, this.A_b_log, this.D_b] = [states(), direct(), states(), direct()];
-    this.in_proj = scope(() => linearWeights(dModel, 2 * dInner, bias));
-    this.conv1d = scope(convWeights);
-    this.x_proj = scope(() => linearWeights(dInner, rank + 2 * dState, false));
-    this.dt_proj = scope(dtWeights);
-    this.conv1d_b = scope(convWeights);
-    this.x_proj_b = scope(() => linearWeights(dInner, rank + 2 * dState, false));
-    this.dt_proj_b = scope(() => linearWeights(rank, dInner, true));
-    this.out_proj = scope(() => linearWeights(dInner, dModel, bias));
+    this.in_proj = projection(generator, dModel, 2 * dInner, bias ? 'uniform' : null);
+    this.conv1d = conv();
+    this.x_proj = projection(generator, dInner, rank + 2 * dState, null);
+    this.dt_proj = scope(steps);
+    this.conv1d_b = conv();
+    this.x_proj_b = projection(generator, dInner, rank + 2 * dState, null);
+    this.dt_proj_b = projection(generator, rank, dInner, 'uniform');
+    this.out_proj = projection(generator, dInner, dModel, bias ? 'uniform' : null);
   }
 
   /** @throws ShapeError */
   forward(x: Tensor): Tensor {
     if (x.ndim !== 3 || x.shape[2] !== this.dModel) throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
     return scope(() => {
-      const [u, z] = linear(x, this.in_proj.weight, this.in_proj.bias).split(this.dInner, 2);
+      const [u, z] = this.in_proj.forward(x).split(this.dInner, 2);
       const y = selectiveScanBidirectional({
         forward: this.scanned(u, this.conv1d, this.x_proj, this.dt_proj, this.A_log, this.D, 'forward'),
         reverse: this.scanned(u, this.conv1d_b, this.x_proj_b, this.dt_proj_b, this.A_b_log, this.D_b, 'reverse'),
         z, deltaSoftplus: true,
       });
-      return linear(y, this.out_proj.weight, this.out_proj.bias);
+      return this.out_proj.forward(y);
     });
   }
 
   /** The arguments of one direction's scan. */
-  private scanned(x: Tensor, conv: Weights, xProj: Weights, dtProj: Weights, aLog: Tensor, D: Tensor, direction: 'forward' | 'reverse'): ScanParameters {
+  private scanned(x: Tensor, conv: Weights, xProj: Projection, dtProj: Projection, aLog: Tensor, D: Tensor, direction: 'forward' | 'reverse'): ScanParameters {
     const { dInner, dState, dtRank } = this;
     const u = causalConv1d({ x, weight: conv.weight.reshape(dInner, -1), bias: conv.bias, activation: 'silu', direction });
-    const [dt, B, C] = linear(u, xProj.weight).split([dtRank, dState, dState], 2);
-    // As a matrix, dt is read in place by the product.
+    const [dt, B, C] = xProj.forward(u).split([dtRank, dState, dState], 2);
+    // As a matrix, dt is read in place by the product; its bias is added inside the scan.
     const delta = linear(dt.reshape(-1, dtRank), dtProj.weight).reshape(...u.shape);
     return { u, delta, A: decay(aLog), B, C, D, deltaBias: dtProj.bias };
   }
-}
-
-function fill(device: Device, shape: readonly number[], value: (index: number) => number): Tensor {
-  const count = shape.reduce((product, size) => product * size, 1);
-  return tensor(device, Float32Array.from({ length: count }, (_, i) => value(i)), { shape });
 }

@@ -7,8 +7,9 @@ import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 /**
  * `linear(concat(parts, -1), weight, bias)` = Σᵢ partsᵢ · W[:, columns of i]ᵀ + b.
  *
- * Shapes: parts (…, inᵢ), alike except in the last size; weight (out, Σ inᵢ); bias (out); result (…, out). All of one type, f32 or
- * f16; sums are f32, kept in the result's type between parts. There is no second derivative.
+ * Shapes: parts (…, inᵢ), alike except in the last size; weight (out, Σ inᵢ); bias (out); result (…, out). Parts and weight
+ * have one type, f32 or f16, the bias may have the other; sums are f32, kept in the result's type between parts. There is no second
+ * derivative.
  *
  * @throws ShapeError, DTypeError
  */
@@ -25,9 +26,8 @@ function check(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null): v
   const features = parts.reduce((sum, t) => sum + t.shape[t.ndim - 1], 0);
   if (weight.ndim !== 2 || weight.shape[1] !== features) throw new ShapeError(`[concatLinear] weight has shape ${show(weight.shape)}, expected (out, ${features}), the features of parts ${shapes} together.`);
   if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0])) throw new ShapeError(`[concatLinear] bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},), the rows of weight.`);
-  for (const t of [...parts, weight, ...(bias ? [bias] : [])]) {
-    if (!isFloat(t.dtype) || t.dtype !== weight.dtype) throw new DTypeError(`[concatLinear] Types ${[...parts, weight].map((p) => p.dtype).join(', ')}${bias ? ` and ${bias.dtype}` : ''}, expected one of f32 and f16 for all; cast() them.`);
-  }
+  if (!isFloat(weight.dtype) || parts.some((t) => t.dtype !== weight.dtype)) throw new DTypeError(`[concatLinear] Types ${[...parts, weight].map((t) => t.dtype).join(', ')}, expected one of f32 and f16 for parts and weight; cast() them.`);
+  if (bias && !isFloat(bias.dtype)) throw new DTypeError(`[concatLinear] bias is ${bias.dtype}, expected f32 or f16; cast() it.`);
 }
 
 /** A contiguous (…, columns) tensor as a matrix; `from` begins it at a column. */

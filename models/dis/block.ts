@@ -1,0 +1,92 @@
+// One block of DiS (arXiv 2402.05608, §3.2): the residual stream's addition and norm, then the bidirectional mixer; in the second
+// half of the model a long skip connection comes first.
+
+import { checkpoint, fuse, ones, scope, zeros, type Generator, type Tensor } from '../../core/index.ts';
+import { addLayerNorm, addRmsNorm, type AddNormArgs, type PrenormResult } from '../../kernels/add-norm/index.ts';
+import { concatLinear } from '../../kernels/concat-linear/index.ts';
+import { Mamba } from '../../nn/mamba.ts';
+import { Module } from '../../nn/module.ts';
+import { projection, Weights, type Projection } from '../../nn/weights.ts';
+import type { DisConfig } from './config.ts';
+
+/** RMSNorm or LayerNorm with weight (and bias), on x + residual. */
+export class DisNorm extends Weights {
+  private readonly rms: boolean;
+  private readonly eps: number;
+
+  constructor(generator: Generator, config: DisConfig) {
+    const { device } = generator;
+    super(ones(device, [config.embedDim]), config.rmsNorm ? null : zeros(device, [config.embedDim]));
+    this.rms = config.rmsNorm;
+    this.eps = config.normEpsilon;
+  }
+
+  /** norm(x + residual), of x's type. */
+  forward(x: Tensor, residual: Tensor | null): Tensor {
+    return this.rms ? addRmsNorm(this.arguments(x, residual)) : addLayerNorm(this.arguments(x, residual));
+  }
+
+  /** The same, and x + residual in f32. */
+  prenorm(x: Tensor, residual: Tensor | null): PrenormResult {
+    const args = { ...this.arguments(x, residual), prenorm: true, residualInF32: true } as const;
+    return this.rms ? addRmsNorm(args) : addLayerNorm(args);
+  }
+
+  private arguments(x: Tensor, residual: Tensor | null): Omit<AddNormArgs, 'prenorm'> {
+    return { x, residual, weight: this.weight, bias: this.bias, eps: this.eps };
+  }
+}
+
+const scaled = /* @__PURE__ */ fuse((x, factor) => x.cast('f32').mul(factor).cast(x.type), 'dropPath');
+
+/** Each sample of a branch (B, L, D) times its factor: 0, or 1 / the probability of keeping it. */
+export function dropPath(x: Tensor, factors: Tensor | null): Tensor {
+  return factors ? scaled(x, factors.reshape(-1, 1, 1)) : x;
+}
+
+export interface BlockInput {
+  /** What the block before added to the residual stream, not yet added: (B, L, D). */
+  readonly hidden: Tensor;
+  /** The residual stream without it; null in front of the first block. */
+  readonly residual: Tensor | null;
+  /** Output of the block's mirror image in the first half. */
+  readonly skip?: Tensor | null;
+  /** Drop-path factors (B). */
+  readonly factors?: Tensor | null;
+  /** Keep only the mixer's input for the backward pass and compute the mixer again there. */
+  readonly recompute?: boolean;
+}
+
+/**
+ *     hidden = skip_linear([hidden, skip])                     in the second half; nothing is concatenated
+ *     residual = residual + dropPath(hidden)
+ *     hidden = mixer(norm(residual))
+ *
+ * The residual stream is f32 whatever the type of the matrices.
+ */
+export class DisBlock extends Module {
+  readonly mixer: Mamba;
+  readonly norm: DisNorm;
+  readonly skip_linear: Projection | null;
+
+  constructor(generator: Generator, config: DisConfig, options: { readonly skip: boolean }) {
+    super();
+    const { embedDim, ssm } = config;
+    this.mixer = new Mamba(generator, { dModel: embedDim, ...ssm });
+    this.norm = new DisNorm(generator, config);
+    this.skip_linear = options.skip ? projection(generator, 2 * embedDim, embedDim, 'zeros') : null;
+  }
+
+  forward({ hidden, residual, skip = null, factors = null, recompute = false }: BlockInput): { hidden: Tensor; residual: Tensor } {
+    return scope(() => {
+      const branch = dropPath(this.skip_linear && skip ? this.joined(this.skip_linear, hidden, skip) : hidden, residual && factors);
+      const { y, residualOut } = this.norm.prenorm(branch, residual);
+      const mixed = recompute ? checkpoint((x) => this.mixer.forward(x), [y], { parameters: this.mixer.parameters() }) : this.mixer.forward(y);
+      return { hidden: mixed, residual: residualOut };
+    });
+  }
+
+  private joined({ weight, bias }: Projection, hidden: Tensor, skip: Tensor): Tensor {
+    return concatLinear([hidden.cast(weight.dtype), skip.cast(weight.dtype)], weight, bias);
+  }
+}
