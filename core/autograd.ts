@@ -228,6 +228,11 @@ export interface BackwardOptions {
   createGraph?: boolean;
 }
 
+export interface AccumulateOptions extends BackwardOptions {
+  /** Takes each leaf's gradient in place of `grad`, as soon as it is complete; the gradient is freed when it returns. */
+  accumulate?: (leaf: Tensor, gradient: Tensor) => void;
+}
+
 /** Every node that a backward pass visits, by the order of creation. */
 function reachable(roots: readonly Edge[]): GradNode[] {
   const seen = new Set<GradNode>();
@@ -255,6 +260,20 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
   const useful = new Set<GradNode>();
   for (const node of nodes) if (isTarget(node) || node.inputs.some((e) => e && useful.has(e.node))) useful.add(node);
 
+  // A leaf's gradient is handed over with its last part, not at the end, so that it need not stay in memory till then.
+  const awaited = new Map<GradNode, number>();
+  for (const node of nodes) for (const e of node.inputs) if (e?.node instanceof LeafNode && isTarget(e.node)) awaited.set(e.node, (awaited.get(e.node) ?? 0) + 1);
+  const settle = (node: GradNode): void => {
+    for (const e of node.inputs) {
+      const left = e && awaited.get(e.node);
+      if (!left) continue;
+      awaited.set(e.node, left - 1);
+      const grads = left === 1 && pending.get(e.node);
+      if (!grads) continue;
+      pending.delete(e.node);
+      deliver(e.node, grads);
+    }
+  };
   const pending = new Map<GradNode, Gradients>();
   const give = (edge: Edge, g: Tensor): void => {
     let slots = pending.get(edge.node);
@@ -273,6 +292,7 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
       pending.delete(node);
       if (!grads || !useful.has(node)) {
         grads?.forEach((g) => g?.dispose());
+        settle(node);
         continue;
       }
       if (isTarget(node)) deliver(node, grads);
@@ -295,6 +315,7 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
         });
         results.forEach((g, k) => { if (g) give(inputs[k]!, g); });
         if (!retain) node.freeSaved();
+        settle(node);
       }
       if (!isTarget(node)) grads.forEach((g) => g?.dispose());
     }
@@ -302,7 +323,7 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
 }
 
 /** Adds d(root)/d(leaf) to the `grad` of every leaf that the root depends on. */
-export function backward(root: Tensor | readonly Tensor[], options: BackwardOptions = {}): void {
+export function backward(root: Tensor | readonly Tensor[], options: AccumulateOptions = {}): void {
   const roots = root instanceof Tensor ? [root] : root;
   scope(() => run('backward', roots, options, (node) => node instanceof LeafNode, (node, grads) => {
     const leaf = (node as LeafNode).leaf.deref();
@@ -312,7 +333,12 @@ export function backward(root: Tensor | readonly Tensor[], options: BackwardOpti
       g.dispose();
       return;
     }
-    leaf.accumulate(g);
+    if (!options.accumulate) {
+      leaf.accumulate(g);
+      return;
+    }
+    options.accumulate(leaf, g);
+    g.dispose();
   }));
 }
 

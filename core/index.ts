@@ -13,7 +13,7 @@ export { capture, CapturedStep, type CapturePlan } from './capture.ts';
 export { Generator, type GeneratorState } from './random.ts';
 export { philox4x32 } from './philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
-export { backward, defineOp, enableGrad, grad, isGradEnabled, noGrad, valueAndGrad, type BackwardOptions, type OpContext, type OpDefinition } from './autograd.ts';
+export { backward, defineOp, enableGrad, grad, isGradEnabled, noGrad, valueAndGrad, type AccumulateOptions, type BackwardOptions, type OpContext, type OpDefinition } from './autograd.ts';
 export { gradcheck, type GradcheckOptions } from './gradcheck.ts';
 export { checkpoint, type CheckpointOptions } from './checkpoint.ts';
 export { Expr, type ExprLike } from './expr.ts';

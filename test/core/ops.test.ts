@@ -152,6 +152,22 @@ test('checkpoint gives the same gradients from less memory, drawing the same num
   for (const t of [w, x, g]) t.dispose();
 });
 
+test('backward hands each leaf its gradient once, complete, and frees it', async ({ device }) => {
+  const w = tensor(device, [2, 3], { requiresGrad: true }), b = tensor(device, [1, 1], { requiresGrad: true });
+  const sums: Tensor[] = [];
+  const seen: Tensor[] = [];
+  scope(() => core.backward(w.square().add(w.mul(b)).sum(), {
+    accumulate: (leaf, g) => {
+      seen.push(leaf);
+      sums.push(core.keep(g.mul(2)));
+    },
+  }));
+  assert.equal(seen, [b, w]);
+  assert.is(w.grad, null);
+  assert.equal(await Promise.all(sums.map((t) => t.tolist())), [[4, 6], [10, 14]]);
+  for (const t of [w, b, ...sums]) t.dispose();
+});
+
 test('backward accumulates into grad, frees what it saved, and says so', async ({ device }) => {
   const w = tensor(device, [2, 3], { requiresGrad: true });
   scope(() => w.square().sum().backward());
