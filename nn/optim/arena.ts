@@ -1,0 +1,77 @@
+// One flat tensor that holds many: what an optimizer does to every parameter then takes one dispatch instead of hundreds.
+
+import { keep, noGrad, scope, type Tensor, zeros, type Device, type DType, type Shape } from '../../core/index.ts';
+
+/** Elements that places begin at a multiple of: 256 bytes even for f16, the largest alignment of bindings that adapters ask for. */
+const ALIGNMENT = 128;
+
+interface Place {
+  readonly shape: Shape;
+  readonly numel: number;
+  readonly offset: number;
+}
+
+/** Where the tensors lie in an arena, in order. Gaps stay zero. */
+export class ArenaLayout {
+  readonly places: ReadonlyMap<string, Place>;
+  /** Elements of the whole, gaps included. */
+  readonly numel: number;
+
+  constructor(tensors: Iterable<readonly [name: string, tensor: { readonly shape: Shape; readonly numel: number }]>) {
+    const places = new Map<string, Place>();
+    let offset = 0;
+    for (const [name, { shape, numel }] of tensors) {
+      places.set(name, { shape, numel, offset });
+      offset = Math.ceil((offset + numel) / ALIGNMENT) * ALIGNMENT;
+    }
+    this.places = places;
+    this.numel = offset;
+  }
+
+  /** First element after those of the tensors named, which must be the first ones; gaps included. */
+  end(names: readonly string[]): number {
+    const last = names.length ? this.places.get(names[names.length - 1])! : null;
+    return last ? Math.ceil((last.offset + last.numel) / ALIGNMENT) * ALIGNMENT : 0;
+  }
+}
+
+/** An arena of one type. It lives until `dispose()`, and its memory as long as any view of it. */
+export class Arena {
+  readonly layout: ArenaLayout;
+  /** The whole as one tensor. */
+  readonly flat: Tensor;
+
+  constructor(device: Device, layout: ArenaLayout, dtype: DType = 'f32') {
+    this.layout = layout;
+    this.flat = keep(zeros(device, [layout.numel], dtype));
+  }
+
+  /** A new handle of one tensor's place. */
+  view(name: string): Tensor {
+    const { shape, numel, offset } = this.place(name);
+    return noGrad(() => scope(() => this.flat.slice(0, offset, offset + numel).reshape(...shape)));
+  }
+
+  /** Values of all tensors, read at once. */
+  async read(): Promise<Map<string, { readonly shape: Shape; readonly data: Float32Array }>> {
+    const all = (await this.flat.data()) as Float32Array;
+    return new Map(Array.from(this.layout.places, ([name, { shape, numel, offset }]) => [name, { shape, data: all.subarray(offset, offset + numel) }]));
+  }
+
+  /** Overwrites everything; `values` gives each tensor's, in row-major order. */
+  write(values: (name: string, shape: Shape) => ArrayLike<number>): void {
+    const all = new Float32Array(this.layout.numel);
+    for (const [name, { shape, offset }] of this.layout.places) all.set(values(name, shape), offset);
+    this.flat.write(all);
+  }
+
+  dispose(): void {
+    this.flat.dispose();
+  }
+
+  private place(name: string): Place {
+    const place = this.layout.places.get(name);
+    if (!place) throw new Error(`[arena] There is no place named ${name}; this is a defect of the engine.`);
+    return place;
+  }
+}

@@ -1,0 +1,241 @@
+// AdamW with clipping, the parameters' moving average and dynamic loss scaling, for capture: parameters, gradients and moments lie in
+// flat arenas, a step is four dispatches however many parameters there are, and what changes from step to step is in a buffer.
+// Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv 1710.03740), §3 for f16.
+
+import { FormatError, ShapeError, ValueError } from '../../core/errors.ts';
+import type { Tensor} from '../../core/index.ts';
+import { empty, keep, noGrad, scope, sameShape, show, tensor, type Shape } from '../../core/index.ts';
+import {
+  ADAMW_SETTINGS_WORDS, ADAMW_STATE_WORDS, adamWSettings, adamWState, adamWWord, advanceAdamW, fusedAdamW, globalNorm, globalNormConfig, globalNormPartials, type AdamWSettings,
+} from '../../kernels/fused-adamw/index.ts';
+import type { HostTensor, Module } from '../module.ts';
+import { parameter } from '../parameter.ts';
+import { hostValues } from '../stateDict.ts';
+import type { SafetensorsEntry } from '../safetensors.ts';
+import { Arena, ArenaLayout } from './arena.ts';
+
+export interface FusedAdamWOptions {
+  /** Learning rate; default 1e-3. `lr` of the optimizer may be set before each step. */
+  readonly lr?: number;
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  /** Decoupled weight decay; default 0. */
+  readonly weightDecay?: number;
+  /** Which parameters decay; default all, as in PyTorch. */
+  readonly decays?: (name: string, parameter: Tensor) => boolean;
+  /** Global gradient norm to clip to; default 0, no clipping. */
+  readonly maxNorm?: number;
+  /** Keep a moving average of the parameters with this decay. */
+  readonly emaDecay?: number;
+  /**
+   * `f16`: matrices become f16 copies of f32 master values, the loss is scaled and the scale adapts itself: it is halved by a
+   * gradient that overflows, and doubled by 2,000 steps in a row that don't. Everything that isn't a matrix stays f32.
+   */
+  readonly precision?: 'f32' | 'f16';
+}
+
+/** What the GPU counts. */
+export interface AdamWCounters {
+  /** Steps taken. */
+  readonly step: number;
+  /** Steps left out because a gradient was not finite. */
+  readonly skipped: number;
+  /** Global norm of the last gradients before clipping. */
+  readonly gradNorm: number;
+  readonly lossScale: number;
+}
+
+/** Values by parameter name under `m`, `v` and, if there is one, `ema`; and the words of the state buffer. */
+export interface FusedAdamWState {
+  readonly tensors: ReadonlyMap<string, HostTensor | SafetensorsEntry>;
+  readonly words: readonly number[];
+}
+
+const FIRST_SCALE = 65536;
+const GROWTH_INTERVAL = 2000;
+const ARENAS = { m: 'optimizer.m.', v: 'optimizer.v.', ema: 'ema.' } as const;
+
+/**
+ * Optimizer of a module's parameters. It moves them into its arena: make it after the module is in its final form, and before
+ * a step is captured. Per step: `backward(loss, optimizer.backwardOptions(…))`, then `step()`.
+ */
+export class FusedAdamW {
+  /** Master values. */
+  readonly params: Arena;
+  readonly m: Arena;
+  readonly v: Arena;
+  readonly ema: Arena | null;
+  private readonly grads: Arena;
+  private readonly half: Arena | null;
+  private readonly state: Tensor;
+  private readonly scale: Tensor;
+  private readonly partial: Tensor;
+  private readonly norm: Tensor;
+  private readonly settings: Omit<AdamWSettings, 'lr'>;
+  private readonly decayed: number;
+  private readonly places = new Map<Tensor, Tensor>();
+  private readonly halved = new Set<string>();
+  private readonly live = new Map<string, Tensor>();
+  private rate: number;
+
+  /** @throws ValueError when the module has no parameters, or f16 is asked of an adapter without it */
+  constructor(module: Module, options: FusedAdamWOptions = {}) {
+    const { lr = 1e-3, betas, eps, weightDecay = 0, decays = () => true, maxNorm = 0, emaDecay, precision = 'f32' } = options;
+    const all = [...module.namedParameters()].filter(([, p]) => p.requiresGrad);
+    if (!all.length) throw new ValueError('[FusedAdamW] The module has no parameters that require a gradient.');
+    for (const [name, p] of all) if (p.dtype !== 'f32') throw new ValueError(`[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; pass precision: 'f16' instead of casting.`);
+    const { device } = all[0][1];
+    if (precision === 'f16' && !device.has('shader-f16')) throw new ValueError("[FusedAdamW] This adapter has no shader-f16; train with precision 'f32'.");
+    // Those that decay come first, so that one number tells them apart.
+    const decaying = all.filter(([name, p]) => decays(name, p)), others = all.filter(([name, p]) => !decays(name, p));
+    const layout = new ArenaLayout([...decaying, ...others]);
+    this.decayed = layout.end(decaying.map(([name]) => name));
+    const arena = (): Arena => new Arena(device, layout);
+    [this.params, this.m, this.v, this.grads] = [arena(), arena(), arena(), arena()];
+    this.ema = emaDecay === undefined ? null : arena();
+    this.half = precision === 'f16' ? new Arena(device, layout, 'f16') : null;
+    noGrad(() => scope(() => {
+      for (const [name, p] of all) {
+        const master = this.params.view(name);
+        master.copy_(p);
+        p.setData(master);
+      }
+      this.ema?.flat.copy_(this.params.flat);
+      this.half?.flat.copy_(this.params.flat);
+      const replaced = new Map<Tensor, Tensor>();
+      for (const [name, p] of all) {
+        if (this.half && isMatrix(name, p)) {
+          this.halved.add(name);
+          replaced.set(p, parameter(this.half.view(name)));
+        }
+        this.live.set(name, replaced.get(p) ?? p);
+      }
+      module.replaceTensors(replaced);
+      for (const old of replaced.keys()) old.dispose();
+      for (const [name, leaf] of this.live) this.places.set(leaf, keep(this.grads.view(name)));
+    }));
+    const scaling = precision === 'f16';
+    this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: scaling ? GROWTH_INTERVAL : 0 };
+    this.rate = lr;
+    this.state = keep(tensor(device, adamWState({ ...this.settings, lr }, { lossScale: scaling ? FIRST_SCALE : 1 })));
+    this.scale = keep(scope(() => this.state.select(0, adamWWord('lossScale'))));
+    this.partial = keep(empty(device, [globalNormPartials(globalNormConfig(device), 1)]));
+    this.norm = keep(empty(device, [2]));
+  }
+
+  /** Learning rate of the next step. */
+  get lr(): number {
+    return this.rate;
+  }
+
+  set lr(value: number) {
+    if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`[FusedAdamW] The learning rate is ${value}, expected a finite number from 0 on.`);
+    this.rate = value;
+    const words = this.state.slice(0, 0, ADAMW_SETTINGS_WORDS);
+    words.write(adamWSettings({ ...this.settings, lr: value }));
+    words.dispose();
+  }
+
+  /**
+   * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`) and where gradients go.
+   *
+   * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per step
+   * @param options.weight share of this batch in the step's loss; default 1
+   */
+  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): { gradient: Tensor; accumulate: (leaf: Tensor, gradient: Tensor) => void } {
+    return {
+      gradient: weight === 1 ? this.scale.alias() : this.scale.mul(weight),
+      accumulate: (leaf, gradient) => {
+        const place = this.places.get(leaf);
+        if (!place) throw new ValueError(`[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`);
+        scope(() => place.copy_(add ? place.add(gradient) : gradient));
+      },
+    };
+  }
+
+  /** Sets all gradients to zero; needed only where parameters may get none. */
+  zeroGrad(): void {
+    scope(() => this.grads.flat.copy_(this.grads.flat.zerosLike()));
+  }
+
+  /** Updates all parameters from the gradients. A gradient that isn't finite leaves everything as it is. */
+  step(): void {
+    const { device } = this.state;
+    globalNorm(device, [this.grads.flat], { partial: this.partial, out: this.norm });
+    advanceAdamW(device, this.state, this.norm);
+    const { params, grads, m, v, ema, half, decayed, state } = this;
+    fusedAdamW(device, { state, params: params.flat, grads: grads.flat, m: m.flat, v: v.flat, ema: ema?.flat, half: half?.flat, decayed });
+  }
+
+  /** Reads the counters; in order with the GPU's work, so call it right after the step and await it later. */
+  async counters(): Promise<AdamWCounters> {
+    const words = await this.state.data();
+    const of = (name: Parameters<typeof adamWWord>[0]): number => words[adamWWord(name)];
+    return { step: of('step'), skipped: of('skipped'), gradNorm: of('gradNorm'), lossScale: of('lossScale') };
+  }
+
+  /** Runs `fn` while the module's parameters are their moving averages. */
+  async withEma<T>(fn: () => T | Promise<T>): Promise<T> {
+    const { ema } = this;
+    if (!ema) throw new ValueError('[FusedAdamW] There is no moving average; pass emaDecay.');
+    const own = new Map([...this.live].map(([name, leaf]) => [name, keep(leaf.detach())]));
+    noGrad(() => scope(() => {
+      for (const [name, leaf] of this.live) leaf.setData(ema.view(name).cast(leaf.dtype));
+    }));
+    try {
+      return await fn();
+    } finally {
+      for (const [name, leaf] of this.live) leaf.setData(own.get(name)!);
+      for (const t of own.values()) t.dispose();
+    }
+  }
+
+  /** Everything but the parameters themselves: moments, moving average, counters. */
+  async saveState(): Promise<FusedAdamWState> {
+    const tensors = new Map<string, HostTensor>();
+    for (const [key, prefix] of Object.entries(ARENAS) as [keyof typeof ARENAS, string][]) {
+      for (const [name, values] of (await this[key]?.read()) ?? []) tensors.set(prefix + name, values);
+    }
+    return { tensors, words: Array.from(await this.state.data()) };
+  }
+
+  /** Master values of the parameters by name. */
+  masters(): Promise<Map<string, HostTensor>> {
+    return this.params.read();
+  }
+
+  /**
+   * Overwrites the parameters' master values and everything that `saveState` gave.
+   *
+   * @throws FormatError, ShapeError when something is missing or of another shape; nothing is written then
+   */
+  loadState(masters: FusedAdamWState['tensors'], { tensors, words }: FusedAdamWState): void {
+    if (words.length !== ADAMW_STATE_WORDS) throw new FormatError(`[FusedAdamW] The state has ${words.length} words, expected ${ADAMW_STATE_WORDS}; it was written by another version.`);
+    const lookup = (from: FusedAdamWState['tensors'], prefix: string) => (name: string, shape: Shape): ArrayLike<number> => {
+      const entry = from.get(prefix + name);
+      if (!entry) throw new FormatError(`[FusedAdamW] ${prefix}${name} is missing in the state.`);
+      if (!sameShape(entry.shape, shape)) throw new ShapeError(`[FusedAdamW] ${prefix}${name} has shape ${show(entry.shape)} in the state, expected ${show(shape)}.`);
+      return hostValues(entry) as ArrayLike<number>;
+    };
+    const plan: [Arena, (name: string, shape: Shape) => ArrayLike<number>][] = [[this.params, lookup(masters, '')]];
+    for (const [key, prefix] of Object.entries(ARENAS) as [keyof typeof ARENAS, string][]) {
+      const arena = this[key];
+      if (arena) plan.push([arena, lookup(tensors, prefix)]);
+    }
+    for (const [arena, values] of plan) for (const [name, { shape }] of arena.layout.places) values(name, shape);
+    for (const [arena, values] of plan) arena.write(values);
+    noGrad(() => this.half?.flat.copy_(this.params.flat));
+    this.state.write(Float32Array.from(words));
+  }
+
+  /** Frees everything but the parameters. */
+  dispose(): void {
+    for (const t of [this.state, this.scale, this.partial, this.norm, ...this.places.values()]) t.dispose();
+    for (const arena of [this.params, this.m, this.v, this.grads, this.ema, this.half]) arena?.dispose();
+  }
+}
+
+/** What f16 is fast for: weights of products. Vectors, convolution taps and decay rates are small, and need their digits. */
+function isMatrix(name: string, p: Tensor): boolean {
+  return name.endsWith('.weight') && (p.ndim === 2 || p.ndim === 4);
+}
