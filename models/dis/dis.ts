@@ -176,6 +176,12 @@ export class Dis extends Module {
     return found;
   }
 
+  /** Names of the parameters that the official code exempts from weight decay: positions, and what drives the state-space models. */
+  noWeightDecay(): ReadonlySet<string> {
+    const driving = /\.mixer\.(A_log|D|A_b_log|D_b)$/;
+    return new Set(Array.from(this.namedParameters(), ([name]) => name).filter((name) => name === 'pos_embed' || driving.test(name)));
+  }
+
   /**
    * Stores the matrices of the blocks in a type, `f32` or `f16`; activations inside of blocks then have it too. Embeddings, norms,
    * state-space parameters, the residual stream and the final layer stay f32. Converted tensors are new ones: make optimizers after it.

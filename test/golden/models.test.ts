@@ -1,21 +1,15 @@
 // DiS against the official class: intermediate values, outputs, guidance and all gradients of small models with every option.
 
 import * as assert from 'uvu/assert';
-import { Generator, grad, keep, noGrad, openDevice, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
+import { Generator, grad, keep, noGrad, openDevice, scope, type Device, type Tensor } from '../../core/index.ts';
 import { disConfig, disOptionsFromOfficial } from '../../models/dis/config.ts';
 import { Dis } from '../../models/dis/dis.ts';
 import type { SafetensorsEntry } from '../../nn/safetensors.ts';
-import { assertClose, family, loadGolden, loadSidecar, need, numbers, subset, type Golden } from './support.ts';
+import { read } from './gpu.ts';
+import { assertClose, family, loadGolden, loadSidecar, need, subset } from './support.ts';
 
 const LIMIT = 2e-5;
 const GRADIENT_LIMIT = 1e-4;
-
-/** A reference tensor on the GPU. */
-function read(device: Device, golden: Golden, name: string): Tensor {
-  const entry = need(golden, name);
-  const values = numbers(entry);
-  return tensor(device, entry.dtype === 'I32' ? Int32Array.from(values) : Float32Array.from(values), { shape: entry.shape });
-}
 
 for (const name of ['dis_uncond', 'dis_classcond', 'dis_latent', 'dis_uncond_p4', 'dis_layernorm_noskip']) {
   const path = `models/${name}`;

@@ -1,0 +1,109 @@
+// Real-size models whose weights anybody can compute: a hash of the element's and the tensor's number. Outputs, and for one of them
+// the loss and every parameter's gradient, as its norm and its product with a hash vector.
+
+import * as assert from 'uvu/assert';
+import { Generator, grad, noGrad, openDevice, scope, tensor, type Device } from '../../core/index.ts';
+import { disConfig, disOptionsFromOfficial, type DisName } from '../../models/dis/config.ts';
+import { Dis } from '../../models/dis/dis.ts';
+import { disParameterShapes } from '../../models/dis/shapes.ts';
+import { numelOf } from '../../core/shape.ts';
+import { read } from './gpu.ts';
+import { assertClose, family, loadGolden, loadSidecar, need } from './support.ts';
+
+const LIMIT = 5e-5;
+const GRADIENT_LIMIT = 1e-4;
+
+interface Sidecar {
+  model: string;
+  config: Record<string, unknown>;
+  salt: number;
+  r_tensor_index: number;
+  input_tensor_index: number;
+  t: number[];
+  labels: number[] | null;
+  sorted_names: string[];
+  weight_checks: Record<string, { index: number; first: number[]; last: number; sum_f64: number }>;
+  grad?: Record<string, { l2_f64: number; dot_hash_f64: number }>;
+}
+
+/** Uniform in [-1, 1), from element and tensor number. */
+function hash(j: number, k: number, salt: number): number {
+  let h = (Math.imul(j, 0x9e3779b1) + Math.imul(k, 0x85ebca77) + salt) >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x21f0aaad);
+  h = Math.imul(h ^ (h >>> 15), 0x735a2d97);
+  h = (h ^ (h >>> 15)) >>> 0;
+  return (h / 4294967296) * 2 - 1;
+}
+
+/** How the reference set makes a parameter of hash values. */
+function rule(name: string, shape: readonly number[], dState: number): (v: number, j: number) => number {
+  if (/\.A(_b)?_log$/.test(name)) return (v, j) => Math.log((j % dState) + 1) + 0.1 * v;
+  if (/\.D(_b)?$/.test(name) || (name.endsWith('weight') && shape.length === 1)) return (v) => 1 + 0.1 * v;
+  if (name.endsWith('.dt_proj.bias')) return (v) => -4 + 1.5 * v;
+  if (name.endsWith('.dt_proj_b.bias')) return (v) => -2 + 1.5 * v;
+  if (name.endsWith('bias')) return (v) => 0.05 * v;
+  if (name === 'pos_embed') return (v) => 0.1 * v;
+  if (name.endsWith('.embedding_table.weight')) return (v) => 0.3 * v;
+  const bound = 1 / Math.sqrt(numelOf(shape.slice(1)));
+  return (v) => v * bound;
+}
+
+function values(shape: readonly number[], k: number, salt: number, of: (v: number, j: number) => number): Float32Array {
+  return Float32Array.from({ length: numelOf(shape) }, (_, j) => of(hash(j, k, salt), j));
+}
+
+for (const name of ['dis_s2_img32_formula', 'dis_s2_latent32_classcond_formula', 'dis_s4_img32_formula']) {
+  const path = `models/${name}`;
+  family(path, (test) => {
+    const golden = loadGolden(path);
+    const sidecar = loadSidecar<Sidecar>(path);
+    const { salt, sorted_names: sorted, grad: gradients } = sidecar;
+    const config = disConfig(sidecar.model as DisName, disOptionsFromOfficial(sidecar.config));
+    const index = new Map(sorted.map((parameter, k) => [parameter, k]));
+    let device: Device;
+    let model: Dis;
+
+    test.before(async () => {
+      device = await openDevice();
+      model = scope(() => new Dis(new Generator(device), config)).eval();
+      const state = new Map(disParameterShapes(config).map(([parameter, shape]) => [
+        parameter, { shape, data: values(shape, index.get(parameter)!, salt, rule(parameter, shape, config.ssm.dState)) },
+      ]));
+      for (const [parameter, check] of Object.entries(sidecar.weight_checks)) {
+        const { data } = state.get(parameter)!;
+        assert.equal([...data.slice(0, 4), data[data.length - 1]], [...check.first, check.last], parameter);
+      }
+      model.loadStateDict(state);
+    });
+    test.after(() => device.destroy());
+
+    test('result, loss and gradients', async () => {
+      const parameters = gradients ? [...model.namedParameters()] : [];
+      const outShape = need(golden, 'out.y').shape;
+      const run = (): (ReturnType<typeof grad>[number])[] => scope(() => {
+        const labels = sidecar.labels && tensor(device, Int32Array.from(sidecar.labels));
+        const y = model.forward(read(device, golden, 'in.x'), tensor(device, Int32Array.from(sidecar.t)), labels);
+        if (!gradients) return [y];
+        const loss = y.mul(tensor(device, values(outShape, sidecar.r_tensor_index, salt, (v) => v), { shape: outShape })).mean();
+        return [y, loss, ...grad(loss, parameters.map(([, p]) => p))];
+      });
+      const [y, loss, ...found] = gradients ? run() : noGrad(run);
+      assertClose(await y!.data(), need(golden, 'out64.y'), LIMIT, 'y');
+      if (!gradients) return;
+      assertClose(await loss!.data(), need(golden, 'out64.loss'), LIMIT, 'loss');
+      for (let i = 0; i < parameters.length; i++) {
+        const [parameter, { shape }] = parameters[i];
+        const k = index.get(parameter)!;
+        const g = await found[i]!.data();
+        const { l2_f64: norm, dot_hash_f64: dot } = gradients[parameter];
+        let squares = 0, product = 0;
+        for (let j = 0; j < numelOf(shape); j++) {
+          squares += g[j] ** 2;
+          product += g[j] * hash(j, 200000 + k, salt);
+        }
+        const error = Math.max(Math.abs(Math.sqrt(squares) - norm), Math.abs(product - dot)) / norm;
+        assert.ok(error <= GRADIENT_LIMIT, `gradient of ${parameter}: norm ${Math.sqrt(squares)} instead of ${norm}, product ${product} instead of ${dot}`);
+      }
+    });
+  }, [`${path}.safetensors`, `${path}.json`]);
+}
