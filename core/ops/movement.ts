@@ -1,6 +1,8 @@
 // Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack, pad).
 
 import { defineOp } from '../autograd.ts';
+import type { Device } from '../device.ts';
+import type { DType } from '../dtype.ts';
 import { assign } from '../elementwise.ts';
 import { ShapeError, ValueError } from '../errors.ts';
 import { axesOf, axisOf, broadcastShapes, broadcastStrides, inferShape, isContiguous, numelOf, sameShape, show, type Shape } from '../shape.ts';
@@ -178,17 +180,32 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   return reshape(slice(x, a, i, i + 1), x.shape.filter((_, d) => d !== a));
 }
 
+const splitOp = lazyOp(() => defineOp<[Tensor, number, readonly number[]], Tensor[]>({
+  name: 'split',
+  forward(ctx, x, axis, counts) {
+    const shapes = counts.map((count) => x.shape.map((size, i) => (i === axis ? count : size)));
+    Object.assign(ctx.state, { axis, shapes, device: x.device, dtype: x.dtype });
+    let at = 0;
+    return shapes.map((shape) => {
+      const offset = x.offset + (shape[axis] ? at * x.strides[axis] : 0);
+      at += shape[axis];
+      return viewOf(x, shape, x.strides, offset);
+    });
+  },
+  // One concatenation, where slices would each fill a gradient of the whole with zeros, to be added up.
+  backward(ctx, ...grads) {
+    const { axis, shapes, device, dtype } = ctx.state as { axis: number; shapes: Shape[]; device: Device; dtype: DType };
+    return [concat(grads.map((g, i) => g ?? full(device, shapes[i], 0, dtype)), axis)];
+  },
+}));
+
 /** Parts along an axis: of one size (the last may be smaller), or of the sizes given. */
 export function split(x: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
   const a = axisOf('split', axis, x.ndim);
   const total = x.shape[a];
   const parts = typeof sizes === 'number' ? Array.from({ length: Math.ceil(total / sizes) }, (_, i) => Math.min(sizes, total - i * sizes)) : [...sizes];
   if (parts.reduce((s, v) => s + v, 0) !== total) throw new ShapeError(`[split] Sizes ${JSON.stringify(parts)} add up to ${parts.reduce((s, v) => s + v, 0)}, expected ${total}, the size of axis ${a} of shape ${show(x.shape)}.`);
-  let at = 0;
-  return parts.map((count) => {
-    at += count;
-    return slice(x, a, at - count, at);
-  });
+  return splitOp(x, a, parts);
 }
 
 const flipOp = lazyOp(() => defineOp<[Tensor, readonly number[]], Tensor>({
