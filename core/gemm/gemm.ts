@@ -7,12 +7,14 @@ import { Storage } from '../storage.ts';
 import { chooseConfig } from './config.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
 import { registerKernel, subgroupKernel } from './register.ts';
+import { tileKernel } from './tile.ts';
+import { vectorColumns, vectorKernel } from './vector.ts';
 import { problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
 
 /** Workgroups that a dispatch may have in one dimension. */
 const GRID_LIMIT = 65535;
 
-const kernels = { register: registerKernel, subgroup: subgroupKernel } as const;
+const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tileKernel, vector: vectorKernel } as const;
 
 /**
  * `c = activation(a · b + bias)` for matrices anywhere in memory, or for a batch of them; with `accumulate`
@@ -35,26 +37,32 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
   const [bAt, bOffset] = place(b, align);
   const [cAt, cOffset] = place(c, align);
   const [biasAt, biasOffset] = bias ? place(bias, align) : [null, 0];
-  const grid = (splits: number): [number, number, number] => [
-    Math.ceil(N / (config.x * 4 * config.quads)), Math.ceil(M / (config.form === 'subgroup' ? config.rows : config.y * config.rows)), batch * splits,
-  ];
   const operands = [a.rowStride, a.batchStride ?? 0, bOffset, b.rowStride, b.batchStride ?? 0];
   const { chunk, splits } = parts(K, config);
   if (splits === 1) {
     const problem = problemForm(spec, { ...config, splits: 1 });
     device.run(kernels[config.form], { config: { ...config, splits: 1 }, problem }, biasAt ? [aAt, bAt, cAt, biasAt] : [aAt, bAt, cAt],
-      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, K, 1], grid(1));
+      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, K, 1], workgroups(spec, config, 1));
     return;
   }
   const storage = new Storage(device, batch * splits * M * N * 4, 'gemm parts');
   // How many parts there are is a parameter: the kernel is the same for any number above 1.
   device.run(kernels[config.form], { config: { ...config, splits: 2 }, problem: problemForm(spec, { ...config, splits: 2 }) },
-    [aAt, bAt, { storage, byteOffset: 0 }], [M, N, K, aOffset, ...operands, 0, N, M * N, 0, chunk, splits], grid(splits));
+    [aAt, bAt, { storage, byteOffset: 0 }], [M, N, K, aOffset, ...operands, 0, N, M * N, 0, chunk, splits], workgroups(spec, config, splits));
   const whole = problemForm(spec, { ...config, form: 'register', splits: 1 });
   const form = { c: { ...whole.c, vec: whole.c.vec && N % 4 === 0 }, bias: whole.bias, activation: whole.activation, accumulate: whole.accumulate };
   device.run(reduceKernel, form, [{ storage, byteOffset: 0 }, cAt, ...(biasAt ? [biasAt] : [])],
     [M, N, batch, splits, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset], grid1d(batch * M * N / (form.c.vec ? 4 : 1), REDUCE_WORKGROUP));
   storage.release();
+}
+
+function workgroups({ M, N, batch = 1 }: GemmSpec, config: GemmConfig, splits: number): [number, number, number] {
+  const { form, rows, quads, x, y } = config;
+  if (form === 'vector') {
+    const [gx, gy] = grid1d(Math.ceil(M / rows) * Math.ceil(N / vectorColumns(config)), y);
+    return [gx, gy, batch * splits];
+  }
+  return [Math.ceil(N / (4 * quads * x)), Math.ceil(M / (rows * y)), batch * splits];
 }
 
 /** Elements of K in a part, a multiple of the configuration's depth, and how many parts that makes. */

@@ -66,7 +66,7 @@ export interface ProblemForm {
   readonly accumulate: boolean;
   /** Whether the z dimension also counts parts of K, each written on its own. */
   readonly split: boolean;
-  /** Whether K is no multiple of 4. */
+  /** Whether K is no multiple of the configuration's depth. */
   readonly tail: boolean;
 }
 
@@ -75,17 +75,19 @@ export interface ProblemForm {
  *
  * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and broadcasts.
  * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
+ * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup memory.
+ * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
  * `splits` > 1 cuts K into that many parts, summed in order by a second kernel.
  */
 export interface GemmConfig {
-  readonly form: 'subgroup' | 'register';
+  readonly form: 'subgroup' | 'register' | 'tile' | 'vector';
   readonly rows: number;
   readonly quads: number;
   /** Workgroup size. */
   readonly x: number;
   readonly y: number;
-  /** Steps of k in a block. */
+  /** Steps of k that are staged at once; 4 where nothing is staged. */
   readonly depth: number;
   readonly splits: number;
 }
@@ -113,15 +115,16 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const aVec = aligned(spec.a, contiguous(spec.a, M, K), batch);
   const bVec = aligned(spec.b, contiguous(spec.b, K, N), batch);
   const cVec = split ? N % 4 === 0 : aligned(spec.c, N, batch);
+  const vector = config.form === 'vector';
   return {
     // Where lanes own rows, or rows don't come in fours, a transposed a is read element by element.
-    a: form(spec.a, aVec && (!spec.a.transposed || !(config.form === 'subgroup' || config.rows % 4 !== 0))),
-    b: form(spec.b, bVec),
-    c: { dtype: split ? 'f32' : spec.c.dtype, transposed: false, vec: cVec },
+    a: form(spec.a, aVec && (!spec.a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0))),
+    b: form(spec.b, bVec && (!vector || spec.b.transposed === true)),
+    c: { dtype: split ? 'f32' : spec.c.dtype, transposed: false, vec: cVec && !vector },
     bias: split ? null : spec.bias?.dtype ?? null,
     activation: split ? null : spec.activation ?? null,
     accumulate: split ? false : spec.accumulate ?? false,
     split,
-    tail: K % 4 !== 0,
+    tail: K % config.depth !== 0,
   };
 }
