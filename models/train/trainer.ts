@@ -13,6 +13,8 @@ import { timestepSamplerFromState, type TimestepSampler, type TimestepSamplerSta
 export interface Denoiser extends Module {
   readonly config: { readonly imgSize: number; readonly channels: number; readonly numClasses: number };
   forward(x: Tensor, timesteps: Tensor, labels: Tensor | undefined, options: { generator: Generator }): Tensor;
+  /** Parameters that `precision: 'f16'` stores in f16. */
+  matrices(): Tensor[];
   /** Names of parameters that weight decay leaves alone. */
   noWeightDecay?(): ReadonlySet<string>;
 }
@@ -43,6 +45,7 @@ export interface TrainerOptions {
   readonly emaDecay?: number;
   /** Seed of timesteps, noise and dropout, default 0. */
   readonly seed?: number;
+  /** `f16` stores matrices and activations in f16, keeps f32 masters and scales the loss. Default f32. */
   readonly precision?: 'f32' | 'f16';
   /** Record the step once and replay it, default true. */
   readonly capture?: boolean;
@@ -131,7 +134,7 @@ export class Trainer {
 
   /** @throws ValueError */
   constructor(options: TrainerOptions) {
-    const { device, model, diffusion, batchSize, microBatches = 1, lr = 1e-4, betas, eps, weightDecay, clip = 1, emaDecay = 0.9999, seed = 0, precision, capture: capturing = true, timestepSampler } = options;
+    const { device, model, diffusion, batchSize, microBatches = 1, lr = 1e-4, betas, eps, weightDecay, clip = 1, emaDecay = 0.9999, seed = 0, precision = 'f32', capture: capturing = true, timestepSampler } = options;
     if (!(Number.isInteger(batchSize) && batchSize > 0)) throw new ValueError(`[Trainer] batchSize is ${batchSize}, expected a positive integer.`);
     if (!(Number.isInteger(microBatches) && microBatches > 0) || batchSize % microBatches) throw new ValueError(`[Trainer] ${microBatches} micro-batches don't divide a batch of ${batchSize} evenly.`);
     this.device = device;
@@ -143,7 +146,7 @@ export class Trainer {
     this.capturing = capturing;
     this.sampler = timestepSampler;
     const undecayed = model.noWeightDecay?.();
-    this.optimizer = new FusedAdamW(model, { lr: this.lr(0), betas, eps, weightDecay, decays: (name) => !undecayed?.has(name), maxNorm: clip, emaDecay, precision });
+    this.optimizer = new FusedAdamW(model, { lr: this.lr(0), betas, eps, weightDecay, decays: (name) => !undecayed?.has(name), maxNorm: clip, emaDecay, half: precision === 'f16' ? model.matrices() : [] });
     this.generator = new Generator(device, seed);
     const { imgSize, channels, numClasses } = model.config;
     const count = batchSize / microBatches;

@@ -28,10 +28,10 @@ export interface FusedAdamWOptions {
   /** Keep a moving average of the parameters with this decay. */
   readonly emaDecay?: number;
   /**
-   * `f16`: matrices become f16 copies of f32 master values, the loss is scaled and the scale adapts itself: it is halved by a
-   * gradient that overflows, and doubled by 2,000 steps in a row that don't. Everything that isn't a matrix stays f32.
+   * Parameters that become f16 copies of f32 master values; the rest stays f32. The loss is scaled then, and the scale adapts
+   * itself: it is halved by a gradient that overflows, and doubled by 2,000 steps in a row that don't. Default none.
    */
-  readonly precision?: 'f32' | 'f16';
+  readonly half?: readonly Tensor[];
 }
 
 /** What the GPU counts. */
@@ -74,18 +74,17 @@ export class FusedAdamW {
   private readonly settings: Omit<AdamWSettings, 'lr'>;
   private readonly decayed: number;
   private readonly places = new Map<Tensor, Tensor>();
-  private readonly halved = new Set<string>();
   private readonly live = new Map<string, Tensor>();
   private rate: number;
 
   /** @throws ValueError when the module has no parameters, or f16 is asked of an adapter without it */
   constructor(module: Module, options: FusedAdamWOptions = {}) {
-    const { lr = 1e-3, betas, eps, weightDecay = 0, decays = () => true, maxNorm = 0, emaDecay, precision = 'f32' } = options;
+    const { lr = 1e-3, betas, eps, weightDecay = 0, decays = () => true, maxNorm = 0, emaDecay, half = [] } = options;
     const all = [...module.namedParameters()].filter(([, p]) => p.requiresGrad);
     if (!all.length) throw new ValueError('[FusedAdamW] The module has no parameters that require a gradient.');
-    for (const [name, p] of all) if (p.dtype !== 'f32') throw new ValueError(`[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; pass precision: 'f16' instead of casting.`);
+    for (const [name, p] of all) if (p.dtype !== 'f32') throw new ValueError(`[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; list it under half instead of casting it.`);
     const { device } = all[0][1];
-    if (precision === 'f16' && !device.has('shader-f16')) throw new ValueError("[FusedAdamW] This adapter has no shader-f16; train with precision 'f32'.");
+    if (half.length && !device.has('shader-f16')) throw new ValueError("[FusedAdamW] This adapter has no shader-f16; train in f32.");
     // Those that decay come first, so that one number tells them apart.
     const decaying = all.filter(([name, p]) => decays(name, p)), others = all.filter(([name, p]) => !decays(name, p));
     const layout = new ArenaLayout([...decaying, ...others]);
@@ -93,7 +92,7 @@ export class FusedAdamW {
     const arena = (): Arena => new Arena(device, layout);
     [this.params, this.m, this.v, this.grads] = [arena(), arena(), arena(), arena()];
     this.ema = emaDecay === undefined ? null : arena();
-    this.half = precision === 'f16' ? new Arena(device, layout, 'f16') : null;
+    this.half = half.length ? new Arena(device, layout, 'f16') : null;
     noGrad(() => scope(() => {
       for (const [name, p] of all) {
         const master = this.params.view(name);
@@ -104,8 +103,7 @@ export class FusedAdamW {
       this.half?.flat.copy_(this.params.flat);
       const replaced = new Map<Tensor, Tensor>();
       for (const [name, p] of all) {
-        if (this.half && isMatrix(name, p)) {
-          this.halved.add(name);
+        if (this.half && half.includes(p)) {
           replaced.set(p, parameter(this.half.view(name)));
         }
         this.live.set(name, replaced.get(p) ?? p);
@@ -114,10 +112,9 @@ export class FusedAdamW {
       for (const old of replaced.keys()) old.dispose();
       for (const [name, leaf] of this.live) this.places.set(leaf, keep(this.grads.view(name)));
     }));
-    const scaling = precision === 'f16';
-    this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: scaling ? GROWTH_INTERVAL : 0 };
+    this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: this.half ? GROWTH_INTERVAL : 0 };
     this.rate = lr;
-    this.state = keep(tensor(device, adamWState({ ...this.settings, lr }, { lossScale: scaling ? FIRST_SCALE : 1 })));
+    this.state = keep(tensor(device, adamWState({ ...this.settings, lr }, { lossScale: this.half ? FIRST_SCALE : 1 })));
     this.scale = keep(scope(() => this.state.select(0, adamWWord('lossScale'))));
     this.partial = keep(empty(device, [globalNormPartials(globalNormConfig(device), 1)]));
     this.norm = keep(empty(device, [2]));
@@ -233,9 +230,4 @@ export class FusedAdamW {
     for (const t of [this.state, this.scale, this.partial, this.norm, ...this.places.values()]) t.dispose();
     for (const arena of [this.params, this.m, this.v, this.grads, this.ema, this.half]) arena?.dispose();
   }
-}
-
-/** What f16 is fast for: weights of products. Vectors, convolution taps and decay rates are small, and need their digits. */
-function isMatrix(name: string, p: Tensor): boolean {
-  return name.endsWith('.weight') && (p.ndim === 2 || p.ndim === 4);
 }

@@ -28,6 +28,10 @@ class Regression extends Module implements Denoiser {
     this.bias = scope(() => parameter(generator.normal([48])));
   }
 
+  matrices(): Tensor[] {
+    return [this.inner.weight, this.outer.weight];
+  }
+
   forward(x: Tensor, timesteps: Tensor, labels: Tensor, { generator }: { generator: Generator }): Tensor {
     const shift = timesteps.cast('f32').mul(1 / 100).add(labels.cast('f32')).reshape(-1, 1);
     const type = this.inner.weight.dtype;
