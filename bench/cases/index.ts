@@ -1,0 +1,10 @@
+// Everything that the benchmark can measure.
+
+import type { BenchCase } from '../case.ts';
+import { generalCases } from './general.ts';
+import { kernelCases } from './kernels.ts';
+import { matmulCases } from './matmul.ts';
+
+export function allCases(): BenchCase[] {
+  return [...matmulCases(), ...kernelCases(), ...generalCases()];
+}

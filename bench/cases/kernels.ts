@@ -1,0 +1,115 @@
+// The hand-tuned kernels at the shapes of DiS.
+
+import { grad, type Tensor } from '../../core/index.ts';
+import { addLayerNorm, addRmsNorm, causalConv1d, selectiveScan, selectiveScanBidirectional, type ScanParameters } from '../../kernels/index.ts';
+import type { BenchCase } from '../case.ts';
+import type { Work } from '../work.ts';
+import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Inputs } from './shapes.ts';
+
+type Float = 'f32' | 'f16';
+
+const retained = (roots: readonly Tensor[], inputs: readonly Tensor[], gradient: readonly Tensor[]): unknown => grad(roots, inputs, { gradient, retainGraph: true });
+
+/** A forward and a backward case of one operation. `tensors` is how many of the largest kind are alive at once. */
+function pair(group: BenchCase['group'], name: string, shape: DisShape, type: Float, largest: number, tensors: number, work: { forward: Work; backward: Work },
+  make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] }): BenchCase[] {
+  const common = {
+    group, size: type === 'f16' ? `${shape.label} f16` : shape.label, largest, priority: shape.priority + (type === 'f16' ? 1 : 0),
+    ...(type === 'f16' && { needs: 'shader-f16' as const }),
+  };
+  return [
+    { ...common, name: `${name} forward`, work: work.forward, live: largest * tensors, prepare: (device) => forwardOf(device, (inputs) => {
+      const { of, compute } = make(inputs);
+      return () => compute(of);
+    }) },
+    { ...common, name: `${name} backward`, work: work.backward, live: largest * tensors * 2, dispatches: 3, prepare: (device) => backwardOf(device, make, retained) },
+  ];
+}
+
+/** Arguments of one direction: a step size around softplus(-2) and states that decay, as in a trained model. */
+function scanArguments(inputs: Inputs, { batch, tokens, inner, states }: DisShape, dtype: Float): { tensors: Tensor[]; named: (of: readonly Tensor[]) => ScanParameters } {
+  const random = (shape: number[], low = -1, high = 1, type: Float = dtype): Tensor => inputs.random(shape, { low, high, dtype: type });
+  const tensors = [
+    random([batch, tokens, inner]), random([batch, tokens, inner], -3, -1), random([inner, states], -2, -0.5, 'f32'),
+    random([batch, tokens, states]), random([batch, tokens, states]), random([inner], -1, 1, 'f32'), random([inner], -1, 0, 'f32'),
+  ];
+  return { tensors, named: ([u, delta, A, B, C, D, deltaBias]) => ({ u, delta, A, B, C, D, deltaBias }) };
+}
+
+/**
+ * Per state: δA, exp, a multiply-add of the recurrence, (δu)B, a multiply-add with C. Backward runs the recurrence again and adds, per
+ * state, the adjoint's multiply-add and its products with A, B, C, u and the state, summed for each of them.
+ */
+function scanWork({ batch, tokens, inner, states }: DisShape, type: Float, directions: number): { forward: Work; backward: Work } {
+  const rows = batch * tokens * inner, small = batch * tokens * states, size = bytesOf(type);
+  const work = (bytes: number, perState: number, perRow: number): Work => ({
+    bytes, flops: directions * rows * (states * perState + perRow), exps: directions * rows * (states + 2) + rows, type: 'f32',
+  });
+  return {
+    // u, delta and B, C of each direction; z and the result once.
+    forward: work(size * (directions * (2 * rows + 2 * small) + 2 * rows), 6, 6),
+    // Also the gradients of all of them, and that of the result.
+    backward: work(size * (directions * (4 * rows + 4 * small) + 3 * rows), 18, 16),
+  };
+}
+
+function scanCases(shape: DisShape, type: Float): BenchCase[] {
+  const { batch, tokens, inner } = shape;
+  const largest = batch * tokens * inner * bytesOf(type);
+  const gate = (inputs: Inputs): Tensor => inputs.random([batch, tokens, inner], { dtype: type });
+  const one = pair('scan', 'selectiveScan', shape, type, largest, 6, scanWork(shape, type, 1), (inputs) => {
+    const { tensors, named } = scanArguments(inputs, shape, type);
+    return { of: [...tensors, gate(inputs)], compute: (of) => selectiveScan({ ...named(of.slice(0, 7)), z: of[7], deltaSoftplus: true }) };
+  });
+  const both = pair('scan', 'selectiveScanBidirectional', shape, type, largest, 10, scanWork(shape, type, 2), (inputs) => {
+    const [a, b] = [scanArguments(inputs, shape, type), scanArguments(inputs, shape, type)];
+    return { of: [...a.tensors, ...b.tensors, gate(inputs)], compute: (of) => selectiveScanBidirectional({ forward: a.named(of.slice(0, 7)), reverse: b.named(of.slice(7, 14)), z: of[14], deltaSoftplus: true }) };
+  });
+  return [...one, ...both];
+}
+
+function convCases(shape: DisShape, type: Float): BenchCase[] {
+  const { batch, tokens, inner } = shape;
+  const rows = batch * tokens * inner, size = bytesOf(type), taps = 4;
+  const work = {
+    forward: { bytes: 2 * rows * size, flops: rows * (2 * taps + 4), exps: rows, type: 'f32' as const },
+    backward: { bytes: 3 * rows * size, flops: rows * (6 * taps + 10), exps: rows, type: 'f32' as const },
+  };
+  return pair('conv', 'causalConv1d + SiLU', shape, type, rows * size, 2, work, (inputs) => ({
+    of: [inputs.random([batch, tokens, inner], { dtype: type }), inputs.random([inner, taps]), inputs.random([inner])],
+    compute: ([x, weight, bias]) => causalConv1d({ x, weight, bias, activation: 'silu' }),
+  }));
+}
+
+function normCases(shape: DisShape, type: Float): BenchCase[] {
+  const { batch, tokens, width } = shape;
+  const rows = batch * tokens * width, size = bytesOf(type);
+  const rms = {
+    // x and the residual in, the normalised rows and the new residual out.
+    forward: { bytes: 4 * rows * size, flops: 5 * rows, exps: 0, type: 'f32' as const },
+    backward: { bytes: 4 * rows * size, flops: 10 * rows, exps: 0, type: 'f32' as const },
+  };
+  const layer = {
+    forward: { bytes: 2 * rows * size, flops: 7 * rows, exps: 0, type: 'f32' as const },
+    backward: { bytes: 3 * rows * size, flops: 14 * rows, exps: 0, type: 'f32' as const },
+  };
+  return [
+    ...pair('norm', 'addRmsNorm', shape, type, rows * size, 4, rms, (inputs) => ({
+      of: [inputs.random([batch, tokens, width], { dtype: type }), inputs.random([batch, tokens, width], { dtype: type }), inputs.random([width])],
+      compute: ([x, residual, weight]) => {
+        const { y, residualOut } = addRmsNorm({ x, residual, weight, prenorm: true });
+        return [y, residualOut];
+      },
+    })),
+    ...pair('norm', 'addLayerNorm', shape, type, rows * size, 2, layer, (inputs) => ({
+      of: [inputs.random([batch, tokens, width], { dtype: type }), inputs.random([width]), inputs.random([width])],
+      compute: ([x, weight, bias]) => addLayerNorm({ x, weight, bias }),
+    })),
+  ];
+}
+
+export function kernelCases(): BenchCase[] {
+  return disShapes().flatMap((shape) => (['f32', 'f16'] as const)
+    // Layer norm stands once in a model, and is measured in one type.
+    .flatMap((type) => [...scanCases(shape, type), ...convCases(shape, type), ...normCases(shape, type).filter((c) => type === 'f32' || !c.name.includes('Layer'))]));
+}

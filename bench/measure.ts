@@ -1,0 +1,120 @@
+// Measures one case: by the clock in batches of replays, by the GPU's timestamps, and what it costs the host.
+
+import { capture, Profiler, scope, type CapturePlan, type Device } from '../core/index.ts';
+import type { BenchCase, Prepared } from './case.ts';
+import { sample, spreadOf, type Spread } from './sample.ts';
+
+export interface Measurement {
+  /** Seconds an iteration by the clock, waits shared out over a batch. */
+  readonly wall: Spread;
+  /** Seconds an iteration by timestamps, the sum over its dispatches; null where the adapter has none. */
+  readonly gpu: Spread | null;
+  readonly dispatches: number;
+  /** Least seconds of host time a dispatch: replayed, submission included, and encoded operation by operation. */
+  readonly host: { readonly replayed: number; readonly eager: number };
+  readonly plan: CapturePlan | null;
+}
+
+export interface MeasureOptions {
+  /** Seconds that a batch lasts at least. */
+  readonly batch: number;
+  /** Seconds to go on for. */
+  readonly seconds: number;
+}
+
+/** Iterations between two waits, at most. */
+const MOST = 1024;
+
+const now = (): number => performance.now() / 1000;
+
+/** @throws whatever the case throws, and what its kernels do to the device */
+export async function measure(device: Device, { name, prepare }: Pick<BenchCase, 'name' | 'prepare'>, options: MeasureOptions): Promise<Measurement> {
+  const prepared = await prepare(device);
+  try {
+    return await measurePrepared(device, name, prepared, options);
+  } finally {
+    prepared.dispose();
+    device.trim();
+  }
+}
+
+/** Encodes one iteration and gives its results back. */
+function encode(prepared: Prepared): void {
+  scope(() => { prepared.step(); });
+}
+
+async function measurePrepared(device: Device, name: string, prepared: Prepared, { batch, seconds }: MeasureOptions): Promise<Measurement> {
+  // The first iteration compiles; the second shows what the host does.
+  encode(prepared);
+  await device.synchronize();
+  const before = device.stream.dispatches;
+  const eager: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const begun = now();
+    encode(prepared);
+    eager.push(now() - begun);
+    await device.synchronize();
+  }
+  const dispatches = (device.stream.dispatches - before) / 3;
+
+  const captured = prepared.replay ? null : capture(device, () => encode(prepared));
+  const replay = prepared.replay ?? ((): void => { captured!.replay(); });
+  try {
+    const once = await timed(device, replay, 1);
+    // One iteration includes a wait, so that the second estimate needs more of them where one is short.
+    const several = Math.min(16, Math.max(1, Math.floor(batch / once)));
+    const each = Math.min(once, await timed(device, replay, several) / several);
+    const count = Math.min(MOST, Math.max(1, Math.ceil(batch / each)));
+
+    const host: number[] = [];
+    const walls = await sample(name, async () => {
+      const begun = now();
+      for (let i = 0; i < count; i++) replay();
+      device.stream.flush();
+      host.push((now() - begun) / count);
+      await device.synchronize();
+    }, { seconds });
+    return {
+      wall: spreadOf(walls.map((t) => t / count)),
+      gpu: device.has('timestamp-query') ? await gpuTime(device, replay, Math.min(count, 64, Math.ceil(512 / Math.max(1, dispatches)))) : null,
+      dispatches,
+      host: { replayed: Math.min(...host) / Math.max(1, dispatches), eager: Math.min(...eager) / Math.max(1, dispatches) },
+      plan: captured?.plan ?? null,
+    };
+  } finally {
+    captured?.dispose();
+  }
+}
+
+async function timed(device: Device, run: () => void, count: number): Promise<number> {
+  const begun = now();
+  for (let i = 0; i < count; i++) run();
+  await device.synchronize();
+  return now() - begun;
+}
+
+/** Timestamps of every dispatch, summed over each iteration. */
+async function gpuTime(device: Device, run: () => void, count: number): Promise<Spread | null> {
+  const profiler = new Profiler(device);
+  device.profiler = profiler;
+  try {
+    for (let i = 0; i < count; i++) run();
+    const events = await profiler.events();
+    const each = events.length / count;
+    const sums = Array.from({ length: count }, (_, i) => events.slice(Math.round(i * each), Math.round((i + 1) * each)).reduce((sum, e) => sum + e.gpu, 0) / 1000);
+    const spread = spreadOf(sums);
+    // Where timestamps are coarse, single ones say little and their mean is right.
+    const mean = sums.reduce((a, b) => a + b, 0) / count;
+    const coarse = events.every((e) => isMultiple(e.gpu * 1e6, COARSE));
+    return mean > 0 ? coarse ? { ...spread, median: mean } : spread : null;
+  } finally {
+    device.profiler = null;
+  }
+}
+
+/** Nanoseconds to which timestamps are rounded where an implementation guards against timing attacks. */
+const COARSE = 2 ** 16;
+
+function isMultiple(value: number, of: number): boolean {
+  return Math.abs(value / of - Math.round(value / of)) < 1e-3;
+}

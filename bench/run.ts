@@ -1,0 +1,114 @@
+// Runs a plan on an adapter and collects the rows. A case that fails is a line of the report, not the end of it.
+
+import { cpus } from 'node:os';
+import { openDevice, type Device, type DeviceOptions } from '../core/index.ts';
+import { GROUPS, idOf, type BenchCase } from './case.ts';
+import { measureCeilings } from './ceilings.ts';
+import { measure } from './measure.ts';
+import { planCases, type PlanLimits } from './plan.ts';
+import { timeOf, SCHEMA, type BenchResult, type BenchRow } from './result.ts';
+import { ceilingsTable, progressLine } from './table.ts';
+import { limitOf, type Ceilings } from './work.ts';
+
+export interface RunOptions {
+  readonly device: DeviceOptions;
+  /** Only cases whose name and size contain this. */
+  readonly filter?: string;
+  readonly quick: boolean;
+  /** Seconds for all; the default fits the adapter. */
+  readonly budget?: number;
+  readonly commit: { readonly id: string; readonly dirty: boolean };
+  /** A step that has begun, a line that stays. */
+  readonly progress: (text: string) => void;
+  readonly note: (text: string) => void;
+}
+
+/** Bytes that a case may take: WebGPU doesn't tell how much memory there is. */
+const MEMORY = { software: 2 ** 30, gpu: 12 * 2 ** 30 } as const;
+
+export function limitsFor(device: Device, quick: boolean, spent: number, budget?: number): PlanLimits {
+  const { software } = device.adapter;
+  return {
+    budget: (budget ?? (quick ? 50 : 540)) - spent,
+    iteration: quick ? 0.3 : 3,
+    overhead: software ? 0.5 : 0.1,
+    seconds: quick ? 0.05 : software ? 0.25 : 0.1,
+    binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
+    memory: software ? MEMORY.software : MEMORY.gpu,
+    priority: quick ? 0 : Infinity,
+    has: (feature) => device.has(feature),
+  };
+}
+
+/** @throws AdapterError where there is no adapter */
+export async function runBenchmark(cases: readonly BenchCase[], options: RunOptions): Promise<BenchResult> {
+  const begun = performance.now();
+  const elapsed = (): number => (performance.now() - begun) / 1000;
+  const { filter, quick, progress, note } = options;
+  let device = await openDevice(options.device);
+  try {
+    const { adapter, tier } = device;
+    note(`${[adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ')}${adapter.description ? ` (${adapter.description})` : ''}, tier ${tier}`);
+    const { host: _host, ...ceilings } = await measureCeilings(device, { quick, progress: (what) => progress(`ceilings: ${what}`) });
+    note(ceilingsTable(ceilings));
+
+    const wanted = filter === undefined ? cases : cases.filter((c) => matches(c, filter));
+    if (wanted.length === 0) throw new Error(`[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`);
+    const limits = limitsFor(device, quick, elapsed(), options.budget);
+    // Who names cases wants them, whatever their priority.
+    const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
+    note(`${plan.chosen.length} cases, about ${Math.ceil(plan.seconds / 60)} min`);
+
+    const rows: BenchRow[] = [];
+    const failed: { id: string; message: string }[] = [];
+    const leftOut = [...plan.leftOut];
+    const deadline = elapsed() + limits.budget;
+    for (const [i, c] of plan.chosen.entries()) {
+      const id = idOf(c);
+      if (elapsed() > deadline) {
+        leftOut.push({ id, reason: 'no time left: others took longer than estimated' });
+        continue;
+      }
+      progress(`[${i + 1}/${plan.chosen.length}] ${id}`);
+      try {
+        const row = await measureRow(device, c, ceilings, limits.seconds);
+        rows.push(row);
+        note(`[${i + 1}/${plan.chosen.length}] ${progressLine(row)}`);
+      } catch (error) {
+        const message = error instanceof Error ? error.message.split('\n')[0] : String(error);
+        failed.push({ id, message });
+        note(`[${i + 1}/${plan.chosen.length}] ${id}: failed: ${message}`);
+        // Whatever went wrong stays with the device.
+        device.destroy();
+        device = await openDevice(options.device);
+      }
+    }
+    const { vendor, architecture, device: name, description, software } = adapter;
+    return {
+      schema: SCHEMA, date: new Date().toISOString(), commit: options.commit.id, dirty: options.commit.dirty, tier,
+      adapter: { vendor, architecture, device: name, description, software },
+      host: { platform: `${process.platform}-${process.arch}`, node: process.version, cpu: cpus()[0]?.model ?? '', cores: cpus().length },
+      ceilings, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
+    };
+  } finally {
+    device.destroy();
+  }
+}
+
+export function matches(c: BenchCase, filter: string): boolean {
+  return `${c.group} ${idOf(c)}`.toLowerCase().includes(filter.toLowerCase());
+}
+
+export async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, seconds: number): Promise<BenchRow> {
+  const m = await measure(device, c, { batch: device.adapter.software ? 0.02 : 0.005, seconds });
+  const limit = limitOf(c.work, m.dispatches, ceilings);
+  return {
+    group: c.group, name: c.name, size: c.size, work: c.work, ...m, bound: limit.bound, share: limit.seconds / timeOf(m), ...(c.images && { images: c.images }),
+  };
+}
+
+/** Rows in the order of the cases, group by group. */
+function sorted(rows: readonly BenchRow[], cases: readonly BenchCase[]): BenchRow[] {
+  const place = new Map(cases.map((c, i) => [idOf(c), GROUPS.indexOf(c.group) * 1e6 + i]));
+  return [...rows].sort((a, b) => place.get(idOf(a))! - place.get(idOf(b))!);
+}
