@@ -1,0 +1,81 @@
+// Activation functions as layers, for Sequential. Each is the tensor operation of its name.
+
+import { fuse, geluTanh, ValueError, type Tensor } from '../core/index.ts';
+import { Module } from './module.ts';
+
+/** `x`. */
+export class Identity extends Module {
+  forward(x: Tensor): Tensor {
+    return x;
+  }
+}
+
+/** `max(x, 0)`. */
+export class ReLU extends Module {
+  forward(x: Tensor): Tensor {
+    return x.relu();
+  }
+}
+
+/** `x · σ(x)` (Elfwing et al., arXiv 1702.03118). */
+export class SiLU extends Module {
+  forward(x: Tensor): Tensor {
+    return x.silu();
+  }
+}
+
+export interface GELUOptions {
+  /** `tanh`: ½x (1 + tanh(√(2/π) (x + 0.044715 x³))). Default `none`, the exact form. */
+  readonly approximate?: 'none' | 'tanh';
+}
+
+/** `x · Φ(x)`, Φ the normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415). */
+export class GELU extends Module {
+  readonly approximate: 'none' | 'tanh';
+
+  constructor({ approximate = 'none' }: GELUOptions = {}) {
+    super();
+    this.approximate = approximate;
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.approximate === 'tanh' ? geluTanh(x) : x.gelu();
+  }
+}
+
+/** `1 / (1 + e⁻ˣ)`. */
+export class Sigmoid extends Module {
+  forward(x: Tensor): Tensor {
+    return x.sigmoid();
+  }
+}
+
+/** `tanh(x)`. */
+export class Tanh extends Module {
+  forward(x: Tensor): Tensor {
+    return x.tanh();
+  }
+}
+
+export interface SoftplusOptions {
+  /** Default 1. */
+  readonly beta?: number;
+  /** Above it, counted in beta · x, the result is x. Default 20. */
+  readonly threshold?: number;
+}
+
+/** `log(1 + exp(beta · x)) / beta`, a smooth ReLU. */
+export class Softplus extends Module {
+  private readonly run: (x: Tensor) => Tensor;
+
+  /** @throws ValueError when beta is 0 or not finite */
+  constructor({ beta = 1, threshold = 20 }: SoftplusOptions = {}) {
+    super();
+    if (!Number.isFinite(beta) || beta === 0) throw new ValueError(`[Softplus] beta is ${beta}, expected a number other than 0.`);
+    this.run = fuse((x) => x.mul(beta).gt(threshold).where(x, x.mul(beta).softplus().div(beta)), 'softplus');
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.run(x);
+  }
+}

@@ -1,0 +1,72 @@
+// Regularisation by leaving out: single values, or whole samples of a residual branch.
+
+import { scope, ShapeError, show, type Generator, type Tensor } from '../core/index.ts';
+import { checkProbability } from './checks.ts';
+import { Module } from './module.ts';
+
+/**
+ * Sets each value to 0 with probability p and divides the others by 1 - p, so that the mean stays (Srivastava et al., JMLR 15,
+ * 2014). In evaluation mode, x.
+ */
+export class Dropout extends Module {
+  readonly p: number;
+  private readonly generator: Generator;
+
+  /**
+   * @param generator draws what is left out
+   * @param p default 0.5
+   * @throws ValueError
+   */
+  constructor(generator: Generator, p = 0.5) {
+    super();
+    checkProbability('Dropout', p);
+    this.p = p;
+    this.generator = generator;
+  }
+
+  forward(x: Tensor): Tensor {
+    if (!this.training || this.p === 0) return x;
+    return scope(() => x.mul(mask(this.generator, x.shape, x, this.p, true)));
+  }
+}
+
+export interface DropPathOptions {
+  /** Divide what stays by 1 - p. Default true. */
+  readonly scaleByKeep?: boolean;
+}
+
+/**
+ * Stochastic depth: sets a whole sample to 0 with probability p and divides the others by 1 - p (Huang et al., arXiv 1603.09382), on
+ * a residual branch before it is added. In evaluation mode, x. Shapes: x, y (N, …).
+ */
+export class DropPath extends Module {
+  readonly p: number;
+  readonly scaleByKeep: boolean;
+  private readonly generator: Generator;
+
+  /**
+   * @param generator draws which samples are left out
+   * @param p default 0
+   * @throws ValueError
+   */
+  constructor(generator: Generator, p = 0, { scaleByKeep = true }: DropPathOptions = {}) {
+    super();
+    checkProbability('DropPath', p);
+    this.p = p;
+    this.scaleByKeep = scaleByKeep;
+    this.generator = generator;
+  }
+
+  /** @throws ShapeError when x has no dimension of samples */
+  forward(x: Tensor): Tensor {
+    if (!this.training || this.p === 0) return x;
+    if (x.ndim === 0) throw new ShapeError(`[DropPath] x has shape ${show(x.shape)}, expected (N, …).`);
+    return scope(() => x.mul(mask(this.generator, x.shape.map((size, i) => (i === 0 ? size : 1)), x, this.p, this.scaleByKeep)));
+  }
+}
+
+/** 0 with probability p, else 1 or 1 / (1 - p). */
+function mask(generator: Generator, shape: readonly number[], x: Tensor, p: number, scaled: boolean): Tensor {
+  const kept = generator.bernoulli(shape, 1 - p, x.dtype);
+  return scaled && p < 1 ? kept.div(1 - p) : kept;
+}

@@ -1,0 +1,52 @@
+// A table of vectors, looked up by index.
+
+import { scope, ValueError, where, type Generator, type Tensor } from '../core/index.ts';
+import { checkSizes } from './checks.ts';
+import * as init from './init.ts';
+import { Module } from './module.ts';
+import { parameter } from './parameter.ts';
+
+export interface EmbeddingOptions {
+  /** A row that begins as zeros and gets no gradient; negative counts from the end. Default none. */
+  readonly paddingIdx?: number;
+}
+
+/**
+ * `y[…] = weight[index[…]]`.
+ *
+ * Shapes: index (…) of i32 or u32, from 0 to numEmbeddings - 1; y (…, embeddingDim); `weight` (numEmbeddings, embeddingDim).
+ * Initialisation: N(0, 1), as in PyTorch. An index out of range can't raise an error on the GPU: it reads some row.
+ */
+export class Embedding extends Module {
+  readonly weight: Tensor;
+  /** The row without a gradient, or null. */
+  readonly paddingIdx: number | null;
+
+  /**
+   * @param generator draws the initial values; its device holds them
+   * @throws ValueError
+   */
+  constructor(generator: Generator, numEmbeddings: number, embeddingDim: number, { paddingIdx }: EmbeddingOptions = {}) {
+    super();
+    checkSizes('Embedding', { numEmbeddings, embeddingDim });
+    if (paddingIdx !== undefined && !(Number.isInteger(paddingIdx) && paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
+      throw new ValueError(`[Embedding] paddingIdx is ${paddingIdx}, expected ${-numEmbeddings} to ${numEmbeddings - 1}.`);
+    }
+    this.paddingIdx = paddingIdx === undefined ? null : (paddingIdx + numEmbeddings) % numEmbeddings;
+    this.weight = parameter(generator.normal([numEmbeddings, embeddingDim]));
+    if (this.paddingIdx !== null) {
+      const row = this.paddingIdx;
+      scope(() => { init.zeros(this.weight.detach().select(0, row)); });
+    }
+  }
+
+  /** @throws DTypeError when the index isn't i32 or u32 */
+  forward(index: Tensor): Tensor {
+    return scope(() => {
+      const flat = index.reshape(index.numel);
+      const rows = this.weight.indexSelect(0, flat);
+      const y = this.paddingIdx === null ? rows : where(flat.eq(this.paddingIdx).unsqueeze(1), rows.detach(), rows);
+      return y.reshape(...index.shape, this.weight.shape[1]);
+    });
+  }
+}

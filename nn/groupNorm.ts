@@ -1,0 +1,58 @@
+// Normalisation over groups of channels.
+
+import { fuse, ones, scope, ShapeError, show, ValueError, zeros, type Device, type Tensor } from '../core/index.ts';
+import { addLayerNorm } from '../kernels/add-norm/index.ts';
+import { checkSizes } from './checks.ts';
+import { Module } from './module.ts';
+import { parameter } from './parameter.ts';
+
+export interface GroupNormOptions {
+  /** Default 1e-5. */
+  readonly eps?: number;
+  /** Whether channels have a weight and a bias. Default true. */
+  readonly affine?: boolean;
+}
+
+const scaleShift = /* @__PURE__ */ fuse((x, weight, bias) => x.mul(weight).add(bias).cast(x.type), 'scaleShift');
+
+/**
+ * `y = (x - mean) / √(var + eps) · weight + bias`, mean and biased variance over the channels of a group and all places, weight and
+ * bias per channel (Wu and He, arXiv 1803.08494).
+ *
+ * Shapes: x, y (N, numChannels, …); `weight`, `bias` (numChannels). Initialisation: weight 1, bias 0. Sums are taken in f32. The
+ * kernel has a first derivative only.
+ */
+export class GroupNorm extends Module {
+  readonly weight: Tensor | null;
+  readonly bias: Tensor | null;
+  readonly numGroups: number;
+  readonly numChannels: number;
+  readonly eps: number;
+
+  /**
+   * @param on what holds the parameters: a Generator as for other layers, or anything with a device
+   * @throws ValueError
+   */
+  constructor(on: { readonly device: Device }, numGroups: number, numChannels: number, { eps = 1e-5, affine = true }: GroupNormOptions = {}) {
+    super();
+    checkSizes('GroupNorm', { numGroups, numChannels });
+    if (numChannels % numGroups) throw new ValueError(`[GroupNorm] ${numChannels} channels, expected a multiple of the ${numGroups} groups.`);
+    this.numGroups = numGroups;
+    this.numChannels = numChannels;
+    this.eps = eps;
+    this.weight = affine ? parameter(ones(on.device, [numChannels])) : null;
+    this.bias = affine ? parameter(zeros(on.device, [numChannels])) : null;
+  }
+
+  /** @throws ShapeError, DTypeError */
+  forward(x: Tensor): Tensor {
+    const [batch, channels, ...places] = x.shape;
+    if (x.ndim < 2 || channels !== this.numChannels) throw new ShapeError(`[GroupNorm] x has shape ${show(x.shape)}, expected (N, ${this.numChannels}, …).`);
+    return scope(() => {
+      const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, -1), eps: this.eps }).reshape(...x.shape);
+      if (!this.weight || !this.bias) return y;
+      const perChannel = [channels, ...places.map(() => 1)];
+      return scaleShift(y, this.weight.reshape(...perChannel), this.bias.reshape(...perChannel));
+    });
+  }
+}

@@ -1,0 +1,29 @@
+// Layers one after the other.
+
+import { scope, type Tensor } from '../core/index.ts';
+import { Module } from './module.ts';
+
+/** A module of one tensor in and one out. */
+export interface Layer extends Module {
+  forward(x: Tensor): Tensor;
+}
+
+/**
+ * `y = layerₙ(… layer₁(layer₀(x)))`. Names in the state are PyTorch's: `0.weight`, `1.bias`, … For a list of layers that isn't a
+ * chain (PyTorch's ModuleList), a module takes an array as a property.
+ */
+export class Sequential extends Module {
+  constructor(...layers: readonly Layer[]) {
+    super();
+    Object.assign(this, layers);
+  }
+
+  /** In order. */
+  get layers(): Layer[] {
+    return Array.from(this.namedChildren(), ([, layer]) => layer as Layer);
+  }
+
+  forward(x: Tensor): Tensor {
+    return scope(() => this.layers.reduce((y, layer) => layer.forward(y), x));
+  }
+}
