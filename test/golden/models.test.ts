@@ -10,6 +10,11 @@ import { assertClose, family, loadGolden, loadSidecar, need, subset } from './su
 
 const LIMIT = 2e-5;
 const GRADIENT_LIMIT = 1e-4;
+/** With the blocks' matrices and activations in f16, which keeps 11 bits: 5e-4 a rounding. */
+const F16_LIMIT = 2e-3;
+const F16_GRADIENT_LIMIT = 2e-2;
+/** Brings gradients of a mean into f16's range. */
+const F16_LOSS_SCALE = 2 ** 12;
 
 for (const name of ['dis_uncond', 'dis_classcond', 'dis_latent', 'dis_uncond_p4', 'dis_layernorm_noskip']) {
   const path = `models/${name}`;
@@ -18,6 +23,9 @@ for (const name of ['dis_uncond', 'dis_classcond', 'dis_latent', 'dis_uncond_p4'
     const { config } = loadSidecar<{ config: Record<string, unknown> }>(path);
     // In float64 where there is such a run.
     const truth = (kind: string, key: string): SafetensorsEntry => golden.get(`${kind}64.${key}`) ?? need(golden, `${kind}.${key}`);
+    // The fixtures have the gradients of some parameters only.
+    const known = new Set(['gradparam', 'gradparam64'].flatMap((kind) => [...subset(golden, kind).keys()]));
+    assert.ok(known.size > 0);
     let device: Device;
     let model: Dis;
     test.before(async () => {
@@ -42,9 +50,6 @@ for (const name of ['dis_uncond', 'dis_classcond', 'dis_latent', 'dis_uncond_p4'
       assertClose(await y!.data(), truth('out', 'y'), LIMIT, 'y');
       assertClose(await loss!.data(), truth('out', 'loss'), LIMIT, 'loss');
       assertClose(await dx!.data(), truth('grad', 'x'), GRADIENT_LIMIT, 'gradient of x');
-      // The fixtures have the gradients of some parameters only.
-      const known = new Set(['gradparam', 'gradparam64'].flatMap((kind) => [...subset(golden, kind).keys()]));
-      assert.ok(known.size > 0);
       for (let i = 0; i < parameters.length; i++) {
         const [key] = parameters[i];
         if (known.has(key)) assertClose(await gradients[i]!.data(), truth('gradparam', key), GRADIENT_LIMIT, `gradient of ${key}`);
@@ -57,5 +62,22 @@ for (const name of ['dis_uncond', 'dis_classcond', 'dis_latent', 'dis_uncond_p4'
         assertClose(await y.data(), need(golden, `cfg.out.${key}`), LIMIT, 'y');
       });
     }
+
+    test('with matrices in f16: result and gradients', async () => {
+      if (!device.has('shader-f16')) return;
+      model.to('f16');
+      const parameters = [...model.namedParameters()];
+      const [y, ...gradients] = scope(() => {
+        const out = model.forward(read(device, golden, 'in.x'), read(device, golden, 'in.t'), labels(''));
+        return [out, ...grad(out.mul(read(device, golden, 'in.r')).mean().mul(F16_LOSS_SCALE), parameters.map(([, p]) => p))];
+      });
+      assertClose(await y!.data(), truth('out', 'y'), F16_LIMIT, 'y');
+      for (const [i, [key, { dtype }]] of parameters.entries()) {
+        assert.is(gradients[i]!.dtype, dtype);
+        if (!known.has(key)) continue;
+        const values = Float32Array.from(await gradients[i]!.data(), (v) => v / F16_LOSS_SCALE);
+        assertClose(values, truth('gradparam', key), F16_GRADIENT_LIMIT, `gradient of ${key}`);
+      }
+    });
   }, [`${path}.safetensors`, `${path}.json`]);
 }

@@ -1,0 +1,9 @@
+// DiS: configurations, what they cost, and the model.
+
+export * from './config.ts';
+export * from './cost.ts';
+export { Dis, type DisForwardOptions, type GuidanceOptions } from './dis.ts';
+export type { DisDraws } from './draws.ts';
+export { patchify, unpatchify } from './patchEmbed.ts';
+export * from './shapes.ts';
+export { timestepEmbedding, type TimestepEmbeddingOptions } from './timestepEmbedding.ts';
