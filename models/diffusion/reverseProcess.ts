@@ -1,0 +1,112 @@
+// The reverse process p(x_{t-1} | x_t): from the model's output to a mean and a variance, with guidance by a classifier's gradient.
+// Sources: Ho et al. 2020 (arXiv 2006.11239), §3.2; Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15; Dhariwal & Nichol 2021
+// (arXiv 2105.05233), algorithms 1 and 2.
+
+import { scope, type Expr, type Tensor } from '../../core/index.ts';
+import { posteriorMeanExpr } from './forwardProcess.ts';
+import type { DiffusionModel, DiffusionProcess } from './process.ts';
+import type { DiffusionSettings } from './settings.ts';
+import { timestepMap, type Elements, type TimestepOp } from './timestepOp.ts';
+
+export interface DenoiseOptions {
+  /** Clip the predicted x_0 to [-1, 1]; default true. Right for pixels, wrong for latents. */
+  readonly clipDenoised?: boolean;
+  /** Applied to the predicted x_0, before it is clipped. */
+  readonly denoisedFn?: (xStart: Tensor) => Tensor;
+}
+
+export interface GuidanceOptions {
+  /** ∇ log p(y | x_t) for x_t and the model's timesteps, as of a classifier of noisy images; it moves the mean of each step. */
+  readonly condFn?: (x: Tensor, timesteps: Tensor) => Tensor;
+}
+
+/** p(x_{t-1} | x_t) of an element. */
+export interface ReverseExpr {
+  readonly mean: Expr;
+  readonly variance: Expr;
+  readonly logVariance: Expr;
+  readonly predXstart: Expr;
+}
+
+/**
+ * p(x_{t-1} | x_t) from x_t and the parts of the model's output.
+ *
+ * @param predXstart the predicted x_0 where something else than the model says it
+ */
+export function reverseExpr(settings: DiffusionSettings, k: Elements<string>['k'], x: Expr, [prediction, v]: readonly Expr[], clipDenoised: boolean, predXstart?: Expr): ReverseExpr {
+  const { modelMeanType } = settings;
+  const xStart = predXstart ?? (modelMeanType === 'xStart' ? prediction : k('xStartOfX').mul(x).add(k('xStartOfOutput').mul(prediction)));
+  const clipped = clipDenoised ? xStart.clamp(-1, 1) : xStart;
+  const mean = modelMeanType === 'previousX' ? prediction : posteriorMeanExpr(k, clipped, x);
+  return { mean, ...varianceExpr(settings, k, v), predXstart: clipped };
+}
+
+/** Variance of p and its logarithm, from the second part of the model's output where it is learned. */
+export function varianceExpr({ modelVarType }: DiffusionSettings, k: Elements<string>['k'], v: Expr): Pick<ReverseExpr, 'variance' | 'logVariance'> {
+  if (modelVarType === 'fixedSmall' || modelVarType === 'fixedLarge') return { variance: k('fixedVariance'), logVariance: k('fixedLogVariance') };
+  const low = k('posteriorLogVarianceClipped');
+  const logVariance = modelVarType === 'learned' ? v : low.add(v.add(1).mul(0.5).mul(k('logBeta').sub(low)));
+  return { variance: logVariance.exp(), logVariance };
+}
+
+/** How guidance enters: by the mean (algorithm 1), or by ε and with it x_0 (algorithm 2, for DDIM). */
+export type Guidance = 'mean' | 'score';
+
+export function guidedExpr(k: Elements<string>['k'], p: ReverseExpr, x: Expr, gradient: Expr, guidance: Guidance): ReverseExpr {
+  if (guidance === 'mean') return { ...p, mean: p.mean.add(p.variance.mul(gradient)) };
+  const predXstart = p.predXstart.add(k('xStartOfScore').mul(gradient));
+  return { ...p, predXstart, mean: posteriorMeanExpr(k, predXstart, x) };
+}
+
+/** What a step reads besides x_t and the model's output. */
+type Extra = 'predXstart' | 'gradient' | 'noise';
+
+/**
+ * One operation from the model's output to what `build` makes of p(x_{t-1} | x_t), together with what has to be computed before it:
+ * the model, `denoisedFn` and `condFn`.
+ *
+ * @param name of the operation; with the options it tells operations of a process apart
+ */
+export function reverseStep(
+  process: DiffusionProcess, name: string, model: DiffusionModel, x: Tensor, t: Tensor,
+  { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', noise, table = process.table() }: DenoiseOptions & GuidanceOptions & { guidance?: Guidance; noise?: Tensor; table?: Tensor },
+  build: (p: ReverseExpr, x: Expr, k: Elements<string>['k'], noise: Expr | undefined) => readonly Expr[],
+): Tensor[] {
+  return scope(() => {
+    const { settings } = process;
+    const modelOutput = process.predict(name, model, x, t);
+    const given: Partial<Record<Extra, Tensor>> = {};
+    if (denoisedFn) given.predXstart = denoisedFn(predictXstart(process, x, t, modelOutput));
+    if (condFn) given.gradient = condFn(x, process.modelTimesteps(t));
+    if (noise) given.noise = noise;
+    const extras = Object.keys(given) as Extra[];
+    const op = process.operation(`${name}|${clipDenoised}|${extras.join()}`, () => {
+      const inputs = { x: 1, modelOutput: process.outputParts, ...Object.fromEntries(extras.map((e) => [e, 1])) } as Record<'x' | 'modelOutput' | Extra, 1 | 2>;
+      return timestepMap(name, inputs, ({ of, k }) => {
+        const p = reverseExpr(settings, k, of.x[0], of.modelOutput, clipDenoised, of.predXstart?.[0]);
+        return build(of.gradient ? guidedExpr(k, p, of.x[0], of.gradient[0], guidance) : p, of.x[0], k, of.noise?.[0]);
+      });
+    });
+    return op(table, t, { x, modelOutput, ...given } as Record<'x' | 'modelOutput' | Extra, Tensor>);
+  });
+}
+
+/** The predicted x_0 as it is before `denoisedFn`. */
+export function predictXstart(process: DiffusionProcess, x: Tensor, t: Tensor, modelOutput: Tensor): Tensor {
+  const op: TimestepOp<'x' | 'modelOutput'> = process.operation('predictXstart', () => timestepMap('predictXstart', { x: 1, modelOutput: process.outputParts },
+    ({ of, k }) => [reverseExpr(process.settings, k, of.x[0], of.modelOutput, false).predXstart]));
+  return op(process.table(), t, { x, modelOutput })[0];
+}
+
+export interface MeanVariance {
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  readonly logVariance: Tensor;
+  readonly predXstart: Tensor;
+}
+
+/** Mean, variance and log variance of p(x_{t-1} | x_t), and the predicted x_0, each of x's shape. */
+export function pMeanVariance(process: DiffusionProcess, model: DiffusionModel, x: Tensor, t: Tensor, options: DenoiseOptions = {}): MeanVariance {
+  const [mean, variance, logVariance, predXstart] = reverseStep(process, 'pMeanVariance', model, x, t, options, (p) => [p.mean, p.variance, p.logVariance, p.predXstart]);
+  return { mean, variance, logVariance, predXstart };
+}
