@@ -29,8 +29,8 @@ const advice: Record<string, readonly [problem: string, remedy: string]> = {
   ENOENT: ['the folder does not exist', 'create it first'],
   ENOTDIR: ['a part of the path is not a folder', 'choose another path'],
   EISDIR: ['there is a folder of that name', 'choose another name'],
-  EACCES: ['permission is denied', 'choose a folder that you may write to'],
-  EPERM: ['permission is denied', 'choose a folder that you may write to'],
+  EACCES: ['permission is denied', 'choose a path that you may use'],
+  EPERM: ['permission is denied', 'choose a path that you may use'],
   EROFS: ['the file system is read-only', 'choose another folder'],
   EMFILE: ['too many files are open', 'raise the limit of open files'],
 };
@@ -47,27 +47,37 @@ export async function writeFileAtomic(path: string, data: FileData): Promise<voi
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
   try {
-    const file = await open(temporary, 'wx');
-    try {
-      if (typeof data === 'string' || data instanceof Uint8Array) await file.writeFile(data);
-      else for await (const piece of data) await file.writeFile(piece);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeFileSynced(temporary, data);
     await rename(temporary, path);
     await syncFolder(folder);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});
-    const code = errorCode(error);
-    if (code === undefined) throw error;
-    const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
-    throw new FileError(`[writeFileAtomic] cannot write ${path}: ${problem}; ${remedy}.`, path, error);
+    throw fileError('writeFileAtomic', 'write', path, error);
   }
 }
 
+/** Writes a new file and syncs it; for files of a folder that is renamed as a whole. The system's errors come as they are. */
+export async function writeFileSynced(path: string, data: FileData): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    if (typeof data === 'string' || data instanceof Uint8Array) await file.writeFile(data);
+    else for await (const piece of data) await file.writeFile(piece);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** What the system says of a path as a sentence; errors that are not the system's stay as they are. */
+export function fileError(operation: string, attempt: string, path: string, error: unknown): unknown {
+  const code = errorCode(error);
+  if (code === undefined || error instanceof FileError) return error;
+  const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
+  return new FileError(`[${operation}] cannot ${attempt} ${path}: ${problem}; ${remedy}.`, path, error);
+}
+
 /** Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the rename alone must do. */
-async function syncFolder(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, 'r');
     try {

@@ -1,0 +1,91 @@
+// `dis-cli info`: what a configuration or a checkpoint costs, from shapes alone; no GPU is opened.
+
+import { Command } from 'commander';
+import type { DisConfig } from '../../models/dis/config.ts';
+import type { DisFlops, DisMemory } from '../../models/dis/cost.ts';
+import { disFlops, disSamplingMemory, disTrainingMemory } from '../../models/dis/cost.ts';
+import { disDimensions, disParameterCount } from '../../models/dis/shapes.ts';
+import { readRunConfig } from '../checkpoint.ts';
+import { UsageError } from '../errors.ts';
+import { bytes, grouped, si } from '../format.ts';
+import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
+import { choice, flag, integer } from '../options.ts';
+import { locateCheckpoint } from '../runFolder.ts';
+
+interface InfoOptions extends ModelFlags {
+  readonly channels: number;
+  readonly classes: number;
+  readonly batch: number;
+  readonly precision: 'f32' | 'f16';
+  readonly json: boolean;
+}
+
+export interface Costs {
+  readonly parameters: number;
+  readonly tokens: number;
+  readonly flopsPerImage: DisFlops;
+  readonly training: DisMemory;
+  readonly sampling: DisMemory;
+}
+
+export function infoCommand(): Command {
+  const command = new Command('info')
+    .description('parameters, operations per image and memory of a configuration, or of a run or checkpoint')
+    .argument('[folder]', 'a run or a checkpoint; without it, the flags describe the model');
+  addModelFlags(command);
+  command
+    .addOption(flag('--channels <n>', 'channels of the input: 3 for pixels, 4 for latents', integer({ min: 1 }), 3))
+    .addOption(flag('--classes <n>', 'number of classes, 0 for an unconditional model', integer({ min: 0 }), 0))
+    .addOption(flag('--batch <n>', 'images at once, for the memory', integer({ min: 1 }), 32))
+    .addOption(flag('--precision <type>', 'storage of activations', choice(['f32', 'f16']), 'f32'))
+    .option('--json', 'print as JSON', false);
+  return command.action(async (folder: string | undefined, options: InfoOptions) => {
+    const { title, config } = folder === undefined ? { title: options.model, config: modelOfFlags(options, { channels: options.channels, numClasses: options.classes }) } : await fromFolder(folder, command);
+    const costs: Costs = {
+      parameters: disParameterCount(config),
+      tokens: disDimensions(config).tokens,
+      flopsPerImage: disFlops(config),
+      training: disTrainingMemory(config, options),
+      sampling: disSamplingMemory(config, options),
+    };
+    process.stdout.write(options.json ? `${JSON.stringify({ config, ...costs }, null, 2)}\n` : render(title, config, costs, options));
+  });
+}
+
+async function fromFolder(folder: string, command: Command): Promise<{ title: string; config: DisConfig }> {
+  const described = command.options.filter((option) => {
+    return command.getOptionValueSource(option.attributeName()) === 'cli' && !['batch', 'precision', 'json'].includes(option.attributeName());
+  });
+  if (described.length > 0) throw new UsageError(`${described[0].long} describes a model, but ${folder} has its own; leave out one of the two.`);
+  const { checkpoint } = await locateCheckpoint(folder);
+  const { settings, model } = await readRunConfig(checkpoint.path);
+  return { title: `${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`, config: model };
+}
+
+function render(title: string, config: DisConfig, costs: Costs, { batch, precision }: InfoOptions): string {
+  const { flopsPerImage: flops, training, sampling } = costs;
+  const { blocks, dInner, dState, patches } = disDimensions(config);
+  const share = (n: number): string => `${((100 * n) / flops.total).toFixed(1)} %`.padStart(7);
+  const parts = Object.entries(flops).filter(([name]) => name !== 'total').map(([name, n]) => `    ${name.padEnd(12)} ${`${si(n as number)}FLOP`.padStart(12)} ${share(n as number)}`);
+  const memory = (what: string, m: DisMemory): string[] => [
+    `  ${what.padEnd(22)} ${bytes(m.total)}`,
+    ...Object.entries(m).filter(([name, n]) => name !== 'total' && n > 0).map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n as number).padStart(12)}`),
+  ];
+  const classes = config.numClasses > 0 ? `${grouped(config.numClasses)} classes` : 'unconditional';
+  return `${[
+    title,
+    `  input                  ${config.channels} × ${config.imgSize} × ${config.imgSize}, ${classes}`,
+    `  blocks                 ${blocks}, width ${config.embedDim}, inner width ${dInner}, ${dState} states`,
+    `  tokens                 ${grouped(costs.tokens)} (${grouped(patches)} patches of ${config.patchSize} × ${config.patchSize})`,
+    `  parameters             ${grouped(costs.parameters)} (${si(costs.parameters)})`,
+    '',
+    `Operations of a forward pass, a multiply-add counted as two`,
+    `  per image              ${(flops.total / 1e9).toPrecision(4)} GFLOPs`,
+    ...parts,
+    `  per image in training  about ${((3 * flops.total) / 1e9).toPrecision(4)} GFLOPs`,
+    '',
+    `GPU memory at batch ${batch} in ${precision}, an estimate`,
+    ...memory('training', training),
+    ...memory('sampling', sampling),
+  ].join('\n')}\n`;
+}

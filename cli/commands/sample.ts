@@ -1,0 +1,157 @@
+// `dis-cli sample`: images from a run or a checkpoint.
+
+import { mkdir } from 'node:fs/promises';
+import { dirname, extname, join } from 'node:path';
+import { Command } from 'commander';
+import { Generator } from '../../core/index.ts';
+import { Dis } from '../../models/dis/dis.ts';
+import { readRunConfig, readWeights, type Weights } from '../checkpoint.ts';
+import { Interrupted, UsageError } from '../errors.ts';
+import { fileError } from '../files.ts';
+import { counted, grouped } from '../format.ts';
+import { catchInterrupt } from '../interrupt.ts';
+import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { choice, didYouMean, flag, integer, list, number, probability, text } from '../options.ts';
+import { writeAnimation, writeImages } from '../pictures.ts';
+import { defaultStyle, Progress, say } from '../progress.ts';
+import type { RunConfig } from '../runConfig.ts';
+import { locateCheckpoint } from '../runFolder.ts';
+import { sampleImages, sampleSheet, writeSamples, type SamplerName } from '../sampling.ts';
+
+interface SampleCommandOptions extends AdapterOptions {
+  readonly classes?: readonly string[];
+  readonly count?: number;
+  readonly guidance: number;
+  readonly steps: number;
+  readonly sampler: SamplerName;
+  readonly eta: number;
+  readonly seed: number;
+  readonly batch: number;
+  readonly weights: Weights;
+  readonly precision: 'f32' | 'f16';
+  readonly out: string;
+  readonly each?: string;
+  readonly animate?: string;
+  readonly quiet: boolean;
+}
+
+/** Rows of a sheet where no classes are named. */
+const CLASSES = 10;
+/** Frames of an animation. */
+const FRAMES = 48;
+
+export function sampleCommand(): Command {
+  const command = new Command('sample')
+    .description('draw images from a run or a checkpoint and write them as a sheet, single files or an animation')
+    .argument('<folder>', 'a run, whose newest checkpoint is taken, or a checkpoint')
+    .optionsGroup('What:')
+    .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', list(text)))
+    .addOption(flag('--count <n>', 'images of each class, or in all without classes (default: 8 of a class, 16 in all)', integer({ min: 1 })))
+    .addOption(flag('--guidance <scale>', 'classifier-free guidance; 1: none', number({ min: 0 }), 1.5))
+    .addOption(flag('--seed <n>', 'other images for another number', integer({ min: 0 }), 0))
+    .addOption(flag('--weights <which>', 'ema: the moving average; model: the last step\'s', choice(['ema', 'model']), 'ema'))
+    .optionsGroup('How:')
+    .addOption(flag('--sampler <name>', 'ddim or ddpm', choice(['ddim', 'ddpm']), 'ddim'))
+    .addOption(flag('--steps <n>', 'sampling steps', integer({ min: 1 }), 50))
+    .addOption(flag('--eta <share>', 'noise that DDIM adds, from 0 to 1', probability({ closed: true }), 0))
+    .addOption(flag('--batch <n>', 'images at once', integer({ min: 1 }), 32))
+    .addOption(flag('--precision <type>', 'f32 or f16', choice(['f32', 'f16']), 'f32'))
+    .optionsGroup('Where:')
+    .addOption(flag('--out <path>', 'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png', text, 'samples.png'))
+    .addOption(flag('--each <folder>', 'write every image to a PNG of its own, too', text))
+    .addOption(flag('--animate <file>', 'a .gif or .webp of the sheet coming out of the noise', text))
+    .option('-q, --quiet', 'say nothing', false)
+    .optionsGroup('Adapter:');
+  for (const option of adapterFlags()) command.addOption(option);
+  return command.action(sample);
+}
+
+async function sample(folder: string, options: SampleCommandOptions): Promise<void> {
+  const { eta, sampler } = options;
+  if (eta > 0 && sampler !== 'ddim') throw new UsageError(`--eta is ${eta}, but only --sampler ddim has it.`);
+  const animation = options.animate;
+  if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
+    throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
+  }
+  const { checkpoint } = await locateCheckpoint(folder);
+  const config = await readRunConfig(checkpoint.path);
+  const { classNames } = config;
+  const classes = chooseClasses(options.classes, config);
+  const weights = await readWeights(checkpoint.path, options.weights);
+  const out = extname(options.out) === '' ? join(options.out, 'sheet.png') : options.out;
+  // Before the work, not after it.
+  await makeFolder(dirname(out));
+  if (options.each !== undefined) await makeFolder(options.each);
+  if (animation !== undefined) await makeFolder(dirname(animation));
+
+  const interrupt = catchInterrupt(() => say('Stopping.'));
+  const count = options.count ?? (classes ? 8 : 16);
+  const total = (classes?.length ?? 1) * count;
+  using device = await openCliDevice(options);
+  const style = options.quiet ? 'none' : defaultStyle('lines');
+  const generator = new Generator(device);
+  const model = new Dis(generator, config.model);
+  generator.dispose();
+  const batches = Math.ceil(total / options.batch);
+  const progress = new Progress({ total: options.steps * batches, style });
+  try {
+    model.loadStateDict(weights);
+    model.to(options.precision).eval();
+    progress.note(`${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`);
+    const { images, frames } = await sampleImages({
+      ...options, device, model, diffusion: config.diffusion, classes, count, signal: interrupt.signal,
+      frames: animation === undefined ? 0 : FRAMES,
+      onStep: (step) => progress.update({ step }),
+    });
+    progress.end();
+    const layout = { classes, classNames };
+    await writeSamples(out, images, layout);
+    const written = [out];
+    if (options.each !== undefined) {
+      const digits = String(total - 1).length;
+      const nameOf = (i: number): string => {
+        const label = classes?.[Math.floor(i / count)];
+        return `${String(i).padStart(digits, '0')}${label === undefined ? '' : `-${fileName(classNames[label] ?? String(label))}`}.png`;
+      };
+      await writeImages(options.each, images, nameOf);
+      written.push(`${counted(total, 'image')} in ${options.each}`);
+    }
+    if (animation !== undefined) {
+      await writeAnimation(animation, frames.map((frame) => sampleSheet(frame, layout)));
+      written.push(animation);
+    }
+    if (!options.quiet) process.stdout.write(`Wrote ${written.join(', ')}.\n`);
+  } catch (error) {
+    if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
+    throw error;
+  } finally {
+    progress.end();
+    model.dispose();
+    interrupt.release();
+  }
+}
+
+/** Labels of the classes named; the first ones where none is. */
+function chooseClasses(names: readonly string[] | undefined, { model: { numClasses }, classNames }: RunConfig): number[] | undefined {
+  if (numClasses === 0) {
+    if (names) throw new UsageError('--classes is given, but the model was trained without classes; leave it out.');
+    return undefined;
+  }
+  if (!names) return Array.from({ length: Math.min(CLASSES, numClasses) }, (_, label) => label);
+  return names.map((name) => {
+    const named = classNames.findIndex((known) => known.toLowerCase() === name.toLowerCase());
+    if (named >= 0) return named;
+    const label = /^\d+$/.test(name) ? Number(name) : NaN;
+    if (label < numClasses) return label;
+    const listed = classNames.length > 0 && classNames.length <= 20 ? `, or one of ${classNames.join(', ')}` : '';
+    throw new UsageError(`--classes names ${JSON.stringify(name)}${didYouMean(name, classNames)}; expected a number from 0 to ${numClasses - 1}${listed}.`);
+  });
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+    throw fileError('sample', 'make the folder', path, error);
+  });
+}
+
+const fileName = (name: string): string => name.replace(/[^\p{L}\p{N}._-]+/gu, '_');

@@ -1,0 +1,87 @@
+// What a person reads when something goes wrong: one sentence, and an exit status that scripts can tell apart.
+
+import { AdapterError, CompileError, DeviceLostError, EngineError, FormatError, GpuError, LimitError, ValueError } from '../core/errors.ts';
+import { FileError, errorCode } from './files.ts';
+
+/** Exit statuses of the command line. */
+export const EXIT = {
+  ok: 0,
+  /** Something went wrong that is none of the others. */
+  failure: 1,
+  /** A flag, value or combination that makes no sense. */
+  usage: 2,
+  /** A file or folder that is missing, damaged, forbidden or full. */
+  file: 3,
+  /** No adapter, or one that is lost or too small. */
+  gpu: 4,
+  /** Ended by Ctrl-C or a signal (128 + SIGINT). */
+  interrupted: 130,
+} as const;
+
+/** Flags or their combination are wrong. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+/** The user ended the command; what was to be said has been said. */
+export class Interrupted extends Error {
+  override name = 'Interrupted';
+}
+
+export interface Failure {
+  /** One sentence, without the name of the operation that noticed. */
+  readonly message: string;
+  readonly status: number;
+  /** Whether a stack would help: the error is none that this program raises on purpose. */
+  readonly unexpected: boolean;
+}
+
+const SYSTEM: Record<string, string> = {
+  ENOSPC: 'no space is left on the device; free some space and run the command again',
+  EDQUOT: 'the disk quota is used up; free some space and run the command again',
+  EACCES: 'permission is denied; choose a place that you may read and write',
+  EPERM: 'permission is denied; choose a place that you may read and write',
+  EROFS: 'the file system is read-only; choose another place',
+  ENOENT: 'it does not exist; check the path',
+  ENOTDIR: 'a part of the path is not a folder; check the path',
+  EISDIR: 'it is a folder, and a file is expected; check the path',
+  EMFILE: 'too many files are open; raise the limit with `ulimit -n`',
+  EIO: 'the disk reports an error; check it and choose another place',
+};
+
+/** The sentence and the exit status of anything that was thrown. */
+export function describeFailure(error: unknown): Failure {
+  const message = sentence(error);
+  if (error instanceof UsageError || error instanceof ValueError) return { message, status: EXIT.usage, unexpected: false };
+  if (error instanceof FileError || error instanceof FormatError) return { message, status: EXIT.file, unexpected: false };
+  if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError) return { message, status: EXIT.gpu, unexpected: false };
+  if (error instanceof GpuError) {
+    const memory = /out.of.memory|allocat/i.test(message);
+    return { message: memory ? `The GPU is out of memory: ${message} Lower --batch, or split it with --micro-batches.` : message, status: EXIT.gpu, unexpected: !memory };
+  }
+  if (error instanceof CompileError || error instanceof EngineError) return { message, status: EXIT.failure, unexpected: true };
+  // core/gpu-node.ts cannot know the engine's classes' users; its own errors follow the same grammar.
+  if (error instanceof Error && error.message.startsWith('[openNodeGpu]')) return { message, status: EXIT.gpu, unexpected: false };
+  const code = errorCode(error);
+  if (code !== undefined && code in SYSTEM) {
+    const path = (error as { path?: unknown }).path;
+    return { message: `Cannot use ${typeof path === 'string' ? path : 'a file'}: ${SYSTEM[code]}.`, status: EXIT.file, unexpected: false };
+  }
+  return { message, status: EXIT.failure, unexpected: true };
+}
+
+/** Whether an error says that the disk is full. */
+export function isDiskFull(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+/** The message on one line, without the bracketed operation before it, with a capital letter and a full stop. */
+function sentence(error: unknown): string {
+  const raw = error instanceof Error ? error.message : String(error);
+  const text = raw.replace(/^\[[^\]]*\]\s*/, '').replace(/\s*\n\s*/g, ' ').trim() || 'Something went wrong.';
+  // A path at the beginning keeps its own case.
+  const isPath = error instanceof FileError && text.startsWith(error.path);
+  const first = !isPath && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  return /[.!?)]$/.test(first) ? first : `${first}.`;
+}

@@ -1,0 +1,28 @@
+// Ctrl-C. The first signal asks the command to come to a good end, the second ends the process at once.
+
+import { EXIT } from './errors.ts';
+
+export interface Interrupt {
+  readonly signal: AbortSignal;
+  /** Gives the signals back to the system. */
+  release(): void;
+}
+
+/**
+ * Turns SIGINT and SIGTERM into an AbortSignal.
+ * @param onFirst called at the first signal, to say what happens next
+ */
+export function catchInterrupt(onFirst: () => void): Interrupt {
+  const controller = new AbortController();
+  const names = ['SIGINT', 'SIGTERM'] as const;
+  const handler = (): void => {
+    if (controller.signal.aborted) process.exit(EXIT.interrupted);
+    controller.abort();
+    onFirst();
+  };
+  for (const name of names) process.on(name, handler);
+  return {
+    signal: controller.signal,
+    release: () => { for (const name of names) process.off(name, handler); },
+  };
+}

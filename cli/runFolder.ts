@@ -1,0 +1,246 @@
+// The folder of a training run:
+//
+//   config.json            what was asked for; enough to go on without repeating a flag
+//   metrics.jsonl          one line a step
+//   checkpoints/step-XXXXXXXX/   whole or absent
+//   samples/               sheets
+//   run.lock               while a process trains
+//
+// The newest checkpoint is the one with the highest step: there is no pointer that could be wrong.
+
+import { mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { FormatError } from '../core/errors.ts';
+import type { FileData } from './files.ts';
+import { FileError, errorCode, fileError, syncFolder, writeFileAtomic, writeFileSynced } from './files.ts';
+import { acquireLock } from './lock.ts';
+
+export interface CheckpointEntry {
+  readonly step: number;
+  readonly path: string;
+}
+
+const CONFIG = 'config.json', METRICS = 'metrics.jsonl', CHECKPOINTS = 'checkpoints', SAMPLES = 'samples', LOCK = 'run.lock';
+
+const nameOfStep = (step: number): string => `step-${String(step).padStart(8, '0')}`;
+
+function stepOfName(name: string): number | undefined {
+  const [, digits] = /^step-(\d{8,})$/.exec(name) ?? [];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** A run's folder, held by this process alone until `close()`. Make one with `createRun` or `openRun`. */
+export class RunFolder {
+  readonly path: string;
+  readonly #lock: string;
+
+  /** @internal */
+  constructor(path: string, lock: string) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /** The path as a person at this place would type it. */
+  get shown(): string {
+    return relative(process.cwd(), this.path) || '.';
+  }
+
+  get samples(): string {
+    return join(this.path, SAMPLES);
+  }
+
+  get metrics(): string {
+    return join(this.path, METRICS);
+  }
+
+  /** Writes config.json. */
+  async writeConfig(config: object): Promise<void> {
+    await writeFileAtomic(join(this.path, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
+  }
+
+  /** The checkpoints there are, oldest first. */
+  checkpoints(): Promise<CheckpointEntry[]> {
+    return listCheckpoints(this.path);
+  }
+
+  /**
+   * Writes a checkpoint so that it appears whole or not at all: files into a temporary folder, each synced, then one rename.
+   * A checkpoint of that step that is there already stays.
+   * @returns its folder
+   * @throws {FileError} when it cannot be written; nothing of it is left then, and older checkpoints are untouched
+   */
+  async writeCheckpoint(step: number, files: Iterable<readonly [name: string, data: FileData]>): Promise<string> {
+    const parent = join(this.path, CHECKPOINTS);
+    const path = join(parent, nameOfStep(step));
+    if (await isFolder(path)) return path;
+    const temporary = join(parent, `.${nameOfStep(step)}.${process.pid}.tmp`);
+    try {
+      await rm(temporary, { recursive: true, force: true });
+      await mkdir(temporary, { recursive: true });
+      for (const [name, data] of files) await writeFileSynced(join(temporary, name), data);
+      await syncFolder(temporary);
+      await rename(temporary, path);
+      await syncFolder(parent);
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => {});
+      throw fileError('writeCheckpoint', 'write the checkpoint', path, error);
+    }
+    return path;
+  }
+
+  /** Removes all but the `keep` newest checkpoints; 0 keeps all. */
+  async prune(keep: number): Promise<void> {
+    if (keep <= 0) return;
+    for (const { path } of (await this.checkpoints()).slice(0, -keep)) {
+      // Renamed first, so that a removal cut short leaves no half checkpoint.
+      const doomed = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+      await rename(path, doomed);
+      await rm(doomed, { recursive: true, force: true });
+    }
+  }
+
+  /** Forgets metrics of steps after `step`, and a last line that was cut. A resumed run writes them again. */
+  async truncateMetrics(step: number): Promise<void> {
+    const lines = await readLines(this.metrics);
+    const kept = lines.filter((line) => {
+      const record = parseLine(line);
+      return record !== undefined && !(typeof record.step === 'number' && record.step > step);
+    });
+    if (kept.length !== lines.length) await writeFileAtomic(this.metrics, kept.map((line) => `${line}\n`).join(''));
+  }
+
+  /** Lets other processes have the folder. */
+  async close(): Promise<void> {
+    await rm(this.#lock, { force: true });
+  }
+}
+
+/**
+ * Makes the folder of a new run and locks it.
+ * @throws {FileError} when the folder holds a run, or anything else, or cannot be made
+ */
+export async function createRun(path: string): Promise<RunFolder> {
+  const root = resolve(path);
+  const entries = await readdir(root).catch((error: unknown): string[] => {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw fileError('createRun', 'use', path, error);
+  });
+  // A run that ended before its first checkpoint is no loss to begin again; its lock tells whether it goes on.
+  if (entries.includes(CONFIG) && (await listCheckpoints(root)).length > 0) {
+    throw new FileError(`[createRun] ${path} holds another run; go on with it by --resume ${path}, or give another folder with --out.`, path);
+  }
+  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, LOCK];
+  const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
+  if (foreign !== undefined) throw new FileError(`[createRun] ${path} holds ${foreign}, expected a new or empty folder; give another one with --out.`, path);
+  try {
+    await mkdir(join(root, CHECKPOINTS), { recursive: true });
+    await mkdir(join(root, SAMPLES), { recursive: true });
+  } catch (error) {
+    throw fileError('createRun', 'make the folder', path, error);
+  }
+  const run = new RunFolder(root, await acquireLock(join(root, LOCK), path));
+  await rm(run.metrics, { force: true });
+  return run;
+}
+
+/**
+ * Locks the folder of a run that exists, and clears away what a killed process left half-written.
+ * @throws {FileError} when another process trains there
+ */
+export async function openRun(path: string): Promise<RunFolder> {
+  const root = resolve(path);
+  const run = new RunFolder(root, await acquireLock(join(root, LOCK), path));
+  const parent = join(root, CHECKPOINTS);
+  for (const name of await readdir(parent).catch(() => [])) {
+    if (/^\.step-.*\.tmp$/.test(name)) await rm(join(parent, name), { recursive: true, force: true });
+  }
+  await mkdir(run.samples, { recursive: true });
+  return run;
+}
+
+/** A run or one of its checkpoints, as a person names it. */
+export interface Located {
+  /** The run's folder; undefined for a checkpoint that lies by itself. */
+  readonly run: string | undefined;
+  readonly checkpoint: CheckpointEntry;
+}
+
+/**
+ * Finds the newest checkpoint of a run's folder, or takes the checkpoint folder that was named.
+ * @throws {FileError} when the path is neither
+ */
+export async function locateCheckpoint(path: string): Promise<Located> {
+  const root = resolve(path);
+  const info = await stat(root).catch((error: unknown) => {
+    throw errorCode(error) === 'ENOENT'
+      ? new FileError(`[locateCheckpoint] ${path} does not exist, expected the folder of a run or of a checkpoint; check the path.`, path, error)
+      : fileError('locateCheckpoint', 'open', path, error);
+  });
+  if (!info.isDirectory()) throw new FileError(`[locateCheckpoint] ${path} is a file, expected the folder of a run or of a checkpoint; give the folder that holds it.`, path);
+  const entries = await readdir(root);
+  if (entries.includes('state.json')) {
+    const parent = dirname(root), run = dirname(parent);
+    const inRun = basename(parent) === CHECKPOINTS && (await isFile(join(run, CONFIG)));
+    const step = stepOfName(basename(root)) ?? (await readStep(root));
+    return { run: inRun ? run : undefined, checkpoint: { step, path: root } };
+  }
+  const newest = (await listCheckpoints(root)).at(-1);
+  if (newest) return { run: root, checkpoint: newest };
+  if (entries.includes(CONFIG) || entries.includes(CHECKPOINTS)) {
+    throw new FileError(`[locateCheckpoint] ${path} holds a run without a checkpoint yet; begin it again, or wait for its first checkpoint.`, path);
+  }
+  throw new FileError(`[locateCheckpoint] ${path} holds neither a run nor a checkpoint, expected a folder that dis-cli train wrote; check the path.`, path);
+}
+
+async function readStep(folder: string): Promise<number> {
+  const state = await readJson(join(folder, 'state.json'));
+  return typeof state.step === 'number' ? state.step : 0;
+}
+
+/** Reads a JSON object. @throws {FileError | FormatError} when it is missing or damaged */
+export async function readJson(path: string): Promise<Record<string, unknown>> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw fileError('readJson', 'read', path, error);
+  });
+  const value = parseLine(text);
+  if (value === undefined) throw new FormatError(`[readJson] ${path} is not a JSON object; it is damaged, use another checkpoint.`);
+  return value;
+}
+
+function parseLine(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function readLines(path: string): Promise<string[]> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw fileError('readMetrics', 'read', path, error);
+  });
+  // The end of the text counts as a line where a newline is missing: it was cut.
+  return text.split('\n').filter((line) => line !== '');
+}
+
+async function listCheckpoints(root: string): Promise<CheckpointEntry[]> {
+  const parent = join(root, CHECKPOINTS);
+  const names = await readdir(parent).catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw fileError('checkpoints', 'read', parent, error);
+  });
+  return names.flatMap((name) => {
+    const step = stepOfName(name);
+    return step === undefined ? [] : [{ step, path: join(parent, name) }];
+  }).sort((a, b) => a.step - b.step);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
+}

@@ -1,0 +1,65 @@
+// safetensors files of any size: read and written tensor by tensor.
+
+import type { FileHandle } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
+import { FormatError } from '../core/errors.ts';
+import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
+import { layoutSafetensors, readSafetensorsHeader, safetensorsEntry, safetensorsHeaderBytes } from '../nn/index.ts';
+import { fileError } from './files.ts';
+
+/** The pieces of a file, in order; what `writeFileAtomic` takes. */
+export function* safetensorsPieces(tensors: ReadonlyMap<string, SafetensorsEntry>, metadata: Readonly<Record<string, string>> = {}): Generator<Uint8Array> {
+  const layout = layoutSafetensors(tensors, Object.entries(metadata));
+  yield layout.header;
+  for (const [name] of [...layout.tensors].sort(([, a], [, b]) => a.begin - b.begin)) {
+    const { data } = tensors.get(name)!;
+    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  }
+}
+
+/**
+ * Reads a whole file.
+ * @throws {FormatError} naming the file and what is wrong in it; {FileError} when it cannot be read
+ */
+export async function readSafetensorsFile(path: string): Promise<Map<string, SafetensorsEntry>> {
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    throw fileError('readSafetensors', 'read', path, error);
+  }
+  try {
+    const { size } = await file.stat();
+    const first = await readAt(file, 0, Math.min(8, size));
+    const header = readSafetensorsHeader(await readAt(file, 0, Math.min(safetensorsHeaderBytes(first), size)), size);
+    const tensors = new Map<string, SafetensorsEntry>();
+    for (const [name, info] of header.tensors) tensors.set(name, safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)));
+    return tensors;
+  } catch (error) {
+    if (error instanceof FormatError) throw new FormatError(`[readSafetensors] ${path} is damaged: ${error.message.replace(/^\[[^\]]*\]\s*/, '')}`, { cause: error });
+    throw fileError('readSafetensors', 'read', path, error);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Bytes from `begin`, in reads of at most 1 GiB: the system takes no more than 2 GiB at once. */
+async function readAt(file: FileHandle, begin: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length;) {
+    const { bytesRead } = await file.read(bytes, at, Math.min(length - at, 2 ** 30), begin + at);
+    if (bytesRead === 0) throw new FormatError(`[readSafetensors] it ends after ${begin + at} bytes while it is read.`);
+    at += bytesRead;
+  }
+  return bytes;
+}
+
+/** Host values as an entry, by the type of their array. */
+export function hostEntry(value: HostTensor | SafetensorsEntry): SafetensorsEntry {
+  if ('dtype' in value) return value;
+  const { shape, data } = value;
+  if (data instanceof Float32Array) return { dtype: 'F32', shape, data };
+  if (data instanceof Int32Array) return { dtype: 'I32', shape, data };
+  if (data instanceof Uint32Array) return { dtype: 'U32', shape, data };
+  return { dtype: 'F32', shape, data: Float32Array.from(data as ArrayLike<number>) };
+}

@@ -1,0 +1,218 @@
+// A training run in its folder: the trainer's loop, with metrics, checkpoints, sample sheets and a good end whatever ends it.
+
+import { join } from 'node:path';
+import { DeviceLostError, EngineError } from '../core/errors.ts';
+import type { Device } from '../core/index.ts';
+import { Generator } from '../core/index.ts';
+import { DataLoader } from '../models/data/dataset.ts';
+import { hash32 } from '../models/data/hash.ts';
+import { GaussianDiffusion } from '../models/diffusion/gaussianDiffusion.ts';
+import { diffusionSettings } from '../models/diffusion/settings.ts';
+import { createTimestepSampler } from '../models/diffusion/timestepSampler.ts';
+import { Dis } from '../models/dis/dis.ts';
+import { disParameterCount } from '../models/dis/shapes.ts';
+import { Trainer } from '../models/train/trainer.ts';
+import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
+import type { OpenedData } from './data/openData.ts';
+import { describeFailure, isDiskFull } from './errors.ts';
+import { counted, grouped, si } from './format.ts';
+import { invocation } from './invocation.ts';
+import { MetricsFile } from './metricsFile.ts';
+import { adapterName } from './openCliDevice.ts';
+import { Progress, say, type ProgressStyle } from './progress.ts';
+import { learningRate, type RunConfig } from './runConfig.ts';
+import type { CheckpointEntry, RunFolder } from './runFolder.ts';
+import { sampleImages, writeSamples } from './sampling.ts';
+
+export interface TrainRunOptions {
+  readonly device: Device;
+  readonly folder: RunFolder;
+  readonly config: RunConfig;
+  readonly data: OpenedData;
+  /** Go on from here. */
+  readonly resume?: CheckpointEntry;
+  readonly style: ProgressStyle;
+  readonly signal?: AbortSignal;
+}
+
+export interface TrainOutcome {
+  /** Steps taken in all. */
+  readonly step: number;
+  /** Whether the plan is fulfilled. */
+  readonly done: boolean;
+  /** The newest checkpoint. */
+  readonly checkpoint: CheckpointEntry | undefined;
+}
+
+// Separate the uses of a run's seed.
+const INIT_KEY = 1, DATA_KEY = 2, TRAIN_KEY = 3, SHEET_KEY = 4;
+
+/** So many steps without a finite gradient mean that none will come; a loss scale for f16 is found in fewer. */
+const HOPELESS = 100;
+
+/**
+ * Trains until the plan's last step or the signal; either way what was reached is in a checkpoint when this returns.
+ * @throws DeviceLostError that says how to go on, {FileError} when the last checkpoint cannot be written, and the engine's errors
+ */
+export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> {
+  const { folder, config, data, resume, style } = options;
+  const { plan } = config;
+  const state = resume && (await readCheckpoint(resume.path));
+  const start = state?.json.step ?? 0;
+  if (resume) await folder.truncateMetrics(start);
+  const metrics = await MetricsFile.open(folder.metrics);
+  if (style === 'bar' || style === 'lines') for (const line of introduction(options, start)) say(line);
+  const progress = new Progress({ total: plan.steps, start, style });
+  const model = newModel(options);
+  let trainer: Trainer | undefined;
+  let saved = resume;
+  try {
+    trainer = newTrainer(options, model);
+    if (state) trainer.loadState(state);
+    saved = await new Loop(options, trainer, model, metrics, progress, resume).run();
+    return { step: trainer.step, done: trainer.step >= plan.steps, checkpoint: saved };
+  } catch (error) {
+    if (!(error instanceof DeviceLostError)) throw error;
+    const last = (await folder.checkpoints()).at(-1);
+    const how = last ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}` : 'no checkpoint was written yet, begin again';
+    throw new DeviceLostError(`[train] The GPU device was lost, after a driver reset or because its memory ran out; ${how}.`, { cause: error });
+  } finally {
+    progress.end();
+    await metrics.close();
+    trainer?.dispose();
+    model.dispose();
+    const skipped = data.skipped().length;
+    if (skipped > 0) progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
+  }
+}
+
+/** The command that goes on with a run. */
+export function resumeCommand(folder: Pick<RunFolder, 'shown'>): string {
+  return invocation('train', '--resume', folder.shown);
+}
+
+function introduction({ device, folder, config, data, resume }: TrainRunOptions, start: number): string[] {
+  const { settings, model } = config;
+  return [
+    `data     ${data.description}`,
+    `model    ${settings.model}, ${si(disParameterCount(model))} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
+    `adapter  ${adapterName(device)}`,
+    `run      ${folder.shown}${resume ? `, from step ${grouped(start)}` : ''}`,
+  ];
+}
+
+function newModel({ device, config }: TrainRunOptions): Dis {
+  const generator = new Generator(device, hash32(config.settings.seed, INIT_KEY));
+  const model = new Dis(generator, config.model);
+  generator.dispose();
+  return model;
+}
+
+function newTrainer({ device, config }: TrainRunOptions, model: Dis): Trainer {
+  const { settings } = config;
+  const diffusion = new GaussianDiffusion(device, diffusionSettings(config.diffusion));
+  return new Trainer({
+    device,
+    model,
+    diffusion,
+    batchSize: settings.batch,
+    microBatches: settings.microBatches,
+    lr: learningRate(settings),
+    betas: [settings.betas[0], settings.betas[1]],
+    weightDecay: settings.weightDecay,
+    clip: settings.clip,
+    emaDecay: settings.ema,
+    precision: settings.precision,
+    seed: hash32(settings.seed, TRAIN_KEY),
+    ...(settings.timestepSampler !== 'uniform' && { timestepSampler: createTimestepSampler(settings.timestepSampler, diffusion.numTimesteps) }),
+  });
+}
+
+/** The steps between two stops, and what is done at each. */
+class Loop {
+  readonly #options: TrainRunOptions;
+  readonly #trainer: Trainer;
+  readonly #model: Dis;
+  readonly #metrics: MetricsFile;
+  readonly #progress: Progress;
+  #saved: CheckpointEntry | undefined;
+  #metricsFull = false;
+  #hopeless = 0;
+
+  constructor(options: TrainRunOptions, trainer: Trainer, model: Dis, metrics: MetricsFile, progress: Progress, saved: CheckpointEntry | undefined) {
+    this.#options = options;
+    this.#trainer = trainer;
+    this.#model = model;
+    this.#metrics = metrics;
+    this.#progress = progress;
+    this.#saved = saved;
+  }
+
+  /** @returns the last checkpoint */
+  async run(): Promise<CheckpointEntry | undefined> {
+    const trainer = this.#trainer;
+    const { config: { settings, plan }, data, signal } = this.#options;
+    const loader = new DataLoader(data.dataset, { batchSize: settings.batch, seed: hash32(settings.seed, DATA_KEY), flip: settings.flip, cursor: trainer.cursor });
+    const due = (every: number): boolean => every > 0 && trainer.step % every === 0;
+    while (trainer.step < plan.steps && !signal?.aborted) {
+      // Between two stops the trainer keeps the GPU busy ahead of what it reports; at a stop nothing is under way.
+      const stops = [plan.checkpointEvery, plan.sampleEvery].filter((every) => every > 0).map((every) => (Math.floor(trainer.step / every) + 1) * every);
+      for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
+        await this.#log(record);
+      }
+      if (signal?.aborted) break;
+      if (due(plan.checkpointEvery)) await this.#save(trainer.step >= plan.steps);
+      if (due(plan.sampleEvery)) await this.#sheet();
+    }
+    if (trainer.step > (this.#saved?.step ?? 0)) await this.#save(true);
+    return this.#saved;
+  }
+
+  async #log(record: { readonly step: number; readonly loss: number; readonly skipped: boolean }): Promise<void> {
+    this.#progress.update(record);
+    const written = await this.#metrics.append(record);
+    if (!written && !this.#metricsFull) this.#progress.warn('The disk is full: metrics wait in memory until there is space.');
+    this.#metricsFull = !written;
+    this.#hopeless = record.skipped || !Number.isFinite(record.loss) ? this.#hopeless + 1 : 0;
+    if (this.#hopeless >= HOPELESS) {
+      throw new EngineError(`[train] The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`);
+    }
+  }
+
+  /** @param last whether there is no later chance, so that a full disk is an error */
+  async #save(last: boolean): Promise<void> {
+    const { folder, config } = this.#options;
+    const { step } = this.#trainer;
+    await this.#metrics.sync();
+    try {
+      const path = await folder.writeCheckpoint(step, checkpointFiles(config, await this.#trainer.state()));
+      this.#saved = { step, path };
+      await folder.prune(config.plan.keep);
+    } catch (error) {
+      if (last || !isDiskFull(error)) throw error;
+      const kept = this.#saved ? `step ${grouped(this.#saved.step)} is kept` : 'there is none yet';
+      this.#progress.warn(`The disk is full: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`);
+    }
+  }
+
+  /** A sheet of samples of the moving averages: at every time from the same noise, so that sheets can be compared. */
+  async #sheet(): Promise<void> {
+    const { device, folder, config, signal } = this.#options;
+    const { numClasses } = config.model;
+    const labels = numClasses > 0 ? Array.from({ length: Math.min(numClasses, 10) }, (_, label) => label) : undefined;
+    const path = join(folder.samples, `step-${String(this.#trainer.step).padStart(8, '0')}.png`);
+    try {
+      await this.#trainer.withEma(async () => {
+        const { images } = await sampleImages({
+          device, model: this.#model, diffusion: config.diffusion, classes: labels, count: labels ? 4 : 16,
+          guidance: config.plan.guidance, steps: config.plan.sampleSteps, sampler: 'ddim', eta: 0, seed: hash32(config.settings.seed, SHEET_KEY), batch: 16, signal,
+        });
+        await writeSamples(path, images, { classes: labels, classNames: config.classNames });
+      });
+    } catch (error) {
+      const { message, unexpected } = describeFailure(error);
+      if (unexpected || error instanceof EngineError) throw error;
+      this.#progress.warn(`The sample sheet could not be written: ${message}`);
+    }
+  }
+}
