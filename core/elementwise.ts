@@ -3,8 +3,8 @@
 
 import { defineOp } from './autograd.ts';
 import type { Device } from './device.ts';
-import { isFloat, sizeOf, storageType, type DType } from './dtype.ts';
-import { ShapeError } from './errors.ts';
+import { isFloat, promote, sizeOf, storageType, type DType } from './dtype.ts';
+import { LimitError, ShapeError } from './errors.ts';
 import { differentiate, Expr, generate, SPECIAL, topological, type ExprLike } from './expr.ts';
 import { defineKernel, grid1d, type KernelBinding, type KernelParam } from './kernel.ts';
 import { lazyOp } from './ops/lazyOp.ts';
@@ -18,7 +18,8 @@ interface Program {
   readonly name: string;
   readonly outputs: readonly Expr[];
   readonly inputs: readonly DType[];
-  readonly scalars: number;
+  /** Types of the numbers given at run time. */
+  readonly scalars: readonly DType[];
   /** Gradient programs by which inputs need one. */
   readonly gradients: Map<string, Gradient>;
 }
@@ -34,8 +35,8 @@ interface Gradient {
 const programs: Program[] = [];
 const byKey = new Map<string, Program>();
 
-function program(name: string, outputs: readonly Expr[], inputs: readonly DType[], scalars: number): Program {
-  const key = `${name}|${outputs.map((o) => o.id).join()}|${inputs.join()}|${scalars}`;
+function program(name: string, outputs: readonly Expr[], inputs: readonly DType[], scalars: readonly DType[]): Program {
+  const key = `${name}|${outputs.map((o) => o.id).join()}|${inputs.join()}|${scalars.join()}`;
   let known = byKey.get(key);
   if (!known) {
     known = { id: programs.length, name, outputs, inputs, scalars, gradients: new Map() };
@@ -61,14 +62,14 @@ interface Variant {
 const GROUP = 64;
 
 const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
-  const { outputs, inputs, scalars } = programs[v.program];
+  const { name: label, outputs, inputs, scalars } = programs[v.program];
   const operands = [...inputs.map((type, i) => ({ name: `x${i}`, type, access: 'read' as const })), ...v.outs.map((type, i) => ({ name: `y${i}`, type, access: 'write' as const }))];
   const bindings = operands.map(({ name, type, access }, i): KernelBinding => {
     const element = storageType(type);
     return { name, access, type: `array<${v.vec && v.access[i] === 'vector' ? `vec4<${element}>` : element}>` };
   });
   const params: KernelParam[] = [{ name: 'n', type: 'u32' }];
-  for (let i = 0; i < scalars; i++) params.push({ name: `s${i}`, type: 'f32' });
+  scalars.forEach((type, i) => params.push({ name: `s${i}`, type: type === 'i32' || type === 'u32' ? type : 'f32' }));
   // Without a rank, offsets are still there: a view may begin anywhere.
   operands.forEach((_, i) => params.push({ name: `o${i}`, type: 'i32' }));
   for (let d = 1; d < v.rank; d++) params.push({ name: `n${d}`, type: 'u32' });
@@ -119,7 +120,7 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   });
   const text = [...helpers, ...body].join('\n');
   return {
-    bindings, params, workgroupSize: [GROUP],
+    label, bindings, params, workgroupSize: [GROUP],
     enable: operands.some((o) => o.type === 'f16') ? ['f16'] : [],
     declarations: [...(text.includes('special(') ? [SPECIAL] : []), ...helpers].join('\n'),
     body: lines.join('\n'),
@@ -132,6 +133,7 @@ function compute(prog: Program, tensors: readonly Tensor[], scalars: readonly nu
   const outs = into ?? prog.outputs.map((o) => Tensor.empty(device, shape, o.type));
   const n = numelOf(shape);
   if (n === 0) return [...outs];
+  if (tensors.length + outs.length > device.limits.maxStorageBuffersPerShaderStage) return computeInParts(prog, tensors, scalars, device, outs);
   const all = [...tensors, ...outs];
   const collapsed = collapse(shape, all.map((t) => broadcastStrides(t.shape, t.strides, shape)));
   const sizes = collapsed.shape, strides = collapsed.strides;
@@ -151,14 +153,33 @@ function compute(prog: Program, tensors: readonly Tensor[], scalars: readonly nu
   return [...outs];
 }
 
+/** Runs a program with more tensors than a kernel may bind: several kernels, each with as many of the outputs as fit. */
+function computeInParts(prog: Program, tensors: readonly Tensor[], scalars: readonly number[], device: Device, outs: readonly Tensor[]): Tensor[] {
+  const limit = device.limits.maxStorageBuffersPerShaderStage;
+  for (let begin = 0, end = 0; begin < outs.length; begin = end) {
+    let reads: number[] = [];
+    for (end = begin; end < outs.length; end++) {
+      const more = inputsOf(prog.outputs.slice(begin, end + 1));
+      if (more.length + end + 1 - begin > limit) break;
+      reads = more;
+    }
+    if (end === begin) {
+      throw new LimitError(`[${prog.name}] An expression reads ${inputsOf([prog.outputs[begin]]).length} tensors and writes one, expected at most ${limit} in all, the adapter's number of storage buffers; fuse fewer operations.`);
+    }
+    const part = program(prog.name, renumber(prog.outputs.slice(begin, end), reads), reads.map((i) => prog.inputs[i]), prog.scalars);
+    compute(part, reads.map((i) => tensors[i]), scalars, device, outs.slice(begin, end));
+  }
+  return [...outs];
+}
+
 function gradientOf(prog: Program, wanted: readonly number[]): Gradient {
   const key = wanted.join();
   let gradient = prog.gradients.get(key);
   if (!gradient) {
     const seeds = prog.outputs.map((o, i) => Expr.input(prog.inputs.length + i, isFloat(o.type) ? o.type : 'f32'));
     const exprs = differentiate(prog.outputs, seeds, wanted);
-    const reads = topological(exprs.filter((e): e is Expr => e !== null)).filter((e) => e.kind === 'input').map((e) => e.value);
-    gradient = { wanted, exprs, used: reads.filter((i) => i < prog.inputs.length).sort((a, b) => a - b) };
+    const reads = inputsOf(exprs.filter((e): e is Expr => e !== null));
+    gradient = { wanted, exprs, used: reads.filter((i) => i < prog.inputs.length) };
     prog.gradients.set(key, gradient);
   }
   return gradient;
@@ -186,7 +207,7 @@ const applyOp = lazyOp(() => defineOp<[Program, readonly number[], ...Tensor[]],
     grads.forEach((g, k) => { if (g) sources.set(count + k, g); });
     const missing = grads.find((g) => g !== null)!;
     prog.outputs.forEach((o, k) => { if (!sources.has(count + k) && isFloat(o.type)) sources.set(count + k, missing.zerosLike()); });
-    const computed = run(`${prog.name}Backward`, exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'), sources, ctx.state.scalars as number[]);
+    const computed = run(`${prog.name}Backward`, exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'), sources, prog.scalars, ctx.state.scalars as number[]);
     const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
     wanted.forEach((i, k) => {
       const e = exprs[k];
@@ -199,13 +220,17 @@ const applyOp = lazyOp(() => defineOp<[Program, readonly number[], ...Tensor[]],
 }));
 
 /** Runs expressions whose inputs are numbered with gaps. */
-function run(name: string, exprs: readonly Expr[], sources: Map<number, Tensor>, scalars: readonly number[]): Tensor[] {
+function run(name: string, exprs: readonly Expr[], sources: Map<number, Tensor>, types: readonly DType[], scalars: readonly number[]): Tensor[] {
   if (!exprs.length) return [];
-  const reads = [...new Set(topological(exprs).filter((e) => e.kind === 'input').map((e) => e.value))].sort((a, b) => a - b);
+  const reads = inputsOf(exprs);
   const tensors = reads.map((i) => sources.get(i)!);
-  const renumbered = renumber(exprs, new Map(reads.map((i, k) => [i, k])));
-  if (!tensors.length) return runProgram(program(name, exprs, [], scalars.length), scalars, [...sources.values()].slice(0, 1));
-  return runProgram(program(name, renumbered, tensors.map((t) => t.dtype), scalars.length), scalars, tensors);
+  if (!tensors.length) return runProgram(program(name, exprs, [], types), scalars, [...sources.values()].slice(0, 1));
+  return runProgram(program(name, renumber(exprs, reads), tensors.map((t) => t.dtype), types), scalars, tensors);
+}
+
+/** Numbers of the tensors that expressions read, ascending. */
+function inputsOf(exprs: readonly Expr[]): number[] {
+  return topological(exprs).filter((e) => e.kind === 'input').map((e) => e.value).sort((a, b) => a - b);
 }
 
 function runProgram(prog: Program, scalars: readonly number[], tensors: readonly Tensor[]): Tensor[] {
@@ -214,11 +239,12 @@ function runProgram(prog: Program, scalars: readonly number[], tensors: readonly
   return applyOp(prog, scalars, ...tensors);
 }
 
-function renumber(exprs: readonly Expr[], to: Map<number, number>): Expr[] {
+/** The same expressions with input `reads[k]` as input k. */
+function renumber(exprs: readonly Expr[], reads: readonly number[]): Expr[] {
   const done = new Map<Expr, Expr>();
   for (const node of topological(exprs)) {
     let copy = node;
-    if (node.kind === 'input') copy = Expr.input(to.get(node.value)!, node.type);
+    if (node.kind === 'input') copy = Expr.input(reads.indexOf(node.value), node.type);
     else if (node.kind === 'cast') copy = done.get(node.args[0])!.cast(node.type);
     else if (node.op) copy = Expr.apply(node.op, ...node.args.map((a) => done.get(a)!));
     done.set(node, copy);
@@ -228,7 +254,10 @@ function renumber(exprs: readonly Expr[], to: Map<number, number>): Expr[] {
 
 /**
  * Makes one differentiable kernel of an expression: `fuse((x, y, z) => x.silu().mul(y).add(z))`. Tensors broadcast; the result's
- * type is that of the expression. With several expressions it gives several tensors.
+ * type is that of the expression. With several expressions it gives several tensors. A number in the expression is part of the
+ * kernel: what changes from call to call is better a tensor of one element.
+ *
+ * @throws LimitError when an expression reads more tensors than the adapter binds (7 everywhere)
  */
 export function fuse(fn: (...x: Expr[]) => ExprLike, name?: string): (...tensors: Tensor[]) => Tensor;
 export function fuse(fn: (...x: Expr[]) => readonly ExprLike[], name?: string): (...tensors: Tensor[]) => Tensor[];
@@ -242,7 +271,7 @@ export function fuse(fn: (...x: Expr[]) => ExprLike | readonly ExprLike[], name 
       const result = fn(...types.map((type, i) => Expr.input(i, type)));
       const many = Array.isArray(result);
       const outputs = (many ? result as readonly ExprLike[] : [result as ExprLike]).map((e) => (e instanceof Expr ? e : Expr.constant(Number(e))));
-      entry = { prog: program(name, outputs, types, 0), many };
+      entry = { prog: program(name, outputs, types, []), many };
       known.set(key, entry);
     }
     const results = applyOp(entry.prog, [], ...tensors);
@@ -256,20 +285,27 @@ export function elementwise(name: string, fn: (...x: Expr[]) => Expr): (...opera
   return (...operands) => {
     const tensors = operands.filter((o): o is Tensor => o instanceof Tensor);
     if (!tensors.length) throw new ShapeError(`[${name}] Expected at least one tensor among the operands.`);
-    const anyFloat = tensors.some((t) => isFloat(t.dtype));
-    const highest = tensors.map((t) => t.dtype).find(isFloat) ?? 'f32';
-    // A number takes the type of the tensors: f16 stays f16, integers stay integers unless it has a fraction.
-    const kinds = operands.map((o) => (o instanceof Tensor ? o.dtype : anyFloat ? highest : Number.isInteger(o) ? 'i32' : 'f32'));
+    const common = tensors.map((t) => t.dtype).reduce(promote);
+    const kinds = operands.map((o) => (o instanceof Tensor ? o.dtype : typeOfNumber(o, common)));
     const key = operands.map((o, i) => (o instanceof Tensor ? '' : '#') + kinds[i]).join();
     let prog = known.get(key);
     if (!prog) {
-      let t = 0, s = 0;
-      const args = operands.map((o, i) => (o instanceof Tensor ? Expr.input(t++, kinds[i]) : Expr.scalar(s++, kinds[i])));
-      prog = program(name, [fn(...args)], tensors.map((x) => x.dtype), s);
+      let t = 0;
+      const scalars: DType[] = [];
+      const args = operands.map((o, i) => (o instanceof Tensor ? Expr.input(t++, kinds[i]) : Expr.scalar(scalars.push(kinds[i]) - 1, kinds[i])));
+      prog = program(name, [fn(...args)], tensors.map((x) => x.dtype), scalars);
       known.set(key, prog);
     }
     return applyOp(prog, operands.filter((o): o is number => typeof o === 'number'), ...tensors)[0];
   };
+}
+
+/** A number takes the type of the tensors beside it, unless it has a fraction, or a sign that they don't have. */
+function typeOfNumber(value: number, tensors: DType): DType {
+  if (isFloat(tensors)) return tensors;
+  if (!Number.isInteger(value) || value < -(2 ** 31) || value >= 2 ** 32) return 'f32';
+  if (tensors === 'u32' && value >= 0) return 'u32';
+  return value < 2 ** 31 ? 'i32' : 'u32';
 }
 
 /** Writes a tensor into a view, broadcast and cast. */
@@ -277,5 +313,9 @@ export function assign(view: Tensor, source: Tensor): void {
   if (!sameShape(broadcastShapes('copy_', view.shape, source.shape), view.shape)) {
     throw new ShapeError(`[copy_] A tensor of shape ${show(source.shape)} doesn't fit into shape ${show(view.shape)}.`);
   }
-  compute(program('copy', [Expr.input(0, source.dtype)], [source.dtype], 0), [source], [], view.device, [view]);
+  const copy = program('copy', [Expr.input(0, source.dtype)], [source.dtype], []);
+  // A kernel can't read the memory that it writes.
+  const from = source.storage === view.storage ? compute(copy, [source], [], view.device)[0] : source;
+  compute(copy, [from], [], view.device, [view]);
+  if (from !== source) from.dispose();
 }

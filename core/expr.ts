@@ -89,7 +89,11 @@ export class Expr {
   sub(y: ExprLike): Expr { return Expr.apply('sub', this, y); }
   mul(y: ExprLike): Expr { return Expr.apply('mul', this, y); }
   div(y: ExprLike): Expr { return Expr.apply('div', this, y); }
-  pow(y: ExprLike): Expr { return Expr.apply('pow', this, y); }
+  pow(y: ExprLike): Expr {
+    if (y === 2) return this.square();
+    const whole = !isFloat(this.type) && (y instanceof Expr ? !isFloat(y.type) : Number.isInteger(Number(y)));
+    return Expr.apply(whole ? 'powInteger' : 'pow', this, y);
+  }
   remainder(y: ExprLike): Expr { return Expr.apply('remainder', this, y); }
   minimum(y: ExprLike): Expr { return Expr.apply('minimum', this, y); }
   maximum(y: ExprLike): Expr { return Expr.apply('maximum', this, y); }
@@ -104,7 +108,7 @@ export class Expr {
   not(): Expr { return Expr.apply('not', this); }
   /** `this ? a : b`. */
   where(a: ExprLike, b: ExprLike): Expr { return Expr.apply('where', this, a, b); }
-  clamp(lo: ExprLike, hi: ExprLike): Expr { return this.maximum(lo).minimum(hi); }
+  clamp(lo: ExprLike, hi: ExprLike): Expr { return Expr.apply('clamp', this, lo, hi); }
   neg(): Expr { return Expr.apply('neg', this); }
   abs(): Expr { return Expr.apply('abs', this); }
   sign(): Expr { return Expr.apply('sign', this); }
@@ -129,7 +133,7 @@ export class Expr {
   isNan(): Expr { return Expr.apply('isNan', this); }
   isInf(): Expr { return Expr.apply('isInf', this); }
   isFinite(): Expr { return Expr.apply('isFinite', this); }
-  relu(): Expr { return this.maximum(0); }
+  relu(): Expr { return Expr.apply('relu', this); }
   /** x·σ(x). */
   silu(): Expr { return this.mul(this.sigmoid()); }
   /** x·Φ(x) by the error function, as PyTorch's default. */
@@ -138,15 +142,15 @@ export class Expr {
   geluTanh(): Expr { return this.mul(0.5).mul(this.add(this.mul(this).mul(this).mul(0.044715)).mul(Math.sqrt(2 / Math.PI)).tanh().add(1)); }
 }
 
-/** x + 0, x · 1 and the like: derivatives are full of them. */
+/** x + 0, x · 1 and the like: derivatives are full of them. Not 0 · x, which is NaN where x is not finite. */
 function simplify(op: OpName, args: readonly Expr[]): Expr | null {
   const [a, b] = args;
   const is = (e: Expr | undefined, v: number): boolean => e?.kind === 'const' && e.value === v;
   switch (op) {
     case 'add': return is(a, 0) ? b : is(b, 0) ? a : null;
     case 'sub': return is(b, 0) ? a : null;
-    case 'mul': return is(a, 1) ? b : is(b, 1) ? a : is(a, 0) ? a : is(b, 0) ? b : null;
-    case 'div': return is(b, 1) ? a : is(a, 0) ? a : null;
+    case 'mul': return is(a, 1) ? b : is(b, 1) ? a : null;
+    case 'div': return is(b, 1) ? a : null;
     case 'neg': return a.kind === 'const' ? Expr.constant(-a.value, a.type) : null;
     default: return null;
   }
@@ -197,10 +201,9 @@ export function generate(outputs: readonly Expr[], vec: boolean, input: (index: 
   const lines: string[] = [];
   const helpers = new Set<string>();
   const names = new Map<Expr, string>();
-  const typeName = (type: DType): string => {
-    const base = type === 'f16' ? 'f32' : type;
-    return vec ? `vec4<${base}>` : base;
-  };
+  // f16 is computed in f32.
+  const base = (type: DType): string => (type === 'f16' ? 'f32' : type);
+  const typeName = (type: DType): string => (vec ? `vec4<${base(type)}>` : base(type));
   for (const node of topological(outputs)) {
     const args = node.args.map((a) => names.get(a)!);
     const t = typeName(node.type);
@@ -212,9 +215,9 @@ export function generate(outputs: readonly Expr[], vec: boolean, input: (index: 
     else {
       const spec = OPS[node.op!];
       const float = isFloat(node.args.at(-1)!.type);
-      if (spec.helper) {
-        const name = `${node.op}${vec ? 4 : 1}`;
-        helpers.add(spec.helper(name, vec ? 'vec4<f32>' : 'f32', vec ? 'vec4<u32>' : 'u32', vec ? 'vec4<bool>' : 'bool'));
+      if (spec.helper && (float || !spec.wgsl)) {
+        const name = `${node.op}_${base(node.args.at(-1)!.type)}${vec ? 'x4' : ''}`;
+        helpers.add(spec.helper(name, typeName(node.args.at(-1)!.type), vec ? 'vec4<u32>' : 'u32', vec ? 'vec4<bool>' : 'bool'));
         text = `${name}(${args.join(', ')})`;
       } else text = spec.wgsl!(args, t, float);
     }

@@ -1,5 +1,6 @@
 // The scalar operations that expressions are made of: WGSL and derivative of each. Accuracy matters here: log1p, expm1 and erf
-// have no WGSL builtin and keep their relative accuracy near zero.
+// have no WGSL builtin and keep their relative accuracy near zero. So does NaN, which must reach the result: WGSL leaves open what
+// max(NaN, 0) is, and compilers fold x != x to false, so that NaN is told by its bits.
 
 import type { DType } from './dtype.ts';
 import type { Expr } from './expr.ts';
@@ -12,7 +13,7 @@ interface OpSpec {
   /** Argument that is a condition. */
   readonly condition?: number;
   readonly wgsl?: (args: string[], t: string, float: boolean) => string;
-  /** A WGSL function for it, given its name and the types to use (scalar or vec4). */
+  /** A WGSL function for it, given its name and the types to use (scalar or vec4). Where there is `wgsl` too, for floats only. */
   readonly helper?: (name: string, t: string, u: string, b: string) => string;
   /** Gradients of the arguments. */
   readonly grad?: (args: readonly Expr[], out: Expr, g: Expr) => (Expr | null)[];
@@ -25,10 +26,15 @@ const unary = (name: string, grad: (x: Expr, out: Expr, g: Expr) => Expr | null)
   domain: 'float', wgsl: call(name), grad: ([x], out, g) => [grad(x, out, g)],
 });
 
+/** Integers are whole already. */
+const rounding = (name: string): OpSpec => ({ domain: 'number', wgsl: (a, _t, float) => (float ? `${name}(${a[0]})` : a[0]) });
+/** Whether a float, or each of a vector, is NaN. `u` is u32 or a vector of it. */
+const nan = (x: string, u: string): string => `((bitcast<${u}>(${x}) & ${u}(0x7fffffffu)) > ${u}(0x7f800000u))`;
+
 const TWO_OVER_SQRT_PI = 2 / Math.sqrt(Math.PI);
 
 /** Names of the scalar operations. */
-export type OpName = 'add' | 'sub' | 'mul' | 'div' | 'neg' | 'abs' | 'sign' | 'minimum' | 'maximum' | 'pow' | 'remainder' | 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge'
+export type OpName = 'add' | 'sub' | 'mul' | 'div' | 'neg' | 'abs' | 'sign' | 'minimum' | 'maximum' | 'clamp' | 'relu' | 'pow' | 'powInteger' | 'remainder' | 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge'
   | 'and' | 'or' | 'not' | 'where' | 'exp' | 'log' | 'sqrt' | 'rsqrt' | 'sin' | 'cos' | 'floor' | 'ceil' | 'round' | 'trunc' | 'tanh' | 'sigmoid' | 'log1p' | 'expm1'
   | 'erf' | 'softplus' | 'isNan' | 'isInf' | 'isFinite';
 
@@ -37,30 +43,61 @@ export const OPS: Record<OpName, OpSpec> = {
   sub: { domain: 'number', wgsl: infix('-'), grad: (_a, _o, g) => [g, g.neg()] },
   mul: { domain: 'number', wgsl: infix('*'), grad: ([x, y], _o, g) => [g.mul(y), g.mul(x)] },
   div: { domain: 'float', wgsl: infix('/'), grad: ([, y], out, g) => [g.div(y), g.mul(out).div(y).neg()] },
-  neg: { domain: 'number', wgsl: (a) => `(-${a[0]})`, grad: (_a, _o, g) => [g.neg()] },
+  // 0 - x is there for u32 too, but would make -0 of no zero.
+  neg: { domain: 'number', wgsl: (a, t, float) => (float ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`), grad: (_a, _o, g) => [g.neg()] },
   abs: { domain: 'number', wgsl: call('abs'), grad: ([x], _o, g) => [g.mul(x.sign())] },
-  sign: { domain: 'number', wgsl: call('sign') },
-  minimum: { domain: 'number', wgsl: call('min'), grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g) },
-  maximum: { domain: 'number', wgsl: call('max'), grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g) },
-  // WGSL's pow is undefined for a negative base.
+  sign: { domain: 'number', wgsl: (a, t) => (t.includes('u32') ? `min(${a[0]}, ${t}(1))` : `sign(${a[0]})`) },
+  minimum: {
+    domain: 'number', wgsl: call('min'), helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(min(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
+    grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g),
+  },
+  maximum: {
+    domain: 'number', wgsl: call('max'), helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(max(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
+    grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g),
+  },
+  // Where the bounds cross, the upper one counts. A value on a bound keeps its gradient, as in PyTorch.
+  clamp: {
+    domain: 'number', wgsl: (a) => `min(max(${a[0]}, ${a[1]}), ${a[2]})`,
+    helper: (name, t, u) => `fn ${name}(x: ${t}, lo: ${t}, hi: ${t}) -> ${t} { return select(min(max(x, lo), hi), x, ${nan('x', u)}); }`,
+    grad: ([x, lo, hi], _o, g) => [x.ge(lo).and(x.le(hi)).where(g, 0), x.lt(lo).and(lo.lt(hi)).where(g, 0), x.gt(hi).or(hi.lt(lo)).where(g, 0)],
+  },
+  relu: {
+    domain: 'number', wgsl: (a, t) => `max(${a[0]}, ${t}(0))`, helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(max(x, ${t}(0.0)), x, ${nan('x', u)}); }`,
+    grad: ([x], _o, g) => [x.le(0).where(0, g)],
+  },
+  // WGSL's pow is undefined for a negative base, and drivers disagree on 0.
   pow: {
     domain: 'float',
     helper: (name, t) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
-  let magnitude = pow(abs(x), y);
+  let magnitude = select(pow(abs(x), y), select(${t}(0.0), ${t}(special(0x7f800000u)), y < ${t}(0.0)), x == ${t}(0.0));
   let whole = y == floor(y);
   let odd = whole & (abs(y - 2.0 * floor(y * 0.5)) == ${t}(1.0));
   let negative = select(${t}(special(0x7fc00000u)), select(magnitude, -magnitude, odd), whole);
   return select(select(magnitude, negative, x < ${t}(0.0)), ${t}(1.0), y == ${t}(0.0));
 }`,
-    grad: ([x, y], out, g) => [g.mul(y).mul(x.pow(y.sub(1))), g.mul(x.gt(0).where(out.mul(x.maximum(1e-38).log()), 0))],
+    grad: ([x, y], out, g) => [y.eq(0).where(0, g.mul(y).mul(x.pow(y.sub(1)))), x.eq(0).and(y.ge(0)).where(0, g.mul(out).mul(x.log()))],
+  },
+  // By squaring, modulo 2³². A negative exponent leaves nothing but powers of 1 and -1.
+  powInteger: {
+    domain: 'number',
+    helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
+  var result = ${t}(1); var base = x; var rest = ${u}(y);
+  for (var i = 0; i < 32; i++) {
+    result = select(result, result * base, (rest & ${u}(1u)) == ${u}(1u));
+    base *= base;
+    rest >>= ${u}(1u);
+  }
+  return select(result, ${t}(0), (y < ${t}(0)) & (x * x != ${t}(1)));
+}`,
   },
   // Python's and PyTorch's remainder: it has the sign of the divisor.
   remainder: {
-    domain: 'number', wgsl: (a, _t, float) => (float ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))` : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`),
+    domain: 'number', wgsl: (a, t, float) => (float ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))` : t.includes('u32') ? `(${a[0]} % ${a[1]})` : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`),
     grad: ([x, y], _o, g) => [g, g.mul(x.div(y).floor()).neg()],
   },
   eq: compare('=='),
-  ne: compare('!='),
+  // WGSL's != is false for NaN on some drivers.
+  ne: { domain: 'any', result: 'bool', wgsl: (a) => `!(${a[0]} == ${a[1]})` },
   lt: compare('<'),
   le: compare('<='),
   gt: compare('>'),
@@ -75,12 +112,15 @@ export const OPS: Record<OpName, OpSpec> = {
   rsqrt: unary('inverseSqrt', (_x, out, g) => g.mul(-0.5).mul(out.mul(out).mul(out))),
   sin: unary('sin', (x, _out, g) => g.mul(x.cos())),
   cos: unary('cos', (x, _out, g) => g.mul(x.sin()).neg()),
-  floor: unary('floor', () => null),
-  ceil: unary('ceil', () => null),
-  round: unary('round', () => null),
-  trunc: unary('trunc', () => null),
+  floor: rounding('floor'),
+  ceil: rounding('ceil'),
+  round: rounding('round'),
+  trunc: rounding('trunc'),
   // Some drivers overflow in tanh.
-  tanh: { domain: 'float', wgsl: (a, t) => `tanh(clamp(${a[0]}, ${t}(-15.0), ${t}(15.0)))`, grad: (_a, out, g) => [g.mul(out.mul(out).neg().add(1))] },
+  tanh: {
+    domain: 'float', helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(tanh(clamp(x, ${t}(-15.0), ${t}(15.0))), x, ${nan('x', u)}); }`,
+    grad: (_a, out, g) => [g.mul(out.mul(out).neg().add(1))],
+  },
   sigmoid: { domain: 'float', wgsl: (a, t) => `(${t}(1.0) / (${t}(1.0) + exp(-${a[0]})))`, grad: (_a, out, g) => [g.mul(out).mul(out.neg().add(1))] },
   // log(1+x) = 2·artanh(x/(2+x)), a short series near zero.
   log1p: {
@@ -127,8 +167,7 @@ export const OPS: Record<OpName, OpSpec> = {
 }`,
     grad: ([x], _o, g) => [g.mul(x.gt(20).where(1, x.sigmoid()))],
   },
-  // Compilers fold x != x to false, so NaN is told by its bits.
-  isNan: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) > ${u}(0x7f800000u); }` },
+  isNan: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return ${nan('x', u)}; }` },
   isInf: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) == ${u}(0x7f800000u); }` },
   isFinite: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) < ${u}(0x7f800000u); }` },
 };

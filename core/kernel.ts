@@ -19,6 +19,8 @@ export interface KernelParam {
 export type KernelExtension = 'f16' | 'subgroups' | 'chromium_experimental_subgroup_matrix';
 
 export interface KernelSource {
+  /** What a profile calls it; the kernel's name if not given. */
+  readonly label?: string;
   readonly bindings: readonly KernelBinding[];
   /** Scalars, read in WGSL as `p.name`. They change from dispatch to dispatch without a new pipeline. */
   readonly params?: readonly KernelParam[];
@@ -98,8 +100,8 @@ fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: v
 
 /** Refuses, in words, a source that the adapter's limits or features don't allow. */
 export function checkSource(name: string, source: KernelSource, env: KernelEnv): void {
-  const refuse = (what: string): never => {
-    throw new LimitError(`[${name}] This form of the kernel needs ${what}; use its portable form.`);
+  const refuse = (what: string, instead = 'use its portable form'): never => {
+    throw new LimitError(`[${name}] This form of the kernel needs ${what}; ${instead}.`);
   };
   const { limits } = env;
   if (source.bindings.length > limits.maxStorageBuffersPerShaderStage) {
@@ -113,7 +115,7 @@ export function checkSource(name: string, source: KernelSource, env: KernelEnv):
     refuse(`${source.workgroupBytes} bytes of workgroup memory, the adapter allows ${limits.maxComputeWorkgroupStorageSize}`);
   }
   for (const extension of source.enable ?? []) {
-    if (extension === 'f16' && !env.has('shader-f16')) refuse('the feature shader-f16');
+    if (extension === 'f16' && !env.has('shader-f16')) refuse('the feature shader-f16', 'cast() to f32');
     if (extension === 'subgroups' && !env.has('subgroups')) refuse('the feature subgroups');
     if (extension.endsWith('subgroup_matrix') && !env.has('subgroup-matrix')) refuse('subgroup matrices');
   }
@@ -156,11 +158,12 @@ export class KernelCache {
     const paramBytes = (source.params?.length ?? 0) * 4;
     const immediate = this.immediates && paramBytes <= IMMEDIATE_BYTES;
     const text = moduleText(source, immediate);
+    const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
     if (!compiled) {
-      compiled = this.compile(kernel.name, source, text, paramBytes, immediate);
+      compiled = this.compile(name, source, text, paramBytes, immediate);
       this.texts.set(text, compiled);
-    }
+    } else if (compiled.name !== name) compiled = { ...compiled, name };
     this.variants.set(key, compiled);
     return compiled;
   }

@@ -1,7 +1,8 @@
 // The built-in elementwise operations. Each is one expression; numbers may stand for tensors.
 
-import type { DType } from '../dtype.ts';
+import { isFloat, type DType } from '../dtype.ts';
 import { elementwise } from '../elementwise.ts';
+import { ValueError } from '../errors.ts';
 import type { Expr } from '../expr.ts';
 import type { Tensor, TensorLike } from '../tensor.ts';
 
@@ -19,19 +20,27 @@ export const sub: Binary = lazy('sub', (x, y) => x.sub(y));
 export const mul: Binary = lazy('mul', (x, y) => x.mul(y));
 export const div: Binary = lazy('div', (x, y) => x.div(y));
 const power: Binary = lazy('pow', (x, y) => x.pow(y));
-/** xʸ. A negative base has a power for whole exponents only, else NaN. Small whole numbers are multiplied out. */
+/**
+ * xʸ. A negative base has a power for whole exponents only, else NaN. Integers to integer powers stay integers; there a negative
+ * exponent gives 0, except for the bases 1 and -1. Small whole numbers are multiplied out.
+ *
+ * @throws ValueError for an integer tensor to a negative whole number
+ */
 export function pow(x: TensorLike, y: TensorLike): Tensor {
   if (typeof x !== 'number') {
     if (y === 2) return square(x);
     if (y === 0.5) return sqrt(x);
     if (y === 3) return cube(x);
+    if (!isFloat(x.dtype) && typeof y === 'number' && y < 0 && Number.isInteger(y)) throw new ValueError(`[pow] A ${x.dtype} tensor to the power of ${y} is not whole, expected an exponent from 0 on; cast() it to f32.`);
   }
   return power(x, y);
 }
 const cube = lazy('cube', (x) => x.mul(x).mul(x));
 /** Remainder with the sign of the divisor, as in Python. */
 export const remainder: Binary = lazy('remainder', (x, y) => x.remainder(y));
+/** The smaller; NaN where either is. At a tie both get half of the gradient. */
 export const minimum: Binary = lazy('minimum', (x, y) => x.minimum(y));
+/** The larger; NaN where either is. At a tie both get half of the gradient. */
 export const maximum: Binary = lazy('maximum', (x, y) => x.maximum(y));
 export const eq: Binary = lazy('eq', (x, y) => x.eq(y));
 export const ne: Binary = lazy('ne', (x, y) => x.ne(y));
@@ -44,6 +53,7 @@ export const logicalOr: Binary = lazy('logicalOr', (x, y) => x.or(y));
 export const logicalNot: Unary = lazy('logicalNot', (x) => x.not());
 /** `condition ? x : y`, elementwise. */
 export const where: (condition: Tensor, x: TensorLike, y: TensorLike) => Tensor = lazy('where', (c, x, y) => c.where(x, y));
+/** min(max(x, lo), hi); NaN stays. A value on a bound keeps its gradient. */
 export const clamp: (x: Tensor, lo: TensorLike, hi: TensorLike) => Tensor = lazy('clamp', (x, lo, hi) => x.clamp(lo, hi));
 
 export const neg: Unary = lazy('neg', (x) => x.neg());
