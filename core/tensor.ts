@@ -312,7 +312,7 @@ export class Tensor {
   slice(axis: number, begin: number, end?: number, step = 1): Tensor { return ops.slice(this, axis, begin, end, step); }
   select(axis: number, index: number): Tensor { return ops.select(this, axis, index); }
   split(sizes: number | readonly number[], axis = 0): Tensor[] { return ops.split(this, sizes, axis); }
-  chunk(count: number, axis = 0): Tensor[] { return ops.split(this, Math.ceil(this.shape[axis < 0 ? axis + this.ndim : axis] / count), axis); }
+  chunk(count: number, axis = 0): Tensor[] { return ops.chunk(this, count, axis); }
   flip(...axes: number[]): Tensor { return ops.flip(this, axes); }
   pad(widths: readonly (readonly [number, number])[], value = 0): Tensor { return ops.pad(this, widths, value); }
 

@@ -5,19 +5,29 @@ import { defineOp } from '../autograd.ts';
 import { storageType } from '../dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { defineKernel, grid1d } from '../kernel.ts';
-import { axisOf, numelOf, sameShape, show } from '../shape.ts';
+import { scope } from '../scope.ts';
+import { axisOf, numelOf, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { arange, zeros } from './create.ts';
 import { lazyOp } from './lazyOp.ts';
-import { expand, reshape } from './movement.ts';
+import { pad, reshape, slice } from './movement.ts';
 import { denseOperand } from './reduce.ts';
 
-interface Variant { readonly scatter: boolean; readonly type: 'f32' | 'f16' | 'i32' | 'u32'; readonly index: 'i32' | 'u32' }
+interface Variant {
+  readonly scatter: boolean;
+  readonly type: 'f32' | 'f16' | 'i32' | 'u32';
+  readonly index: 'i32' | 'u32';
+  /** The index has one dimension and holds for every other: whole slices are taken. */
+  readonly slices: boolean;
+}
 
 /** gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k]. */
-const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index }) => {
+export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices }) => {
   const t = type === 'f16' ? 'f32' : type;
+  // Negative indices count from the end.
+  const wrapped = (q: string): string => (index === 'i32' ? `select(at[${q}], at[${q}] + i32(p.size), at[${q}] < 0)` : `at[${q}]`);
   return {
+    label: scatter ? 'scatterAdd' : 'gather',
     bindings: [
       { name: 'x', type: `array<${type}>`, access: 'read' }, { name: 'at', type: `array<${index}>`, access: 'read' },
       ...(scatter ? [{ name: 's', type: `array<${type}>`, access: 'read' as const }] : []), { name: 'y', type: `array<${type}>`, access: 'write' },
@@ -31,81 +41,109 @@ const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index }) =>
   var acc = ${t}(x[flat]);
   for (var j = 0u; j < p.count; j++) {
     let q = (o * p.count + j) * p.inner + i;
-    let to = ${index === 'i32' ? 'select(at[q], at[q] + i32(p.size), at[q] < 0)' : 'at[q]'};
-    if (u32(to) == k) { acc += ${t}(s[q]); }
+    if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc += ${t}(s[q]); }
   }
   y[flat] = ${type}(acc);` : `  if (flat >= p.n) { return; }
-  let i = flat % p.inner; let o = flat / (p.inner * p.count);
-  let from_ = ${index === 'i32' ? 'select(at[flat], at[flat] + i32(p.size), at[flat] < 0)' : 'at[flat]'};
+  let i = flat % p.inner; let j = flat / p.inner % p.count; let o = flat / (p.inner * p.count);
   // An index out of range reads the nearest element: the GPU can't raise an error.
-  let k = min(u32(max(from_, ${index === 'i32' ? '0' : '0u'})), p.size - 1u);
+  let k = min(u32(max(${wrapped(slices ? 'j' : 'flat')}, ${index === 'i32' ? '0' : '0u'})), p.size - 1u);
   y[flat] = x[(o * p.size + k) * p.inner + i];`,
   };
 });
 
-function checkIndex(op: string, x: Tensor, axis: number, index: Tensor): void {
+function checkIndexType(op: string, index: Tensor): void {
   if (index.dtype !== 'i32' && index.dtype !== 'u32') throw new DTypeError(`[${op}] The index is ${index.dtype}, expected i32 or u32.`);
-  if (index.ndim !== x.ndim || index.shape.some((size, i) => i !== axis && size !== x.shape[i])) {
-    throw new ShapeError(`[${op}] The index has shape ${show(index.shape)}, expected ${show(x.shape)} except in axis ${axis}.`);
-  }
 }
 
-const gatherOp = lazyOp(() => defineOp<[Tensor, number, Tensor], Tensor>({
+function checkIndex(op: string, x: Tensor, axis: number, index: Tensor): void {
+  checkIndexType(op, index);
+  if (index.ndim !== x.ndim || index.shape.some((size, i) => i !== axis && size > x.shape[i])) {
+    throw new ShapeError(`[${op}] The index has shape ${show(index.shape)}, expected at most ${show(x.shape)} except in axis ${axis}.`);
+  }
+  if (index.numel && !x.shape[axis]) throw new ShapeError(`[${op}] Axis ${axis} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+}
+
+/** The part of x that an index reaches: its own sizes, except along the axis. */
+function reached(x: Tensor, axis: number, index: Shape): Tensor {
+  return index.reduce((t, size, i) => (i === axis || size === t.shape[i] ? t : slice(t, i, 0, size)), x);
+}
+
+/** Runs the kernel; `source` is what is scattered. */
+function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source: Tensor | null): Tensor {
+  const count = slices ? index.numel : index.shape[axis];
+  const y = Tensor.empty(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
+  if (y.numel) {
+    const operands = [x, index, ...(source ? [source] : [])].map(denseOperand);
+    x.device.run(indexKernel, { scatter: source !== null, type: storageType(x.dtype), index: index.dtype as 'i32' | 'u32', slices }, [...operands, y],
+      [y.numel, x.shape[axis], count, numelOf(x.shape.slice(axis + 1))], grid1d(y.numel, 64));
+  }
+  return y;
+}
+
+const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = lazyOp(() => defineOp<[Tensor, number, Tensor, boolean], Tensor>({
   name: 'gather',
-  forward(ctx, x, axis, index) {
-    Object.assign(ctx.state, { axis, shape: x.shape });
+  forward(ctx, x, axis, index, slices) {
+    Object.assign(ctx.state, { axis, slices, shape: x.shape });
     ctx.save(index);
-    const y = Tensor.empty(x.device, index.shape, x.dtype);
-    const type = storageType(x.dtype);
-    x.device.run(indexKernel, { scatter: false, type, index: index.dtype as 'i32' }, [denseOperand(x), denseOperand(index), y],
-      [y.numel, x.shape[axis], index.shape[axis], numelOf(x.shape.slice(axis + 1))], grid1d(y.numel, 64));
-    return y;
+    return launch(x, axis, index, slices, null);
   },
   backward(ctx, g) {
-    const [index] = ctx.saved;
-    return [scatterAdd(zeros(g!.device, ctx.state.shape as number[], g!.dtype), ctx.state.axis as number, index, g!), null, null];
+    const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
+    return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
   },
 }));
-/** y[…, j, …] = x[…, index[…, j, …], …] along an axis; the index has x's other sizes. Negative indices count from the end. */
+/**
+ * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
+ * indices count from the end; one out of range reads the nearest element, since the GPU can't raise an error.
+ */
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('gather', axis, x.ndim);
   checkIndex('gather', x, a, index);
-  return gatherOp(x, a, index);
+  return scope(() => gatherOp(reached(x, a, index.shape), a, index, false));
 }
 
-const scatterOp = lazyOp(() => defineOp<[Tensor, number, Tensor, Tensor], Tensor>({
+const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = lazyOp(() => defineOp<[Tensor, number, Tensor, Tensor, boolean], Tensor>({
   name: 'scatterAdd',
-  forward(ctx, x, axis, index, source) {
-    ctx.state.axis = axis;
+  forward(ctx, x, axis, index, source, slices) {
+    Object.assign(ctx.state, { axis, slices });
     ctx.save(index);
-    const y = Tensor.empty(x.device, x.shape, x.dtype);
-    const type = storageType(x.dtype);
-    x.device.run(indexKernel, { scatter: true, type, index: index.dtype as 'i32' }, [denseOperand(x), denseOperand(index), denseOperand(source), y],
-      [y.numel, x.shape[axis], index.shape[axis], numelOf(x.shape.slice(axis + 1))], grid1d(y.numel, 64));
-    return y;
+    return launch(x, axis, index, slices, source);
   },
   backward(ctx, g) {
-    const [index] = ctx.saved;
-    return [g, null, null, gather(g!, ctx.state.axis as number, index)];
+    const { axis, slices } = ctx.state as { axis: number; slices: boolean };
+    return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
   },
 }));
-/** A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Deterministic; time grows with the index's length. */
+/**
+ * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of source, and of x
+ * in the other dimensions; indices out of range are left out. Deterministic; time grows with the index's length.
+ */
 export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tensor): Tensor {
   const a = axisOf('scatterAdd', axis, x.ndim);
   checkIndex('scatterAdd', x, a, index);
-  if (!sameShape(index.shape, source.shape)) throw new ShapeError(`[scatterAdd] The source has shape ${show(source.shape)}, expected the index's ${show(index.shape)}.`);
-  return scatterOp(x, a, index, source.cast(x.dtype));
+  if (source.ndim !== index.ndim || index.shape.some((size, i) => size > source.shape[i])) {
+    throw new ShapeError(`[scatterAdd] The source has shape ${show(source.shape)}, expected at least the index's ${show(index.shape)}.`);
+  }
+  return scope(() => {
+    const added = reached(source, -1, index.shape).cast(x.dtype);
+    const part = reached(x, a, index.shape);
+    if (part === x) return scatterOp(x, a, index, added, false);
+    const rest = x.shape.map((size, i): [number, number] => [0, size - part.shape[i]]);
+    return x.add(pad(scatterOp(part.zerosLike(), a, index, added, false), rest));
+  });
 }
 
 /** Whole slices along an axis, by a one-dimensional index: rows of an embedding table. */
 export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('indexSelect', axis, x.ndim);
+  checkIndexType('indexSelect', index);
   if (index.ndim !== 1) throw new ShapeError(`[indexSelect] The index has shape ${show(index.shape)}, expected one dimension.`);
-  const wide = reshape(index, x.shape.map((_, i) => (i === a ? index.numel : 1)));
-  return gather(x, a, expand(wide, x.shape.map((size, i) => (i === a ? index.numel : size))));
+  if (index.numel && !x.shape[a]) throw new ShapeError(`[indexSelect] Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+  return gatherOp(x, a, index, true);
 }
 
-/** A new last axis of `classes` zeros with a one at the index. */
+/** A new last axis of `classes` zeros with a one (f32) at the index; all zeros where the index is out of range. */
 export function oneHot(index: Tensor, classes: number): Tensor {
-  return reshape(index, [...index.shape, 1]).eq(arange(index.device, 0, classes, 1, index.dtype)).cast('f32');
+  checkIndexType('oneHot', index);
+  return scope(() => reshape(index, [...index.shape, 1]).eq(arange(index.device, 0, classes, 1, index.dtype)).cast('f32'));
 }

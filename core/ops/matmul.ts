@@ -3,6 +3,7 @@
 import { defineOp } from '../autograd.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
+import { scope } from '../scope.ts';
 import { broadcastShapes, numelOf, sameShape, show } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { contiguous } from './elementwise.ts';
@@ -57,10 +58,10 @@ const matmulOp = lazyOp(() => defineOp<[Tensor, Tensor], Tensor>({
   backward(ctx, g) {
     const [a, b] = ctx.saved;
     if (b.ndim === 2 && a.ndim > 2) {
-      const rows = reshape(g!, [-1, b.shape[1]]);
+      const [K, N] = b.shape, M = numelOf(a.shape.slice(0, -1));
       return [
         ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
-        ctx.needs[1] ? matmul(transpose(reshape(a, [-1, b.shape[0]]), 0, 1), rows) : null,
+        ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
       ];
     }
     return [
@@ -93,18 +94,21 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
     throw new ShapeError(`[matmul] Last dimension of first input with shape ${show(a.shape)} must match ${b.ndim === 1 ? 'the' : 'second to last'} dimension of second input with shape ${show(b.shape)}.`);
   }
   if (a.dtype !== b.dtype || (a.dtype !== 'f32' && a.dtype !== 'f16')) throw new DTypeError(`[matmul] Types ${a.dtype} and ${b.dtype}, expected f32 or f16 for both; cast() them.`);
-  if (a.ndim === 1) return reshapeOut(matmul(reshape(a, [1, a.numel]), b), -2);
-  if (b.ndim === 1) return reshapeOut(matmul(a, reshape(b, [b.numel, 1])), -1);
+  if (a.ndim === 1) return scope(() => without(matmul(reshape(a, [1, a.numel]), b), b.ndim === 1 ? -1 : -2));
+  if (b.ndim === 1) return scope(() => without(matmul(a, reshape(b, [b.numel, 1])), -1));
   return matmulOp(a, b);
 }
 
-function reshapeOut(x: Tensor, axis: -1 | -2): Tensor {
+function without(x: Tensor, axis: -1 | -2): Tensor {
   return reshape(x, x.shape.filter((_, i) => i !== x.ndim + axis));
 }
 
 /** x·Wᵀ + b: (…, in) with W (out, in) and b (out). */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
-  const y = matmul(x, transpose(weight, 0, 1));
+  if (weight.ndim !== 2) throw new ShapeError(`[linear] The weight has shape ${show(weight.shape)}, expected (out, in).`);
   if (bias && !sameShape(bias.shape, [weight.shape[0]])) throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
-  return bias ? y.add(bias) : y;
+  return scope(() => {
+    const y = matmul(x, transpose(weight, 0, 1));
+    return bias ? y.add(bias) : y;
+  });
 }

@@ -4,8 +4,9 @@ import { defineOp } from '../autograd.ts';
 import type { Device } from '../device.ts';
 import type { DType } from '../dtype.ts';
 import { assign } from '../elementwise.ts';
-import { ShapeError, ValueError } from '../errors.ts';
-import { axesOf, axisOf, broadcastShapes, broadcastStrides, inferShape, isContiguous, numelOf, sameShape, show, type Shape } from '../shape.ts';
+import { DTypeError, ShapeError, ValueError } from '../errors.ts';
+import { scope } from '../scope.ts';
+import { axesOf, axisOf, broadcastShapes, broadcastStrides, contiguousStrides, inferShape, isContiguous, numelOf, sameShape, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { full } from './create.ts';
 import { contiguous } from './elementwise.ts';
@@ -18,7 +19,7 @@ function viewOf(x: Tensor, shape: Shape, strides: Shape, offset = x.offset): Ten
 
 /** Strides of a view with another shape, or null where it takes a copy. */
 function reshapedStrides(x: Tensor, shape: Shape): number[] | null {
-  if (isContiguous(x.shape, x.strides)) return viewStrides(shape);
+  if (isContiguous(x.shape, x.strides)) return contiguousStrides(shape);
   // Splits and joins of dimensions work where neighbouring old dimensions are walked with one stride.
   const strides = new Array<number>(shape.length);
   let at = 0;
@@ -49,24 +50,14 @@ function reshapedStrides(x: Tensor, shape: Shape): number[] | null {
   return strides;
 }
 
-function viewStrides(shape: Shape): number[] {
-  const strides = new Array<number>(shape.length);
-  let step = 1;
-  for (let i = shape.length - 1; i >= 0; i--) {
-    strides[i] = step;
-    step *= shape[i];
-  }
-  return strides;
-}
-
 const reshapeOp = lazyOp(() => defineOp<[Tensor, Shape], Tensor>({
   name: 'reshape',
   forward(ctx, x, shape) {
     ctx.state.shape = x.shape;
-    const strides = x.numel ? reshapedStrides(x, shape) : viewStrides(shape);
+    const strides = x.numel ? reshapedStrides(x, shape) : contiguousStrides(shape);
     if (strides) return viewOf(x, shape, strides);
     const dense = contiguous(x);
-    return viewOf(dense, shape, viewStrides(shape));
+    return viewOf(dense, shape, contiguousStrides(shape));
   },
   backward: (ctx, g) => [reshape(g!, ctx.state.shape as Shape)],
 }));
@@ -166,6 +157,7 @@ function embed(x: Tensor, shape: Shape, axis: number, begin: number, count: numb
 export function slice(x: Tensor, axis: number, begin: number, end = Infinity, step = 1): Tensor {
   const a = axisOf('slice', axis, x.ndim);
   if (!Number.isInteger(step) || step < 1) throw new ValueError(`[slice] The step is ${step}, expected a whole number from 1 on; use flip() to go backwards.`);
+  if (!Number.isInteger(begin) || !(Number.isInteger(end) || end === Infinity)) throw new ValueError(`[slice] The bounds are ${begin} and ${end}, expected whole numbers.`);
   const size = x.shape[a];
   const clip = (v: number): number => Math.min(size, Math.max(0, v < 0 ? v + size : v));
   const from = clip(begin);
@@ -177,7 +169,7 @@ export function slice(x: Tensor, axis: number, begin: number, end = Infinity, st
 export function select(x: Tensor, axis: number, index: number): Tensor {
   const a = axisOf('select', axis, x.ndim);
   const i = axisOf('select', index, x.shape[a]);
-  return reshape(slice(x, a, i, i + 1), x.shape.filter((_, d) => d !== a));
+  return scope(() => reshape(slice(x, a, i, i + 1), x.shape.filter((_, d) => d !== a)));
 }
 
 const splitOp = lazyOp(() => defineOp<[Tensor, number, readonly number[]], Tensor[]>({
@@ -203,9 +195,16 @@ const splitOp = lazyOp(() => defineOp<[Tensor, number, readonly number[]], Tenso
 export function split(x: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
   const a = axisOf('split', axis, x.ndim);
   const total = x.shape[a];
+  if ([sizes].flat().some((size) => !Number.isInteger(size) || size < (typeof sizes === 'number' ? 1 : 0))) throw new ValueError(`[split] Sizes ${JSON.stringify(sizes)}, expected whole numbers from ${typeof sizes === 'number' ? 1 : 0} on.`);
   const parts = typeof sizes === 'number' ? Array.from({ length: Math.ceil(total / sizes) }, (_, i) => Math.min(sizes, total - i * sizes)) : [...sizes];
   if (parts.reduce((s, v) => s + v, 0) !== total) throw new ShapeError(`[split] Sizes ${JSON.stringify(parts)} add up to ${parts.reduce((s, v) => s + v, 0)}, expected ${total}, the size of axis ${a} of shape ${show(x.shape)}.`);
   return splitOp(x, a, parts);
+}
+
+/** At most `count` parts along an axis, all of one size but for the last. */
+export function chunk(x: Tensor, count: number, axis = 0): Tensor[] {
+  if (!Number.isInteger(count) || count < 1) throw new ValueError(`[chunk] ${count} parts are asked for, expected a whole number from 1 on.`);
+  return split(x, Math.max(1, Math.ceil(x.shape[axisOf('chunk', axis, x.ndim)] / count)), axis);
 }
 
 const flipOp = lazyOp(() => defineOp<[Tensor, readonly number[]], Tensor>({
@@ -248,14 +247,18 @@ export function concat(parts: readonly Tensor[], axis = 0): Tensor {
   const a = axisOf('concat', axis, first.ndim);
   for (const part of parts) {
     if (part.ndim !== first.ndim || part.shape.some((size, i) => i !== a && size !== first.shape[i])) throw new ShapeError(`[concat] Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ in more than axis ${a}.`);
-    if (part.dtype !== first.dtype) throw new ShapeError(`[concat] Types ${parts.map((t) => t.dtype).join(', ')} differ; cast() them first.`);
+    if (part.dtype !== first.dtype) throw new DTypeError(`[concat] Types ${parts.map((t) => t.dtype).join(', ')} differ; cast() them first.`);
   }
   return concatOp(a, ...parts);
 }
 
 /** Joins tensors of one shape along a new axis. */
 export function stack(parts: readonly Tensor[], axis = 0): Tensor {
-  return concat(parts.map((t) => unsqueeze(t, axis)), axis < 0 ? axis + parts[0].ndim + 1 : axis);
+  if (!parts.length) throw new ValueError('[stack] No tensors given, expected at least one.');
+  const [first] = parts;
+  if (parts.some((t) => !sameShape(t.shape, first.shape))) throw new ShapeError(`[stack] Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ; expand() or pad() them to one shape.`);
+  const a = axisOf('stack', axis, first.ndim + 1);
+  return scope(() => concat(parts.map((t) => unsqueeze(t, a)), a));
 }
 
 const padOp = lazyOp(() => defineOp<[Tensor, readonly (readonly [number, number])[], number], Tensor>({

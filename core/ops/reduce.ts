@@ -1,10 +1,12 @@
 // Reductions over any axes. The tensor is seen as outer × reduced × inner; rows are reduced by a workgroup each, columns by an
-// invocation each. Sums of few outputs over many elements go in two steps. No atomics: results are the same every time.
+// invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
+// atomics: results are the same every time.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp, noGrad } from '../autograd.ts';
 import { isFloat, storageType, type DType } from '../dtype.ts';
-import { ShapeError } from '../errors.ts';
+import { DTypeError, ShapeError } from '../errors.ts';
 import { defineKernel, grid1d } from '../kernel.ts';
+import { scope } from '../scope.ts';
 import { axesOf, axisOf, numelOf, sameShape, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { contiguous } from './elementwise.ts';
@@ -23,51 +25,62 @@ interface Variant {
 
 const GROUP = 64;
 
-/** y[o, i] = ⊕_r x[o, r, i]; `row` has no inner dimension and a workgroup for each o. */
-const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => {
+/** y[o, k, i] = ⊕_r x[o, r, i] over the kth piece of the reduced dimension; `row` has no inner dimension and a workgroup for each (o, k). */
+export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => {
   const arg = op === 'argmax' || op === 'argmin';
   const t = from === 'f16' ? 'f32' : from;
-  const smaller = op === 'min' || op === 'argmin';
-  // Infinities can't be written as constants; an ordinary first element can.
-  const begin = op === 'sum' ? `${t}(0)` : `${t}(x[base])`;
-  const join = (acc: string, v: string): string => (op === 'sum' ? `${acc} + ${v}` : op === 'max' ? `max(${acc}, ${v})` : `min(${acc}, ${v})`);
+  const float = t === 'f32';
+  const extremum = op === 'max' || op === 'argmax' ? 'max' : 'min';
+  const beats = `v ${extremum === 'max' ? '>' : '<'} acc${float ? ' || (isNan(v) && !isNan(acc))' : ''}`;
   const step = (at: string): string => (arg
-    ? `let v = ${t}(x[${at}]); if (v ${smaller ? '<' : '>'} acc) { acc = v; best = r; }`
-    : `acc = ${join('acc', `${t}(x[${at}])`)};`);
-  const params = [{ name: 'outer', type: 'u32' as const }, { name: 'reduced', type: 'u32' as const }, { name: 'inner', type: 'u32' as const }];
+    ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }`
+    : `acc = join(acc, ${t}(x[${at}]));`);
+  // Infinities can't be written as constants; an ordinary first element can.
+  const begin = `var acc = ${op === 'sum' ? `${t}(0)` : `${t}(x[base + first * p.inner])`};
+  ${arg ? 'var best = first;' : ''}`;
+  const join = op === 'sum' ? 'a + b' : float ? `select(select(${extremum}(a, b), b, isNan(b)), a, isNan(a))` : `${extremum}(a, b)`;
+  const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
+  const declarations = `${float ? 'fn isNan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }' : ''}
+fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   const common = {
+    label: op,
     bindings: [{ name: 'x', type: `array<${from}>`, access: 'read' as const }, { name: 'y', type: `array<${to}>`, access: 'write' as const }],
-    params, workgroupSize: [GROUP] as const, enable: from === 'f16' || to === 'f16' ? ['f16' as const] : [],
+    params: ['outer', 'reduced', 'inner', 'pieces', 'length'].map((name) => ({ name, type: 'u32' as const })),
+    workgroupSize: [GROUP] as const, enable: from === 'f16' || to === 'f16' ? ['f16' as const] : [],
   };
+  const range = (piece: string): string => `let first = (${piece}) * p.length;
+  let end = min(first + p.length, p.reduced);`;
   if (!row) {
     return {
-      ...common,
-      body: `  if (flat >= p.outer * p.inner) { return; }
-  let base = (flat / p.inner) * p.reduced * p.inner + flat % p.inner;
-  var acc = ${begin};
-  ${arg ? 'var best = 0u;' : ''}
-  for (var r = 0u; r < p.reduced; r++) { ${step('base + r * p.inner')} }
-  y[flat] = ${to}(${arg ? 'best' : 'acc'});`,
+      ...common, declarations,
+      body: `  let at = flat;
+  if (at >= p.outer * p.pieces * p.inner) { return; }
+  ${range('at / p.inner % p.pieces')}
+  let base = at / (p.inner * p.pieces) * p.reduced * p.inner + at % p.inner;
+  ${begin}
+  for (var r = first; r < end; r++) { ${step('base + r * p.inner')} }
+  ${result}`,
     };
   }
   return {
     ...common,
     workgroupBytes: GROUP * (arg ? 8 : 4),
-    declarations: `var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> where_: array<u32, ${GROUP}>;` : ''}`,
-    body: `  let o = wid.y * nwg.x + wid.x;
-  if (o >= p.outer) { return; }
-  let base = o * p.reduced;
-  var acc = ${begin};
-  ${arg ? 'var best = 0u;' : ''}
-  for (var r = li; r < p.reduced; r += ${GROUP}u) { ${step('base + r')} }
+    declarations: `${declarations}
+var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: array<u32, ${GROUP}>;` : ''}`,
+    body: `  let at = wid.y * nwg.x + wid.x;
+  if (at >= p.outer * p.pieces) { return; }
+  ${range('at % p.pieces')}
+  let base = at / p.pieces * p.reduced;
+  ${begin}
+  for (var r = first + li; r < end; r += ${GROUP}u) { ${step('base + r')} }
   part[li] = acc;
-  ${arg ? 'where_[li] = best;' : ''}
+  ${arg ? 'bestOf[li] = best;' : ''}
   workgroupBarrier();
   if (li == 0u) {
     for (var k = 1u; k < ${GROUP}u; k++) {
-      ${arg ? `let v = part[k]; if (v ${smaller ? '<' : '>'} acc || (v == acc && where_[k] < best)) { acc = v; best = where_[k]; }` : `acc = ${join('acc', 'part[k]')};`}
+      ${arg ? `let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && isNan(v) == isNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }` : 'acc = join(acc, part[k]);'}
     }
-    y[o] = ${to}(${arg ? 'best' : 'acc'});
+    ${result}
   }`,
   };
 });
@@ -76,27 +89,29 @@ const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => 
 function reduce3(op: ReduceOp, x: Tensor, outer: number, reduced: number, inner: number, dtype: DType): Tensor {
   const y = Tensor.empty(x.device, [outer, inner], dtype);
   if (!y.numel) return y;
-  const from = storageType(x.dtype), to = storageType(dtype);
-  // A column of many elements and few of its kind is cut into pieces, which are then reduced again.
-  const pieces = op === 'sum' && inner > 1 && outer * inner < 16384 && reduced >= 256 ? pieceCount(reduced) : 1;
+  const pieces = op === 'argmax' || op === 'argmin' ? 1 : pieceCount(outer, reduced, inner);
   if (pieces > 1) {
-    const parts = reduce3(op, x, outer * pieces, reduced / pieces, inner, isFloat(dtype) ? 'f32' : dtype);
-    return reduce3(op, parts, outer, pieces, inner, dtype);
-  }
-  const dense = denseOperand(x);
-  if (inner === 1 && reduced >= 32) {
-    const [gx, gy] = grid1d(outer, 1);
-    x.device.run(reduceKernel, { op, from, to, row: true }, [dense, y], [outer, reduced, 1], [gx, gy]);
-  } else {
-    x.device.run(reduceKernel, { op, from, to, row: false }, [dense, y], [outer, reduced, inner], grid1d(outer * inner, GROUP));
-  }
+    const parts = Tensor.empty(x.device, [outer, pieces, inner], isFloat(dtype) ? 'f32' : dtype);
+    launch(op, x, parts, outer, reduced, inner, pieces);
+    launch(op, parts, y, outer, pieces, inner, 1);
+  } else launch(op, x, y, outer, reduced, inner, 1);
   return y;
 }
 
-/** The divisor of `n` nearest to its root: the number of equal pieces to cut a column into. */
-function pieceCount(n: number): number {
-  for (let k = Math.floor(Math.sqrt(n)); k > 1; k--) if (n % k === 0) return k;
-  return 1;
+function launch(op: ReduceOp, x: Tensor, y: Tensor, outer: number, reduced: number, inner: number, pieces: number): void {
+  const length = Math.ceil(reduced / pieces);
+  const row = inner === 1 && length >= 32;
+  x.device.run(reduceKernel, { op, from: storageType(x.dtype), to: storageType(y.dtype), row }, [denseOperand(x), y],
+    [outer, reduced, inner, pieces, length], row ? grid1d(outer * pieces, 1) : grid1d(outer * pieces * inner, GROUP));
+}
+
+/** Into how many pieces to cut the reduced dimension; none of them is empty. */
+function pieceCount(outer: number, reduced: number, inner: number): number {
+  let length = reduced;
+  if (inner === 1) {
+    if (reduced >= 65536 || (reduced >= 8192 && outer < 64)) length = Math.max(1024, Math.ceil(reduced / 256));
+  } else if (reduced >= 4096 || (reduced >= 256 && outer * inner < 16384)) length = Math.ceil(Math.sqrt(reduced));
+  return Math.ceil(reduced / Math.max(1, length));
 }
 
 /** Row-major, with an offset that the adapter can bind. */
@@ -119,38 +134,44 @@ function reducedShape(shape: Shape, axes: readonly number[], keepdim: boolean): 
 }
 
 function reduceForward(op: ReduceOp, x: Tensor, axes: readonly number[], keepdim: boolean, dtype: DType): Tensor {
-  if (!axes.length) return x;
+  if (!axes.length) return op === 'argmax' || op === 'argmin' ? x.zerosLike().cast('i32') : x.cast(dtype);
   const { x: view, outer, reduced, inner } = grouped(x, axes);
   if (reduced === 0 && op !== 'sum') throw new ShapeError(`[${op}] Nothing to reduce over axes ${JSON.stringify(axes)} of shape ${show(x.shape)}.`);
   return reshape(reduce3(op, view, outer, reduced, inner, dtype), reducedShape(x.shape, axes, keepdim));
 }
 
-const sumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean], Tensor>({
+const sumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
   name: 'sum',
-  forward(ctx, x, axes, keepdim) {
+  forward(ctx, x, axes, keepdim, dtype) {
     Object.assign(ctx.state, { shape: x.shape, axes });
-    return reduceForward('sum', x, axes, keepdim, x.dtype === 'bool' ? 'i32' : x.dtype);
+    return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
   },
   backward(ctx, g) {
     const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
     return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
   },
 }));
-/** Sum over axes (all where none are given). Accumulates in f32. */
+/** Sum over axes (all where none are given). Accumulates in f32; booleans are counted in i32. */
 export function sum(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
-  return sumOp(x, axesOf('sum', axes, x.ndim), keepdim);
+  return sumOp(x, axesOf('sum', axes, x.ndim), keepdim, x.dtype === 'bool' ? 'i32' : x.dtype);
 }
 
+/** Mean over axes (all where none are given). f16 is summed and divided in f32: the sum may be larger than f16 holds. */
 export function mean(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   const list = axesOf('mean', axes, x.ndim);
-  return sum(x, list, keepdim).div(list.reduce((n, a) => n * x.shape[a], 1));
+  const count = list.reduce((n, a) => n * x.shape[a], 1);
+  return scope(() => sumOp(x, list, keepdim, 'f32').div(count).cast(isFloat(x.dtype) ? x.dtype : 'f32'));
 }
 
-/** Variance; `correction` 1 (the default) is the unbiased one. */
+/** Variance over axes; `correction` 1 (the default) is the unbiased one. f16 is computed in f32. */
 export function variance(x: Tensor, axes?: number | readonly number[], options: { correction?: number; keepdim?: boolean } = {}): Tensor {
+  if (!isFloat(x.dtype)) throw new DTypeError(`[var] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
   const list = axesOf('var', axes, x.ndim);
-  const n = list.reduce((k, a) => k * x.shape[a], 1);
-  return sum(x.sub(mean(x, list, true)).square(), list, options.keepdim).div(Math.max(0, n - (options.correction ?? 1)));
+  const count = list.reduce((n, a) => n * x.shape[a], 1);
+  return scope(() => {
+    const wide = x.cast('f32');
+    return sum(wide.sub(mean(wide, list, true)).square(), list, options.keepdim).div(Math.max(0, count - (options.correction ?? 1))).cast(x.dtype);
+  });
 }
 
 const extremumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
@@ -170,22 +191,25 @@ const extremumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean, 'm
     return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
   },
 }));
+/** Largest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function max(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return extremumOp(x, axesOf('max', axes, x.ndim), keepdim, 'max');
 }
+/** Smallest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function min(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return extremumOp(x, axesOf('min', axes, x.ndim), keepdim, 'min');
 }
 
 function argExtremum(op: 'argmax' | 'argmin', x: Tensor, axis: number | undefined, keepdim: boolean): Tensor {
-  const flat = x.detach();
-  if (axis === undefined) return reduceForward(op, reshape(flat, [x.numel]), [0], keepdim, 'i32');
-  return reduceForward(op, flat, [axisOf(op, axis, x.ndim)], keepdim, 'i32');
+  return scope(() => noGrad(() => (axis === undefined
+    ? reduceForward(op, reshape(x, [x.numel]), [0], false, 'i32')
+    : reduceForward(op, x, [axisOf(op, axis, x.ndim)], keepdim, 'i32'))));
 }
-/** Index (i32) of the first largest element, along an axis or of all. */
+/** Index (i32) of the first largest element, along an axis or of all. NaN counts as the largest. */
 export function argmax(x: Tensor, axis?: number, keepdim = false): Tensor {
   return argExtremum('argmax', x, axis, keepdim);
 }
+/** Index (i32) of the first smallest element, along an axis or of all. NaN counts as the smallest. */
 export function argmin(x: Tensor, axis?: number, keepdim = false): Tensor {
   return argExtremum('argmin', x, axis, keepdim);
 }
@@ -195,5 +219,5 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const lead = x.ndim - shape.length;
   const axes = x.shape.flatMap((size, i) => (i < lead || (shape[i - lead] === 1 && size !== 1) ? [i] : []));
-  return reshape(axes.length ? sum(x, axes) : x, shape);
+  return scope(() => reshape(axes.length ? sum(x, axes) : x, shape));
 }

@@ -1,6 +1,8 @@
-// Softmax and its logarithm, along one axis.
+// Softmax and its logarithm, along one axis. f16 is computed in f32 and rounded once.
 
 import { defineOp } from '../autograd.ts';
+import { isFloat } from '../dtype.ts';
+import { DTypeError } from '../errors.ts';
 import { axisOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
@@ -9,8 +11,9 @@ import { max, sum } from './reduce.ts';
 const softmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
   name: 'softmax',
   forward(ctx, x, axis) {
-    const e = x.sub(max(x, axis, true)).exp();
-    const y = e.div(sum(e, axis, true));
+    const wide = x.cast('f32');
+    const e = wide.sub(max(wide, axis, true)).exp();
+    const y = e.div(sum(e, axis, true)).cast(x.dtype);
     ctx.state.axis = axis;
     ctx.save(y);
     return y;
@@ -23,14 +26,15 @@ const softmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
 }));
 /** eˣ / Σ eˣ along an axis, shifted by the maximum. */
 export function softmax(x: Tensor, axis: number): Tensor {
-  return softmaxOp(x, axisOf('softmax', axis, x.ndim));
+  return softmaxOp(floatOf('softmax', x), axisOf('softmax', axis, x.ndim));
 }
 
 const logSoftmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
   name: 'logSoftmax',
   forward(ctx, x, axis) {
-    const shifted = x.sub(max(x, axis, true));
-    const y = shifted.sub(sum(shifted.exp(), axis, true).log());
+    const wide = x.cast('f32');
+    const shifted = wide.sub(max(wide, axis, true));
+    const y = shifted.sub(sum(shifted.exp(), axis, true).log()).cast(x.dtype);
     ctx.state.axis = axis;
     ctx.save(y);
     return y;
@@ -42,5 +46,10 @@ const logSoftmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
 }));
 /** x − log Σ eˣ along an axis. */
 export function logSoftmax(x: Tensor, axis: number): Tensor {
-  return logSoftmaxOp(x, axisOf('logSoftmax', axis, x.ndim));
+  return logSoftmaxOp(floatOf('logSoftmax', x), axisOf('logSoftmax', axis, x.ndim));
+}
+
+function floatOf(op: string, x: Tensor): Tensor {
+  if (!isFloat(x.dtype)) throw new DTypeError(`[${op}] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
+  return x;
 }
