@@ -1,6 +1,6 @@
 // What the benchmark can measure: a named piece of work at one size.
 
-import type { Device } from '../core/index.ts';
+import type { CapturePlan, Device } from '../core/index.ts';
 import type { Work } from './work.ts';
 
 export type Group = 'matmul' | 'scan' | 'conv' | 'norm' | 'elementwise' | 'reduce' | 'movement' | 'random' | 'optimizer' | 'step';
@@ -30,10 +30,12 @@ export interface BenchCase {
 
 /** Work that is ready to run. */
 export interface Prepared {
-  /** Encodes one iteration, made of dispatches only. */
+  /** Encodes one iteration, made of dispatches only unless `capture` says otherwise. */
   step(): unknown;
-  /** Left out where a step cannot be captured again because it does so itself. */
-  readonly replay?: () => void;
+  /** `none` runs a step as it is each time: it captures itself, or is to be measured without. Default `replay`. */
+  readonly capture?: 'replay' | 'none';
+  /** Memory of a step that captures itself. */
+  readonly plan?: () => CapturePlan | null;
   dispose(): void;
 }
 

@@ -39,7 +39,7 @@ out[flat] = f32(${vector === 4 ? 'sum.x + sum.y + sum.z + sum.w' : 'sum'});`,
 const UNROLL = 4;
 
 /** Products of the matrix unit on values that stay in registers. */
-const matrixKernel = defineKernel<{ M: number; N: number; K: number; lanes: number; chains: number }>('bench.matrix', ({ M, N, K, lanes, chains }) => {
+export const matrixKernel = defineKernel<{ M: number; N: number; K: number; lanes: number; chains: number }>('bench.matrix', ({ M, N, K, lanes, chains }) => {
   const sums = Array.from({ length: chains }, (_, k) => `s${k}`);
   return {
     bindings: [{ name: 'a', type: 'array<f16>', access: 'read' }, { name: 'out', type: 'array<f32>', access: 'write' }],
@@ -71,7 +71,7 @@ export interface CeilingOptions {
 }
 
 /** Measures everything that `limitOf` compares with. */
-export async function measureCeilings(device: Device, { quick, progress }: CeilingOptions): Promise<Ceilings & { host: { replayed: number; eager: number } }> {
+export async function measureCeilings(device: Device, { quick, progress }: CeilingOptions): Promise<Ceilings & { host: Measurement['host'] }> {
   const settings = { batch: quick ? 0.01 : 0.03, seconds: quick ? 0.02 : 0.15 };
   const run = (name: string, made: readonly Tensor[], step: () => void): Promise<Measurement> => measure(device, {
     name, prepare: () => ({ step, dispose: () => { for (const t of made) t.dispose(); } }),

@@ -1,7 +1,7 @@
 // Two results side by side: what became faster or slower, beyond what the measurements scatter.
 
 import { idOf } from './case.ts';
-import { timeOf, type BenchResult, type BenchRow } from './result.ts';
+import { countingTime, timeOf, type BenchResult, type BenchRow } from './result.ts';
 import { align, quantity } from './table.ts';
 
 export interface Comparison {
@@ -18,7 +18,7 @@ const FLOOR = 0.05;
 
 /** Half the distance between the quartiles of the time that counts, as a share of it. */
 function scatter(row: BenchRow): number {
-  const { median, low, high } = row.gpu && row.gpu.median <= row.wall.median ? row.gpu : row.wall;
+  const { median, low, high } = countingTime(row);
   return (high - low) / 2 / median;
 }
 

@@ -1,14 +1,15 @@
 // npm run bench: what the adapter can do at most, how near every kernel and step comes, as a table, JSON and a picture.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Tier } from '../core/index.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
 import { commitOf } from './git.ts';
-import { parseResult } from './result.ts';
+import { parseResult, resultJson, resultName } from './result.ts';
 import { runBenchmark } from './run.ts';
-import { resultTable } from './table.ts';
+import { ceilingsTable, resultTable } from './table.ts';
 import { Terminal } from './terminal.ts';
 
 interface Options {
@@ -18,6 +19,7 @@ interface Options {
   readonly adapter?: string;
   readonly compare?: string;
   readonly json?: string;
+  readonly out?: string;
   readonly budget?: number;
 }
 
@@ -37,6 +39,7 @@ function program(): Command {
     .option('--budget <seconds>', 'time for all cases; the default is nine minutes', seconds)
     .option('--compare <file>', 'ratios to an earlier result')
     .option('--json <file>', 'write the result')
+    .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture')
     .helpOption('-h, --help', 'show this');
 }
 
@@ -52,7 +55,13 @@ async function main(): Promise<void> {
   terminal.done();
   console.log(`\n${resultTable(result)}`);
   if (before) console.log(`\n${comparisonText(before, result)}`);
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 1)}\n`);
+  if (options.json !== undefined) writeFileSync(options.json, resultJson(result));
+  if (options.out !== undefined) {
+    mkdirSync(options.out, { recursive: true });
+    const base = join(options.out, resultName(result));
+    writeFileSync(`${base}.json`, resultJson(result));
+    writeFileSync(`${base}.txt`, `${ceilingsTable(result.ceilings)}\n\n${resultTable(result)}\n`);
+  }
 }
 
 main().catch((error: unknown) => {

@@ -11,7 +11,7 @@ export interface Measurement {
   readonly gpu: Spread | null;
   readonly dispatches: number;
   /** Least seconds of host time a dispatch: replayed, submission included, and encoded operation by operation. */
-  readonly host: { readonly replayed: number; readonly eager: number };
+  readonly host: { readonly replayed: number; readonly eager: number | null };
   readonly plan: CapturePlan | null;
 }
 
@@ -21,6 +21,9 @@ export interface MeasureOptions {
   /** Seconds to go on for. */
   readonly seconds: number;
 }
+
+/** Seconds an iteration above which every one of them counts against the time there is. */
+export const SLOW = 1;
 
 /** Iterations between two waits, at most. */
 const MOST = 1024;
@@ -44,27 +47,27 @@ function encode(prepared: Prepared): void {
 }
 
 async function measurePrepared(device: Device, name: string, prepared: Prepared, { batch, seconds }: MeasureOptions): Promise<Measurement> {
-  // The first iteration compiles; the second shows what the host does.
-  encode(prepared);
+  const asIs = prepared.capture === 'none';
+  const step = asIs ? (): void => { prepared.step(); } : (): void => encode(prepared);
+  // The first iteration compiles; those after it show what the host does.
+  step();
   await device.synchronize();
   const before = device.stream.dispatches;
   const eager: number[] = [];
-  for (let i = 0; i < 3; i++) {
+  let slow = false;
+  while (eager.length < 3 && !slow) {
     const begun = now();
-    encode(prepared);
+    step();
     eager.push(now() - begun);
     await device.synchronize();
+    slow = now() - begun > SLOW;
   }
-  const dispatches = (device.stream.dispatches - before) / 3;
+  const dispatches = (device.stream.dispatches - before) / eager.length;
 
-  const captured = prepared.replay ? null : capture(device, () => encode(prepared));
-  const replay = prepared.replay ?? ((): void => { captured!.replay(); });
+  const captured = asIs ? null : capture(device, step);
+  const replay = captured ? (): void => { captured.replay(); } : step;
   try {
-    const once = await timed(device, replay, 1);
-    // One iteration includes a wait, so that the second estimate needs more of them where one is short.
-    const several = Math.min(16, Math.max(1, Math.floor(batch / once)));
-    const each = Math.min(once, await timed(device, replay, several) / several);
-    const count = Math.min(MOST, Math.max(1, Math.ceil(batch / each)));
+    const count = slow ? 1 : await batchSize(device, replay, batch);
 
     const host: number[] = [];
     const walls = await sample(name, async () => {
@@ -73,17 +76,27 @@ async function measurePrepared(device: Device, name: string, prepared: Prepared,
       device.stream.flush();
       host.push((now() - begun) / count);
       await device.synchronize();
-    }, { seconds });
+    }, { seconds, samples: slow ? 2 : 5 });
+    const each = spreadOf(walls).median / count;
     return {
       wall: spreadOf(walls.map((t) => t / count)),
-      gpu: device.has('timestamp-query') ? await gpuTime(device, replay, Math.min(count, 64, Math.ceil(512 / Math.max(1, dispatches)))) : null,
+      gpu: device.has('timestamp-query') && !slow ? await gpuTime(device, replay, Math.min(64, Math.max(3, Math.ceil(0.03 / each)))) : null,
       dispatches,
-      host: { replayed: Math.min(...host) / Math.max(1, dispatches), eager: Math.min(...eager) / Math.max(1, dispatches) },
-      plan: captured?.plan ?? null,
+      host: { replayed: Math.min(...host) / Math.max(1, dispatches), eager: asIs ? null : Math.min(...eager) / Math.max(1, dispatches) },
+      plan: captured?.plan ?? prepared.plan?.() ?? null,
     };
   } finally {
     captured?.dispose();
   }
+}
+
+/** Iterations that take `batch` seconds. */
+async function batchSize(device: Device, run: () => void, batch: number): Promise<number> {
+  const once = await timed(device, run, 1);
+  // One iteration includes a wait, so that the second estimate needs more of them where one is short.
+  const several = Math.min(16, Math.max(1, Math.floor(batch / once)));
+  const each = Math.min(once, await timed(device, run, several) / several);
+  return Math.min(MOST, Math.max(1, Math.ceil(batch / each)));
 }
 
 async function timed(device: Device, run: () => void, count: number): Promise<number> {

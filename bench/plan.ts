@@ -2,6 +2,7 @@
 // serves both.
 
 import { idOf, type BenchCase } from './case.ts';
+import { SLOW } from './measure.ts';
 import { limitOf, type Ceilings } from './work.ts';
 
 export interface PlanLimits {
@@ -35,9 +36,10 @@ export function estimate(c: BenchCase, ceilings: Ceilings): number {
   return seconds / ASSUMED;
 }
 
-/** Seconds of measuring a case, roughly: two iterations to warm up, four for the host's time, and at least five samples. */
+/** Seconds of measuring a case, roughly: about a dozen iterations, fewer of slow ones. */
 function cost(c: BenchCase, ceilings: Ceilings, limits: PlanLimits): number {
-  return limits.overhead + Math.max(limits.seconds, 12 * estimate(c, ceilings));
+  const one = estimate(c, ceilings);
+  return limits.overhead + Math.max(limits.seconds, (one > SLOW ? 6 : 12) * one);
 }
 
 /** Chooses cases, the most telling and then the cheapest first, and says why the others are left out. */

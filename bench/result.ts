@@ -19,7 +19,7 @@ export interface BenchRow {
   readonly gpu: Spread | null;
   readonly dispatches: number;
   /** Host time a dispatch. */
-  readonly host: { readonly replayed: number; readonly eager: number };
+  readonly host: { readonly replayed: number; readonly eager: number | null };
   /** The ceiling that binds, and the share of it that was reached by the better of the two times. */
   readonly bound: Bound;
   readonly share: number;
@@ -45,9 +45,17 @@ export interface BenchResult {
   readonly seconds: number;
 }
 
-/** Seconds of a row: by timestamps or by the clock, whichever is less. A pass of its own costs a short dispatch some time, waiting for the host others. */
-export function timeOf(row: Pick<BenchRow, 'wall' | 'gpu'>): number {
-  return Math.min(row.wall.median, row.gpu?.median ?? Infinity);
+/**
+ * Seconds of a row. A kernel's are those by timestamps or by the clock, whichever is less: measured alone, a pass of its own costs a short
+ * dispatch some time and waiting for the host others. A whole step's are by the clock.
+ */
+export function timeOf({ group, wall, gpu }: Pick<BenchRow, 'group' | 'wall' | 'gpu'>): number {
+  return countingTime({ group, wall, gpu }).median;
+}
+
+/** The same with its spread. */
+export function countingTime({ group, wall, gpu }: Pick<BenchRow, 'group' | 'wall' | 'gpu'>): Spread {
+  return group !== 'step' && gpu && gpu.median < wall.median ? gpu : wall;
 }
 
 /**
@@ -74,4 +82,24 @@ export function parseResult(text: string, name: string): BenchResult {
     if (typeof row.name !== 'string' || typeof row.size !== 'string' || !(row.wall?.median > 0)) refuse(`has no name, size and time in row ${i}`);
   });
   return result as BenchResult;
+}
+
+/** The result as text: a row a line, so that two of them can be compared by eye and by git. */
+export function resultJson(result: BenchResult): string {
+  const lists = ['rows', 'leftOut', 'failed'] as const;
+  const { rows: _rows, leftOut: _leftOut, failed: _failed, ...head } = result;
+  const text = JSON.stringify(head, null, 1).replace(/\n}$/, '');
+  const list = (key: (typeof lists)[number]): string => ` ${JSON.stringify(key)}: [${result[key].map((item) => `\n  ${JSON.stringify(item, rounded)}`).join(',')}\n ]`;
+  return `${text},\n${lists.map(list).join(',\n')}\n}\n`;
+}
+
+/** Six digits are more than a measurement has. */
+function rounded(_key: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+}
+
+/** Name of the file: adapter and tier. */
+export function resultName({ adapter, tier }: Pick<BenchResult, 'adapter' | 'tier'>): string {
+  const name = [adapter.device, adapter.description, adapter.architecture, adapter.vendor].find((part) => part !== '') ?? 'adapter';
+  return `${name.toLowerCase().replace(/\(.*?\)/g, '').replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '')}-${tier}`;
 }

@@ -30,7 +30,7 @@ export function limitsFor(device: Device, quick: boolean, spent: number, budget?
   const { software } = device.adapter;
   return {
     budget: (budget ?? (quick ? 50 : 540)) - spent,
-    iteration: quick ? 0.3 : 3,
+    iteration: quick ? 0.3 : 12,
     overhead: software ? 0.5 : 0.1,
     seconds: quick ? 0.05 : software ? 0.25 : 0.1,
     binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
@@ -102,8 +102,9 @@ export function matches(c: BenchCase, filter: string): boolean {
 export async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, seconds: number): Promise<BenchRow> {
   const m = await measure(device, c, { batch: device.adapter.software ? 0.02 : 0.005, seconds });
   const limit = limitOf(c.work, m.dispatches, ceilings);
+  const { parts: _parts, ...work } = c.work;
   return {
-    group: c.group, name: c.name, size: c.size, work: c.work, ...m, bound: limit.bound, share: limit.seconds / timeOf(m), ...(c.images && { images: c.images }),
+    group: c.group, name: c.name, size: c.size, work, ...m, bound: limit.bound, share: limit.seconds / timeOf({ ...m, group: c.group }), ...(c.images && { images: c.images }),
   };
 }
 

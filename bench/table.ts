@@ -1,7 +1,7 @@
 // Text for terminals: aligned tables and numbers with units.
 
 import { GROUPS, type Group } from './case.ts';
-import { timeOf, type BenchResult, type BenchRow } from './result.ts';
+import { countingTime, timeOf, type BenchResult, type BenchRow } from './result.ts';
 import type { Bound, Ceilings } from './work.ts';
 
 /** A number with three digits and a prefix: `12.3 G`. */
@@ -43,7 +43,7 @@ const HEADER = ['', 'size', 'time', '±', 'clock', 'moved', 'B/s', 'FLOP/s', 'bi
 
 /** Half the distance between the quartiles, as a share of the median. */
 function spread(row: BenchRow): string {
-  const { median, low, high } = row.gpu && row.gpu.median <= row.wall.median ? row.gpu : row.wall;
+  const { median, low, high } = countingTime(row);
   return `${(50 * (high - low) / median).toFixed(0)} %`;
 }
 
@@ -54,7 +54,7 @@ function cells(row: BenchRow): string[] {
   return [
     row.name, row.size, quantity(time, 's'), spread(row), quantity(row.wall.median, 's'), quantity(bytes, 'B'), quantity(bytes / time, 'B/s'),
     arithmetic ? quantity(arithmetic / time, '') : '', BOUNDS[row.bound], `${(100 * row.share).toFixed(0)} %`, String(Math.round(row.dispatches)),
-    quantity(row.host.replayed, 's'), quantity(row.host.eager, 's'),
+    quantity(row.host.replayed, 's'), row.host.eager === null ? '' : quantity(row.host.eager, 's'),
   ];
 }
 

@@ -11,6 +11,8 @@ export interface Work {
   readonly type: 'f32' | 'f16';
   /** Whether the multiply-adds could run on a matrix unit. */
   readonly matrix?: boolean;
+  /** What it consists of, where that runs one after the other. */
+  readonly parts?: readonly Work[];
 }
 
 /** The most that the adapter was seen to do. Rates are per second. */
@@ -41,8 +43,17 @@ export function copyRate(ceilings: Ceilings, footprint: number): number {
   return Math.max(largest, fitting?.rate ?? largest);
 }
 
-/** The ceiling that binds: that which alone would take longest. */
+/**
+ * The ceiling that binds: that which alone would take longest. Work in parts, which run one after the other, takes the sum of what each
+ * part takes at least, and is bound by what most of that is.
+ */
 export function limitOf(work: Work, dispatches: number, ceilings: Ceilings): Limit {
+  const dispatching: Limit = { bound: 'dispatch', seconds: dispatches * ceilings.dispatch };
+  const alone = work.parts ? sumOf(work.parts, ceilings) : partLimit(work, ceilings);
+  return dispatching.seconds > alone.seconds ? dispatching : alone;
+}
+
+function partLimit(work: Work, ceilings: Ceilings): Limit {
   const half = work.type === 'f16';
   const onMatrix = half && work.matrix === true && ceilings.matrix !== null;
   // Without fast f16 arithmetic a kernel may well compute in f32.
@@ -51,13 +62,22 @@ export function limitOf(work: Work, dispatches: number, ceilings: Ceilings): Lim
     { bound: 'copy', seconds: work.bytes / copyRate(ceilings, work.bytes) },
     onMatrix ? { bound: 'matrix', seconds: work.flops / ceilings.matrix! } : { bound: 'fma', seconds: work.flops / scalar },
     { bound: 'exp', seconds: work.exps / ceilings.exp },
-    { bound: 'dispatch', seconds: dispatches * ceilings.dispatch },
   ];
   return limits.reduce((most, limit) => (limit.seconds > most.seconds ? limit : most));
 }
 
-/** The sum of several pieces of work, of the type of the first. */
-export function addWork(...parts: readonly Work[]): Work {
+function sumOf(parts: readonly Work[], ceilings: Ceilings): Limit {
+  const seconds = new Map<Bound, number>();
+  for (const part of parts) {
+    const limit = partLimit(part, ceilings);
+    seconds.set(limit.bound, (seconds.get(limit.bound) ?? 0) + limit.seconds);
+  }
+  const [bound] = [...seconds].reduce((most, entry) => (entry[1] > most[1] ? entry : most));
+  return { bound, seconds: [...seconds.values()].reduce((a, b) => a + b, 0) };
+}
+
+/** Pieces of work one after the other. */
+export function inSequence(parts: readonly Work[]): Work {
   const sum = (key: 'bytes' | 'flops' | 'exps'): number => parts.reduce((total, part) => total + part[key], 0);
-  return { bytes: sum('bytes'), flops: sum('flops'), exps: sum('exps'), type: parts[0].type, ...(parts.every((p) => p.matrix) && { matrix: true }) };
+  return { bytes: sum('bytes'), flops: sum('flops'), exps: sum('exps'), type: 'f32', parts };
 }

@@ -4,6 +4,7 @@ import { fuse, Generator, grad, tensor, zeros, type Tensor } from '../../core/in
 import { adamWState, advanceAdamW, fusedAdamW, globalNorm, globalNormConfig, globalNormPartials } from '../../kernels/index.ts';
 import type { BenchCase, Group } from '../case.ts';
 import type { Work } from '../work.ts';
+import { adamWork } from './count.ts';
 import { backwardOf, disShapes, forwardOf, type DisShape, type Inputs } from './shapes.ts';
 
 const siluMulAdd = fuse((x, y, z) => x.silu().mul(y).add(z), 'siluMulAdd');
@@ -98,7 +99,7 @@ function castCases(shape: DisShape): BenchCase[] {
 /** Parameters of DiS-S/2 (28 million) and of a model a tenth of that. */
 function optimizerCases(): BenchCase[] {
   return ([[2.8e6, 0], [28e6, 1]] as const).flatMap(([numel, priority]): BenchCase[] => [
-    { group: 'optimizer', name: 'AdamW + EMA', size: `${numel / 1e6}M`, priority, largest: 4 * numel, live: 20 * numel, work: moves(4 * numel * 9, 20 * numel, numel), dispatches: 2,
+    { group: 'optimizer', name: 'AdamW + EMA', size: `${numel / 1e6}M`, priority, largest: 4 * numel, live: 20 * numel, work: adamWork(numel), dispatches: 2,
       prepare: (device) => forwardOf(device, (inputs) => {
         const [params, grads, ema] = [0, 1, 2].map(() => inputs.random([numel]));
         const [m, v] = [0, 1].map((): Tensor => inputs.keep(zeros(device, [numel])));

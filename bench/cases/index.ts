@@ -4,7 +4,8 @@ import type { BenchCase } from '../case.ts';
 import { generalCases } from './general.ts';
 import { kernelCases } from './kernels.ts';
 import { matmulCases } from './matmul.ts';
+import { stepCases } from './steps.ts';
 
 export function allCases(): BenchCase[] {
-  return [...matmulCases(), ...kernelCases(), ...generalCases()];
+  return [...matmulCases(), ...kernelCases(), ...generalCases(), ...stepCases()];
 }

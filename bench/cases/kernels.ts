@@ -3,15 +3,14 @@
 import { grad, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm, causalConv1d, selectiveScan, selectiveScanBidirectional, type ScanParameters } from '../../kernels/index.ts';
 import type { BenchCase } from '../case.ts';
-import type { Work } from '../work.ts';
-import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Inputs } from './shapes.ts';
+import { convWork, layerNormWork, rmsNormWork, scanWork, type BothWays } from './count.ts';
+import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Float, type Inputs } from './shapes.ts';
 
-type Float = 'f32' | 'f16';
 
 const retained = (roots: readonly Tensor[], inputs: readonly Tensor[], gradient: readonly Tensor[]): unknown => grad(roots, inputs, { gradient, retainGraph: true });
 
 /** A forward and a backward case of one operation. `tensors` is how many of the largest kind are alive at once. */
-function pair(group: BenchCase['group'], name: string, shape: DisShape, type: Float, largest: number, tensors: number, work: { forward: Work; backward: Work },
+function pair(group: BenchCase['group'], name: string, shape: DisShape, type: Float, largest: number, tensors: number, work: BothWays,
   make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] }): BenchCase[] {
   const common = {
     group, size: type === 'f16' ? `${shape.label} f16` : shape.label, largest, priority: shape.priority + (type === 'f16' ? 1 : 0),
@@ -36,23 +35,6 @@ function scanArguments(inputs: Inputs, { batch, tokens, inner, states }: DisShap
   return { tensors, named: ([u, delta, A, B, C, D, deltaBias]) => ({ u, delta, A, B, C, D, deltaBias }) };
 }
 
-/**
- * Per state: δA, exp, a multiply-add of the recurrence, (δu)B, a multiply-add with C. Backward runs the recurrence again and adds, per
- * state, the adjoint's multiply-add and its products with A, B, C, u and the state, summed for each of them.
- */
-function scanWork({ batch, tokens, inner, states }: DisShape, type: Float, directions: number): { forward: Work; backward: Work } {
-  const rows = batch * tokens * inner, small = batch * tokens * states, size = bytesOf(type);
-  const work = (bytes: number, perState: number, perRow: number): Work => ({
-    bytes, flops: directions * rows * (states * perState + perRow), exps: directions * rows * (states + 2) + rows, type: 'f32',
-  });
-  return {
-    // u, delta and B, C of each direction; z and the result once.
-    forward: work(size * (directions * (2 * rows + 2 * small) + 2 * rows), 6, 6),
-    // Also the gradients of all of them, and that of the result.
-    backward: work(size * (directions * (4 * rows + 4 * small) + 3 * rows), 18, 16),
-  };
-}
-
 function scanCases(shape: DisShape, type: Float): BenchCase[] {
   const { batch, tokens, inner } = shape;
   const largest = batch * tokens * inner * bytesOf(type);
@@ -70,12 +52,8 @@ function scanCases(shape: DisShape, type: Float): BenchCase[] {
 
 function convCases(shape: DisShape, type: Float): BenchCase[] {
   const { batch, tokens, inner } = shape;
-  const rows = batch * tokens * inner, size = bytesOf(type), taps = 4;
-  const work = {
-    forward: { bytes: 2 * rows * size, flops: rows * (2 * taps + 4), exps: rows, type: 'f32' as const },
-    backward: { bytes: 3 * rows * size, flops: rows * (6 * taps + 10), exps: rows, type: 'f32' as const },
-  };
-  return pair('conv', 'causalConv1d + SiLU', shape, type, rows * size, 2, work, (inputs) => ({
+  const taps = 4;
+  return pair('conv', 'causalConv1d + SiLU', shape, type, batch * tokens * inner * bytesOf(type), 2, convWork(shape, type, taps), (inputs) => ({
     of: [inputs.random([batch, tokens, inner], { dtype: type }), inputs.random([inner, taps]), inputs.random([inner])],
     compute: ([x, weight, bias]) => causalConv1d({ x, weight, bias, activation: 'silu' }),
   }));
@@ -83,25 +61,16 @@ function convCases(shape: DisShape, type: Float): BenchCase[] {
 
 function normCases(shape: DisShape, type: Float): BenchCase[] {
   const { batch, tokens, width } = shape;
-  const rows = batch * tokens * width, size = bytesOf(type);
-  const rms = {
-    // x and the residual in, the normalised rows and the new residual out.
-    forward: { bytes: 4 * rows * size, flops: 5 * rows, exps: 0, type: 'f32' as const },
-    backward: { bytes: 4 * rows * size, flops: 10 * rows, exps: 0, type: 'f32' as const },
-  };
-  const layer = {
-    forward: { bytes: 2 * rows * size, flops: 7 * rows, exps: 0, type: 'f32' as const },
-    backward: { bytes: 3 * rows * size, flops: 14 * rows, exps: 0, type: 'f32' as const },
-  };
+  const largest = batch * tokens * width * bytesOf(type);
   return [
-    ...pair('norm', 'addRmsNorm', shape, type, rows * size, 4, rms, (inputs) => ({
+    ...pair('norm', 'addRmsNorm', shape, type, largest, 4, rmsNormWork(shape, type), (inputs) => ({
       of: [inputs.random([batch, tokens, width], { dtype: type }), inputs.random([batch, tokens, width], { dtype: type }), inputs.random([width])],
       compute: ([x, residual, weight]) => {
         const { y, residualOut } = addRmsNorm({ x, residual, weight, prenorm: true });
         return [y, residualOut];
       },
     })),
-    ...pair('norm', 'addLayerNorm', shape, type, rows * size, 2, layer, (inputs) => ({
+    ...pair('norm', 'addLayerNorm', shape, type, largest, 2, layerNormWork(shape, type), (inputs) => ({
       of: [inputs.random([batch, tokens, width], { dtype: type }), inputs.random([width]), inputs.random([width])],
       compute: ([x, weight, bias]) => addLayerNorm({ x, weight, bias }),
     })),

@@ -3,14 +3,8 @@
 import { grad, linear, matmul, type Tensor } from '../../core/index.ts';
 import { concatLinear } from '../../kernels/concat-linear/index.ts';
 import type { BenchCase } from '../case.ts';
-import type { Work } from '../work.ts';
-import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape } from './shapes.ts';
-
-type Float = 'f32' | 'f16';
-
-function productWork(M: number, N: number, K: number, type: Float): Work {
-  return { bytes: bytesOf(type) * (M * K + K * N + M * N), flops: 2 * M * N * K, exps: 0, type, matrix: true };
-}
+import { linearWork, productWork } from './count.ts';
+import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Float } from './shapes.ts';
 
 /** The products of a block: its name, the rows of its weight and the columns. */
 function projections({ width, inner, states, rank }: DisShape): [name: string, out: number, inputs: number][] {
@@ -24,15 +18,14 @@ function projectionCases(shape: DisShape, type: Float): BenchCase[] {
     ...(type === 'f16' && { needs: 'shader-f16' as const }),
   };
   const product = (name: string, N: number, K: number, compute: (x: Tensor, weight: Tensor) => Tensor): BenchCase[] => {
-    const once = productWork(rows, N, K, type);
+    const { forward, backward } = linearWork(rows, N, K, type);
     const largest = size * Math.max(rows * N, rows * K, N * K);
     return [
-      { ...common, name: `${name} forward`, work: once, largest, live: once.bytes, prepare: (device) => forwardOf(device, (inputs) => {
+      { ...common, name: `${name} forward`, work: forward, largest, live: forward.bytes, prepare: (device) => forwardOf(device, (inputs) => {
         const [x, weight] = [inputs.random([rows, K], { dtype: type }), inputs.random([N, K], { dtype: type })];
         return () => compute(x, weight);
       }) },
-      // Two products of the same size, one for either gradient; the gradient that arrives is read by both.
-      { ...common, name: `${name} backward`, work: { ...once, bytes: 2 * once.bytes, flops: 2 * once.flops }, largest, live: 2 * once.bytes, dispatches: 2,
+      { ...common, name: `${name} backward`, work: backward, largest, live: backward.bytes, dispatches: 2,
         prepare: (device) => backwardOf(device, (inputs) => ({
           of: [inputs.random([rows, K], { dtype: type }), inputs.random([N, K], { dtype: type })], compute: ([x, weight]) => compute(x, weight),
         }), (roots, of, gradient) => grad(roots, of, { gradient, retainGraph: true })) },

@@ -29,7 +29,9 @@ export function disShapes(): DisShape[] {
   }))));
 }
 
-export const bytesOf = (type: 'f32' | 'f16'): number => (type === 'f16' ? 2 : 4);
+export type Float = 'f32' | 'f16';
+
+export const bytesOf = (type: Float): number => (type === 'f16' ? 2 : 4);
 
 /** Inputs that stay until they are disposed of together. */
 export class Inputs {
