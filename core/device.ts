@@ -6,6 +6,7 @@ import { KernelCache, type Compiled, type Kernel, type KernelEnv } from './kerne
 import { BufferPool } from './pool.ts';
 import type { Profiler } from './profiler.ts';
 import { Stream, touch, type Bound } from './stream.ts';
+import { Tuning } from './tuning.ts';
 
 export type Tier = 'stock' | 'fast';
 
@@ -49,6 +50,8 @@ export class Device implements KernelEnv {
   readonly pool: BufferPool;
   readonly stream: Stream;
   readonly kernels: KernelCache;
+  /** Which configurations of kernels were measured to be the fastest here. */
+  readonly tuning: Tuning;
   /** Resolves when the device is lost, also by `destroy()`. */
   readonly lost: Promise<DeviceLostError>;
   liveTensors = 0;
@@ -76,6 +79,7 @@ export class Device implements KernelEnv {
       // What a refused kernel breaks later says less than why it was refused.
       if (!(this.failure instanceof DeviceLostError)) this.failure = error;
     });
+    this.tuning = new Tuning(this);
     this.leaks = new FinalizationRegistry(() => { this.leakedTensors++; });
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();

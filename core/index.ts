@@ -8,6 +8,8 @@ export type { HostArray } from './hostData.ts';
 export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } from './kernel.ts';
 export { Profiler, type ProfileEvent, type ProfileRow } from './profiler.ts';
 export { keep, scope } from './scope.ts';
+export { adapterName, Tuning, type Tunable, type TuneOptions, type TuningData, type TuningResult } from './tuning.ts';
+export { loadTuning, saveTuning } from './tuningStore.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './shape.ts';
 export { capture, CapturedStep, type CapturePlan } from './capture.ts';
 export { Generator, type GeneratorState } from './random.ts';

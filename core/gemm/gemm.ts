@@ -1,104 +1,23 @@
-// The product of two matrices: checks, chooses a configuration and encodes its dispatches.
+// The product of two matrices: checks it, chooses a configuration and encodes it.
 
-import type { Device, Operand } from '../device.ts';
+import type { Device } from '../device.ts';
 import { ValueError } from '../errors.ts';
-import { grid1d } from '../kernel.ts';
-import { Storage } from '../storage.ts';
-import { chooseConfig } from './config.ts';
-import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
-import { registerKernel, subgroupKernel } from './register.ts';
-import { tileKernel } from './tile.ts';
-import { vectorColumns, vectorKernel } from './vector.ts';
-import { problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
-
-/** Workgroups that a dispatch may have in one dimension. */
-const GRID_LIMIT = 65535;
-
-const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tileKernel, vector: vectorKernel } as const;
+import { encodeGemm } from './encode.ts';
+import type { GemmConfig, GemmMatrix, GemmSpec } from './spec.ts';
+import { gemmTunable } from './tunable.ts';
 
 /**
  * `c = activation(a · b + bias)` for matrices anywhere in memory, or for a batch of them; with `accumulate`
  * `c = activation(a · b + bias + c)`. a is M × K, b is K × N, c is M × N; sums are f32. The result doesn't depend on timing: the
  * same product on the same adapter with the same configuration gives the same bits.
  *
- * @param config how to compute it; left out, `chooseConfig` decides
+ * @param config how to compute it; left out, what was measured for products like this, or else `chooseConfig`, decides
  * @throws ValueError where a matrix doesn't lie inside its storage, or c shares its storage with an operand
  */
-export function gemm(device: Device, spec: GemmSpec, config: GemmConfig = chooseConfig(device, spec)): void {
+export function gemm(device: Device, spec: GemmSpec, config?: GemmConfig): void {
   check(spec);
-  if (spec.M === 0 || spec.N === 0 || (spec.batch ?? 1) === 0) return;
-  for (const part of withinGrid(spec, config)) dispatch(device, part, config);
-}
-
-function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
-  const { M, N, K, batch = 1, a, b, c, bias } = spec;
-  const align = device.limits.minStorageBufferOffsetAlignment;
-  const [aAt, aOffset] = place(a, align);
-  const [bAt, bOffset] = place(b, align);
-  const [cAt, cOffset] = place(c, align);
-  const [biasAt, biasOffset] = bias ? place(bias, align) : [null, 0];
-  const operands = [a.rowStride, a.batchStride ?? 0, bOffset, b.rowStride, b.batchStride ?? 0];
-  const { chunk, splits } = parts(K, config);
-  if (splits === 1) {
-    const problem = problemForm(spec, { ...config, splits: 1 });
-    device.run(kernels[config.form], { config: { ...config, splits: 1 }, problem }, biasAt ? [aAt, bAt, cAt, biasAt] : [aAt, bAt, cAt],
-      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, K, 1], workgroups(spec, config, 1));
-    return;
-  }
-  const storage = new Storage(device, batch * splits * M * N * 4, 'gemm parts');
-  // How many parts there are is a parameter: the kernel is the same for any number above 1.
-  device.run(kernels[config.form], { config: { ...config, splits: 2 }, problem: problemForm(spec, { ...config, splits: 2 }) },
-    [aAt, bAt, { storage, byteOffset: 0 }], [M, N, K, aOffset, ...operands, 0, N, M * N, 0, chunk, splits], workgroups(spec, config, splits));
-  const whole = problemForm(spec, { ...config, form: 'register', splits: 1 });
-  const form = { c: { ...whole.c, vec: whole.c.vec && N % 4 === 0 }, bias: whole.bias, activation: whole.activation, accumulate: whole.accumulate };
-  device.run(reduceKernel, form, [{ storage, byteOffset: 0 }, cAt, ...(biasAt ? [biasAt] : [])],
-    [M, N, batch, splits, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset], grid1d(batch * M * N / (form.c.vec ? 4 : 1), REDUCE_WORKGROUP));
-  storage.release();
-}
-
-function workgroups({ M, N, batch = 1 }: GemmSpec, config: GemmConfig, splits: number): [number, number, number] {
-  const { form, rows, quads, x, y } = config;
-  if (form === 'vector') {
-    const [gx, gy] = grid1d(Math.ceil(M / rows) * Math.ceil(N / vectorColumns(config)), y);
-    return [gx, gy, batch * splits];
-  }
-  return [Math.ceil(N / (4 * quads * x)), Math.ceil(M / (rows * y)), batch * splits];
-}
-
-/** Elements of K in a part, a multiple of the configuration's depth, and how many parts that makes. */
-function parts(K: number, config: GemmConfig): { chunk: number; splits: number } {
-  const chunk = Math.max(config.depth, Math.ceil(K / config.splits / config.depth) * config.depth);
-  return { chunk, splits: Math.max(1, Math.ceil(K / chunk)) };
-}
-
-/** Binds as near to the first element as the adapter's alignment allows; the rest is an offset in elements. */
-function place(m: { storage: Storage; offset: number; dtype: 'f32' | 'f16' }, align: number): [Operand, number] {
-  const size = m.dtype === 'f16' ? 2 : 4;
-  const byteOffset = Math.floor(m.offset * size / align) * align;
-  return [{ storage: m.storage, byteOffset }, m.offset - byteOffset / size];
-}
-
-/** Cuts a product that needs more workgroups in one dimension than a dispatch may have. */
-function withinGrid(spec: GemmSpec, config: GemmConfig): GemmSpec[] {
-  const { M, batch = 1, a, c } = spec;
-  const rows = GRID_LIMIT * config.rows * config.y;
-  const items = Math.floor(GRID_LIMIT / config.splits);
-  if (M <= rows && batch <= items) return [spec];
-  const list: GemmSpec[] = [];
-  for (let z = 0; z < batch; z += items) {
-    for (let m = 0; m < M; m += rows) {
-      const move = (x: GemmMatrix, down: number): GemmMatrix => ({ ...x, offset: x.offset + z * (x.batchStride ?? 0) + down });
-      list.push({
-        ...spec,
-        M: Math.min(rows, M - m),
-        batch: Math.min(items, batch - z),
-        a: move(a, a.transposed ? m : m * a.rowStride),
-        b: move(spec.b, 0),
-        c: move(c, m * c.rowStride),
-      });
-    }
-  }
-  return list;
+  if (spec.M === 0 || spec.N === 0 || spec.batch === 0) return;
+  encodeGemm(device, spec, config ?? device.tuning.choose(gemmTunable, spec));
 }
 
 function check(spec: GemmSpec): void {

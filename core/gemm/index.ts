@@ -2,4 +2,5 @@
 
 export { chooseConfig, configs, type GemmAdapter } from './config.ts';
 export { gemm } from './gemm.ts';
-export type { GemmActivation, GemmBias, GemmConfig, GemmDType, GemmMatrix, GemmSpec } from './spec.ts';
+export { gemmTunable } from './tunable.ts';
+export type { GemmActivation, GemmBias, GemmConfig, GemmDType, GemmLayout, GemmMatrix, GemmProblem, GemmSpec } from './spec.ts';

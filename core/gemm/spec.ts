@@ -8,11 +8,10 @@ export type GemmDType = 'f32' | 'f16';
 export type GemmActivation = 'silu' | 'gelu';
 
 /**
- * A stored matrix, or a batch of them. Element (i, j) lies at `offset + i * rowStride + j`, transposed at
+ * How a matrix lies in memory, or a batch of them. Element (i, j) lies at `offset + i * rowStride + j`, transposed at
  * `offset + j * rowStride + i`, both counted in elements; item z of a batch begins `z * batchStride` later.
  */
-export interface GemmMatrix {
-  readonly storage: Storage;
+export interface GemmLayout {
   /** First element. */
   readonly offset: number;
   /** Elements from one stored row to the next. */
@@ -23,6 +22,11 @@ export interface GemmMatrix {
   readonly dtype: GemmDType;
 }
 
+/** A stored matrix. */
+export interface GemmMatrix extends GemmLayout {
+  readonly storage: Storage;
+}
+
 /** A vector of N elements that is added to every row. */
 export interface GemmBias {
   readonly storage: Storage;
@@ -30,18 +34,25 @@ export interface GemmBias {
   readonly dtype: GemmDType;
 }
 
-/** `c = activation(a · b + bias)`, with `accumulate` `c = activation(a · b + bias + c)`. */
-export interface GemmSpec {
+/** Sizes and layouts of a product: what a way to compute it is chosen by. */
+export interface GemmProblem {
   readonly M: number;
   readonly N: number;
   readonly K: number;
   /** Products to form, 1 if left out. */
   readonly batch?: number;
   /** M × K. */
-  readonly a: GemmMatrix;
+  readonly a: GemmLayout;
   /** K × N. */
-  readonly b: GemmMatrix;
+  readonly b: GemmLayout;
   /** M × N, not transposed. */
+  readonly c: GemmLayout;
+}
+
+/** `c = activation(a · b + bias)`, with `accumulate` `c = activation(a · b + bias + c)`. */
+export interface GemmSpec extends GemmProblem {
+  readonly a: GemmMatrix;
+  readonly b: GemmMatrix;
   readonly c: GemmMatrix;
   readonly bias?: GemmBias | null;
   readonly activation?: GemmActivation | null;
@@ -98,33 +109,31 @@ export interface GemmVariant {
   readonly problem: ProblemForm;
 }
 
-/** Elements of the contiguous side of an operand that is `rows` × `columns`. */
-function contiguous(m: GemmMatrix, rows: number, columns: number): number {
-  return m.transposed ? rows : columns;
+/** An operand that is `extent` elements wide along its rows in memory. */
+function operandForm({ offset, rowStride, transposed = false, batchStride = 0, dtype }: GemmLayout, extent: number, batch: number): OperandForm {
+  const vec = extent % 4 === 0 && offset % 4 === 0 && rowStride % 4 === 0 && (batch === 1 || batchStride % 4 === 0);
+  return { dtype, transposed, vec };
 }
 
-function aligned(m: GemmMatrix, extent: number, batch: number): boolean {
-  return extent % 4 === 0 && m.offset % 4 === 0 && m.rowStride % 4 === 0 && (batch === 1 || (m.batchStride ?? 0) % 4 === 0);
+/** How the operands of a product lie in memory. */
+export function operandForms({ M, N, K, batch = 1, a, b, c }: GemmProblem): Pick<ProblemForm, 'a' | 'b' | 'c'> {
+  return { a: operandForm(a, a.transposed ? M : K, batch), b: operandForm(b, b.transposed ? K : N, batch), c: operandForm(c, N, batch) };
 }
 
 /** The form of a product as a configuration will compile it. */
 export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
-  const { M, N, K, batch = 1 } = spec;
+  const { a, b, c } = operandForms(spec);
   const split = config.splits > 1;
-  const form = (m: GemmMatrix, vec: boolean): OperandForm => ({ dtype: m.dtype, transposed: m.transposed ?? false, vec });
-  const aVec = aligned(spec.a, contiguous(spec.a, M, K), batch);
-  const bVec = aligned(spec.b, contiguous(spec.b, K, N), batch);
-  const cVec = split ? N % 4 === 0 : aligned(spec.c, N, batch);
   const vector = config.form === 'vector';
   return {
     // Where lanes own rows, or rows don't come in fours, a transposed a is read element by element.
-    a: form(spec.a, aVec && (!spec.a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0))),
-    b: form(spec.b, bVec && (!vector || spec.b.transposed === true)),
-    c: { dtype: split ? 'f32' : spec.c.dtype, transposed: false, vec: cVec && !vector },
+    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0)) },
+    b: { ...b, vec: b.vec && (!vector || b.transposed) },
+    c: split ? { dtype: 'f32', transposed: false, vec: spec.N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector },
     bias: split ? null : spec.bias?.dtype ?? null,
     activation: split ? null : spec.activation ?? null,
     accumulate: split ? false : spec.accumulate ?? false,
     split,
-    tail: K % config.depth !== 0,
+    tail: spec.K % config.depth !== 0,
   };
 }

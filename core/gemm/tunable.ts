@@ -1,0 +1,59 @@
+// How products are tuned: which of them share a configuration, and how one is measured.
+
+import type { Device } from '../device.ts';
+import { Storage } from '../storage.ts';
+import type { Tunable } from '../tuning.ts';
+import { chooseConfig, configs, family, MOST_PARTS } from './config.ts';
+import { encodeGemm } from './encode.ts';
+import { operandForms, type GemmConfig, type GemmLayout, type GemmMatrix, type GemmProblem, type OperandForm } from './spec.ts';
+
+/** Sizes up to 8 each on their own, then two classes an octave. */
+function bucket(n: number): string {
+  return n <= 8 ? `${n}` : `2^${Math.round(2 * Math.log2(n)) / 2}`;
+}
+
+function operand({ dtype, transposed, vec }: OperandForm): string {
+  return `${dtype}${transposed ? 't' : ''}${vec ? '' : 'u'}`;
+}
+
+const matrix = ({ offset, rowStride, transposed, batchStride, dtype }: GemmLayout): GemmLayout => ({
+  // What of an offset matters is its alignment.
+  offset: offset % 4, rowStride, dtype, ...(transposed !== undefined && { transposed }), ...(batchStride !== undefined && { batchStride }),
+});
+
+/** Keys are sizes, then a, b and c: `t` for transposed, `u` for not aligned to 4 elements. */
+export const gemmTunable: Tunable<GemmProblem, GemmConfig> = {
+  name: 'gemm',
+  key(problem) {
+    const { M, N, K, batch = 1 } = problem;
+    const { a, b, c } = operandForms(problem);
+    return `${batch > 1 ? `${bucket(batch)} of ` : ''}${bucket(M)}×${bucket(N)}×${bucket(K)} ${operand(a)} ${operand(b)} ${operand(c)}`;
+  },
+  outline: ({ M, N, K, batch = 1, a, b, c }) => ({ M, N, K, batch, a: matrix(a), b: matrix(b), c: matrix(c) }),
+  heuristic: chooseConfig,
+  candidates: configs,
+  accepts(device, problem, config): config is GemmConfig {
+    const { splits, ...form } = (config ?? {}) as Partial<GemmConfig>;
+    const text = JSON.stringify({ ...form, splits: 1 });
+    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && family(device, problem).some((c) => JSON.stringify(c) === text);
+  },
+  prepare(device, problem) {
+    const { M, N, K, batch = 1 } = problem;
+    const a = allocate(device, problem.a, M, K, batch);
+    const b = allocate(device, problem.b, K, N, batch);
+    const c = allocate(device, problem.c, M, N, batch);
+    return {
+      run: (config) => encodeGemm(device, { M, N, K, batch, a, b, c }, config),
+      dispose: () => [a, b, c].forEach(({ storage }) => storage.release()),
+    };
+  },
+};
+
+function allocate(device: Device, layout: GemmLayout, rows: number, cols: number, batch: number): GemmMatrix {
+  const { offset, rowStride, transposed = false, batchStride = 0, dtype } = layout;
+  const elements = offset + batchStride * (batch - 1) + rowStride * (transposed ? cols : rows);
+  const storage = new Storage(device, elements * (dtype === 'f16' ? 2 : 4), 'tuning');
+  // What a buffer of the pool holds may be anything, also numbers that a CPU is slow with.
+  device.stream.clear(storage.buffer);
+  return { ...layout, storage };
+}

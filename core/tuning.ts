@@ -1,0 +1,225 @@
+// Which configuration of a kernel to take for which problem, found by measuring once on this adapter.
+//
+// What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several configurations
+// asks `device.tuning.choose` for one. The answer is immediate: what was measured, or else the kernel's own rule of thumb, and then
+// the problem is remembered as one to measure. `tune` measures all of those. What it found can be exported as JSON and imported
+// where the same adapter is opened again.
+
+import type { Device } from './device.ts';
+import { ValueError } from './errors.ts';
+import { Profiler } from './profiler.ts';
+
+/** A kernel that comes in several configurations. Configurations are plain JSON. */
+export interface Tunable<P, C> {
+  /** Begins the keys of its problems. */
+  readonly name: string;
+  /** Names the class of problems that share a configuration: sizes in buckets, types, layout. */
+  key(problem: P): string;
+  /** The problem without the memory that it is about: what `prepare` needs. */
+  outline(problem: P): P;
+  /** What to take unmeasured. */
+  heuristic(device: Device, problem: P): C;
+  /** Everything that is worth measuring. */
+  candidates(device: Device, problem: P): readonly C[];
+  /** Whether a configuration from elsewhere is one that computes this problem on this device. */
+  accepts(device: Device, problem: P, config: unknown): config is C;
+  /** Memory for a problem of this outline, and a function that encodes it once. */
+  prepare(device: Device, problem: P): { run(config: C): void; dispose(): void };
+}
+
+/** What was found for one class of problems. */
+export interface TuningResult {
+  readonly key: string;
+  /** The winner, null where nothing was clearly faster than the heuristic's choice. */
+  readonly config: unknown;
+  /** Milliseconds of the winner and of the heuristic's choice, medians. */
+  readonly ms: number;
+  readonly heuristicMs: number;
+  /** Configurations that were measured. */
+  readonly candidates: number;
+}
+
+export interface TuneOptions {
+  readonly signal?: AbortSignal;
+  /** Told after every class of problems. */
+  readonly onResult?: (result: TuningResult, done: number, total: number) => void;
+  /** Times that each of the better candidates is measured. */
+  readonly rounds?: number;
+}
+
+/** A table of configurations as JSON. */
+export interface TuningData {
+  readonly format: 'dis-tuning-1';
+  readonly adapter: string;
+  /** By key; null keeps the heuristic. */
+  readonly entries: Readonly<Record<string, unknown>>;
+}
+
+interface Pending {
+  readonly tunable: Tunable<unknown, unknown>;
+  readonly problem: unknown;
+}
+
+export class Tuning {
+  private readonly device: Device;
+  /** Measured or imported and accepted; null keeps the heuristic. */
+  private readonly chosen = new Map<string, unknown>();
+  private readonly imported = new Map<string, unknown>();
+  private readonly waiting = new Map<string, Pending>();
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  /** The configuration to compute a problem with. Costs a look into a table, no waiting. */
+  choose<P, C>(tunable: Tunable<P, C>, problem: P): C {
+    const key = `${tunable.name} ${tunable.key(problem)}`;
+    let config = this.chosen.get(key) as C | null | undefined;
+    if (config === undefined) config = this.accept(key, tunable, problem);
+    return config ?? tunable.heuristic(this.device, problem);
+  }
+
+  private accept<P, C>(key: string, tunable: Tunable<P, C>, problem: P): C | null {
+    const given = this.imported.get(key);
+    if (given !== undefined && (given === null || tunable.accepts(this.device, problem, given))) {
+      this.chosen.set(key, given);
+      return given as C | null;
+    }
+    if (!this.waiting.has(key)) this.waiting.set(key, { tunable: tunable as Tunable<unknown, unknown>, problem: tunable.outline(problem) });
+    return null;
+  }
+
+  /** Classes of problems that came up and were not measured yet. */
+  get pending(): number {
+    return this.waiting.size;
+  }
+
+  /**
+   * Measures what came up and was not measured yet. Nothing else should run on the adapter meanwhile.
+   *
+   * @throws ValueError while a step is being captured
+   */
+  async tune(options: TuneOptions = {}): Promise<TuningResult[]> {
+    const { device } = this;
+    if (device.stream.recorder) throw new ValueError('[tune] A step is being captured, expected a device at rest; tune before or after capture().');
+    const results: TuningResult[] = [];
+    const total = this.waiting.size;
+    for (const [key, { tunable, problem }] of [...this.waiting]) {
+      if (options.signal?.aborted) break;
+      const result = { key, ...await contest(device, tunable, problem, options.rounds ?? 8) };
+      this.chosen.set(key, result.config);
+      this.waiting.delete(key);
+      results.push(result);
+      options.onResult?.(result, results.length, total);
+    }
+    return results;
+  }
+
+  /** Everything that was measured or imported. */
+  exportTuning(): TuningData {
+    const entries = new Map([...this.imported, ...this.chosen]);
+    return { format: 'dis-tuning-1', adapter: adapterName(this.device), entries: Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1))) };
+  }
+
+  /**
+   * Takes the entries of an earlier export, unless it is of another adapter or format. What this build of the kernels cannot compute
+   * is ignored when it is asked for.
+   *
+   * @returns the number of entries taken
+   */
+  importTuning(data: unknown): number {
+    const { format, adapter, entries } = (data ?? {}) as Partial<TuningData>;
+    if (format !== 'dis-tuning-1' || adapter !== adapterName(this.device) || typeof entries !== 'object' || entries === null) return 0;
+    const list = Object.entries(entries);
+    for (const [key, config] of list) {
+      this.imported.set(key, config);
+      this.chosen.delete(key);
+    }
+    return list.length;
+  }
+}
+
+/** What tells adapters apart, as far as an implementation lets a page know, and the tier. */
+export function adapterName({ adapter, tier }: Device): string {
+  return [adapter.vendor, adapter.architecture, adapter.device, adapter.description, tier].filter((part) => part).join(' / ');
+}
+
+/** Milliseconds that a sample lasts at least, where the work is shorter. */
+const SAMPLE_MS = 3;
+
+/** Dispatches that a sample may have: they fit into one submission. */
+const SAMPLE_DISPATCHES = 200;
+
+/** After one look, candidates slower than the best by this factor are out. */
+const HOPELESS = 1.5;
+
+/** A challenger must be this much faster by the median, and in three of four rounds. */
+const CLEARLY = 0.97;
+
+async function contest(device: Device, tunable: Tunable<unknown, unknown>, problem: unknown, rounds: number): Promise<Omit<TuningResult, 'key'>> {
+  const heuristic = tunable.heuristic(device, problem);
+  const text = JSON.stringify(heuristic);
+  const configs = [heuristic, ...tunable.candidates(device, problem).filter((config) => JSON.stringify(config) !== text)];
+  const prepared = tunable.prepare(device, problem);
+  const profiler = device.stream.profiler;
+  try {
+    const entrants: { config: unknown; repeats: number; first: number; times: number[] }[] = [];
+    let best = Infinity;
+    for (const config of configs) {
+      const run = (): void => prepared.run(config);
+      // The first run compiles.
+      await sample(device, run, 1);
+      const before = device.stream.dispatches;
+      const once = await sample(device, run, 1);
+      const most = Math.max(1, Math.floor(SAMPLE_DISPATCHES / (device.stream.dispatches - before)));
+      const repeats = Math.min(most, Math.max(1, Math.ceil(SAMPLE_MS / once)));
+      const first = repeats > 1 ? await sample(device, run, repeats) : once;
+      best = Math.min(best, first);
+      entrants.push({ config, repeats, first, times: [] });
+    }
+    const field = entrants.filter(({ first }, i) => i === 0 || first <= HOPELESS * best);
+    for (let round = 0; round < (field.length > 1 ? rounds : 1); round++) {
+      // Each time another one begins.
+      for (let i = 0; i < field.length; i++) {
+        const { config, repeats, times } = field[(i + round) % field.length];
+        times.push(await sample(device, () => prepared.run(config), repeats));
+      }
+    }
+    const [incumbent, ...challengers] = field;
+    const heuristicMs = median(incumbent.times);
+    let winner = incumbent;
+    for (const challenger of challengers) {
+      const won = challenger.times.filter((t, i) => t < incumbent.times[i]).length;
+      if (median(challenger.times) < median(winner.times) && median(challenger.times) <= CLEARLY * heuristicMs && won >= 0.75 * rounds) winner = challenger;
+    }
+    return { config: winner === incumbent ? null : winner.config, ms: median(winner.times), heuristicMs, candidates: configs.length };
+  } finally {
+    device.profiler = profiler;
+    prepared.dispose();
+  }
+}
+
+/** Milliseconds of one run among `repeats`: by the GPU's clock from the first to the last, where it has one that can be read. */
+async function sample(device: Device, run: () => void, repeats: number): Promise<number> {
+  if (!device.has('timestamp-query')) {
+    const begun = performance.now();
+    for (let i = 0; i < repeats; i++) run();
+    await device.synchronize();
+    return (performance.now() - begun) / repeats;
+  }
+  const profiler = new Profiler(device);
+  device.profiler = profiler;
+  for (let i = 0; i < repeats; i++) run();
+  device.profiler = null;
+  const events = await profiler.events();
+  await device.synchronize();
+  const first = Math.min(...events.map((e) => e.start));
+  // A clock of 100 µs ticks, as browsers have, may show nothing at all.
+  return Math.max(1e-3, Math.max(...events.map((e) => e.start + e.gpu)) - first) / repeats;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
