@@ -2,7 +2,7 @@
 
 export { buffer, parameter, roleOf, type TensorRole } from './parameter.ts';
 export { Module, type HostTensor, type LoadReport, type StateEntries } from './module.ts';
-export { fromEntry, saveStateDict, toEntries, toEntry } from './stateDict.ts';
+export { fromEntry, loadEntries, saveStateDict, toEntries, toEntry } from './stateDict.ts';
 export * from './safetensors.ts';
 export * from './safetensorsFloat.ts';
 export * from './lrSchedule.ts';
@@ -21,4 +21,9 @@ export { Mamba, type MambaOptions } from './mamba.ts';
 export { Projection, projection, Weights } from './weights.ts';
 export * as init from './init.ts';
 export * from './losses.ts';
+export { ExponentialMovingAverage } from './ema.ts';
+export { Optimizer, type Parameters } from './optim/optimizer.ts';
+export { SGD, type SGDOptions } from './optim/sgd.ts';
+export { Adam, AdamW, type AdamOptions } from './optim/adam.ts';
+export { clipGradNorm } from './optim/clipGradNorm.ts';
 export { FusedAdamW, type AdamWCounters, type FusedAdamWOptions, type FusedAdamWState } from './optim/fusedAdamW.ts';

@@ -1,28 +1,12 @@
 // The base of all layers. A module's state is found by walking its own properties: tensors marked by parameter() or buffer(),
 // modules, and arrays of either. Nothing is registered; names are property names and array indices, as in PyTorch.
 
-import { ShapeError, ValueError } from '../core/errors.ts';
-import { noGrad, sameShape, show, Tensor, type DType, type HostArray } from '../core/index.ts';
+import { ShapeError } from '../core/errors.ts';
+import { noGrad, sameShape, show, Tensor, type DType } from '../core/index.ts';
 import { buffer, parameter, roleOf } from './parameter.ts';
-import type { SafetensorsEntry } from './safetensors.ts';
-import { hostValues } from './stateDict.ts';
+import { loadEntries, type LoadReport, type StateEntries } from './stateDict.ts';
 
-/** Row-major values on the host. */
-export interface HostTensor {
-  readonly shape: readonly number[];
-  readonly data: HostArray;
-}
-
-/** What a state can be loaded from: tensors, host values, or a safetensors file's entries. */
-export type StateEntries = ReadonlyMap<string, Tensor | HostTensor | SafetensorsEntry>;
-
-/** Names that did not fit, when `strict` is false. */
-export interface LoadReport {
-  /** The module has it, the entries don't. */
-  readonly missing: readonly string[];
-  /** The entries have it, the module doesn't. */
-  readonly unexpected: readonly string[];
-}
+export type { HostTensor, LoadReport, StateEntries } from './stateDict.ts';
 
 type Slot = Record<string, unknown>;
 
@@ -104,26 +88,7 @@ export abstract class Module {
    * @throws ValueError naming every missing and unexpected tensor, when `strict`
    */
   loadStateDict(entries: StateEntries, options: { strict?: boolean } = {}): LoadReport {
-    const state = this.stateDict();
-    const missing = [...state.keys()].filter((name) => !entries.has(name));
-    const unexpected = [...entries.keys()].filter((name) => !state.has(name));
-    const misshapen = [...state].flatMap(([name, t]) => {
-      const entry = entries.get(name);
-      return entry && !sameShape(entry.shape, t.shape) ? [`${name} ${show(entry.shape)} instead of ${show(t.shape)}`] : [];
-    });
-    if (misshapen.length) throw new ShapeError(`[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`);
-    if ((options.strict ?? true) && missing.length + unexpected.length) {
-      const parts = [missing.length && `missing: ${missing.join(', ')}`, unexpected.length && `unexpected: ${unexpected.join(', ')}`];
-      throw new ValueError(`[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`);
-    }
-    noGrad(() => {
-      for (const [name, t] of state) {
-        const entry = entries.get(name);
-        if (entry instanceof Tensor) t.copy_(entry);
-        else if (entry && t.numel) t.write(hostValues(entry));
-      }
-    });
-    return { missing, unexpected };
+    return loadEntries(this.stateDict(), entries, options);
   }
 
   /**

@@ -1,9 +1,26 @@
 // Between tensors of a state and entries of a safetensors file.
 
-import { DTypeError } from '../core/errors.ts';
-import { tensor, type Device, type DType, type HostArray, type Tensor } from '../core/index.ts';
+import { DTypeError, ShapeError, ValueError } from '../core/errors.ts';
+import { noGrad, sameShape, show, Tensor, tensor, type Device, type DType, type HostArray } from '../core/index.ts';
 import { writeSafetensors, type SafetensorsEntry } from './safetensors.ts';
 import { fromFloat32, toFloat32 } from './safetensorsFloat.ts';
+
+/** Row-major values on the host. */
+export interface HostTensor {
+  readonly shape: readonly number[];
+  readonly data: HostArray;
+}
+
+/** What a state can be loaded from: tensors, host values, or a safetensors file's entries. */
+export type StateEntries = ReadonlyMap<string, Tensor | HostTensor | SafetensorsEntry>;
+
+/** Names that did not fit, when `strict` is false. */
+export interface LoadReport {
+  /** The module has it, the entries don't. */
+  readonly missing: readonly string[];
+  /** The entries have it, the module doesn't. */
+  readonly unexpected: readonly string[];
+}
 
 /**
  * Values of host data as numbers that `Tensor.write` takes. Bits of F16 and BF16 are decoded; 64-bit integers become doubles,
@@ -81,4 +98,33 @@ export async function toEntries(state: ReadonlyMap<string, Tensor>): Promise<Map
 /** A safetensors file of a state, e.g. `saveStateDict(model.stateDict(), { step: '1000' })`. */
 export async function saveStateDict(state: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>> = {}): Promise<Uint8Array> {
   return writeSafetensors(await toEntries(state), Object.entries(metadata));
+}
+
+/**
+ * Overwrites tensors in place, cast to their types. Nothing is written unless everything fits; with `strict` false, names on one
+ * side only are left alone and reported.
+ *
+ * @throws ShapeError naming every tensor whose shape differs
+ * @throws ValueError naming every missing and unexpected tensor, when `strict`
+ */
+export function loadEntries(state: ReadonlyMap<string, Tensor>, entries: StateEntries, options: { readonly strict?: boolean } = {}): LoadReport {
+  const missing = [...state.keys()].filter((name) => !entries.has(name));
+  const unexpected = [...entries.keys()].filter((name) => !state.has(name));
+  const misshapen = [...state].flatMap(([name, t]) => {
+    const entry = entries.get(name);
+    return entry && !sameShape(entry.shape, t.shape) ? [`${name} ${show(entry.shape)} instead of ${show(t.shape)}`] : [];
+  });
+  if (misshapen.length) throw new ShapeError(`[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`);
+  if ((options.strict ?? true) && missing.length + unexpected.length) {
+    const parts = [missing.length && `missing: ${missing.join(', ')}`, unexpected.length && `unexpected: ${unexpected.join(', ')}`];
+    throw new ValueError(`[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`);
+  }
+  noGrad(() => {
+    for (const [name, t] of state) {
+      const entry = entries.get(name);
+      if (entry instanceof Tensor) t.copy_(entry);
+      else if (entry && t.numel) t.write(hostValues(entry));
+    }
+  });
+  return { missing, unexpected };
 }

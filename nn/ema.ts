@@ -1,0 +1,86 @@
+// The moving average of a module's parameters, which gives better samples than the parameters themselves.
+
+import { fuse, keep, noGrad, scope, sameShape, ShapeError, show, ValueError, type Tensor } from '../core/index.ts';
+import type { Module } from './module.ts';
+import { loadEntries, type StateEntries } from './stateDict.ts';
+
+/**
+ * `average ← decay · average + (1 - decay) · parameter` after each step; it begins as a copy. Averages are f32. Trainers that use
+ * `FusedAdamW` get the same in the optimizer's own dispatch.
+ */
+export class ExponentialMovingAverage {
+  readonly decay: number;
+  private readonly module: Module;
+  private readonly averages: Map<string, Tensor>;
+  private readonly blend: (average: Tensor, value: Tensor) => Tensor;
+  private stored: Map<string, Tensor> | null = null;
+
+  /**
+   * @param decay default 0.9999
+   * @throws ValueError
+   */
+  constructor(module: Module, decay = 0.9999) {
+    if (!(decay >= 0 && decay <= 1)) throw new ValueError(`[ExponentialMovingAverage] decay is ${decay}, expected 0 to 1.`);
+    this.module = module;
+    this.decay = decay;
+    this.averages = copies(module.namedParameters());
+    this.blend = fuse((average, value) => average.add(value.sub(average).mul(1 - decay)), 'ema');
+  }
+
+  /** Takes the parameters' present values in. Dispatches only: may be part of a captured step. */
+  update(): void {
+    if (this.stored) throw new ValueError('[ExponentialMovingAverage] The module holds the averages themselves; call restore() before training on.');
+    noGrad(() => scope(() => {
+      for (const [name, p] of this.module.namedParameters()) {
+        const average = this.averages.get(name)!;
+        average.copy_(this.blend(average, p));
+      }
+    }));
+  }
+
+  /** Writes the averages into a module of the same parameters; into its own by default, whose values `restore()` brings back. */
+  copyTo(module: Module = this.module): void {
+    if (module === this.module) this.stored ??= copies(module.namedParameters());
+    noGrad(() => {
+      for (const [name, p] of module.namedParameters()) {
+        const average = this.averages.get(name);
+        if (!average || !sameShape(average.shape, p.shape)) throw new ShapeError(`[ExponentialMovingAverage] There is no average for ${name} of shape ${show(p.shape)}; copy to a module of the same configuration.`);
+        p.copy_(average);
+      }
+    });
+  }
+
+  /** Brings back what the own module held before `copyTo()`. */
+  restore(): void {
+    const { stored } = this;
+    if (!stored) throw new ValueError('[ExponentialMovingAverage] Nothing to restore; call copyTo() before.');
+    noGrad(() => {
+      for (const [name, p] of this.module.namedParameters()) p.copy_(stored.get(name)!);
+    });
+    for (const t of stored.values()) t.dispose();
+    this.stored = null;
+  }
+
+  /** The averages by the parameters' names: the tensors themselves, not copies. */
+  stateDict(): Map<string, Tensor> {
+    return new Map(this.averages);
+  }
+
+  /** @throws ShapeError, ValueError when names or shapes differ; nothing is written then */
+  loadStateDict(entries: StateEntries): void {
+    loadEntries(this.averages, entries);
+  }
+
+  /** Frees the averages; not the module. */
+  dispose(): void {
+    for (const t of [...this.averages.values(), ...(this.stored?.values() ?? [])]) t.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function copies(parameters: Iterable<readonly [string, Tensor]>): Map<string, Tensor> {
+  return noGrad(() => new Map(Array.from(parameters, ([name, p]) => [name, scope(() => keep(p.clone().cast('f32')))])));
+}
