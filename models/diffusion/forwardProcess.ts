@@ -4,17 +4,15 @@
 import type { Expr, Tensor } from '../../core/index.ts';
 import { standardNormalKlExpr } from './likelihood.ts';
 import type { DiffusionProcess } from './process.ts';
-import { timestepMap, timestepMean, type Elements } from './timestepOp.ts';
-
-type K = Elements<string>['k'];
+import { timestepMap, timestepMean, type CoefficientExpr } from './timestepOp.ts';
 
 /** √ᾱ_t x_0 + √(1-ᾱ_t) ε of an element. */
-export function noisedExpr(k: K, xStart: Expr, noise: Expr): Expr {
+export function noisedExpr(k: CoefficientExpr, xStart: Expr, noise: Expr): Expr {
   return k('sqrtAlphasCumprod').mul(xStart).add(k('sqrtOneMinusAlphasCumprod').mul(noise));
 }
 
 /** Mean of q(x_{t-1} | x_t, x_0), eq. 7. */
-export function posteriorMeanExpr(k: K, xStart: Expr, x: Expr): Expr {
+export function posteriorMeanExpr(k: CoefficientExpr, xStart: Expr, x: Expr): Expr {
   return k('posteriorMeanCoef1').mul(xStart).add(k('posteriorMeanCoef2').mul(x));
 }
 

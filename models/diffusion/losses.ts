@@ -10,7 +10,7 @@ import { drawNoise, type NoiseOptions } from './noise.ts';
 import type { DiffusionModel, DiffusionProcess } from './process.ts';
 import { varianceExpr } from './reverseProcess.ts';
 import { learnsVariance, type DiffusionSettings } from './settings.ts';
-import { timestepMean, type Elements } from './timestepOp.ts';
+import { timestepMean, type CoefficientExpr, type Elements } from './timestepOp.ts';
 
 /** Each (batch). The bound is in bits per dimension. */
 export interface LossTerms {
@@ -27,7 +27,7 @@ export interface LossTerms {
  *
  * @param meanError mean of p less mean of q, which is x_0 at t = 0
  */
-export function variationalBoundExpr(k: Elements<string>['k'], xStart: Expr, meanError: Expr, logVariance: Expr): Expr {
+export function variationalBoundExpr(k: CoefficientExpr, xStart: Expr, meanError: Expr, logVariance: Expr): Expr {
   const kl = normalKlExpr(meanError, k('posteriorLogVarianceClipped'), logVariance);
   const likelihood = discretizedGaussianLogLikelihoodExpr(xStart, meanError.neg(), logVariance.mul(0.5));
   return k('nonzero').gt(0).where(kl, likelihood.neg()).div(Math.LN2);

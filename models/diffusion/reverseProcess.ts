@@ -6,7 +6,7 @@ import { scope, type Expr, type Tensor } from '../../core/index.ts';
 import { posteriorMeanExpr } from './forwardProcess.ts';
 import type { DiffusionModel, DiffusionProcess } from './process.ts';
 import type { DiffusionSettings } from './settings.ts';
-import { timestepMap, type Elements, type TimestepOp } from './timestepOp.ts';
+import { timestepMap, type CoefficientExpr, type Inputs, type TimestepOp } from './timestepOp.ts';
 
 export interface DenoiseOptions {
   /** Clip the predicted x_0 to [-1, 1]; default true. Right for pixels, wrong for latents. */
@@ -33,7 +33,7 @@ export interface ReverseExpr {
  *
  * @param predXstart the predicted x_0 where something else than the model says it
  */
-export function reverseExpr(settings: DiffusionSettings, k: Elements<string>['k'], x: Expr, [prediction, v]: readonly Expr[], clipDenoised: boolean, predXstart?: Expr): ReverseExpr {
+export function reverseExpr(settings: DiffusionSettings, k: CoefficientExpr, x: Expr, [prediction, v]: readonly Expr[], clipDenoised: boolean, predXstart?: Expr): ReverseExpr {
   const { modelMeanType } = settings;
   const xStart = predXstart ?? (modelMeanType === 'xStart' ? prediction : k('xStartOfX').mul(x).add(k('xStartOfOutput').mul(prediction)));
   const clipped = clipDenoised ? xStart.clamp(-1, 1) : xStart;
@@ -42,7 +42,7 @@ export function reverseExpr(settings: DiffusionSettings, k: Elements<string>['k'
 }
 
 /** Variance of p and its logarithm, from the second part of the model's output where it is learned. */
-export function varianceExpr({ modelVarType }: DiffusionSettings, k: Elements<string>['k'], v: Expr): Pick<ReverseExpr, 'variance' | 'logVariance'> {
+export function varianceExpr({ modelVarType }: DiffusionSettings, k: CoefficientExpr, v: Expr): Pick<ReverseExpr, 'variance' | 'logVariance'> {
   if (modelVarType === 'fixedSmall' || modelVarType === 'fixedLarge') return { variance: k('fixedVariance'), logVariance: k('fixedLogVariance') };
   const low = k('posteriorLogVarianceClipped');
   const logVariance = modelVarType === 'learned' ? v : low.add(v.add(1).mul(0.5).mul(k('logBeta').sub(low)));
@@ -52,42 +52,48 @@ export function varianceExpr({ modelVarType }: DiffusionSettings, k: Elements<st
 /** How guidance enters: by the mean (algorithm 1), or by ε and with it x_0 (algorithm 2, for DDIM). */
 export type Guidance = 'mean' | 'score';
 
-export function guidedExpr(k: Elements<string>['k'], p: ReverseExpr, x: Expr, gradient: Expr, guidance: Guidance): ReverseExpr {
+export function guidedExpr(k: CoefficientExpr, p: ReverseExpr, x: Expr, gradient: Expr, guidance: Guidance): ReverseExpr {
   if (guidance === 'mean') return { ...p, mean: p.mean.add(p.variance.mul(gradient)) };
   const predXstart = p.predXstart.add(k('xStartOfScore').mul(gradient));
   return { ...p, predXstart, mean: posteriorMeanExpr(k, predXstart, x) };
 }
 
-/** What a step reads besides x_t and the model's output. */
+export interface ReverseStepOptions extends DenoiseOptions, GuidanceOptions {
+  /** How `condFn` enters; default `mean`. */
+  readonly guidance?: Guidance;
+  readonly noise?: Tensor;
+  readonly table?: Tensor;
+}
+
+/** What a step reads besides x_t and the model's output, where it is given. */
 type Extra = 'predXstart' | 'gradient' | 'noise';
 
 /**
- * One operation from the model's output to what `build` makes of p(x_{t-1} | x_t), together with what has to be computed before it:
- * the model, `denoisedFn` and `condFn`.
+ * Calls the model, `denoisedFn` and `condFn`, and makes p(x_{t-1} | x_t) and what `build` makes of it in one dispatch.
  *
- * @param name of the operation; with the options it tells operations of a process apart
+ * @param name of the operation; `build` must be the same whenever the name and the presence of options are
  */
 export function reverseStep(
-  process: DiffusionProcess, name: string, model: DiffusionModel, x: Tensor, t: Tensor,
-  { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', noise, table = process.table() }: DenoiseOptions & GuidanceOptions & { guidance?: Guidance; noise?: Tensor; table?: Tensor },
-  build: (p: ReverseExpr, x: Expr, k: Elements<string>['k'], noise: Expr | undefined) => readonly Expr[],
+  process: DiffusionProcess, name: string, model: DiffusionModel, x: Tensor, t: Tensor, options: ReverseStepOptions,
+  build: (p: ReverseExpr, x: Expr, k: CoefficientExpr, noise: Expr | undefined) => readonly Expr[],
 ): Tensor[] {
+  const { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', noise, table = process.table() } = options;
   return scope(() => {
-    const { settings } = process;
     const modelOutput = process.predict(name, model, x, t);
     const given: Partial<Record<Extra, Tensor>> = {};
     if (denoisedFn) given.predXstart = denoisedFn(predictXstart(process, x, t, modelOutput));
     if (condFn) given.gradient = condFn(x, process.modelTimesteps(t));
     if (noise) given.noise = noise;
     const extras = Object.keys(given) as Extra[];
+    type Name = 'x' | 'modelOutput' | Extra;
     const op = process.operation(`${name}|${clipDenoised}|${extras.join()}`, () => {
-      const inputs = { x: 1, modelOutput: process.outputParts, ...Object.fromEntries(extras.map((e) => [e, 1])) } as Record<'x' | 'modelOutput' | Extra, 1 | 2>;
+      const inputs = { x: 1, modelOutput: process.outputParts, ...Object.fromEntries(extras.map((e) => [e, 1])) } as Inputs<Name>;
       return timestepMap(name, inputs, ({ of, k }) => {
-        const p = reverseExpr(settings, k, of.x[0], of.modelOutput, clipDenoised, of.predXstart?.[0]);
+        const p = reverseExpr(process.settings, k, of.x[0], of.modelOutput, clipDenoised, of.predXstart?.[0]);
         return build(of.gradient ? guidedExpr(k, p, of.x[0], of.gradient[0], guidance) : p, of.x[0], k, of.noise?.[0]);
       });
     });
-    return op(table, t, { x, modelOutput, ...given } as Record<'x' | 'modelOutput' | Extra, Tensor>);
+    return op(table, t, { x, modelOutput, ...given } as Record<Name, Tensor>);
   });
 }
 
@@ -106,7 +112,7 @@ export interface MeanVariance {
 }
 
 /** Mean, variance and log variance of p(x_{t-1} | x_t), and the predicted x_0, each of x's shape. */
-export function pMeanVariance(process: DiffusionProcess, model: DiffusionModel, x: Tensor, t: Tensor, options: DenoiseOptions = {}): MeanVariance {
-  const [mean, variance, logVariance, predXstart] = reverseStep(process, 'pMeanVariance', model, x, t, options, (p) => [p.mean, p.variance, p.logVariance, p.predXstart]);
+export function pMeanVariance(process: DiffusionProcess, model: DiffusionModel, x: Tensor, t: Tensor, { clipDenoised, denoisedFn }: DenoiseOptions = {}): MeanVariance {
+  const [mean, variance, logVariance, predXstart] = reverseStep(process, 'pMeanVariance', model, x, t, { clipDenoised, denoisedFn }, (p) => [p.mean, p.variance, p.logVariance, p.predXstart]);
   return { mean, variance, logVariance, predXstart };
 }

@@ -1,5 +1,5 @@
 // The numbers of a diffusion process: noise schedules, everything derived from them, and which of the steps to keep.
-// All of it in float64 on the host; what a step needs goes to the GPU as float32 tables (process.ts).
+// All of it in float64 on the host; what a step needs goes to the GPU as a float32 table (coefficients.ts).
 // Sources: Ho et al. 2020 (arXiv 2006.11239), Nichol & Dhariwal 2021 (arXiv 2102.09672), Song et al. 2020 (arXiv 2010.02502).
 
 import { ValueError } from '../../core/errors.ts';

@@ -2,7 +2,7 @@
 // one backward.
 
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { differentiate, Expr, type ExprLike } from '../../core/expr.ts';
+import { differentiate, Expr } from '../../core/expr.ts';
 import { defineOp, isFloat, numelOf, sameShape, show, type Tensor } from '../../core/index.ts';
 import { COEFFICIENTS, type Coefficient } from './coefficients.ts';
 import { program, runMap, runSum, type Operands, type Output, type Program, type Source } from './timestepProgram.ts';
@@ -10,14 +10,16 @@ import { program, runMap, runSum, type Operands, type Output, type Program, type
 /** Tensors by name, each with the number of parts that a sample has in it: 2 for an output whose channels are two halves. */
 export type Inputs<Name extends string> = Readonly<Record<Name, 1 | 2>>;
 
+/** A coefficient of the sample's timestep. */
+export type CoefficientExpr = (name: Coefficient) => Expr;
+
 /** What an expression is made of. */
 export interface Elements<Name extends string> {
   /** The parts of each tensor. */
   readonly of: Readonly<Record<Name, readonly Expr[]>>;
   /** The same values, through which no gradient flows. */
   readonly detached: Readonly<Record<Name, readonly Expr[]>>;
-  /** A coefficient of the sample's timestep. */
-  k(name: Coefficient): Expr;
+  readonly k: CoefficientExpr;
 }
 
 /**
@@ -28,19 +30,19 @@ export interface Elements<Name extends string> {
 export type TimestepOp<Name extends string> = (table: Tensor, t: Tensor, tensors: Readonly<Record<Name, Tensor>>) => Tensor[];
 
 /** An operation on elements: each expression gives a tensor of the first input's shape. */
-export function timestepMap<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly ExprLike[]): TimestepOp<Name> {
+export function timestepMap<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[]): TimestepOp<Name> {
   return define(name, inputs, build, false);
 }
 
 /** Means of expressions over the elements of each sample: each gives a tensor (batch). */
-export function timestepMean<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly ExprLike[]): TimestepOp<Name> {
+export function timestepMean<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[]): TimestepOp<Name> {
   return define(name, inputs, (e) => build(e).map((expr) => Expr.scalar(0).mul(expr)), true);
 }
 
 /** Storage buffers that every adapter binds at once. */
 const BINDINGS = 8;
 
-function define<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly ExprLike[], reduce: boolean): TimestepOp<Name> {
+function define<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[], reduce: boolean): TimestepOp<Name> {
   const names = Object.keys(inputs) as Name[];
   const parts = names.map((n) => inputs[n]);
   const { exprs, sources } = expressions(names, parts, build);
@@ -120,7 +122,7 @@ function inputNumber(parts: readonly number[], tensor: number, part: number): nu
   return 2 * (parts.slice(0, tensor).reduce((s, v) => s + v, 0) + part);
 }
 
-function expressions<Name extends string>(names: readonly Name[], parts: readonly number[], build: (e: Elements<Name>) => readonly ExprLike[]): { exprs: Expr[]; sources: Source[] } {
+function expressions<Name extends string>(names: readonly Name[], parts: readonly number[], build: (e: Elements<Name>) => readonly Expr[]): { exprs: readonly Expr[]; sources: Source[] } {
   const sources: Source[] = [];
   const of = {} as Record<Name, Expr[]>;
   const detached = {} as Record<Name, Expr[]>;
@@ -136,9 +138,8 @@ function expressions<Name extends string>(names: readonly Name[], parts: readonl
   });
   const first = sources.length;
   COEFFICIENTS.forEach((_, column) => sources.push({ kind: 'coefficient', column }));
-  const k = (name: Coefficient): Expr => Expr.input(first + COEFFICIENTS.indexOf(name), 'f32');
-  const exprs = build({ of, detached, k }).map((e) => (e instanceof Expr ? e : Expr.constant(Number(e))));
-  return { exprs, sources };
+  const k: CoefficientExpr = (name) => Expr.input(first + COEFFICIENTS.indexOf(name), 'f32');
+  return { exprs: build({ of, detached, k }), sources };
 }
 
 /** Tensors that lie one after the other, as views. */
