@@ -1,7 +1,7 @@
 // What the adapter can do at most, measured with kernels that do one thing only.
 
 import { defineKernel, empty, grid1d, keep, zeros, type Device, type KernelSource, type Tensor } from '../core/index.ts';
-import { measure, type Measurement } from './measure.ts';
+import { measure, type MeasureOptions, type Measurement } from './measure.ts';
 import type { Ceilings } from './work.ts';
 
 const GROUP = 64;
@@ -39,7 +39,7 @@ out[flat] = f32(${vector === 4 ? 'sum.x + sum.y + sum.z + sum.w' : 'sum'});`,
 const UNROLL = 4;
 
 /** Products of the matrix unit on values that stay in registers. */
-export const matrixKernel = defineKernel<{ M: number; N: number; K: number; lanes: number; chains: number }>('bench.matrix', ({ M, N, K, lanes, chains }) => {
+const matrixKernel = defineKernel<{ M: number; N: number; K: number; lanes: number; chains: number }>('bench.matrix', ({ M, N, K, lanes, chains }) => {
   const sums = Array.from({ length: chains }, (_, k) => `s${k}`);
   return {
     bindings: [{ name: 'a', type: 'array<f16>', access: 'read' }, { name: 'out', type: 'array<f32>', access: 'write' }],
@@ -71,11 +71,9 @@ export interface CeilingOptions {
 }
 
 /** Measures everything that `limitOf` compares with. */
-export async function measureCeilings(device: Device, { quick, progress }: CeilingOptions): Promise<Ceilings & { host: Measurement['host'] }> {
+export async function measureCeilings(device: Device, { quick, progress }: CeilingOptions): Promise<Ceilings> {
   const settings = { batch: quick ? 0.01 : 0.03, seconds: quick ? 0.02 : 0.15 };
-  const run = (name: string, made: readonly Tensor[], step: () => void): Promise<Measurement> => measure(device, {
-    name, prepare: () => ({ step, dispose: () => { for (const t of made) t.dispose(); } }),
-  }, settings);
+  const run: Run = (name, made, step) => measureAlone(device, name, made, step, settings);
 
   progress('copy');
   const copy: { footprint: number; rate: number }[] = [];
@@ -90,23 +88,11 @@ export async function measureCeilings(device: Device, { quick, progress }: Ceili
     copy.push({ footprint: 2 * bytes, rate });
   }
 
-  const invocations = device.adapter.software ? 2 ** 13 : 2 ** 20;
-  const arithmetic = async (op: 'fma' | 'exp', type: 'f32' | 'f16'): Promise<number> => {
-    let rate = 0;
-    for (const [vector, chains] of op === 'fma' ? [[4, 8], [4, 4], [1, 8], [1, 16]] as const : [[4, 2], [1, 4]] as const) {
-      // Long enough that writing the result counts for nothing.
-      const rounds = device.adapter.software ? 256 : 512;
-      const out = keep(empty(device, [invocations]));
-      const m = await run(op, [out], () => device.run(arithmeticKernel, { op, type, vector, chains }, [out], [rounds], grid1d(invocations, GROUP)));
-      rate = Math.max(rate, invocations * rounds * UNROLL * vector * chains / best(m));
-    }
-    return rate;
-  };
   progress('multiply-add');
-  const f32 = 2 * await arithmetic('fma', 'f32');
-  const f16 = device.has('shader-f16') ? 2 * await arithmetic('fma', 'f16') : null;
+  const f32 = await arithmeticRate(device, settings);
+  const f16 = device.has('shader-f16') ? await arithmeticRate(device, settings, 'fma', 'f16') : null;
   progress('exp');
-  const exp = await arithmetic('exp', 'f32');
+  const exp = await arithmeticRate(device, settings, 'exp');
   progress('matrix unit');
   const matrix = await matrixRate(device, run);
 
@@ -114,10 +100,31 @@ export async function measureCeilings(device: Device, { quick, progress }: Ceili
   const one = keep(empty(device, [1]));
   const count = 100;
   const dispatches = await run('dispatch', [one], () => { for (let i = 0; i < count; i++) device.run(nothingKernel, {}, [one], [], [1]); });
-  return { copy, fma: { f32, f16 }, matrix, exp, dispatch: dispatches.wall.least / count, host: dispatches.host };
+  return { copy, fma: { f32, f16 }, matrix, exp, dispatch: dispatches.wall.least / count };
 }
 
-async function matrixRate(device: Device, run: (name: string, made: readonly Tensor[], step: () => void) => Promise<Measurement>): Promise<number | null> {
+type Run = (name: string, made: readonly Tensor[], step: () => void) => Promise<Measurement>;
+
+/** Measures dispatches on tensors that are freed afterwards. */
+function measureAlone(device: Device, name: string, made: readonly Tensor[], step: () => void, settings: MeasureOptions): Promise<Measurement> {
+  return measure(device, { name, prepare: () => ({ step, dispose: () => { for (const t of made) t.dispose(); } }) }, settings);
+}
+
+/** Operations a second in registers: multiply-adds, counted as two, or exponentials. */
+export async function arithmeticRate(device: Device, settings: MeasureOptions = { batch: 0.01, seconds: 0.02 }, op: 'fma' | 'exp' = 'fma', type: 'f32' | 'f16' = 'f32'): Promise<number> {
+  const { software } = device.adapter;
+  // Long enough that writing the result counts for nothing.
+  const invocations = software ? 2 ** 13 : 2 ** 20, rounds = software ? 256 : 512;
+  let rate = 0;
+  for (const [vector, chains] of op === 'fma' ? [[4, 8], [4, 4], [1, 8], [1, 16]] as const : [[4, 2], [1, 4]] as const) {
+    const out = keep(empty(device, [invocations]));
+    const m = await measureAlone(device, op, [out], () => device.run(arithmeticKernel, { op, type, vector, chains }, [out], [rounds], grid1d(invocations, GROUP)), settings);
+    rate = Math.max(rate, invocations * rounds * UNROLL * vector * chains / best(m));
+  }
+  return op === 'fma' ? 2 * rate : rate;
+}
+
+async function matrixRate(device: Device, run: Run): Promise<number | null> {
   if (!device.has('subgroup-matrix') || !device.has('shader-f16') || !device.has('subgroups')) return null;
   let rate: number | null = null;
   const groups = 8192, rounds = 256, chains = 4, lanes = device.subgroupMaxSize;

@@ -2,12 +2,14 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Tier } from '../core/index.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
 import { commitOf } from './git.ts';
-import { parseResult, resultJson, resultName } from './result.ts';
+import { parseResult, resultJson, resultName, type BenchResult } from './result.ts';
+import { rooflineSvg } from './roofline.ts';
 import { runBenchmark } from './run.ts';
 import { ceilingsTable, resultTable } from './table.ts';
 import { Terminal } from './terminal.ts';
@@ -19,13 +21,16 @@ interface Options {
   readonly adapter?: string;
   readonly compare?: string;
   readonly json?: string;
+  readonly svg?: string;
   readonly out?: string;
   readonly budget?: number;
+  readonly memory?: number;
+  readonly show?: string;
 }
 
-function seconds(text: string): number {
+function positive(text: string): number {
   const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('Expected a number of seconds above 0.');
+  if (!(value > 0)) throw new InvalidArgumentError('Expected a number above 0.');
   return value;
 }
 
@@ -36,30 +41,49 @@ function program(): Command {
     .option('--quick', 'the most telling cases only, about a minute', false)
     .addOption(new Option('--tier <tier>', 'stock: as browsers have it; fast: with f16 on NVIDIA and matrix units').choices(['stock', 'fast']).default('stock'))
     .option('--adapter <name>', 'part of the name of the adapter to take')
-    .option('--budget <seconds>', 'time for all cases; the default is nine minutes', seconds)
+    .option('--budget <seconds>', 'time for all cases; the default is nine minutes', positive)
+    .option('--memory <GiB>', 'memory that a case may take; the default is 12, on software adapters 1', positive)
     .option('--compare <file>', 'ratios to an earlier result')
     .option('--json <file>', 'write the result')
+    .option('--svg <file>', 'draw the roofline, as SVG and as PNG beside it')
     .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture')
+    .option('--show <file>', 'measure nothing: show a result that was written before')
     .helpOption('-h, --help', 'show this');
+}
+
+async function writeRoofline(result: BenchResult, file: string): Promise<void> {
+  const svg = rooflineSvg(result);
+  writeFileSync(file, svg);
+  await sharp(Buffer.from(svg)).png({ palette: true }).toFile(`${file.replace(/\.svg$/i, '')}.png`);
+}
+
+async function run(options: Options): Promise<BenchResult> {
+  const terminal = new Terminal();
+  const { tier, adapter, quick, filter, budget, memory } = options;
+  try {
+    return await runBenchmark(allCases(), {
+      device: { tier, ...(adapter !== undefined && { adapter }) }, quick, commit: commitOf(),
+      progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
+      ...(filter !== undefined && { filter }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
+    });
+  } finally {
+    terminal.done();
+  }
 }
 
 async function main(): Promise<void> {
   const options = program().parse().opts<Options>();
   const before = options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);
-  const terminal = new Terminal();
-  const result = await runBenchmark(allCases(), {
-    device: { tier: options.tier, ...(options.adapter !== undefined && { adapter: options.adapter }) },
-    quick: options.quick, commit: commitOf(), progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
-    ...(options.filter !== undefined && { filter: options.filter }), ...(options.budget !== undefined && { budget: options.budget }),
-  });
-  terminal.done();
+  const result = options.show === undefined ? await run(options) : parseResult(readFileSync(options.show, 'utf8'), options.show);
   console.log(`\n${resultTable(result)}`);
   if (before) console.log(`\n${comparisonText(before, result)}`);
   if (options.json !== undefined) writeFileSync(options.json, resultJson(result));
+  if (options.svg !== undefined) await writeRoofline(result, options.svg);
   if (options.out !== undefined) {
     mkdirSync(options.out, { recursive: true });
     const base = join(options.out, resultName(result));
     writeFileSync(`${base}.json`, resultJson(result));
+    await writeRoofline(result, `${base}.svg`);
     writeFileSync(`${base}.txt`, `${ceilingsTable(result.ceilings)}\n\n${resultTable(result)}\n`);
   }
 }

@@ -115,17 +115,14 @@ async function gpuTime(device: Device, run: () => void, count: number): Promise<
     const events = await profiler.events();
     const each = events.length / count;
     const sums = Array.from({ length: count }, (_, i) => events.slice(Math.round(i * each), Math.round((i + 1) * each)).reduce((sum, e) => sum + e.gpu, 0) / 1000);
-    const spread = spreadOf(sums);
-    // Where timestamps are coarse, single ones say little and their mean is right.
-    const mean = sums.reduce((a, b) => a + b, 0) / count;
-    const coarse = events.every((e) => isMultiple(e.gpu * 1e6, COARSE));
-    return mean > 0 ? coarse ? { ...spread, median: mean } : spread : null;
+    // Where timestamps are rounded off to more than the work takes they say nothing.
+    return spreadOf(sums).median > 0 && events.some((e) => !isMultiple(e.gpu * 1e6, COARSE)) ? spreadOf(sums) : null;
   } finally {
     device.profiler = null;
   }
 }
 
-/** Nanoseconds to which timestamps are rounded where an implementation guards against timing attacks. */
+/** Nanoseconds to which Dawn rounds timestamps in browsers. */
 const COARSE = 2 ** 16;
 
 function isMultiple(value: number, of: number): boolean {

@@ -38,6 +38,8 @@ export interface BenchResult {
   readonly adapter: { readonly vendor: string; readonly architecture: string; readonly device: string; readonly description: string; readonly software: boolean };
   readonly host: { readonly platform: string; readonly node: string; readonly cpu: string; readonly cores: number };
   readonly ceilings: Ceilings;
+  /** The rate of f32 multiply-adds at the end as a share of that at the beginning. */
+  readonly drift: number;
   readonly rows: readonly BenchRow[];
   readonly leftOut: readonly { readonly id: string; readonly reason: string }[];
   readonly failed: readonly { readonly id: string; readonly message: string }[];

@@ -3,7 +3,7 @@
 import { cpus } from 'node:os';
 import { openDevice, type Device, type DeviceOptions } from '../core/index.ts';
 import { GROUPS, idOf, type BenchCase } from './case.ts';
-import { measureCeilings } from './ceilings.ts';
+import { arithmeticRate, measureCeilings } from './ceilings.ts';
 import { measure } from './measure.ts';
 import { planCases, type PlanLimits } from './plan.ts';
 import { timeOf, SCHEMA, type BenchResult, type BenchRow } from './result.ts';
@@ -17,16 +17,18 @@ export interface RunOptions {
   readonly quick: boolean;
   /** Seconds for all; the default fits the adapter. */
   readonly budget?: number;
+  /** Bytes that a case may take; WebGPU doesn't tell how much memory there is. */
+  readonly memory?: number;
   readonly commit: { readonly id: string; readonly dirty: boolean };
   /** A step that has begun, a line that stays. */
   readonly progress: (text: string) => void;
   readonly note: (text: string) => void;
 }
 
-/** Bytes that a case may take: WebGPU doesn't tell how much memory there is. */
+/** Bytes that most adapters of the kind have. */
 const MEMORY = { software: 2 ** 30, gpu: 12 * 2 ** 30 } as const;
 
-export function limitsFor(device: Device, quick: boolean, spent: number, budget?: number): PlanLimits {
+function limitsFor(device: Device, { quick, budget, memory }: RunOptions, spent: number): PlanLimits {
   const { software } = device.adapter;
   return {
     budget: (budget ?? (quick ? 50 : 540)) - spent,
@@ -34,7 +36,7 @@ export function limitsFor(device: Device, quick: boolean, spent: number, budget?
     overhead: software ? 0.5 : 0.1,
     seconds: quick ? 0.05 : software ? 0.25 : 0.1,
     binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
-    memory: software ? MEMORY.software : MEMORY.gpu,
+    memory: memory ?? (software ? MEMORY.software : MEMORY.gpu),
     priority: quick ? 0 : Infinity,
     has: (feature) => device.has(feature),
   };
@@ -49,12 +51,12 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
   try {
     const { adapter, tier } = device;
     note(`${[adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ')}${adapter.description ? ` (${adapter.description})` : ''}, tier ${tier}`);
-    const { host: _host, ...ceilings } = await measureCeilings(device, { quick, progress: (what) => progress(`ceilings: ${what}`) });
+    const ceilings = await measureCeilings(device, { quick, progress: (what) => progress(`ceilings: ${what}`) });
     note(ceilingsTable(ceilings));
 
     const wanted = filter === undefined ? cases : cases.filter((c) => matches(c, filter));
     if (wanted.length === 0) throw new Error(`[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`);
-    const limits = limitsFor(device, quick, elapsed(), options.budget);
+    const limits = limitsFor(device, options, elapsed());
     // Who names cases wants them, whatever their priority.
     const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
     note(`${plan.chosen.length} cases, about ${Math.ceil(plan.seconds / 60)} min`);
@@ -83,12 +85,14 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
         device = await openDevice(options.device);
       }
     }
+    const drift = await arithmeticRate(device) / ceilings.fma.f32;
+    if (drift < 0.8) note(`The adapter ran at ${drift.toFixed(2)}× its first speed in the end: others use it, or it grew hot.`);
     const { vendor, architecture, device: name, description, software } = adapter;
     return {
       schema: SCHEMA, date: new Date().toISOString(), commit: options.commit.id, dirty: options.commit.dirty, tier,
       adapter: { vendor, architecture, device: name, description, software },
       host: { platform: `${process.platform}-${process.arch}`, node: process.version, cpu: cpus()[0]?.model ?? '', cores: cpus().length },
-      ceilings, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
+      ceilings, drift, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
     };
   } finally {
     device.destroy();
