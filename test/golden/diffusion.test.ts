@@ -1,9 +1,10 @@
 // The diffusion process against the official code: forward process, single steps, losses with their gradients, and whole loops.
 
 import * as assert from 'uvu/assert';
-import { concat, grad, openDevice, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
+import { concat, grad, openDevice, scope, type Device, type Tensor } from '../../core/index.ts';
 import { createDiffusion, type DiffusionModel, type DiffusionOptions, type LoopStep } from '../../models/diffusion/index.ts';
 import type { SafetensorsEntry } from '../../nn/safetensors.ts';
+import { read } from './gpu.ts';
 import { assertClose, cases, family, loadGolden, loadSidecar, need, numbers, type Golden } from './support.ts';
 
 interface Sidecar {
@@ -26,10 +27,6 @@ function optionsOf(official: Record<string, unknown>): DiffusionOptions {
   return Object.fromEntries(Object.entries(official).map(([key, value]) => [camelCase(key), value]));
 }
 
-function upload(device: Device, entry: SafetensorsEntry): Tensor {
-  return tensor(device, entry.data as Float32Array | Int32Array, { shape: entry.shape });
-}
-
 /** The closed-form model that a sidecar describes. `parts` is 1 where the variance is fixed: it then has no second half. */
 function modelOf(description: string, parts: number): DiffusionModel {
   const match = /concat_channels\(([\d.]+)\*x_t \+ ([\d.]+)\*t\/1000, ([\d.]+)\*x_t\)/.exec(description);
@@ -42,7 +39,7 @@ function modelOf(description: string, parts: number): DiffusionModel {
 }
 
 /** The float64 run where there is one. */
-function truth(tensors: ReadonlyMap<string, SafetensorsEntry>, name: string): SafetensorsEntry | undefined {
+function truth(tensors: Golden, name: string): SafetensorsEntry | undefined {
   return tensors.get(`out64.${name}`) ?? tensors.get(`out.${name}`);
 }
 
@@ -78,7 +75,7 @@ gpuFamily('diffusion/forward_process', (test) => {
   test('q_sample, q_mean_variance, q_posterior, prior_bpd', async (device, own) => {
     const golden = loadGolden('diffusion/forward_process');
     const diffusion = own(createDiffusion(device));
-    const [xStart, t, noise] = ['x_start', 't', 'noise'].map((name) => own(upload(device, need(golden, `in.${name}`))));
+    const [xStart, t, noise] = ['x_start', 't', 'noise'].map((name) => own(read(device, golden, `in.${name}`)));
     const xT = own(diffusion.qSample(xStart, t, noise));
     const q = diffusion.qMeanVariance(xStart, t);
     const posterior = diffusion.qPosteriorMeanVariance(xStart, xT, t);
@@ -107,7 +104,7 @@ gpuFamily('diffusion/single_step', (test) => {
       const diffusion = own(createDiffusion(device, optionsOf(sidecar.training_losses.variants[variant].create_diffusion)));
       const clipDenoised = clip === 'clip1';
       const model = modelOf(sidecar.model, diffusion.outputParts);
-      const [x, t, noise] = ['x', 't', 'noise'].map((input) => own(upload(device, need(golden, `in.${input}`))));
+      const [x, t, noise] = ['x', 't', 'noise'].map((input) => own(read(device, golden, `in.${input}`)));
       const p = diffusion.pMeanVariance(model, x, t, { clipDenoised });
       const results: Record<string, Tensor> = { mean: p.mean, variance: p.variance, log_variance: p.logVariance, pred_xstart: p.predXstart };
       for (const key of new Set([...tensors.keys()].map((k) => k.replace(/^out(64)?\./, '')))) {
@@ -132,9 +129,10 @@ gpuFamily('diffusion/training_losses', (test) => {
     if (name === '') continue;
     test(name, async (device, own) => {
       const diffusion = own(createDiffusion(device, optionsOf(sidecar.training_losses.variants[name].create_diffusion)));
-      const input = (key: string): SafetensorsEntry => tensors.get(`in.${key}`) ?? need(golden, `in.${key}`);
-      const [xStart, t, noise] = ['x_start', 't', 'noise'].map((key) => own(upload(device, input(key))));
-      const output = own(upload(device, need(tensors, 'out.model_output'))).requiresGrad_();
+      // Some cases have timesteps of their own.
+      const holder = (key: string): Golden => (tensors.has(`in.${key}`) ? tensors : golden);
+      const [xStart, t, noise] = ['x_start', 't', 'noise'].map((key) => own(read(device, holder(key), `in.${key}`)));
+      const output = own(read(device, tensors, 'out.model_output')).requiresGrad_();
       const terms = diffusion.trainingLosses(() => output, xStart, t, { noise });
       const mean = own(scope(() => terms.loss.mean()));
       const [gradient] = grad(mean, [output]);
@@ -148,7 +146,7 @@ gpuFamily('diffusion/training_losses', (test) => {
           assert.ok(error <= LOSS.relative * Math.abs(value) || error <= LOSS.absolute, `${name} ${term}[${b}]: ${actual[b]}, reference ${value}`);
         });
       }
-      assertGradient(await gradient!.data(), tensors, numbers(input('t')), name);
+      assertGradient(await gradient!.data(), tensors, numbers(need(holder('t'), 'in.t')), name);
       gradient!.dispose();
       for (const term of new Set(Object.values(terms) as Tensor[])) term.dispose();
     });
@@ -156,8 +154,8 @@ gpuFamily('diffusion/training_losses', (test) => {
 }, ['diffusion/training_losses.safetensors', `${SIDECAR}.json`]);
 
 /** Sample by sample: t = 0 has a wider limit, and each timestep a gradient of its own size. */
-function assertGradient(actual: ArrayLike<number>, tensors: Golden | Map<string, SafetensorsEntry>, t: readonly number[], label: string): void {
-  const expected = numbers(tensors.get('grad64.model_output') ?? need(tensors as Golden, 'grad.model_output'));
+function assertGradient(actual: ArrayLike<number>, tensors: Golden, t: readonly number[], label: string): void {
+  const expected = numbers(tensors.get('grad64.model_output') ?? need(tensors, 'grad.model_output'));
   const size = expected.length / t.length;
   t.forEach((step, b) => {
     const of = (values: ArrayLike<number>): number[] => Array.from({ length: size }, (_, i) => values[b * size + i]);
@@ -176,8 +174,8 @@ gpuFamily('diffusion/loops', (test) => {
         const diffusion = own(createDiffusion(device, { timestepRespacing: timestep_respacing }));
         assert.equal([...diffusion.settings.timestepMap], timestep_map);
         const model = modelOf(sidecar.loop_models[kind], diffusion.outputParts);
-        const noise = own(upload(device, need(golden, 'in.z')));
-        const stepNoise = own(upload(device, need(golden, 'in.noise')));
+        const noise = own(read(device, golden, 'in.z'));
+        const stepNoise = own(read(device, golden, 'in.noise'));
         const options = { clipDenoised, noise, stepNoise, capture };
         const loop: AsyncGenerator<LoopStep> = eta === null ? diffusion.pSampleLoopProgressive(model, noise.shape, options) : diffusion.ddimSampleLoopProgressive(model, noise.shape, { ...options, eta });
         const samples: number[] = [];
