@@ -1,7 +1,7 @@
 // A device: the adapter's queue together with the pool, the stream and the compiled kernels that live on it. There is no
 // global device; tensors carry theirs.
 
-import { DeviceLostError, GpuError } from './errors.ts';
+import { DeviceLostError, EngineError, GpuError, LimitError } from './errors.ts';
 import { KernelCache, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
 import { BufferPool } from './pool.ts';
 import type { Profiler } from './profiler.ts';
@@ -109,7 +109,14 @@ export class Device implements KernelEnv {
     const compiled = this.kernels.get(kernel, variant);
     const [x, y = 1, z = 1] = groups;
     if (x === 0 || y === 0 || z === 0) return;
-    const bound = operands.map((o): Bound => ({ storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) }));
+    const { bindings } = compiled.source;
+    if (operands.length !== bindings.length) throw new EngineError(`[${compiled.name}] ${operands.length} operands given, expected ${bindings.length}, one a binding.`);
+    const most = this.limits.maxComputeWorkgroupsPerDimension;
+    if (x > most || y > most || z > most) throw new LimitError(`[${compiled.name}] A grid of ${x} × ${y} × ${z} workgroups, expected at most ${most} a dimension; use grid1d, which splits a long one.`);
+    const bound = operands.map((o, i): Bound => {
+      if (bindings[i].access === 'write') o.storage.version++;
+      return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
+    });
     const data = packParams(compiled, params);
     this.stream.recorder?.dispatched(compiled, bound, data, [x, y, z]);
     this.encode(compiled, bound, data, x, y, z);
@@ -253,7 +260,7 @@ const EMPTY = new ArrayBuffer(0);
 function packParams(compiled: Compiled, values: readonly number[]): ArrayBuffer {
   const params = compiled.source.params ?? [];
   if (params.length !== values.length) {
-    throw new Error(`[${compiled.name}] ${values.length} parameters given, the kernel takes ${params.length}.`);
+    throw new EngineError(`[${compiled.name}] ${values.length} parameters given, expected ${params.length}.`);
   }
   if (!params.length) return EMPTY;
   const data = new ArrayBuffer(compiled.paramBytes);

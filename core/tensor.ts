@@ -7,7 +7,7 @@ import { isFloat, sizeOf, type DType } from './dtype.ts';
 import { DisposedError, DTypeError, GradError, ShapeError } from './errors.ts';
 import * as ops from './ops/index.ts';
 import { format } from './print.ts';
-import { own } from './scope.ts';
+import { own, scope } from './scope.ts';
 import { contiguousStrides, isContiguous, numelOf, sameShape, show, type Shape } from './shape.ts';
 import { Storage } from './storage.ts';
 import { fromBytes, toBytes, type HostArray } from './hostData.ts';
@@ -209,7 +209,15 @@ export class Tensor {
   /** Overwrites the values in place, from row-major host data. Not recorded by autograd; in order with the GPU's work. */
   write(data: HostArray): this {
     if (data.length !== this.numel) throw new ShapeError(`[write] ${data.length} values given for a tensor of shape ${show(this.shape)}, expected ${this.numel}.`);
-    if (!this.isContiguous || this.byteOffset % 4) throw new ShapeError(`[write] Strides ${show(this.strides)} are not contiguous; write to the whole tensor or copy_() a tensor into the view.`);
+    const wholeWords = this.byteOffset % 4 === 0 && (this.numel * sizeOf(this.dtype)) % 4 === 0;
+    if (this.numel === 0) return this;
+    if (this.isContiguous && wholeWords) return this.upload(data);
+    scope(() => ops.copyInto(this, Tensor.empty(this.device, this.shape, this.dtype).upload(data)));
+    return this;
+  }
+
+  /** @internal Writes to memory that is contiguous and of which no other tensor has the bytes up to the next word. */
+  upload(data: HostArray): this {
     const bytes = toBytes(data, this.dtype);
     this.storage.version++;
     this.device.stream.recorder?.written(this.storage);
@@ -217,9 +225,13 @@ export class Tensor {
     return this;
   }
 
-  /** Overwrites the values in place with another tensor's, broadcast and cast. Not recorded by autograd. */
+  /**
+   * Overwrites the values in place with another tensor's, broadcast and cast. Not recorded by autograd.
+   *
+   * @throws GradError while recording, if either needs a gradient
+   */
   copy_(source: Tensor): this {
-    if (this.requiresGrad && isGradEnabled() && source.requiresGrad) throw new GradError('[copy_] Writing in place is not differentiable; use noGrad().');
+    if (isGradEnabled() && (this.requiresGrad || source.requiresGrad)) throw new GradError('[copy_] Writing in place is not differentiable, expected tensors that need no gradient; use noGrad() or detach().');
     ops.copyInto(this, source);
     return this;
   }

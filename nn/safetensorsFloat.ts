@@ -1,7 +1,7 @@
 // Conversions between what a safetensors entry holds and the float32 that the engine computes in.
 
-import { Float16Array } from '@petamoriken/float16';
 import { ValueError } from '../core/errors.ts';
+import { float16BitsToFloat32, float32ToFloat16Bits } from '../core/float16.ts';
 import type { SafetensorsEntry } from './safetensors.ts';
 
 /**
@@ -38,19 +38,7 @@ export function fromFloat32(data: Float32Array, shape: readonly number[], dtype:
   return { dtype, shape, data: dtype === 'F16' ? float32ToFloat16Bits(data) : float32ToBfloat16Bits(data) };
 }
 
-/** IEEE binary16 patterns to float32, exactly. */
-export function float16BitsToFloat32(bits: Uint16Array): Float32Array {
-  const out = new Float32Array(bits.length);
-  const table = float16Table();
-  for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]];
-  return out;
-}
-
-/** Float32 to IEEE binary16 patterns. */
-export function float32ToFloat16Bits(values: Float32Array): Uint16Array {
-  const half = new Float16Array(values);
-  return new Uint16Array(half.buffer as ArrayBuffer, half.byteOffset, half.length);
-}
+export { float16BitsToFloat32, float32ToFloat16Bits };
 
 /** bfloat16 is the upper half of a float32. */
 export function bfloat16BitsToFloat32(bits: Uint16Array): Float32Array {
@@ -68,15 +56,4 @@ export function float32ToBfloat16Bits(values: Float32Array): Uint16Array {
     bits[i] = (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
   }
   return bits;
-}
-
-let table: Float32Array | undefined;
-
-/** All 65,536 binary16 values: a look-up is an order of magnitude faster than converting through an array proxy. */
-function float16Table(): Float32Array {
-  if (!table) {
-    const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
-    table = new Float32Array(new Float16Array(bits.buffer));
-  }
-  return table;
 }

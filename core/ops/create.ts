@@ -1,14 +1,14 @@
 // Making tensors.
 
 import type { Device } from '../device.ts';
-import type { DType } from '../dtype.ts';
-import { ShapeError, ValueError } from '../errors.ts';
+import { isFloat, storageType, type DType } from '../dtype.ts';
+import { DTypeError, ShapeError, ValueError } from '../errors.ts';
+import { isFloat16Array } from '../float16.ts';
 import type { HostArray } from '../hostData.ts';
 import { keep } from '../scope.ts';
 import { numelOf, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { defineKernel, grid1d } from '../kernel.ts';
-import { storageType } from '../dtype.ts';
 
 /** Numbers, nested as deep as there are dimensions. */
 export type Nested = number | boolean | readonly Nested[];
@@ -20,22 +20,39 @@ export interface CreateOptions {
 }
 
 /**
- * A tensor of host data: a number, nested arrays, or a typed array. Its type follows the data (Float → f32, Int32Array → i32,
- * Uint32Array → u32, booleans → bool; numbers → f32) unless given.
+ * A tensor of host data: a number, nested arrays, or a typed array. Its type follows the data (Int32Array → i32, Uint32Array → u32,
+ * Float16Array → f16, booleans → bool; everything else → f32) unless given.
+ *
+ * @throws ShapeError where the data doesn't fill the shape or nested arrays are ragged, ValueError for what is no number
  */
 export function tensor(device: Device, data: Nested | HostArray, options: CreateOptions = {}): Tensor {
-  const flat = ArrayBuffer.isView(data) ? { values: data as HostArray, shape: [data.length] } : flattenNested(data as Nested);
-  const shape = options.shape ?? flat.shape;
+  const flat = isTyped(data) ? { values: data, shape: [data.length] } : flattenNested(data as Nested);
+  const shape = checkShape('tensor', options.shape ?? flat.shape);
   if (numelOf(shape) !== flat.values.length) throw new ShapeError(`[tensor] ${flat.values.length} values given for shape ${show(shape)}, expected ${numelOf(shape)}.`);
-  const t = Tensor.empty(device, shape, options.dtype ?? typeOf(flat.values));
-  if (t.numel) t.write(flat.values);
+  const dtype = options.dtype ?? typeOf(flat.values);
+  if (options.requiresGrad && !isFloat(dtype)) throw new DTypeError(`[tensor] A ${dtype} tensor has no gradient, expected f32 or f16.`);
+  const t = Tensor.empty(device, shape, dtype);
+  if (t.numel) t.upload(flat.values);
   return options.requiresGrad ? t.requiresGrad_() : t;
+}
+
+function isTyped(data: Nested | HostArray): data is Exclude<HostArray, readonly unknown[]> {
+  if (data instanceof DataView || data instanceof BigInt64Array || data instanceof BigUint64Array) {
+    throw new ValueError(`[tensor] The data is a ${data.constructor.name}, expected numbers, nested arrays of them, or a typed array of numbers.`);
+  }
+  return ArrayBuffer.isView(data) || isFloat16Array(data);
 }
 
 function typeOf(values: HostArray): DType {
   if (values instanceof Int32Array) return 'i32';
   if (values instanceof Uint32Array) return 'u32';
+  if (isFloat16Array(values)) return 'f16';
   return Array.isArray(values) && typeof values[0] === 'boolean' ? 'bool' : 'f32';
+}
+
+function checkShape(op: string, shape: Shape): Shape {
+  for (const size of shape) if (!Number.isSafeInteger(size) || size < 0) throw new ValueError(`[${op}] Shape ${show(shape)} has a size of ${size}, expected whole numbers from 0 on.`);
+  return shape;
 }
 
 function flattenNested(data: Nested): { values: number[] | boolean[]; shape: number[] } {
@@ -44,7 +61,8 @@ function flattenNested(data: Nested): { values: number[] | boolean[]; shape: num
   const values: (number | boolean)[] = [];
   const walk = (level: Nested, dim: number): void => {
     if (dim === shape.length) {
-      if (typeof level === 'object') throw new ShapeError('[tensor] Nested arrays are deeper in one place than in another.');
+      if (Array.isArray(level)) throw new ShapeError(`[tensor] Nested arrays are deeper in one place than in another, expected ${dim} levels everywhere.`);
+      if (typeof level !== 'number' && typeof level !== 'boolean') throw new ValueError(`[tensor] ${String(level)} is no number, expected numbers, nested arrays of them, or a typed array.`);
       values.push(level);
     } else {
       if (!Array.isArray(level) || level.length !== shape[dim]) throw new ShapeError(`[tensor] Nested arrays have ${Array.isArray(level) ? level.length : 'no'} items where the first has ${shape[dim]}, in dimension ${dim}.`);
@@ -57,11 +75,10 @@ function flattenNested(data: Nested): { values: number[] | boolean[]; shape: num
 
 /** A tensor whose content is undefined, to be written by a kernel. */
 export function empty(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
-  for (const size of shape) if (!Number.isInteger(size) || size < 0) throw new ValueError(`[empty] Shape ${show(shape)} has a size of ${size}, expected whole numbers from 0 on.`);
-  return Tensor.empty(device, shape, dtype);
+  return Tensor.empty(device, checkShape('empty', shape), dtype);
 }
 
-const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>('fill', ({ type, arange }) => ({
+export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>('fill', ({ type, arange }) => ({
   bindings: [{ name: 'y', type: `array<${type}>`, access: 'write' }],
   params: [{ name: 'n', type: 'u32' }, { name: 'value', type: type === 'i32' || type === 'u32' ? type : 'f32' }, { name: 'step', type: type === 'i32' || type === 'u32' ? 'i32' : 'f32' }],
   workgroupSize: [64],
@@ -73,7 +90,7 @@ const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: b
 /** A tensor of one value. */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
   const t = empty(device, shape, dtype);
-  if (t.numel) device.run(fillKernel, { type: storageType(dtype), arange: false }, [t], [t.numel, value, 0], grid1d(t.numel, 64));
+  if (t.numel) device.run(fillKernel, { type: storageType(dtype), arange: false }, [t], [t.numel, dtype === 'bool' ? Number(Boolean(value)) : value, 0], grid1d(t.numel, 64));
   return t;
 }
 
@@ -88,7 +105,7 @@ export function ones(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor
 /** begin, begin + step, … before end. */
 export function arange(device: Device, begin: number, end?: number, step = 1, dtype: DType = 'f32'): Tensor {
   const [from, to] = end === undefined ? [0, begin] : [begin, end];
-  if (step === 0) throw new ValueError('[arange] The step is 0.');
+  if (![from, to, step].every(Number.isFinite) || step === 0) throw new ValueError(`[arange] From ${from} to ${to} by ${step}, expected finite numbers and a step that is not 0.`);
   const t = empty(device, [Math.max(0, Math.ceil((to - from) / step))], dtype);
   if (t.numel) device.run(fillKernel, { type: storageType(dtype), arange: true }, [t], [t.numel, from, step], grid1d(t.numel, 64));
   return t;
@@ -96,11 +113,13 @@ export function arange(device: Device, begin: number, end?: number, step = 1, dt
 
 /** `count` values from begin to end, both included. */
 export function linspace(device: Device, begin: number, end: number, count: number): Tensor {
+  checkShape('linspace', [count]);
   return tensor(device, Float32Array.from({ length: count }, (_, i) => (count === 1 ? begin : begin + ((end - begin) * i) / (count - 1))));
 }
 
 /** The identity matrix. */
 export function eye(device: Device, n: number, dtype: DType = 'f32'): Tensor {
+  checkShape('eye', [n, n]);
   const data = new Float32Array(n * n);
   for (let i = 0; i < n; i++) data[i * n + i] = 1;
   return tensor(device, data, { shape: [n, n], dtype });
