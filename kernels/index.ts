@@ -4,4 +4,5 @@ export * from './add-norm/index.ts';
 export * from './causal-conv1d/index.ts';
 export * from './concat-linear/index.ts';
 export * from './fused-adamw/index.ts';
+export * from './mamba-inner/index.ts';
 export * from './selective-scan/index.ts';

@@ -1,7 +1,7 @@
 // Arguments of shape (batch, length, width) that a kernel reads in place: rows at an even distance, which columns of a wider array
 // are too.
 
-import type { Tensor } from '../core/index.ts';
+import { contiguousStrides, Tensor, type DType, type Operand, type Shape } from '../core/index.ts';
 import type { Storage } from '../core/storage.ts';
 
 /** Rows (batch · length, width) inside a storage. Offset and distance in elements. */
@@ -20,4 +20,16 @@ export function rowsOf(t: Tensor): Rows {
   if (even) return { storage: t.storage, offset: t.offset, row };
   const copy = t.contiguous();
   return { storage: copy.storage, offset: copy.offset, row: width };
+}
+
+/** The storage that rows lie in, as a whole: kernels add the offset themselves, so that any offset will do. */
+export function bindRows(rows: Rows): Operand {
+  return { storage: rows.storage, byteOffset: 0 };
+}
+
+/** A tensor that owns a storage made by a launcher. */
+export function adopt(storage: Storage, shape: Shape, dtype: DType): Tensor {
+  const t = Tensor.view(storage, shape, contiguousStrides(shape), 0, dtype);
+  storage.release();
+  return t;
 }

@@ -1,10 +1,9 @@
 // The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens both ways (Vision Mamba,
-// arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated: the convolution and the scan take a
-// direction and read columns of the projections in place.
+// arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
+// outer projections is one operation, kernels/mamba-inner.
 
-import { fuse, linear, ones, scope, ShapeError, show, tensor, ValueError, type Generator, type Tensor } from '../core/index.ts';
-import { causalConv1d } from '../kernels/causal-conv1d/index.ts';
-import { selectiveScanBidirectional, type ScanParameters } from '../kernels/selective-scan/index.ts';
+import { ones, scope, ShapeError, show, tensor, ValueError, type DType, type Generator, type Tensor } from '../core/index.ts';
+import { mambaInner, type MambaDirection } from '../kernels/mamba-inner/index.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 import { Projection, projection, Weights } from './weights.ts';
@@ -32,8 +31,6 @@ export interface MambaOptions {
   readonly bias?: boolean;
 }
 
-/** A = -exp(A_log). */
-const decay = /* @__PURE__ */ fuse((aLog) => aLog.exp().neg(), 'decay');
 /** The inverse of softplus: x + log(1 - exp(-x)), after a floor. */
 const stepBias = (steps: Tensor, floor: number): Tensor => {
   const dt = steps.maximum(floor);
@@ -114,23 +111,20 @@ export class Mamba extends Module {
   forward(x: Tensor): Tensor {
     if (x.ndim !== 3 || x.shape[2] !== this.dModel) throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
     return scope(() => {
-      const [u, z] = this.in_proj.forward(x).split(this.dInner, 2);
-      const y = selectiveScanBidirectional({
-        forward: this.scanned(u, this.conv1d, this.x_proj, this.dt_proj, this.A_log, this.D, 'forward'),
-        reverse: this.scanned(u, this.conv1d_b, this.x_proj_b, this.dt_proj_b, this.A_b_log, this.D_b, 'reverse'),
-        z, deltaSoftplus: true,
+      const xz = this.in_proj.forward(x);
+      const y = mambaInner({
+        xz,
+        forward: this.direction(xz.dtype, this.conv1d, this.x_proj, this.dt_proj, this.A_log, this.D),
+        reverse: this.direction(xz.dtype, this.conv1d_b, this.x_proj_b, this.dt_proj_b, this.A_b_log, this.D_b),
       });
       return this.out_proj.forward(y);
     });
   }
 
-  /** The arguments of one direction's scan. */
-  private scanned(x: Tensor, conv: Weights, xProj: Projection, dtProj: Projection, aLog: Tensor, D: Tensor, direction: 'forward' | 'reverse'): ScanParameters {
-    const { dInner, dState, dtRank } = this;
-    const u = causalConv1d({ x, weight: conv.weight.reshape(dInner, -1), bias: conv.bias, activation: 'silu', direction });
-    const [dt, B, C] = xProj.forward(u).split([dtRank, dState, dState], 2);
-    // As a matrix, dt is read in place by the product; its bias is added inside the scan.
-    const delta = linear(dt.reshape(-1, dtRank), dtProj.weight).reshape(...u.shape);
-    return { u, delta, A: decay(aLog), B, C, D, deltaBias: dtProj.bias };
+  private direction(dtype: DType, conv: Weights, xProj: Projection, dtProj: Projection, aLog: Tensor, D: Tensor): MambaDirection {
+    return {
+      convWeight: conv.weight.reshape(this.dInner, -1), convBias: conv.bias,
+      xProj: xProj.weight.cast(dtype), dtProj: dtProj.weight.cast(dtype), dtBias: dtProj.bias!, aLog, D,
+    };
   }
 }

@@ -20,7 +20,15 @@ export const STRETCH = 16;
 export const CHANNELS = 64;
 
 const PARAMS = ['L', 'D', 'x0', 'xRow', 'stretches'];
-const each = (count: number, text: (i: number) => string, separator = '\n  '): string => Array.from({ length: count }, (_, i) => text(i)).join(separator);
+/** `count` texts, one for each number from 0. */
+export const each = (count: number, text: (i: number) => string, separator = '\n  '): string => Array.from({ length: count }, (_, i) => text(i)).join(separator);
+
+/** Overflow-safe. */
+export const SIGMOID = `
+fn sigmoid(a: f32) -> f32 {
+  let e = exp(-abs(a));
+  return select(e, 1.0, a >= 0.0) / (1.0 + e);
+}`;
 
 /** The bindings and statements that both kernels begin with. Scan order i counts tokens in the order of the direction. */
 function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; declarations: string } {
@@ -36,11 +44,7 @@ fn token(i: i32) -> u32 { return ${token}; }
 fn input(b: u32, i: i32, d: u32) -> f32 {
   if (i < 0 || i >= i32(p.L)) { return 0.0; }
   return f32(x[p.x0 + (b * p.L + token(i)) * p.xRow + d]);
-}
-fn sigmoid(a: f32) -> f32 {
-  let e = exp(-abs(a));
-  return select(e, 1.0, a >= 0.0) / (1.0 + e);
-}`,
+}${SIGMOID}`,
     setup: `
   let channel = gid.x;
   let d = min(channel, p.D - 1u);

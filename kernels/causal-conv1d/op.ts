@@ -1,7 +1,7 @@
 // The public causal convolution and its place on the autograd tape.
 
 import { defineOp, dense, DTypeError, empty, grid1d, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
-import { rowsOf, type Rows } from '../rows.ts';
+import { bindRows as bound, rowsOf } from '../rows.ts';
 import { CHANNELS, convBackwardKernel, convForwardKernel, convReduceKernel, STRETCH, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
 
 export interface CausalConv1dOptions {
@@ -73,10 +73,6 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     return [null, dx, dweight, bias && dbias];
   },
 });
-
-function bound(rows: Rows): Operand {
-  return { storage: rows.storage, byteOffset: 0 };
-}
 
 function launch({ silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const [batch, length, channels] = x.shape;

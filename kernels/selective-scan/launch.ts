@@ -4,7 +4,7 @@ import type { Device, Operand } from '../../core/device.ts';
 import { sizeOf } from '../../core/dtype.ts';
 import { grid1d } from '../../core/kernel.ts';
 import { Storage } from '../../core/storage.ts';
-import type { Rows } from '../rows.ts';
+import { bindRows as bind, type Rows } from '../rows.ts';
 import { backwardKernel } from './backward.ts';
 import { forwardKernel } from './forward.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
@@ -31,6 +31,8 @@ export interface ScanProblem {
   readonly states: number;
   readonly dtype: ScanDType;
   readonly softplus: boolean;
+  /** Every A holds log(-A). Default false. */
+  readonly logA?: boolean;
   /** One direction or two; two are added up. */
   readonly sets: readonly ScanSet[];
   readonly z: Rows | null;
@@ -48,14 +50,31 @@ export interface ScanGradients {
   readonly grads: Storage;
   readonly region: number;
   /** The sum of both directions' dz; null where there is one direction, whose dz is the third region, or no gate. */
-  readonly dz: Storage | null;
-  readonly sets: readonly { readonly dA: Storage; readonly dB: Storage; readonly dC: Storage; readonly dD: Storage; readonly dBias: Storage }[];
+  readonly dz: Rows | null;
+  /** dA is the gradient of log(-A) if that was given. */
+  readonly sets: readonly { readonly dA: Storage; readonly tokens: TokenGradients; readonly dD: Storage; readonly dBias: Storage }[];
 }
 
-/** Bytes of partial sums at a time. A larger batch is run in parts. */
+/** dB and dC (rows, N) in one buffer. */
+export interface TokenGradients {
+  readonly storage: Storage;
+  readonly bOffset: number;
+  readonly bRow: number;
+  readonly cOffset: number;
+  readonly cRow: number;
+}
+
+export interface ScanBackwardOptions {
+  /** Where dB and dC of each direction are written; default new storages. */
+  readonly tokens?: readonly TokenGradients[];
+  /** Where the sum of both directions' dz is written; default a new storage. */
+  readonly dz?: Rows;
+  /** Bytes of partial sums at a time, if those of one batch item fit. A larger batch is run in parts. Default 64 MiB. */
+  readonly sumsBytes?: number;
+}
+
 const SUMS_BYTES = 64 * 2 ** 20;
 
-const bind = (rows: Rows): Operand => ({ storage: rows.storage, byteOffset: 0 });
 const whole = (storage: Storage): Operand => ({ storage, byteOffset: 0 });
 
 /** Slots of saved states: one a stretch, and the last states. */
@@ -71,12 +90,12 @@ function regionSize(device: Device, { batch, length, channels, dtype }: ScanProb
 
 /** Runs the scan; `save` keeps the states that the backward and `lastState` need. */
 export function scanForward(device: Device, problem: ScanProblem, save: boolean): ScanForward {
-  const { batch, length, channels, states, dtype, softplus, sets, z } = problem;
+  const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
   const { quads, width } = scanPlan(states, device);
   const size = packedSize(quads, channels, batch * length);
   const packed = new Storage(device, sets.length * size * 4, 'packed arguments of selectiveScan');
   sets.forEach(({ A, B, C, D, bias }, i) => {
-    device.run(prepareKernel, { states, dtype, skip: D !== null, bias: bias !== null },
+    device.run(prepareKernel, { states, dtype, skip: D !== null, bias: bias !== null, logA },
       [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : []), whole(packed)],
       [size, channels, i * size, B.offset, B.row, C.offset, C.row], grid1d(size, 256));
   });
@@ -90,7 +109,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
     [Math.ceil(channels / width), batch, sets.length]);
   if (sets.length === 1) return { out, packed, saved };
   const sum = new Storage(device, elements * sizeOf(dtype), 'result of selectiveScan');
-  device.run(sumHalvesKernel, { dtype }, [whole(out), whole(sum)], [elements, 0, elements], grid1d(elements, 256));
+  device.run(sumHalvesKernel, { dtype }, [whole(out), whole(sum)], [elements, 0, elements, channels, 0, channels], grid1d(elements, 256));
   out.release();
   return { out: sum, packed, saved };
 }
@@ -105,11 +124,11 @@ export function scanLastState(device: Device, problem: ScanProblem, saved: Stora
 }
 
 /**
- * All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. Partial sums take at most about
- * `sumsBytes` at a time, if those of one batch item fit; how the batch is divided doesn't change a bit of the result.
+ * All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. How the batch is divided for the partial
+ * sums doesn't change a bit of the result.
  */
-export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows, sumsBytes = SUMS_BYTES): ScanGradients {
-  const { batch, length, channels, states, dtype, softplus, sets, z } = problem;
+export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows, options: ScanBackwardOptions = {}): ScanGradients {
+  const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
   const { quads, width } = scanPlan(states, device);
   const blocks = Math.ceil(channels / width);
   const region = regionSize(device, problem);
@@ -119,15 +138,17 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
   const channelSums = batch * (4 * quads + 2) * channels;
   const tokenSums = sets.length * channelSums;
   const perBatch = sets.length * length * blocks * 8 * quads;
-  const room = Math.min(sumsBytes, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
+  const room = Math.min(options.sumsBytes ?? SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
   const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
   const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
 
-  const results = sets.map(() => {
+  const results = sets.map((_, i) => {
     const make = (elements: number, bytes: number, what: string): Storage => new Storage(device, elements * bytes, `${what} of selectiveScan`);
     return {
-      dA: make(channels * states, 4, 'dA'), dB: make(batch * length * states, sizeOf(dtype), 'dB'),
-      dC: make(batch * length * states, sizeOf(dtype), 'dC'), dD: make(channels, 4, 'dD'), dBias: make(channels, 4, 'ddeltaBias'),
+      dA: make(channels * states, 4, 'dA'), dD: make(channels, 4, 'dD'), dBias: make(channels, 4, 'ddeltaBias'),
+      tokens: options.tokens?.[i] ?? {
+        storage: make(2 * batch * length * states, sizeOf(dtype), 'dB and dC'), bOffset: 0, bRow: states, cOffset: batch * length * states, cRow: states,
+      },
     };
   });
   const fixed = (z ? 1 : 0) + 5;
@@ -143,22 +164,22 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
         [blocks, count, chosen.length]);
     }
     const rows = count * length;
-    results.forEach(({ dB, dC }, i) => {
-      device.run(reduceTokensKernel, { states, dtype }, [whole(sums), whole(dB), whole(dC)],
-        [rows, blocks, tokenSums + i * rows * blocks * 8 * quads, batch0 * length], grid1d(rows * 8 * quads, 64));
+    results.forEach(({ tokens: { storage, bOffset, bRow, cOffset, cRow } }, i) => {
+      device.run(reduceTokensKernel, { states, dtype }, [whole(sums), whole(storage)],
+        [rows, blocks, tokenSums + i * rows * blocks * 8 * quads, batch0 * length, bOffset, bRow, cOffset, cRow], grid1d(rows * 8 * quads, 64));
     });
   }
   results.forEach(({ dA, dD, dBias }, i) => {
-    device.run(reduceChannelsKernel, { states }, [whole(sums), whole(dA), whole(dD), whole(dBias)],
+    device.run(reduceChannelsKernel, { states, logA }, [whole(sums), whole(dA), whole(dD), whole(dBias), ...(logA ? [sets[i].A] : [])],
       [channels, batch, i * channelSums], grid1d((4 * quads + 2) * channels, 64));
   });
   sums.release();
 
-  let dz: Storage | null = null;
+  let dz: Rows | null = null;
   if (z && sets.length === 2) {
     const elements = batch * length * channels;
-    dz = new Storage(device, elements * sizeOf(dtype), 'dz of selectiveScan');
-    device.run(sumHalvesKernel, { dtype }, [whole(grads), whole(dz)], [elements, 2 * region, 5 * region], grid1d(elements, 256));
+    dz = options.dz ?? { storage: new Storage(device, elements * sizeOf(dtype), 'dz of selectiveScan'), offset: 0, row: channels };
+    device.run(sumHalvesKernel, { dtype }, [whole(grads), whole(dz.storage)], [elements, 2 * region, 5 * region, channels, dz.offset, dz.row], grid1d(elements, 256));
   }
   return { grads, region, dz, sets: results };
 }

@@ -1,8 +1,7 @@
 // The public selective scan and its place on the autograd tape.
 
 import { contiguousStrides, defineOp, dense, DTypeError, LimitError, sameShape, scope, ShapeError, show, Tensor, type DType, type OpContext, type Shape } from '../../core/index.ts';
-import type { Storage } from '../../core/storage.ts';
-import { rowsOf } from '../rows.ts';
+import { adopt, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
 import type { Direction } from './wgsl.ts';
 
@@ -137,19 +136,13 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
   const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
   const region = (index: number): Tensor => Tensor.view(grads.storage, shape, contiguousStrides(shape), index * result.region, dtype);
   const regions = z ? 3 : 2;
-  const sets = result.sets.flatMap(({ dA, dB, dC, dD, dBias }, i) => [
-    region(i * regions), region(i * regions + 1), adopt(dA, [channels, states], 'f32'),
-    adopt(dB, [batch, length, states], dtype), adopt(dC, [batch, length, states], dtype),
-    adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32'),
-  ]);
-  return [null, z && (result.dz ? adopt(result.dz, shape, dtype) : region(2)), ...sets];
-}
-
-/** A tensor that owns a storage made by a launcher. */
-function adopt(storage: Storage, shape: Shape, dtype: DType): Tensor {
-  const t = Tensor.view(storage, shape, contiguousStrides(shape), 0, dtype);
-  storage.release();
-  return t;
+  const small = [batch, length, states];
+  const sets = result.sets.flatMap(({ dA, tokens, dD, dBias }, i) => {
+    const both = adopt(tokens.storage, [2, ...small], dtype);
+    const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => Tensor.view(both.storage, small, contiguousStrides(small), offset, dtype));
+    return [region(i * regions), region(i * regions + 1), adopt(dA, [channels, states], 'f32'), dB, dC, adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
+  });
+  return [null, z && (result.dz ? adopt(result.dz.storage, shape, dtype) : region(2)), ...sets];
 }
 
 function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[]): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {

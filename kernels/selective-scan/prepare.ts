@@ -1,4 +1,5 @@
-// Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token.
+// Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may come as the
+// logarithm of -A, which models learn: that saves a dispatch each way.
 
 import { defineKernel } from '../../core/kernel.ts';
 import { each, type ScanDType } from './wgsl.ts';
@@ -8,6 +9,8 @@ export interface PrepareVariant {
   readonly dtype: ScanDType;
   readonly skip: boolean;
   readonly bias: boolean;
+  /** A holds log(-A). */
+  readonly logA: boolean;
 }
 
 /** f32 values of one direction in the packed buffer, for `rows` = batch · length tokens. A whole number of vec4s. */
@@ -19,7 +22,7 @@ export function packedSize(quads: number, channels: number, rows: number): numbe
  * Layout, in f32: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L, 2, quads, 4) of B and C; zeros fill up.
  * One invocation a value.
  */
-export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, skip, bias }) => {
+export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, skip, bias, logA }) => {
   const quads = Math.ceil(states / 4);
   return {
     enable: dtype === 'f16' ? ['f16'] : [],
@@ -41,7 +44,7 @@ export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare
   if (flat < heads) {
     let d = (flat / 4u) % p.channels;
     let n = flat / (4u * p.channels) * 4u + flat % 4u;
-    if (n < ${states}u) { value = A[d * ${states}u + n] * 1.4426950408889634; }
+    if (n < ${states}u) { value = ${logA ? '-exp(A[d * ' : '(A[d * '}${states}u + n]) * 1.4426950408889634; }
   } else if (flat < tail) {
     let d = (flat - heads) / 4u;
     let which = flat % 4u;

@@ -3,17 +3,19 @@
 import { defineKernel } from '../../core/kernel.ts';
 import type { ScanDType } from './wgsl.ts';
 
-/** dB, dC (rows, N) from partial sums (rows, blocks, 8·quads). One invocation a value, blocks in order. */
+/**
+ * dB, dC (rows, N) from partial sums (rows, blocks, 8·quads), both as rows anywhere in one buffer. One invocation a value, blocks
+ * in order.
+ */
 export const reduceTokensKernel = defineKernel<{ states: number; dtype: ScanDType }>('selectiveScan.reduceTokens', ({ states, dtype }) => {
   const quads = Math.ceil(states / 4);
   return {
     enable: dtype === 'f16' ? ['f16'] : [],
     bindings: [
       { name: 'sums', type: 'array<f32>', access: 'read' },
-      { name: 'dB', type: `array<${dtype}>`, access: 'write' },
-      { name: 'dC', type: `array<${dtype}>`, access: 'write' },
+      { name: 'out', type: `array<${dtype}>`, access: 'write' },
     ],
-    params: (['rows', 'blocks', 'start', 'row0'] as const).map((name) => ({ name, type: 'u32' })),
+    params: (['rows', 'blocks', 'start', 'row0', 'b0', 'bRow', 'c0', 'cRow'] as const).map((name) => ({ name, type: 'u32' })),
     workgroupSize: [64],
     body: `
   let row = flat / ${8 * quads}u;
@@ -21,14 +23,17 @@ export const reduceTokensKernel = defineKernel<{ states: number; dtype: ScanDTyp
   if (row >= p.rows) { return; }
   var total = 0.0;
   for (var k = 0u; k < p.blocks; k++) { total += sums[p.start + (row * p.blocks + k) * ${8 * quads}u + n]; }
-  let at = (p.row0 + row) * ${states}u;
-  if (n < ${states}u) { dB[at + n] = ${dtype}(total); }
-  if (n >= ${4 * quads}u && n - ${4 * quads}u < ${states}u) { dC[at + n - ${4 * quads}u] = ${dtype}(total); }`,
+  let to = p.row0 + row;
+  if (n < ${states}u) { out[p.b0 + to * p.bRow + n] = ${dtype}(total); }
+  if (n >= ${4 * quads}u && n - ${4 * quads}u < ${states}u) { out[p.c0 + to * p.cRow + n - ${4 * quads}u] = ${dtype}(total); }`,
   };
 });
 
-/** dA (D, N), dD (D), dbias (D) from partial sums (batches, 4·quads + 2, D). One invocation a value, batches in order. */
-export const reduceChannelsKernel = defineKernel<{ states: number }>('selectiveScan.reduceChannels', ({ states }) => {
+/**
+ * dA (D, N), dD (D), dbias (D) from partial sums (batches, 4·quads + 2, D). One invocation a value, batches in order. With `logA`
+ * dA is the gradient of log(-A), which the kernel then reads.
+ */
+export const reduceChannelsKernel = defineKernel<{ states: number; logA: boolean }>('selectiveScan.reduceChannels', ({ states, logA }) => {
   const rows = 4 * Math.ceil(states / 4) + 2;
   return {
     bindings: [
@@ -36,6 +41,7 @@ export const reduceChannelsKernel = defineKernel<{ states: number }>('selectiveS
       { name: 'dA', type: 'array<f32>', access: 'write' },
       { name: 'dD', type: 'array<f32>', access: 'write' },
       { name: 'dBias', type: 'array<f32>', access: 'write' },
+      ...(logA ? [{ name: 'logA', type: 'array<f32>', access: 'read' } as const] : []),
     ],
     params: (['channels', 'batches', 'start'] as const).map((name) => ({ name, type: 'u32' })),
     workgroupSize: [64],
@@ -45,7 +51,7 @@ export const reduceChannelsKernel = defineKernel<{ states: number }>('selectiveS
   if (n >= ${rows}u) { return; }
   var total = 0.0;
   for (var b = 0u; b < p.batches; b++) { total += sums[p.start + (b * ${rows}u + n) * p.channels + d]; }
-  if (n < ${states}u) { dA[d * ${states}u + n] = total; }
+  if (n < ${states}u) { dA[d * ${states}u + n] = total${logA ? ` * -exp(logA[d * ${states}u + n])` : ''}; }
   if (n == ${rows - 2}u) { dD[d] = total; }
   if (n == ${rows - 1}u) { dBias[d] = total; }`,
   };
@@ -70,14 +76,14 @@ export const lastStateKernel = defineKernel<{ states: number }>('selectiveScan.l
   };
 });
 
-/** out = first + second, two regions of one buffer (the directions of a bidirectional scan). */
+/** out = first + second, two regions of one buffer (the directions of a bidirectional scan); out's rows of `width` may lie apart. */
 export const sumHalvesKernel = defineKernel<{ dtype: ScanDType }>('selectiveScan.sumHalves', ({ dtype }) => ({
   enable: dtype === 'f16' ? ['f16'] : [],
   bindings: [
     { name: 'halves', type: `array<${dtype}>`, access: 'read' },
     { name: 'out', type: `array<${dtype}>`, access: 'write' },
   ],
-  params: (['size', 'first', 'second'] as const).map((name) => ({ name, type: 'u32' })),
+  params: (['size', 'first', 'second', 'width', 'out0', 'outRow'] as const).map((name) => ({ name, type: 'u32' })),
   workgroupSize: [256],
-  body: 'if (flat < p.size) { out[flat] = halves[p.first + flat] + halves[p.second + flat]; }',
+  body: 'if (flat < p.size) { out[p.out0 + flat / p.width * p.outRow + flat % p.width] = halves[p.first + flat] + halves[p.second + flat]; }',
 }));

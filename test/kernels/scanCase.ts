@@ -112,19 +112,20 @@ export async function runBackward(device: Device, problem: ScanProblem, dout: Fl
   const { batch, length, channels, states, sets, z } = problem;
   const elements = batch * length * channels;
   const { packed, saved } = scanForward(device, problem, true);
-  const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels }, sumsBytes);
+  const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels }, { sumsBytes });
   const regions = z ? 3 : 2;
   const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> => Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];
   for (let i = 0; i < sets.length; i++) {
-    const { dA, dB, dC, dD, dBias } = result.sets[i];
+    const { dA, tokens, dD, dBias } = result.sets[i];
+    const small = batch * length * states;
     gradients.push({
       u: await read(result.grads, i * regions * result.region, elements),
       delta: await read(result.grads, (i * regions + 1) * result.region, elements),
-      A: await read(dA, 0, channels * states), B: await read(dB, 0, batch * length * states), C: await read(dC, 0, batch * length * states),
+      A: await read(dA, 0, channels * states), B: await read(tokens.storage, tokens.bOffset, small), C: await read(tokens.storage, tokens.cOffset, small),
       ...(sets[i].D && { D: await read(dD, 0, channels) }),
       ...(sets[i].bias && { deltaBias: await read(dBias, 0, channels) }),
-      ...(z && { z: result.dz ? await read(result.dz, 0, elements) : await read(result.grads, 2 * result.region, elements) }),
+      ...(z && { z: result.dz ? await read(result.dz.storage, 0, elements) : await read(result.grads, 2 * result.region, elements) }),
     });
   }
   return gradients;

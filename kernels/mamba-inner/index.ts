@@ -1,0 +1,1 @@
+export { mambaInner, type MambaDirection, type MambaInnerOptions } from './mambaInner.ts';

@@ -1,0 +1,234 @@
+// What lies between the projections of a bidirectional Mamba mixer, as one operation: convolution, the products that give step sizes,
+// B and C, and the selective scan. Knowing the whole, its backward writes every gradient where it is consumed:
+// - du of the scan takes the gradient through x_proj by an accumulating product (no second du, no addition);
+// - d(dt), dB and dC go to columns of one matrix, d(x) and d(z) to columns of d(xz) (nothing is concatenated);
+// - both directions' convolutions share one dispatch each way and leave one d(x) (see causal-conv1d/bidirectional.ts);
+// - A = -exp(A_log) is taken when the scan packs its arguments, its derivative when the scan sums dA.
+
+import { contiguousStrides, defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, Tensor, type OpContext, type Shape } from '../../core/index.ts';
+import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
+import { sizeOf } from '../../core/dtype.ts';
+import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
+import { adopt, rowsOf, type Rows } from '../rows.ts';
+import { scanBackward, scanForward, type ScanProblem } from '../selective-scan/launch.ts';
+
+/** Parameters of one direction; I the inner width, R the rank of the step size, N states. */
+export interface MambaDirection {
+  /** (I, W), W from 2 to 4. */
+  readonly convWeight: Tensor;
+  /** (I) */
+  readonly convBias: Tensor | null;
+  /** (R + 2 N, I), of xz's type. */
+  readonly xProj: Tensor;
+  /** (I, R), of xz's type. */
+  readonly dtProj: Tensor;
+  /** (I) */
+  readonly dtBias: Tensor;
+  /** (I, N) */
+  readonly aLog: Tensor;
+  /** (I) */
+  readonly D: Tensor;
+}
+
+export interface MambaInnerOptions {
+  /** (B, L, 2 I) f32 or f16: x, then the gate z. */
+  readonly xz: Tensor;
+  readonly forward: MambaDirection;
+  readonly reverse: MambaDirection;
+}
+
+type DirectionArguments = [Tensor, Tensor | null, Tensor, Tensor, Tensor, Tensor, Tensor];
+const PER_DIRECTION = 7;
+const DIRECTIONS = ['forward', 'reverse'] as const;
+
+/**
+ * For each direction, over tokens in its order and with its own parameters,
+ *
+ *     u = silu(causalConv1d(x) + convBias);   [dt | B | C] = xProj u;   delta = dtProj dt
+ *     y = (scan(u, softplus(delta + dtBias), -exp(aLog), B, C) + D u) · silu(z)
+ *
+ * and the sum of both y, (B, L, I): `mamba_inner_fn_no_out_proj` of Vision Mamba (arXiv 2401.09417, §3.3), forward and reversed.
+ * Sums are f32. The gradient is deterministic; there is no second derivative.
+ *
+ * @throws ShapeError, DTypeError
+ */
+export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor {
+  if (xz.ndim !== 3 || xz.numel === 0 || xz.shape[2] % 2) throw new ShapeError(`[mambaInner] xz has shape ${show(xz.shape)}, expected (batch, length, 2 · inner width), none of them 0.`);
+  if (xz.dtype !== 'f32' && xz.dtype !== 'f16') throw new DTypeError(`[mambaInner] xz is ${xz.dtype}, expected f32 or f16; cast it.`);
+  check('forward', forward, forward, xz);
+  check('reverse', reverse, forward, xz);
+  return mambaInnerOp(xz, ...direction(forward), ...direction(reverse));
+}
+
+function direction(d: MambaDirection): DirectionArguments {
+  return [d.convWeight, d.convBias, d.xProj, d.dtProj, d.dtBias, d.aLog, d.D];
+}
+
+/** Shapes of a direction; sizes that nothing else fixes are those of the forward one. */
+function check(name: string, given: MambaDirection, first: MambaDirection, xz: Tensor): void {
+  const inner = xz.shape[2] / 2;
+  const expected: Record<keyof MambaDirection, Shape> = {
+    convWeight: [inner, first.convWeight.shape[1]], convBias: [inner], xProj: [first.dtProj.shape[1] + 2 * first.aLog.shape[1], inner],
+    dtProj: [inner, first.dtProj.shape[1]], dtBias: [inner], aLog: [inner, first.aLog.shape[1]], D: [inner],
+  };
+  for (const [key, shape] of Object.entries(expected)) {
+    const t = given[key as keyof MambaDirection];
+    if (t && !sameShape(t.shape, shape)) throw new ShapeError(`[mambaInner] ${key} of the ${name} direction has shape ${show(t.shape)}, expected ${show(shape)} with xz ${show(xz.shape)}.`);
+  }
+  if (given.convWeight.shape[1] < 2 || given.convWeight.shape[1] > 4) throw new ShapeError(`[mambaInner] convWeight has shape ${show(given.convWeight.shape)}, expected 2 to 4 taps.`);
+  if ((given.convBias === null) !== (first.convBias === null)) throw new ShapeError('[mambaInner] One direction has a convBias, expected one for both or for none.');
+  for (const key of ['xProj', 'dtProj'] as const) {
+    if (given[key].dtype !== xz.dtype) throw new DTypeError(`[mambaInner] ${key} of the ${name} direction is ${given[key].dtype}, expected ${xz.dtype} as xz is; cast it.`);
+  }
+}
+
+interface Sizes {
+  readonly batch: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly rank: number;
+  readonly states: number;
+  /** Elements between the directions in a buffer of both. */
+  readonly region: number;
+}
+
+function sizesOf(xz: Tensor, sets: readonly DirectionArguments[]): Sizes {
+  const [batch, length, twice] = xz.shape;
+  const channels = twice / 2;
+  const align = xz.device.limits.minStorageBufferOffsetAlignment / sizeOf(xz.dtype);
+  return { batch, length, channels, rank: sets[0][3].shape[1], states: sets[0][5].shape[1], region: Math.ceil(batch * length * channels / align) * align };
+}
+
+const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
+  name: 'mambaInner',
+  firstDerivativeOnly: true,
+  forward(ctx, xz, ...rest) {
+    const { device } = xz;
+    const dtype = xz.dtype as 'f32' | 'f16';
+    const sets = DIRECTIONS.map((_, i) => rest.slice(i * PER_DIRECTION, (i + 1) * PER_DIRECTION) as DirectionArguments);
+    const sizes = sizesOf(xz, sets);
+    const { batch, length, channels, rank, states, region } = sizes;
+    const rows = batch * length;
+    const u = empty(device, [2 * region], dtype);
+    const delta = empty(device, [2 * region], dtype);
+    convPairForward(device, convArguments(xz, sets, sizes), { storage: u.storage, offsets: [0, region] });
+    const projected = sets.map(([, , xProj, dtProj], i) => {
+      const out = empty(device, [rows, rank + 2 * states], dtype);
+      gemm(device, { M: rows, N: rank + 2 * states, K: channels, a: matrix(u, channels, i * region), b: transposed(matrixOf(xProj)), c: matrixOf(out) });
+      gemm(device, { M: rows, N: channels, K: rank, a: matrixOf(out), b: transposed(matrixOf(dtProj)), c: matrix(delta, channels, i * region) });
+      return out;
+    });
+    const training = ctx.needs.some(Boolean);
+    const { out, packed, saved } = scanForward(device, scanProblem(xz, sets, sizes, u, delta, projected), training);
+    const y = adopt(out, [batch, length, channels], dtype);
+    const kept = [packed, ...(saved ? [saved] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    if (training) {
+      ctx.state.bias = sets[0][1] !== null;
+      ctx.save(...kept, u, delta, ...projected, xz, ...rest.filter((t): t is Tensor => t !== null));
+    }
+    return y;
+  },
+  backward(ctx, dy) {
+    return dy ? gradients(ctx, dy) : [];
+  },
+});
+
+function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
+  const [packed, saved, u, delta, projected0, projected1, xz, ...flat] = ctx.saved;
+  const projected = [projected0, projected1];
+  const sets = directionsOf(flat, ctx.state.bias as boolean);
+  const sizes = sizesOf(xz, sets);
+  const { batch, length, channels, rank, states, region } = sizes;
+  const { device } = xz;
+  const dtype = xz.dtype as 'f32' | 'f16';
+  const rows = batch * length;
+  const width = rank + 2 * states;
+  const needs = (set: number, index: number): boolean => ctx.needs[1 + set * PER_DIRECTION + index];
+
+  const dxz = empty(device, xz.shape, dtype);
+  const dprojected = sets.map(() => empty(device, [rows, width], dtype));
+  const { grads, sets: scanned } = scanBackward(device, scanProblem(xz, sets, sizes, u, delta, projected), packed.storage, saved.storage, rowsOf(dy.cast(dtype)), {
+    tokens: dprojected.map(({ storage }) => ({ storage, bOffset: rank, bRow: width, cOffset: rank + states, cRow: width })),
+    dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
+  });
+  const all = adopt(grads, [grads.bytes / sizeOf(dtype)], dtype);
+  // The scan leaves du, ddelta and a dz that is in dxz by now, of one direction after the other.
+  const duAt = sets.map((_, i) => 3 * i * region);
+  const products = sets.map(([, , xProj, dtProj], i) => {
+    const du = matrix(all, channels, duAt[i]);
+    const ddelta = matrix(all, channels, duAt[i] + region);
+    const dwide = matrixOf(dprojected[i]);
+    const dxProj = needs(i, 2) ? empty(device, xProj.shape, dtype) : null;
+    const ddtProj = needs(i, 3) ? empty(device, dtProj.shape, dtype) : null;
+    gemm(device, { M: rows, N: rank, K: channels, a: ddelta, b: matrixOf(dtProj), c: dwide });
+    if (ddtProj) gemm(device, { M: channels, N: rank, K: rows, a: transposed(ddelta), b: matrixOf(projected[i]), c: matrixOf(ddtProj) });
+    gemm(device, { M: rows, N: channels, K: width, a: dwide, b: matrixOf(xProj), c: du, accumulate: true });
+    if (dxProj) gemm(device, { M: width, N: channels, K: rows, a: transposed(dwide), b: matrix(u, channels, i * region), c: matrixOf(dxProj) });
+    return { dxProj, ddtProj };
+  });
+  const dy2: RowPair = { storage: all.storage, offsets: [duAt[0], duAt[1]] };
+  const taps = sets[0][0].shape[1];
+  const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, { storage: dxz.storage, offset: 0, row: 2 * channels });
+  const dconv = adopt(convs, [convs.bytes / 4], 'f32');
+  const view = (shape: Shape, offset: number): Tensor => Tensor.view(dconv.storage, shape, contiguousStrides(shape), offset, 'f32');
+  const perSet = sets.flatMap(([, bias], i) => {
+    const at = i * (taps + 1) * channels;
+    const { dA, dD, dBias } = scanned[i];
+    const [daLog, dskip, ddtBias] = [adopt(dA, [channels, states], 'f32'), adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
+    return [view([channels, taps], at), bias && view([channels], at + taps * channels), products[i].dxProj, products[i].ddtProj, ddtBias, daLog, dskip];
+  });
+  return [dxz, ...perSet];
+}
+
+/** The arguments of both directions from those that are not null. */
+function directionsOf(flat: readonly Tensor[], bias: boolean): DirectionArguments[] {
+  const count = bias ? PER_DIRECTION : PER_DIRECTION - 1;
+  return DIRECTIONS.map((_, i) => {
+    const own = flat.slice(i * count, (i + 1) * count);
+    return (bias ? own : [own[0], null, ...own.slice(1)]) as DirectionArguments;
+  });
+}
+
+function convArguments(xz: Tensor, [[w0, b0], [w1, b1]]: readonly DirectionArguments[], { batch, length, channels }: Sizes): ConvPairArguments {
+  const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
+  return {
+    batch, length, channels, width: w0.shape[1], dtype: xz.dtype as 'f32' | 'f16', silu: true,
+    x: half(xz, 0), weights: [f32(w0), f32(w1)], biases: b0 && b1 ? [f32(b0), f32(b1)] : null,
+  };
+}
+
+function scanProblem(xz: Tensor, sets: readonly DirectionArguments[], sizes: Sizes, u: Tensor, delta: Tensor, projected: readonly Tensor[]): ScanProblem {
+  const { batch, length, channels, rank, states, region } = sizes;
+  const width = rank + 2 * states;
+  const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
+  return {
+    batch, length, channels, states, dtype: xz.dtype as 'f32' | 'f16', softplus: true, logA: true, z: half(xz, channels),
+    sets: sets.map(([, , , , dtBias, aLog, D], i) => ({
+      direction: DIRECTIONS[i],
+      u: { storage: u.storage, offset: i * region, row: channels }, delta: { storage: delta.storage, offset: i * region, row: channels },
+      B: { storage: projected[i].storage, offset: rank, row: width }, C: { storage: projected[i].storage, offset: rank + states, row: width },
+      A: f32(aLog), D: f32(D), bias: f32(dtBias),
+    })),
+  };
+}
+
+/** Half of the columns of xz, in place. */
+function half(xz: Tensor, from: number): Rows {
+  const rows = rowsOf(xz);
+  return { ...rows, offset: rows.offset + from };
+}
+
+/** Rows of `columns` values in a tensor's memory, from an element on. */
+function matrix(t: Tensor, columns: number, offset = 0): GemmMatrix {
+  return { storage: t.storage, offset: t.offset + offset, rowStride: columns, dtype: t.dtype as 'f32' | 'f16' };
+}
+
+/** A two-dimensional tensor; what is not row-major is copied. */
+function matrixOf(t: Tensor): GemmMatrix {
+  const rows = t.contiguous();
+  return matrix(rows, rows.shape[1]);
+}
+
+function transposed(m: GemmMatrix): GemmMatrix {
+  return { ...m, transposed: true };
+}
