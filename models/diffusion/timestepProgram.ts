@@ -28,11 +28,13 @@ export interface Program {
   readonly outputs: readonly Output[];
   /** Tensors that it reads, by number. */
   readonly reads: readonly number[];
+  readonly map: Kernel<Variant>;
+  readonly sum: Kernel<Variant>;
 }
 
 interface Variant {
   readonly program: number;
-  /** Four elements at a time: where a sample's size is a multiple of 4. */
+  /** Four elements at a time. */
   readonly vec: boolean;
   /** Types of the tensors in `reads`. */
   readonly types: readonly string[];
@@ -52,7 +54,10 @@ export function program(name: string, sources: readonly Source[], outputs: reado
       const source = sources[i];
       if (source.kind !== 'coefficient') reads.add(source.tensor);
     }
-    prog = { id: programs.length, name, sources, outputs, reads: [...reads].sort((a, b) => a - b) };
+    prog = {
+      id: programs.length, name, sources, outputs, reads: [...reads].sort((a, b) => a - b),
+      map: defineKernel(`diffusion.${name}`, mapSource), sum: defineKernel(`diffusion.${name}.sum`, sumSource),
+    };
     programs.push(prog);
     known.set(key, prog);
   }
@@ -74,28 +79,29 @@ export function runMap(device: Device, prog: Program, operands: Operands): Tenso
   const { batch, size } = operands;
   const last = prog.outputs[prog.outputs.length - 1];
   const y = empty(device, [(last.before + last.parts) * batch * size]);
-  const vec = size % 4 === 0;
-  const width = vec ? 4 : 1;
-  const count = (batch * size) / width;
-  dispatch(device, kernelOf(prog.name, mapKernels, mapSource), prog, operands, y, vec, grid1d(count, MAP_GROUP));
+  dispatch(device, prog.map, prog, operands, y, grid1d((batch * size) / width(size), MAP_GROUP));
   return y;
 }
 
 /** Sums the expressions over the elements of each sample, always in the same order: (outputs, batch), f32. */
 export function runSum(device: Device, prog: Program, operands: Operands): Tensor {
   const { batch, size } = operands;
-  const vec = size % 4 === 0;
-  const pieces = Math.max(1, Math.ceil(size / (vec ? 4 : 1) / PIECE));
+  const pieces = Math.ceil(size / width(size) / PIECE);
   const y = empty(device, [prog.outputs.length, batch, pieces]);
-  dispatch(device, kernelOf(`${prog.name}.sum`, sumKernels, sumSource), prog, operands, y, vec, [pieces, batch, 1]);
+  dispatch(device, prog.sum, prog, operands, y, [pieces, batch, 1]);
   return pieces > 1 ? y.sum(2) : y.reshape(prog.outputs.length, batch);
 }
 
-function dispatch(device: Device, kernel: Kernel<Variant>, prog: Program, operands: Operands, y: Tensor, vec: boolean, groups: [number, number, number]): void {
+function dispatch(device: Device, kernel: Kernel<Variant>, prog: Program, operands: Operands, y: Tensor, groups: [number, number, number]): void {
   const { table, t, batch, size } = operands;
   const read = prog.reads.map((i) => dense(operands.tensors[i]!));
-  const variant: Variant = { program: prog.id, vec, types: read.map((x) => x.dtype) };
-  device.run(kernel, variant, [table, dense(t), ...read, y], [batch, size / (vec ? 4 : 1), table.shape[0], 1 / size], groups);
+  const variant: Variant = { program: prog.id, vec: width(size) === 4, types: read.map((x) => x.dtype) };
+  device.run(kernel, variant, [table, dense(t), ...read, y], [batch, size / width(size), table.shape[0], 1 / size], groups);
+}
+
+/** Elements that an invocation takes at a time. */
+function width(size: number): 1 | 4 {
+  return size % 4 === 0 ? 4 : 1;
 }
 
 const MAP_GROUP = 64;
@@ -103,27 +109,14 @@ const SUM_GROUP = 128;
 /** Elements, or vectors of them, that a workgroup of a sum goes through. */
 const PIECE = SUM_GROUP * 8;
 
-const mapKernels = new Map<string, Kernel<Variant>>();
-const sumKernels = new Map<string, Kernel<Variant>>();
-
-/** A kernel for each name, so that a profile tells them apart. */
-function kernelOf(name: string, kernels: Map<string, Kernel<Variant>>, source: (v: Variant) => KernelSource): Kernel<Variant> {
-  let kernel = kernels.get(name);
-  if (!kernel) kernels.set(name, kernel = defineKernel(`diffusion.${name}`, source));
-  return kernel;
-}
-
 /** Bindings and parameters; the coefficients of sample `b`; and the values of element `i` of its parts. */
 function scaffold({ program: id, vec, types }: Variant): { head: Omit<KernelSource, 'body' | 'workgroupSize'>; coefficients: string[]; element: string[]; results: string[] } {
   const { sources, outputs, reads } = programs[id];
   const t = vec ? 'vec4<f32>' : 'f32';
-  const coefficients = [
-    `let row = min(u32(max(t[b], 0)), p.steps - 1u) * ${COEFFICIENTS.length}u;`,
-  ];
-  const hoisted = new Set<number>();
+  // A timestep out of range reads the nearest row: the GPU can't raise an error.
+  const coefficients = [`let row = min(u32(max(t[b], 0)), p.steps - 1u) * ${COEFFICIENTS.length}u;`];
   const perSample = (i: number, text: string): string => {
-    if (!hoisted.has(i)) coefficients.push(`let c${i} = ${t}(${text});`);
-    hoisted.add(i);
+    coefficients.push(`let c${i} = ${t}(${text});`);
     return `c${i}`;
   };
   const input = (i: number): string => {
