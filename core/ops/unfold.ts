@@ -1,10 +1,10 @@
 // Windows of an image as the columns of a matrix, and back. unfold and fold are each other's adjoint, so that each is the other's
 // derivative and all orders exist.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
-import { defineKernel, grid1d } from '../kernel.ts';
+import { defineKernel } from '../kernel.ts';
 import { sameShape, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
@@ -34,66 +34,99 @@ export interface Windows {
   readonly joined: boolean;
 }
 
-const DIMS = ['C', 'H', 'W', 'OH', 'OW', 'KH', 'KW', 'SH', 'SW', 'PH', 'PW', 'DH', 'DW', 'sampleStep', 'rowStep'] as const;
-
-/** Numbers that both kernels take, in the order of DIMS. */
-function dims({ input: [N, C, H, W], kernel, stride, padding, dilation, output, joined }: Windows): number[] {
-  const places = output[0] * output[1];
-  const [sampleStep, rowStep] = joined ? [places, N * places] : [C * kernel[0] * kernel[1] * places, places];
-  return [C, H, W, ...output, ...kernel, ...stride, ...padding, ...dilation, sampleStep, rowStep];
+/** What is fixed at compile time: divisions by constants are cheap, by parameters they would take most of the time. */
+interface Variant {
+  readonly type: 'f32' | 'f16';
+  readonly kernel: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly dilation: readonly [number, number];
 }
 
-const dimParams = DIMS.map((name) => ({ name, type: 'i32' as const }));
+const variantOf = (x: Tensor, { kernel, stride, dilation }: Windows): Variant => ({ type: x.dtype as 'f32', kernel, stride, dilation });
 
-interface Variant { readonly type: 'f32' | 'f16' }
+const constants = ({ kernel, stride, dilation }: Variant): string => Object.entries({ KERNEL: kernel, STRIDE: stride, DILATION: dilation })
+  .map(([name, [y, x]]) => `const ${name}_Y = ${y}; const ${name}_X = ${x};`).join('\n');
 
-/** An invocation per element of the matrix. */
-const unfoldKernel = defineKernel<Variant>('unfold', ({ type }) => ({
-  bindings: [{ name: 'x', type: `array<${type}>`, access: 'read' }, { name: 'cols', type: `array<${type}>`, access: 'write' }],
-  params: [{ name: 'n', type: 'u32' }, ...dimParams, { name: 'offset', type: 'i32' }, ...[0, 1, 2, 3].map((d) => ({ name: `q${d}`, type: 'i32' as const }))],
-  workgroupSize: [64],
-  enable: type === 'f16' ? ['f16'] : [],
+const GROUP = 64;
+/** Neighbours that an invocation works on, so that one division finds the place of all. */
+const RUN = 4;
+
+/** Workgroups for `columns` × `rows` elements; the kernels go on in steps of the grid where there are more. */
+const grid = (columns: number, rows: number): [number, number] => [Math.min(65535, Math.ceil(columns / (GROUP * RUN))), Math.min(65535, rows)];
+
+/** The matrix, row by row: a row is one element of the window, its columns are the places of all samples. */
+const unfoldKernel = defineKernel<Variant>('unfold', (v) => ({
+  bindings: [{ name: 'x', type: `array<${v.type}>`, access: 'read' }, { name: 'cols', type: `array<${v.type}>`, access: 'write' }],
+  params: ['rows', 'columns', 'places', 'OW', 'H', 'W', 'padY', 'padX', 'rowStep', 'sampleStep', 'offset', 'q0', 'q1', 'q2', 'q3'].map((name) => ({ name, type: 'i32' as const })),
+  workgroupSize: [GROUP],
+  enable: v.type === 'f16' ? ['f16'] : [],
+  declarations: constants(v),
   body: `
-if (flat >= p.n) { return; }
-var rest = i32(flat);
-let ox = rest % p.OW; rest /= p.OW;
-let oy = rest % p.OH; rest /= p.OH;
-let kx = rest % p.KW; rest /= p.KW;
-let ky = rest % p.KH; rest /= p.KH;
-let c = rest % p.C;
-let sample = rest / p.C;
-let y = oy * p.SH - p.PH + ky * p.DH;
-let at = ox * p.SW - p.PW + kx * p.DW;
-var v = ${type}(0);
-if (y >= 0 && y < p.H && at >= 0 && at < p.W) { v = x[p.offset + sample * p.q0 + c * p.q1 + y * p.q2 + at * p.q3]; }
-cols[sample * p.sampleStep + ((c * p.KH + ky) * p.KW + kx) * p.rowStep + oy * p.OW + ox] = v;`,
-}));
-
-/** An invocation per element of the image gathers from the windows that hold it: no atomics, a fixed order. */
-const foldKernel = defineKernel<Variant>('fold', ({ type }) => ({
-  bindings: [{ name: 'cols', type: `array<${type}>`, access: 'read' }, { name: 'x', type: `array<${type}>`, access: 'write' }],
-  params: [{ name: 'n', type: 'u32' }, ...dimParams],
-  workgroupSize: [64],
-  enable: type === 'f16' ? ['f16'] : [],
-  body: `
-if (flat >= p.n) { return; }
-var rest = i32(flat);
-let at = rest % p.W + p.PW; rest /= p.W;
-let y = rest % p.H + p.PH; rest /= p.H;
-let c = rest % p.C;
-let sample = rest / p.C;
-var sum = 0f;
-for (var ky = 0; ky < p.KH; ky++) {
-  let fromY = y - ky * p.DH;
-  if (fromY < 0 || fromY % p.SH != 0 || fromY / p.SH >= p.OH) { continue; }
-  for (var kx = 0; kx < p.KW; kx++) {
-    let fromX = at - kx * p.DW;
-    if (fromX < 0 || fromX % p.SW != 0 || fromX / p.SW >= p.OW) { continue; }
-    sum += f32(cols[sample * p.sampleStep + ((c * p.KH + ky) * p.KW + kx) * p.rowStep + fromY / p.SH * p.OW + fromX / p.SW]);
+for (var row = i32(wid.y); row < p.rows; row += i32(nwg.y)) {
+  let c = row / (KERNEL_Y * KERNEL_X);
+  let down = row / KERNEL_X % KERNEL_Y * DILATION_Y - p.padY;
+  let right = row % KERNEL_X * DILATION_X - p.padX;
+  for (var first = i32(wid.x * ${GROUP}u + li) * ${RUN}; first < p.columns; first += i32(nwg.x) * ${GROUP * RUN}) {
+    var sample = first / p.places;
+    var place = first - sample * p.places;
+    var oy = place / p.OW;
+    var ox = place - oy * p.OW;
+    ${Array.from({ length: RUN }, (_, k) => `if (first + ${k} < p.columns) {
+      let y = oy * STRIDE_Y + down;
+      let at = ox * STRIDE_X + right;
+      var value = ${v.type}(0);
+      if (y >= 0 && y < p.H && at >= 0 && at < p.W) { value = x[p.offset + sample * p.q0 + c * p.q1 + y * p.q2 + at * p.q3]; }
+      cols[sample * p.sampleStep + row * p.rowStep + place] = value;
+      place++;
+      ox++;
+      if (ox == p.OW) { ox = 0; oy++; }
+      if (place == p.places) { place = 0; oy = 0; sample++; }
+    }`).join('\n')}
   }
-}
-x[flat] = ${type}(sum);`,
+}`,
 }));
+
+/** The image, channel by channel. Each element gathers from the windows that hold it: no atomics, a fixed order. */
+const foldKernel = defineKernel<Variant>('fold', (v) => ({
+  bindings: [{ name: 'cols', type: `array<${v.type}>`, access: 'read' }, { name: 'x', type: `array<${v.type}>`, access: 'write' }],
+  params: ['channels', 'pixels', 'area', 'W', 'OH', 'OW', 'padY', 'padX', 'rowStep', 'sampleStep'].map((name) => ({ name, type: 'i32' as const })),
+  workgroupSize: [GROUP],
+  enable: v.type === 'f16' ? ['f16'] : [],
+  declarations: constants(v),
+  body: `
+for (var c = i32(wid.y); c < p.channels; c += i32(nwg.y)) {
+  for (var first = i32(wid.x * ${GROUP}u + li) * ${RUN}; first < p.pixels; first += i32(nwg.x) * ${GROUP * RUN}) {
+    var sample = first / p.area;
+    var place = first - sample * p.area;
+    var y = place / p.W;
+    var at = place - y * p.W;
+    for (var k = 0; k < ${RUN} && first + k < p.pixels; k++) {
+      let base = sample * p.sampleStep + c * (KERNEL_Y * KERNEL_X) * p.rowStep;
+      var sum = 0f;
+      for (var ky = 0; ky < KERNEL_Y; ky++) {
+        let fromY = y + p.padY - ky * DILATION_Y;
+        if (fromY < 0 || fromY % STRIDE_Y != 0 || fromY / STRIDE_Y >= p.OH) { continue; }
+        for (var kx = 0; kx < KERNEL_X; kx++) {
+          let fromX = at + p.padX - kx * DILATION_X;
+          if (fromX < 0 || fromX % STRIDE_X != 0 || fromX / STRIDE_X >= p.OW) { continue; }
+          sum += f32(cols[base + (ky * KERNEL_X + kx) * p.rowStep + fromY / STRIDE_Y * p.OW + fromX / STRIDE_X]);
+        }
+      }
+      x[(sample * p.channels + c) * p.area + place] = ${v.type}(sum);
+      place++;
+      at++;
+      if (at == p.W) { at = 0; y++; }
+      if (place == p.area) { place = 0; y = 0; sample++; }
+    }
+  }
+}`,
+}));
+
+/** Elements from one row of the matrix to the next, and from one sample to the next. */
+function steps({ input: [N, C], kernel, output, joined }: Windows): [rowStep: number, sampleStep: number] {
+  const places = output[0] * output[1];
+  return joined ? [N * places, places] : [places, C * kernel[0] * kernel[1] * places];
+}
 
 /** @internal Shape of the unfolded windows. */
 export function matrixShape({ input: [N, C], kernel, output, joined }: Windows): Shape {
@@ -108,8 +141,10 @@ export const unfoldOp: (x: Tensor, w: Windows) => Tensor = lazyOp(() => defineOp
     ctx.state.windows = w;
     const cols = Tensor.empty(x.device, matrixShape(w), x.dtype);
     if (cols.numel) {
-      x.device.run(unfoldKernel, { type: x.dtype as 'f32' }, [{ storage: x.storage, byteOffset: 0 }, cols],
-        [cols.numel, ...dims(w), x.offset, ...x.strides], grid1d(cols.numel, 64));
+      const { input: [N, C, H, W], kernel, padding, output } = w;
+      const rows = C * kernel[0] * kernel[1], places = output[0] * output[1];
+      x.device.run(unfoldKernel, variantOf(x, w), [{ storage: x.storage, byteOffset: 0 }, cols],
+        [rows, N * places, places, output[1], H, W, ...padding, ...steps(w), x.offset, ...x.strides], grid(N * places, rows));
     }
     return cols;
   },
@@ -122,7 +157,10 @@ export const foldOp: (cols: Tensor, w: Windows) => Tensor = lazyOp(() => defineO
   forward(ctx, cols, w) {
     ctx.state.windows = w;
     const x = Tensor.empty(cols.device, w.input, cols.dtype);
-    if (x.numel) x.device.run(foldKernel, { type: x.dtype as 'f32' }, [denseOperand(cols), x], [x.numel, ...dims(w)], grid1d(x.numel, 64));
+    if (x.numel) {
+      const { input: [N, C, H, W], padding, output } = w;
+      x.device.run(foldKernel, variantOf(x, w), [denseOperand(cols), x], [C, N * H * W, H * W, W, ...output, ...padding, ...steps(w)], grid(N * H * W, C));
+    }
     return x;
   },
   backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
