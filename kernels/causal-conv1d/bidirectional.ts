@@ -3,10 +3,11 @@
 // where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4 instead of 9 backward.
 
 import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
-import { grid1d, type Device, type Operand } from '../../core/index.ts';
+import type { Device, Operand } from '../../core/index.ts';
 import { Storage } from '../../core/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
 import { CHANNELS, each, SIGMOID, STRETCH, type ConvDType } from './kernels.ts';
+import { convReduce } from './reduce.ts';
 
 interface Variant {
   readonly width: number;
@@ -151,21 +152,6 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   };
 });
 
-/** Sums over parts, in order: of each direction dweight (D, W), then dbias (D). One invocation a value. */
-const reducePairKernel = defineKernel<{ width: number }>('causalConv1d.reducePair', ({ width: W }) => ({
-  bindings: [{ name: 'sums', type: 'array<f32>', access: 'read' }, { name: 'out', type: 'array<f32>', access: 'write' }],
-  params: (['parts', 'D'] as const).map((name) => ({ name, type: 'u32' })),
-  workgroupSize: [64],
-  body: `
-  let d = flat % p.D;
-  let row = flat / p.D;
-  if (row >= ${2 * (W + 1)}u) { return; }
-  var total = 0.0;
-  for (var part = 0u; part < p.parts; part++) { total += sums[(part * ${2 * (W + 1)}u + row) * p.D + d]; }
-  let k = row % ${W + 1}u;
-  out[row / ${W + 1}u * ${W + 1}u * p.D + select(d * ${W}u + k, ${W}u * p.D + d, k == ${W}u)] = total;`,
-}));
-
 function grid({ batch, length, channels }: ConvPairArguments): [number, number, number] {
   return [Math.ceil(channels / CHANNELS), Math.ceil(length / STRETCH), batch];
 }
@@ -196,7 +182,7 @@ export function convPairBackward(device: Device, args: ConvPairArguments, dy: Ro
   const out = new Storage(device, rows * channels * 4, 'weight gradients of causalConv1d');
   device.run(backwardKernel, variant, [...inputs, { storage: dy.storage, byteOffset: 0 }, bindRows(dx), { storage: sums, byteOffset: 0 }],
     [...params, dx.offset, dx.row], groups);
-  device.run(reducePairKernel, { width }, [{ storage: sums, byteOffset: 0 }, { storage: out, byteOffset: 0 }], [parts, channels], grid1d(rows * channels, 64));
+  convReduce(device, { storage: sums, byteOffset: 0 }, { storage: out, byteOffset: 0 }, { parts, sets: 2, width, channels });
   sums.release();
   return out;
 }

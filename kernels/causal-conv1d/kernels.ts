@@ -129,21 +129,3 @@ export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backwa
   sums[at + ${W}u * p.D] = db;`,
   };
 });
-
-/** dweight (D, W) and dbias (D) from the partial sums, parts in order. One invocation a value. */
-export const convReduceKernel = defineKernel<{ width: number }>('causalConv1d.reduce', ({ width }) => ({
-  bindings: [
-    { name: 'sums', type: 'array<f32>', access: 'read' },
-    { name: 'dweight', type: 'array<f32>', access: 'write' },
-    { name: 'dbias', type: 'array<f32>', access: 'write' },
-  ],
-  params: (['parts', 'D'] as const).map((name) => ({ name, type: 'u32' })),
-  workgroupSize: [64],
-  body: `
-  let d = flat % p.D;
-  let k = flat / p.D;
-  if (k > ${width}u) { return; }
-  var total = 0.0;
-  for (var part = 0u; part < p.parts; part++) { total += sums[(part * ${width + 1}u + k) * p.D + d]; }
-  if (k == ${width}u) { dbias[d] = total; } else { dweight[d * ${width}u + k] = total; }`,
-}));

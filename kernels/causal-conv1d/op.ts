@@ -1,8 +1,9 @@
 // The public causal convolution and its place on the autograd tape.
 
-import { defineOp, dense, DTypeError, empty, grid1d, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
+import { defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
 import { bindRows as bound, rowsOf } from '../rows.ts';
-import { CHANNELS, convBackwardKernel, convForwardKernel, convReduceKernel, STRETCH, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
+import { CHANNELS, convBackwardKernel, convForwardKernel, STRETCH, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
+import { convReduce } from './reduce.ts';
 
 export interface CausalConv1dOptions {
   /** (B, L, D) f32 or f16. May be columns of a wider array. */
@@ -67,10 +68,9 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     const sums = empty(device, [parts, width + 1, channels]);
     const upstream = rowsOf(dout.cast(x.dtype));
     device.run(convBackwardKernel, variant, [...inputs, bound(upstream), dx, sums], [...params, upstream.offset, upstream.row], groups);
-    const dweight = empty(device, [channels, width]);
-    const dbias = empty(device, [channels]);
-    device.run(convReduceKernel, { width }, [sums, dweight, dbias], [parts, channels], grid1d((width + 1) * channels, 64));
-    return [null, dx, dweight, bias && dbias];
+    const out = empty(device, [(width + 1) * channels]);
+    convReduce(device, sums, out, { parts, sets: 1, width, channels });
+    return [null, dx, out.slice(0, 0, width * channels).reshape(channels, width), bias && out.slice(0, width * channels)];
   },
 });
 

@@ -21,6 +21,7 @@ const CASES = [
   { batch: 2, length: 55, channels: 66, width: 4, reverse: true },
   { batch: 1, length: 258, channels: 2, width: 4 },
   { batch: 3, length: 2, channels: 7, width: 4, reverse: true, silu: false },
+  { batch: 5, length: 300, channels: 3, width: 4 },
 ];
 
 for (const { batch, length, channels, width, silu = true, bias = true, reverse = false } of CASES) {

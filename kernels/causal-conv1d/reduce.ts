@@ -1,0 +1,36 @@
+// Second stage of the convolution's sums over tokens.
+//
+// Ladder, on a data-centre GPU with 1,088 parts of 3,680 sums (DiS-S/2, 32², batch 64):
+// 0. an invocation a sum, parts one after another;
+// 1. 16 invocations a sum with 4 loads in flight each.
+
+import { defineKernel } from '../../core/kernel.ts';
+import { grid1d, type Device, type Operand } from '../../core/index.ts';
+import { columnsPerGroup, partSums, sharingOf, type Sharing } from '../partSums.ts';
+
+interface Variant {
+  readonly width: number;
+  /** Convolutions whose sums lie side by side. */
+  readonly sets: number;
+  readonly sharing: Sharing;
+}
+
+/** From (parts, sets, W + 1, D) to, of each set, dweight (D, W), then dbias (D). */
+const reduceKernel = defineKernel<Variant>('causalConv1d.reduce', ({ width, sets, sharing }) => {
+  const rows = width + 1;
+  return {
+    bindings: [{ name: 'sums', type: 'array<f32>', access: 'read' }, { name: 'out', type: 'array<f32>', access: 'write' }],
+    params: (['parts', 'D'] as const).map((name) => ({ name, type: 'u32' })),
+    ...partSums(sharing, 'p.parts', `(${sets * rows}u * p.D)`, (part, column) => `sums[${part} * ${sets * rows}u * p.D + ${column}]`, `
+    let d = column % p.D;
+    let k = column / p.D % ${rows}u;
+    out[column / (${rows}u * p.D) * ${rows}u * p.D + select(d * ${width}u + k, ${width}u * p.D + d, k == ${width}u)] = total;`),
+  };
+});
+
+/** Adds up `parts` of (sets, W + 1, D) partial sums; `out` has of each set dweight (D, W), then dbias (D). */
+export function convReduce(device: Device, sums: Operand, out: Operand, { parts, sets, width, channels }: { parts: number; sets: number; width: number; channels: number }): void {
+  const columns = sets * (width + 1) * channels;
+  const sharing = sharingOf(columns, parts);
+  device.run(reduceKernel, { width, sets, sharing }, [sums, out], [parts, channels], grid1d(columns, columnsPerGroup(sharing)));
+}
