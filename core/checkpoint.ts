@@ -1,6 +1,7 @@
 // Recomputation: memory for time. What a function computes on the way is not kept for the backward pass but computed again there.
 
-import { defineOp, enableGrad, grad } from './autograd.ts';
+import { grad } from './autograd.ts';
+import { defineOp, enableGrad } from './tape.ts';
 import type { Generator } from './random.ts';
 import type { Tensor } from './tensor.ts';
 

@@ -1,7 +1,7 @@
 // Runs expressions over tensors: one kernel for any number of inputs and outputs, with broadcasting and strides, four elements at a
 // time where the layout allows it. The derivative is another expression run the same way.
 
-import { defineOp } from './autograd.ts';
+import { defineOp } from './tape.ts';
 import type { Device } from './device.ts';
 import { isFloat, promote, sizeOf, storageType, type DType } from './dtype.ts';
 import { LimitError, ShapeError } from './errors.ts';
@@ -186,7 +186,7 @@ function gradientOf(prog: Program, wanted: readonly number[]): Gradient {
 }
 
 const applyOp = lazyOp(() => defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
-  name: 'elementwise',
+  name: (prog) => prog.name,
   forward(ctx, prog, scalars, ...tensors) {
     const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
     const gradient = gradientOf(prog, wanted);

@@ -60,3 +60,8 @@ export class DisposedError extends EngineError {
 export class GradError extends EngineError {
   override name = 'GradError';
 }
+
+/** An operation gave NaN or infinity; see `detectAnomaly`. */
+export class AnomalyError extends EngineError {
+  override name = 'AnomalyError';
+}

@@ -1,6 +1,7 @@
 // Compares a gradient with differences of the function: the test of a derivative that needs no second derivation.
 
-import { enableGrad, grad, noGrad } from './autograd.ts';
+import { grad } from './autograd.ts';
+import { enableGrad, noGrad } from './tape.ts';
 import { GradError } from './errors.ts';
 import { tensor } from './ops/create.ts';
 import { scope } from './scope.ts';

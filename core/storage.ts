@@ -27,6 +27,11 @@ export class Storage {
     return this.held !== null;
   }
 
+  /** Whether several tensors, or the tape, hold it. */
+  get shared(): boolean {
+    return this.refs > 1;
+  }
+
   retain(): this {
     this.refs++;
     return this;

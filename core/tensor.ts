@@ -1,13 +1,14 @@
 // The tensor: a view (shape, strides, offset) of a storage, with its place on the autograd tape. Methods are PyTorch's by name and
 // meaning; each calls the operation of that name.
 
-import { backward, isGradEnabled, LeafNode, noGrad, type BackwardOptions, type Edge } from './autograd.ts';
+import { backward, type BackwardOptions } from './autograd.ts';
+import { isGradEnabled, LeafNode, noGrad, type Edge } from './tape.ts';
 import type { Device } from './device.ts';
 import { isFloat, sizeOf, type DType } from './dtype.ts';
 import { DisposedError, DTypeError, GradError, ShapeError } from './errors.ts';
 import * as ops from './ops/index.ts';
 import { format } from './print.ts';
-import { own, scope } from './scope.ts';
+import { keep, own, scope } from './scope.ts';
 import { contiguousStrides, isContiguous, numelOf, sameShape, show, type Shape } from './shape.ts';
 import { Storage } from './storage.ts';
 import { fromBytes, toBytes, type HostArray } from './hostData.ts';
@@ -153,14 +154,11 @@ export class Tensor {
     this.edge = edge;
   }
 
-  /** @internal Adds to `grad`. */
+  /** @internal Adds to `grad`, which gets memory of its own: a gradient may be expanded, or go to several leaves. */
   accumulate(g: Tensor): void {
-    const sum = this.accumulated ? this.accumulated.add(g) : g;
-    ops.keepTensor(sum);
-    if (this.accumulated) {
-      this.accumulated.dispose();
-      g.dispose();
-    }
+    const sum = keep(this.accumulated?.add(g) ?? (g.isContiguous && !g.storage.shared ? g : g.clone()));
+    if (sum !== g) g.dispose();
+    this.accumulated?.dispose();
     this.accumulated = sum;
   }
 

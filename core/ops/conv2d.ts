@@ -1,7 +1,7 @@
 // Convolution as a matrix product over unfolded windows. It saves its input alone and unfolds again in the backward pass. Where the
 // unfolded windows of a large image would not fit, it works through samples, then through bands of rows.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { sizeOf } from '../dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { numelOf, sameShape, show } from '../shape.ts';

@@ -5,7 +5,6 @@ import { isFloat, storageType, type DType } from '../dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { isFloat16Array } from '../float16.ts';
 import type { HostArray } from '../hostData.ts';
-import { keep } from '../scope.ts';
 import { numelOf, show, type Shape } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
 import { defineKernel, grid1d } from '../kernel.ts';
@@ -123,9 +122,4 @@ export function eye(device: Device, n: number, dtype: DType = 'f32'): Tensor {
   const data = new Float32Array(n * n);
   for (let i = 0; i < n; i++) data[i * n + i] = 1;
   return tensor(device, data, { shape: [n, n], dtype });
-}
-
-/** Takes a tensor out of its scope. */
-export function keepTensor(t: Tensor): Tensor {
-  return keep(t);
 }

@@ -1,7 +1,7 @@
 // Running sums along an axis. A long axis is cut into pieces that are summed side by side; the sums of the pieces are then summed in
 // the same way and added.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { storageType } from '../dtype.ts';
 import { defineKernel, grid1d } from '../kernel.ts';
 import { axisOf, numelOf } from '../shape.ts';

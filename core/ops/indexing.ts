@@ -1,7 +1,7 @@
 // Gather and scatter along an axis. Scattered sums loop over the sources of each element instead of adding atomically: WGSL has no
 // atomic f32, and a fixed order makes the result the same every time.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { storageType } from '../dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { defineKernel, grid1d } from '../kernel.ts';

@@ -1,6 +1,6 @@
 // Matrix products: batched, broadcasting, with transposed operands taken as they lie.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
 import { scope } from '../scope.ts';

@@ -1,6 +1,6 @@
 // Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack, pad).
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import type { Device } from '../device.ts';
 import type { DType } from '../dtype.ts';
 import { assign } from '../elementwise.ts';

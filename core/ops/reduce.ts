@@ -2,7 +2,7 @@
 // invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
 // atomics: results are the same every time.
 
-import { defineOp, noGrad } from '../autograd.ts';
+import { defineOp, noGrad } from '../tape.ts';
 import { isFloat, storageType, type DType } from '../dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { defineKernel, grid1d } from '../kernel.ts';

@@ -1,6 +1,6 @@
 // Softmax and its logarithm, along one axis. f16 is computed in f32 and rounded once.
 
-import { defineOp } from '../autograd.ts';
+import { defineOp } from '../tape.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError } from '../errors.ts';
 import { axisOf } from '../shape.ts';
