@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { avgPool2d, conv1d, conv2d, enableGrad, fold, grad, gradcheck, maxPool2d, numelOf, scope, tensor, unfold, zeros, type Tensor } from '../../core/index.ts';
+import { avgPool2d, conv1d, conv2d, enableGrad, fold, grad, gradcheck, maxPool2d, numelOf, openDevice, scope, tensor, unfold, zeros, type Tensor } from '../../core/index.ts';
 import { conv2dInParts } from '../../core/ops/conv2d.ts';
 import { windows } from '../../core/ops/unfold.ts';
 import { conv2dReference, type Conv2dCase } from '../reference/conv2d.ts';
@@ -151,6 +151,24 @@ test('what does not fit is told by its shape', ({ device }) => {
     assert.throws(() => maxPool2d(x, 2, { padding: 2 }), /padding is \(2,2\), expected at most half of the window/);
     assert.throws(() => fold(zeros(device, [1, 8, 3]), 4, 2), /expected \(1,8,9\) for an image of \(4,4\)/);
   });
+});
+
+test('every form compiles under WebGPU\'s default limits, with all features and with none', async () => {
+  for (const without of [[], ['subgroups', 'shader-f16']]) {
+    const plain = await openDevice({ backend: 'null', defaultLimits: true, without });
+    for (const dtype of plain.has('shader-f16') ? ['f32', 'f16'] as const : ['f32'] as const) {
+      for (const c of Object.values(cases)) {
+        scope(() => {
+          const [x, w] = [c.x, c.weight].map((shape) => zeros(plain, shape, dtype).requiresGrad_());
+          conv2d(x, w, null, c).sum().backward();
+          x.grad = w.grad = null;
+        });
+      }
+    }
+    await plain.synchronize();
+    assert.ok(plain.kernels.compiled > 0);
+    plain.destroy();
+  }
 });
 
 test.run();
