@@ -32,7 +32,8 @@ export interface KernelSource {
   readonly declarations?: string;
   /**
    * Body of `main`. In scope: `gid`, `wid`, `lid` (vec3u), `li` (local index), `nwg` (vec3u), with `subgroups` also `lane`
-   * and `sgSize`, and `flat`: the invocation's index in a grid that `grid1d` made.
+   * and `sgSize`, with subgroup matrices `sgId` (the subgroup's index in the workgroup), and `flat`: the invocation's index in a
+   * grid that `grid1d` made.
    */
   readonly body: string;
 }
@@ -89,10 +90,11 @@ export function moduleText(source: KernelSource, immediate: boolean): string {
   if (source.declarations) lines.push(source.declarations);
   const [x, y = 1, z = 1] = source.workgroupSize;
   const subgroups = source.enable?.includes('subgroups') ?? false;
+  const matrices = source.enable?.includes('chromium_experimental_subgroup_matrix') ?? false;
   lines.push(`@compute @workgroup_size(${x}, ${y}, ${z})
 fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) lid: vec3u,
   @builtin(local_invocation_index) li: u32, @builtin(num_workgroups) nwg: vec3u${subgroups
-    ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''}) {`);
+    ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''}${matrices ? ', @builtin(subgroup_id) sgId: u32' : ''}) {`);
   if (/\bflat\b/.test(source.body)) lines.push(`  let flat = (wid.y * nwg.x + wid.x) * ${x * y * z}u + li;`);
   lines.push(source.body, '}');
   return lines.join('\n');
