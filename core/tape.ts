@@ -220,7 +220,7 @@ function record<Args extends readonly unknown[], Out extends Tensor | Tensor[]>(
   });
   node.saved = ctx.kept.map((t) => new Saved(t, node));
   ctx.kept.length = 0;
-  node.run = (grads) => definition.backward(ctx, ...grads.map((g) => g ?? null));
+  node.run = (grads) => definition.backward(ctx, ...node.outputs.map((_, i) => grads[i] ?? null));
 }
 
 /** An operation may give back its argument; the result then is another handle of it. */
