@@ -1,12 +1,14 @@
 // Add + norm as differentiable operations: the residual stream's addition and the norm that follows it, in one pass each way.
 
-import { defineOp, dense, DTypeError, isFloat, numelOf, sameShape, ShapeError, show, Tensor, type DType, type Shape } from '../../core/index.ts';
+import { defineOp, dense, DTypeError, isFloat, numelOf, sameShape, ShapeError, show, Tensor, zeros, type DType, type Shape } from '../../core/index.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normBackward, normForward, normPartials } from './launch.ts';
 
 export interface AddNormArgs {
   /** (..., width), f32 or f16. */
   readonly x: Tensor;
+  /** (x.shape[0]) f32: each sample of x is multiplied by its factor first, as in stochastic depth. Gets no gradient. */
+  readonly factors?: Tensor | null;
   /** Of x's shape; added to x before the norm. */
   readonly residual?: Tensor | null;
   /** (width). */
@@ -30,8 +32,8 @@ export interface PrenormResult {
 }
 
 /**
- * `y = h / sqrt(mean(h^2) + eps) * weight + bias` over the last axis, with `h = x + residual` (Zhang and Sennrich, arXiv
- * 1910.07467, after the addition of a pre-norm block). Sums are taken in f32; y has x's type.
+ * `y = h / sqrt(mean(h^2) + eps) * weight + bias` over the last axis, with `h = factors x + residual` (Zhang and Sennrich,
+ * arXiv 1910.07467, after the addition of a pre-norm block). Sums are taken in f32; y has x's type.
  *
  * @returns y, of x's shape; with `prenorm` { y, residualOut: h }
  * @throws ShapeError, DTypeError
@@ -43,8 +45,8 @@ export function addRmsNorm(args: AddNormArgs): Tensor | PrenormResult {
 }
 
 /**
- * `y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias` over the last axis, with `h = x + residual` and the biased variance
- * (Ba, Kiros and Hinton, arXiv 1607.06450). Sums are taken in f32; y has x's type.
+ * `y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias` over the last axis, with `h = factors x + residual` and the biased
+ * variance (Ba, Kiros and Hinton, arXiv 1607.06450). Sums are taken in f32; y has x's type.
  *
  * @returns y, of x's shape; with `prenorm` { y, residualOut: h }
  * @throws ShapeError, DTypeError
@@ -56,20 +58,21 @@ export function addLayerNorm(args: AddNormArgs): Tensor | PrenormResult {
 }
 
 function addNorm(op: string, norm: 'rms' | 'layer', args: AddNormArgs): Tensor | PrenormResult {
-  const { x, residual = null, weight = null, bias = null, eps = 1e-5, prenorm = false, residualInF32 = false } = args;
+  const { x, factors = null, residual = null, weight = null, bias = null, eps = 1e-5, prenorm = false, residualInF32 = false } = args;
   check(op, args);
   const width = x.shape[x.ndim - 1];
   const residualType: DType = residualInF32 || x.dtype === 'f32' || residual?.dtype === 'f32' ? 'f32' : 'f16';
   const settings: Settings = {
     norm, rows: numelOf(x.shape.slice(0, -1)), width, eps, prenorm, residualType, config: args.config ?? normConfig(x.device, width),
   };
-  const [y, residualOut] = (norm === 'rms' ? rmsOp : layerOp)(x, residual, weight, bias, settings);
+  const [y, residualOut] = (norm === 'rms' ? rmsOp : layerOp)(x, residual, weight, bias, settings, factors?.detach() ?? null);
   return prenorm ? { y, residualOut } : y;
 }
 
-function check(op: string, { x, residual, weight, bias }: AddNormArgs): void {
+function check(op: string, { x, factors, residual, weight, bias }: AddNormArgs): void {
   if (x.ndim === 0 || x.shape[x.ndim - 1] === 0) throw new ShapeError(`[${op}] x has shape ${show(x.shape)}, expected (..., width) with at least one column.`);
   if (residual && !sameShape(residual.shape, x.shape)) throw new ShapeError(`[${op}] residual has shape ${show(residual.shape)}, expected the shape of x ${show(x.shape)}.`);
+  if (factors && !(sameShape(factors.shape, x.shape.slice(0, 1)) && factors.dtype === 'f32')) throw new ShapeError(`[${op}] factors are ${factors.dtype} of shape ${show(factors.shape)}, expected f32 of shape ${show(x.shape.slice(0, 1))}, one for each sample of x ${show(x.shape)}.`);
   const columns: Shape = [x.shape[x.ndim - 1]];
   for (const [name, t] of Object.entries({ weight, bias })) {
     if (t && !sameShape(t.shape, columns)) throw new ShapeError(`[${op}] ${name} has shape ${show(t.shape)}, expected ${show(columns)}, the last axis of x ${show(x.shape)}.`);
@@ -89,30 +92,39 @@ interface Settings {
   readonly config: NormConfig;
 }
 
-type NormArgs = readonly [x: Tensor, residual: Tensor | null, weight: Tensor | null, bias: Tensor | null, settings: Settings];
+/** What the derivative knows of the forward. */
+interface Kept {
+  readonly settings: Settings;
+  readonly factors: 'before' | 'after' | null;
+  readonly residual: boolean;
+  readonly weight: boolean;
+  readonly types: readonly DType[];
+}
+
+type NormArgs = readonly [x: Tensor, residual: Tensor | null, weight: Tensor | null, bias: Tensor | null, settings: Settings, factors: Tensor | null];
 
 const normOp = (name: string): ((...args: NormArgs) => Tensor[]) => defineOp<NormArgs, Tensor[]>({
   name,
   firstDerivativeOnly: true,
-  forward(ctx, xGiven, residualGiven, weightGiven, biasGiven, settings) {
+  forward(ctx, xGiven, residualGiven, weightGiven, biasGiven, settings, factors) {
     const { norm, rows, width, eps, prenorm, residualType, config } = settings;
     const [x, residual, weight, bias] = [xGiven, residualGiven, weightGiven, biasGiven].map((t) => (t ? dense(t) : null)) as [Tensor, ...(Tensor | null)[]];
     const { device, shape } = x;
     const y = Tensor.empty(device, shape, x.dtype);
-    // Without anything to add or convert, x + residual is x.
-    const written = prenorm && (residual || x.dtype !== residualType) ? Tensor.empty(device, shape, residualType) : null;
-    const stats = ctx.needs.some(Boolean) ? Tensor.empty(device, [rows, 2], 'f32') : null;
-    normForward(device, { norm, rows, width, eps, x, residual, weight, bias, y, residualOut: written, stats }, config);
+    // Without anything to add, multiply or convert, h is x.
+    const written = prenorm && (residual || factors || x.dtype !== residualType) ? Tensor.empty(device, shape, residualType) : null;
+    const stats = ctx.needs.some(Boolean) ? Tensor.empty(device, [rows, factors ? 4 : 2], 'f32') : null;
+    normForward(device, { norm, rows, width, eps, x, factors: factors && dense(factors), samples: factors?.numel, residual, weight, bias, y, residualOut: written, stats }, config);
     if (stats) {
       const rest = written ? null : residual;
-      ctx.state.kept = { settings, residual: rest !== null, weight: weight !== null, types: [xGiven, residualGiven, weightGiven, biasGiven].map((t) => t?.dtype ?? 'f32') };
+      ctx.state.kept = { settings, factors: factors && (written ? 'after' : 'before'), residual: rest !== null, weight: weight !== null, types: [xGiven, residualGiven, weightGiven, biasGiven].map((t) => t?.dtype ?? 'f32') };
       ctx.save(written ?? x, stats, ...(rest ? [rest] : []), ...(weight ? [weight] : []));
     }
     return prenorm ? [y, written ?? x.detach()] : [y];
   },
   backward(ctx, dyGiven, dresidualGiven = null) {
-    const { settings, residual: hasResidual, weight: hasWeight, types } = ctx.state.kept as { settings: Settings; residual: boolean; weight: boolean; types: DType[] };
-    if (!dyGiven) return [dresidualGiven, dresidualGiven, null, null];
+    const { settings, factors, residual: hasResidual, weight: hasWeight, types } = ctx.state.kept as Kept;
+    if (!dyGiven && !factors) return [dresidualGiven, dresidualGiven, null, null];
     const { norm, rows, width, config } = settings;
     const saved = ctx.saved;
     const [h, stats] = saved;
@@ -120,13 +132,13 @@ const normOp = (name: string): ((...args: NormArgs) => Tensor[]) => defineOp<Nor
     const weight = hasWeight ? saved[saved.length - 1] : null;
     const { device, shape } = h;
     const dx = Tensor.empty(device, shape, types[0]);
-    const apart = ctx.needs[1] && types[1] !== types[0] ? Tensor.empty(device, shape, types[1]) : null;
+    const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? Tensor.empty(device, shape, types[1]) : null;
     const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? Tensor.empty(device, [width], types[k]) : null));
     const dims = { norm, rows, width };
     const sums = Number(dweight !== null) + Number(dbias !== null);
     const partial = sums > 0 ? Tensor.empty(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
     normBackward(device, {
-      ...dims, h, residual, weight, stats, dy: dense(dyGiven), dresidualOut: dresidualGiven ? dense(dresidualGiven) : null,
+      ...dims, h, residual, factors, weight, stats, dy: dense(dyGiven ?? zeros(device, shape, types[0])), dresidualOut: dresidualGiven ? dense(dresidualGiven) : null,
       dx, dresidual: apart, partial, dweight, dbias,
     }, config);
     return [dx, ctx.needs[1] ? apart ?? dx : null, dweight, dbias];

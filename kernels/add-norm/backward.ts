@@ -1,15 +1,15 @@
 // Add + norm, backward. With n = (h - mean) * rstd and g = dy * weight,
 //
 //   dh = rstd * (g - mean(g) - n * mean(g * n)) + dresidualOut      (RMS norm: without mean(g))
-//   dweight = sum over rows of dy * n,   dbias = sum over rows of dy
+//   dx = factor dh,   dresidual = dh,   dweight = sum over rows of dy * n,   dbias = sum over rows of dy
 //
-// h is read as residualOut where the forward wrote it, else as x + residual. A team walks a run of rows; each lane owns the
+// h is read as residualOut where the forward wrote it, else as factor x + residual. A team walks a run of rows; each lane owns the
 // same columns of all of them, so it sums dweight and dbias of its run in registers and writes them once, as partial sums
 // that a second dispatch adds up in a fixed order: no atomics, the same bits every time. Where rows are too wide to hold
 // (or an invocation has a row to itself) the partial sums have a dispatch of their own, an invocation per column.
 
 import { defineKernel } from '../../core/kernel.ts';
-import { bindings, f16Of, rowCode, type FloatType, type RowCode } from './source.ts';
+import { bindings, f16Of, rowCode, statsType, type FloatType, type RowCode } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 
 export interface NormBackwardVariant {
@@ -19,11 +19,15 @@ export interface NormBackwardVariant {
   readonly h: FloatType;
   /** Type of the residual that is still to be added to it. */
   readonly residual: FloatType | null;
+  /** Whether statistics hold a factor of x. */
+  readonly factors: boolean;
+  /** Whether h is x, before its factor. */
+  readonly unscaled: boolean;
   readonly weight: FloatType | null;
   readonly dy: FloatType;
   readonly dresidualOut: FloatType | null;
   readonly dx: FloatType;
-  /** Type of a second copy of the gradient, for a residual stored in another type than x. */
+  /** Type of the residual's own gradient: where it has another type than x, or x has factors. */
   readonly dresidual: FloatType | null;
   /** Which partial sums are written. */
   readonly sums: { readonly weight: boolean; readonly bias: boolean };
@@ -31,8 +35,8 @@ export interface NormBackwardVariant {
   readonly keep: boolean;
 }
 
-const loadSum = (row: RowCode, residual: FloatType | null): string =>
-  `${row.load('h[base + i]')}${residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
+const loadSum = (row: RowCode, unscaled: boolean, residual: FloatType | null): string =>
+  `${row.load('h[base + i]')}${unscaled ? ' * stat.z' : ''}${residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
 
 /**
  * Operands: h, residual?, weight?, dy, dresidualOut?, stats, dx, dresidual?, partial? (teams, [weight], [bias], width).
@@ -46,13 +50,13 @@ export const normBackwardKernel = defineKernel<NormBackwardVariant>('addNormBack
     ['h', v.h, 'read'], ['residual', v.residual, 'read'], ['weight', v.weight, 'read'], ['dy', v.dy, 'read'],
     ['dresidualOut', v.dresidualOut, 'read'],
   ]);
-  list.push({ name: 'stats', type: 'array<vec2f>', access: 'read' });
+  list.push({ name: 'stats', type: statsType(v.factors), access: 'read' });
   list.push(...bindings(row, [
     ['dx', v.dx, 'write'], ['dresidual', v.dresidual, 'write'], ['partial', sums > 0 ? 'f32' : null, 'write'],
   ]));
   const layer = v.norm === 'layer';
   const weighted = (slot: string): string => (v.weight ? ` * ${v.keep ? `w${slot}` : row.load('weight[i]')}` : '');
-  const normalised = `(${loadSum(row, v.residual)} - stat.x) * stat.y`;
+  const normalised = `(${loadSum(row, v.unscaled, v.residual)} - stat.x) * stat.y`;
   const gradient = `stat.y * (g${layer ? ' - means.x' : ''} - n * means.y)`
     + (v.dresidualOut ? ` + ${row.load('dresidualOut[base + i]')}` : '');
   return {
@@ -91,7 +95,7 @@ if (live) {
 ${row.each((_, slot) => `${v.keep ? `let n = n${slot};\nlet g = g${slot};`
     : `let n = ${normalised};\nlet g = ${row.load('dy[base + i]')}${weighted(slot)};`}
 let d = ${gradient};
-dx[base + i] = ${row.store(v.dx, 'd')};
+dx[base + i] = ${row.store(v.dx, v.factors ? '(d * stat.z)' : 'd')};
 ${v.dresidual ? `dresidual[base + i] = ${row.store(v.dresidual, 'd')};` : ''}`)}
 }
 }
@@ -106,6 +110,8 @@ export interface NormColumnsVariant {
   readonly width: number;
   readonly h: FloatType;
   readonly residual: FloatType | null;
+  readonly factors: boolean;
+  readonly unscaled: boolean;
   readonly dy: FloatType;
   readonly sums: { readonly weight: boolean; readonly bias: boolean };
 }
@@ -118,7 +124,7 @@ export const normColumnsKernel = defineKernel<NormColumnsVariant>('addNormColumn
   const row = rowCode(v.width, { kind: 'invocation', size: 1 }, false);
   const sums = Number(v.sums.weight) + Number(v.sums.bias);
   const list = bindings(row, [['h', v.h, 'read'], ['residual', v.residual, 'read'], ['dy', v.dy, 'read']]);
-  list.push({ name: 'stats', type: 'array<vec2f>', access: 'read' }, ...bindings(row, [['partial', 'f32', 'write']]));
+  list.push({ name: 'stats', type: statsType(v.factors), access: 'read' }, ...bindings(row, [['partial', 'f32', 'write']]));
   return {
     bindings: list,
     params: [{ name: 'rows', type: 'u32' }, { name: 'teams', type: 'u32' }, { name: 'rowsPerTeam', type: 'u32' }],
@@ -136,7 +142,7 @@ for (var row = team * p.rowsPerTeam; row < end; row++) {
   let stat = stats[row];
   let up = ${row.load('dy[base + i]')};
   db += up;
-  ${v.sums.weight ? `dw += up * (${loadSum(row, v.residual)} - stat.x) * stat.y;` : ''}
+  ${v.sums.weight ? `dw += up * (${loadSum(row, v.unscaled, v.residual)} - stat.x) * stat.y;` : ''}
 }
 ${[v.sums.weight ? 'dw' : '', v.sums.bias ? 'db' : ''].filter(Boolean)
     .map((name, k) => `partial[(team * ${sums}u + ${k}u) * ${row.count}u + i] = ${name};`).join('\n')}`,

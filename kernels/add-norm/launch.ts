@@ -24,12 +24,15 @@ export interface NormShape {
 export interface NormForward extends NormShape {
   readonly eps: number;
   readonly x: NormOperand;
+  /** (samples) f32: x of each sample, a run of `rows / samples` rows, is multiplied by its factor. */
+  readonly factors?: Operand | null;
+  readonly samples?: number;
   readonly residual?: NormOperand | null;
   readonly weight?: NormOperand | null;
   readonly bias?: NormOperand | null;
   readonly y: NormOperand;
   readonly residualOut?: NormOperand | null;
-  /** (rows, 2) f32: mean (0 for RMS norm) and 1 / standard deviation, for the derivative. */
+  /** f32, for the derivative: mean (0 for RMS norm) and 1 / standard deviation, (rows, 2); with factors (rows, 4). */
   readonly stats?: Operand | null;
 }
 
@@ -37,12 +40,12 @@ export interface NormForward extends NormShape {
 export function normForward(device: Device, args: NormForward, config: NormConfig = normConfig(device, args.width)): void {
   const { norm, rows, width } = args;
   const variant = {
-    norm, width, x: float(args.x), residual: maybe(args.residual), weight: maybe(args.weight), bias: maybe(args.bias),
+    norm, width, x: float(args.x), factors: args.factors != null, residual: maybe(args.residual), weight: maybe(args.weight), bias: maybe(args.bias),
     y: float(args.y), residualOut: maybe(args.residualOut), stats: args.stats != null, team: config.team, keep: config.keep,
   };
   device.run(normForwardKernel, variant,
-    present([args.x, args.residual, args.weight, args.bias, args.y, args.residualOut, args.stats]),
-    [rows, args.eps], grid1d(rows * config.team.size, groupSize(config.team)));
+    present<Operand>([args.x, args.factors, args.residual, args.weight, args.bias, args.y, args.residualOut, args.stats]),
+    [rows, args.eps, rows / (args.samples ?? 1)], grid1d(rows * config.team.size, groupSize(config.team)));
 }
 
 export interface NormBackward extends NormShape {
@@ -50,6 +53,8 @@ export interface NormBackward extends NormShape {
   readonly h: NormOperand;
   /** The residual, where h is x. */
   readonly residual?: NormOperand | null;
+  /** Whether the forward had factors: h is before them where it is x, after them where it is residualOut. */
+  readonly factors?: 'before' | 'after' | null;
   readonly weight?: NormOperand | null;
   readonly stats: Operand;
   readonly dy: NormOperand;
@@ -77,8 +82,9 @@ export function normBackward(device: Device, args: NormBackward, config: NormCon
   const h = float(args.h);
   const residual = maybe(args.residual);
   const dy = float(args.dy);
+  const factors = args.factors != null, unscaled = args.factors === 'before';
   device.run(normBackwardKernel, {
-    norm, width, h, residual, weight: maybe(args.weight), dy, dresidualOut: maybe(args.dresidualOut), dx: float(args.dx),
+    norm, width, h, residual, factors, unscaled, weight: maybe(args.weight), dy, dresidualOut: maybe(args.dresidualOut), dx: float(args.dx),
     dresidual: maybe(args.dresidual), sums: inside ? sums : { weight: false, bias: false }, team: config.team, keep: config.keep,
   },
   present([args.h, args.residual, args.weight, args.dy, args.dresidualOut, args.stats, args.dx, args.dresidual, inside ? args.partial : null]),
@@ -87,7 +93,7 @@ export function normBackward(device: Device, args: NormBackward, config: NormCon
   const vector = width % 4 === 0 ? 4 : 1;
   const { teams, rowsPerTeam } = runs(rows, config.partials);
   if (!inside) {
-    device.run(normColumnsKernel, { width, h, residual, dy, sums }, present([args.h, args.residual, args.dy, args.stats, args.partial]),
+    device.run(normColumnsKernel, { width, h, residual, factors, unscaled, dy, sums }, present([args.h, args.residual, args.dy, args.stats, args.partial]),
       [rows, teams, rowsPerTeam], grid1d(teams * (width / vector), 64));
   }
   const variant: NormSumVariant = { width, outputs: outputs.map(float), slices: config.slices };

@@ -64,3 +64,8 @@ export function bindings(row: RowCode, list: readonly (readonly [name: string, t
 export function f16Of(list: readonly KernelBinding[]): KernelExtension[] {
   return list.some((b) => b.type.includes('f16')) ? ['f16'] : [];
 }
+
+/** WGSL type of a row's statistics: (mean, rstd), and the factor of its x where there are factors. */
+export function statsType(factors: boolean): string {
+  return `array<${factors ? 'vec4f' : 'vec2f'}>`;
+}

@@ -1,7 +1,7 @@
 // One block of DiS (arXiv 2402.05608, §3.2): the residual stream's addition and norm, then the bidirectional mixer; in the second
 // half of the model a long skip connection comes first.
 
-import { checkpoint, fuse, ones, scope, zeros, type Generator, type Tensor } from '../../core/index.ts';
+import { checkpoint, ones, scope, zeros, type Generator, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm, type AddNormArgs, type PrenormResult } from '../../kernels/add-norm/index.ts';
 import { concatLinear } from '../../kernels/concat-linear/index.ts';
 import { Mamba } from '../../nn/mamba.ts';
@@ -9,7 +9,7 @@ import { Module } from '../../nn/module.ts';
 import { projection, Weights, type Projection } from '../../nn/weights.ts';
 import type { DisConfig } from './config.ts';
 
-/** RMSNorm or LayerNorm with weight (and bias), on x + residual. */
+/** RMSNorm or LayerNorm with weight (and bias), on factors · x + residual. */
 export class DisNorm extends Weights {
   private readonly rms: boolean;
   private readonly eps: number;
@@ -21,27 +21,21 @@ export class DisNorm extends Weights {
     this.eps = config.normEpsilon;
   }
 
-  /** norm(x + residual), of x's type. */
-  forward(x: Tensor, residual: Tensor | null): Tensor {
-    return this.rms ? addRmsNorm(this.arguments(x, residual)) : addLayerNorm(this.arguments(x, residual));
-  }
-
-  /** The same, and x + residual in f32. */
-  prenorm(x: Tensor, residual: Tensor | null): PrenormResult {
-    const args = { ...this.arguments(x, residual), prenorm: true, residualInF32: true } as const;
+  /** norm(factors · x + residual), of x's type. */
+  forward(x: Tensor, residual: Tensor | null, factors: Tensor | null): Tensor {
+    const args = this.arguments(x, residual, factors);
     return this.rms ? addRmsNorm(args) : addLayerNorm(args);
   }
 
-  private arguments(x: Tensor, residual: Tensor | null): Omit<AddNormArgs, 'prenorm'> {
-    return { x, residual, weight: this.weight, bias: this.bias, eps: this.eps };
+  /** The same, and factors · x + residual in f32. */
+  prenorm(x: Tensor, residual: Tensor | null, factors: Tensor | null): PrenormResult {
+    const args = { ...this.arguments(x, residual, factors), prenorm: true, residualInF32: true } as const;
+    return this.rms ? addRmsNorm(args) : addLayerNorm(args);
   }
-}
 
-const scaled = /* @__PURE__ */ fuse((x, factor) => x.cast('f32').mul(factor).cast(x.type), 'dropPath');
-
-/** Each sample of a branch (B, L, D) times its factor: 0, or 1 / the probability of keeping it. */
-export function dropPath(x: Tensor, factors: Tensor | null): Tensor {
-  return factors ? scaled(x, factors.reshape(-1, 1, 1)) : x;
+  private arguments(x: Tensor, residual: Tensor | null, factors: Tensor | null): Omit<AddNormArgs, 'prenorm'> {
+    return { x, residual, factors, weight: this.weight, bias: this.bias, eps: this.eps };
+  }
 }
 
 export interface BlockInput {
@@ -51,7 +45,7 @@ export interface BlockInput {
   readonly residual: Tensor | null;
   /** Output of the block's mirror image in the first half. */
   readonly skip?: Tensor | null;
-  /** Drop-path factors (B). */
+  /** Drop path, (B) f32: 0 where a sample's branch is dropped, else 1 / the probability of keeping it. */
   readonly factors?: Tensor | null;
   /** Keep only the mixer's input for the backward pass and compute the mixer again there. */
   readonly recompute?: boolean;
@@ -59,7 +53,7 @@ export interface BlockInput {
 
 /**
  *     hidden = skip_linear([hidden, skip])                     in the second half; nothing is concatenated
- *     residual = residual + dropPath(hidden)
+ *     residual = residual + factors · hidden                   drop path, in training
  *     hidden = mixer(norm(residual))
  *
  * The residual stream is f32 whatever the type of the matrices.
@@ -79,8 +73,8 @@ export class DisBlock extends Module {
 
   forward({ hidden, residual, skip = null, factors = null, recompute = false }: BlockInput): { hidden: Tensor; residual: Tensor } {
     return scope(() => {
-      const branch = dropPath(this.skip_linear && skip ? this.joined(this.skip_linear, hidden, skip) : hidden, residual && factors);
-      const { y, residualOut } = this.norm.prenorm(branch, residual);
+      const branch = this.skip_linear && skip ? this.joined(this.skip_linear, hidden, skip) : hidden;
+      const { y, residualOut } = this.norm.prenorm(branch, residual, factors);
       const mixed = recompute ? checkpoint((x) => this.mixer.forward(x), [y], { parameters: this.mixer.parameters() }) : this.mixer.forward(y);
       return { hidden: mixed, residual: residualOut };
     });

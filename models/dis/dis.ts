@@ -6,7 +6,7 @@ import { concat, DTypeError, noGrad, sameShape, scope, ShapeError, show, tensor,
 import { Module } from '../../nn/module.ts';
 import { buffer, parameter } from '../../nn/parameter.ts';
 import { Projection, projection } from '../../nn/weights.ts';
-import { DisBlock, DisNorm, dropPath } from './block.ts';
+import { DisBlock, DisNorm } from './block.ts';
 import type { DisConfig } from './config.ts';
 import { checkDraws, drawDecisions, dropPathPlan, type DisDraws, type DropPathPlan } from './draws.ts';
 import { FinalLayer } from './finalLayer.ts';
@@ -107,7 +107,7 @@ export class Dis extends Module {
     return scope(() => {
       const draws = this.training ? this.decisions(x.shape[0], options) : null;
       const keep = draws?.keep && this.keepProbs ? draws.keep.div(this.keepProbs) : null;
-      const factors = (row: number): Tensor | null => (keep && row >= 0 ? keep.slice(0, row, row + 1) : null);
+      const factors = (row: number): Tensor | null => (keep && row >= 0 ? keep.select(0, row) : null);
 
       const time = this.timeToken(timesteps);
       const label = this.label_emb && labels ? this.label_emb.forward(labels, draws?.labels ?? null) : null;
@@ -132,7 +132,7 @@ export class Dis extends Module {
       run('mid_block', this.mid_block, null);
       this.out_blocks.forEach((block, i) => run(`out_blocks.${i}`, block, skips.pop()!));
 
-      const normed = this.norm_f.forward(dropPath(hidden, factors(this.plan.final)), residual);
+      const normed = this.norm_f.forward(hidden, residual, factors(this.plan.final));
       tap('norm_f', normed);
       const out = this.final_layer.forward(normed, time, label);
       tap('final_layer', out);

@@ -2,7 +2,7 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, openDevice, scope, tensor, zeros, type Tensor } from '../../core/index.ts';
+import { backward, grad, openDevice, scope, tensor, zeros, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm } from '../../kernels/add-norm/addNorm.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { normConfig, normConfigs, type NormConfig } from '../../kernels/add-norm/config.ts';
@@ -154,6 +154,47 @@ test('without a residual, prenorm gives x back and its gradient arrives', async 
   assertClose(await given.grad!.data(), addNormGradReference({ norm: 'rms', rows, width, eps: 1e-5, x }, up, upOut).dx, 2e-5, 'dx');
 });
 
+test('x of each sample times its factor, in every form, with the sum given back or not', async () => {
+  const [samples, length, eps] = [3, 4, 1e-5];
+  const factors = [1.25, 0, 2];
+  for (const [norm, op, width, types] of [['rms', addRmsNorm, 44, ['f32', 'f16']], ['layer', addLayerNorm, 55, ['f32']]] as const) {
+    const rows = samples * length;
+    const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f16'));
+    const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
+    const scale = (values: Float64Array): Float64Array => values.map((v, i) => v * factors[Math.floor(i / (length * width))]);
+    for (const [k, config] of normConfigs(device, width).entries()) {
+      for (const type of types) {
+        if (type === 'f16' && (k > 0 || !device.has('shader-f16'))) continue;
+        for (const prenorm of [true, false]) {
+          const reference = { norm, rows, width, eps, x: scale(x), residual, weight, bias };
+          const expected = addNormGradReference(reference, up, prenorm ? upOut : null);
+          const [y, ...found] = scope(() => {
+            const leaf = (data: Float64Array, shape: number[], dtype: 'f32' | 'f16' = 'f32'): Tensor => tensor(device, data, { shape, dtype }).requiresGrad_();
+            const shape = [samples, length, width];
+            const given = { x: leaf(x, shape, type), residual: leaf(residual, shape), weight: leaf(weight, [width]), bias: leaf(bias, [width]) };
+            const args = { ...given, factors: tensor(device, factors), eps, config };
+            const gradient = [tensor(device, up, { shape, dtype: type }), tensor(device, upOut, { shape })];
+            if (!prenorm) {
+              const out = op(args);
+              return [out, ...grad(out, Object.values(given), { gradient: gradient[0] })];
+            }
+            const out = op({ ...args, prenorm: true });
+            return [out.y, ...grad([out.y, out.residualOut], Object.values(given), { gradient })];
+          });
+          const limit = type === 'f16' ? 3e-3 : 2e-5;
+          assertClose(await y!.data(), addNormReference(reference).y, limit, `y ${norm}`);
+          const truth = [scale(expected.dx), expected.dx, expected.dweight, expected.dbias];
+          for (const [i, t] of found.entries()) {
+            assertClose(await t!.data(), truth[i], limit, `gradient ${i} ${norm} ${type} ${prenorm} ${JSON.stringify(config)}`);
+            t!.dispose();
+          }
+          y!.dispose();
+        }
+      }
+    }
+  }
+});
+
 test('a second derivative is refused by name', () => {
   const x = tensor(device, noise(14, 1), { shape: [2, 7] }).requiresGrad_();
   assert.throws(() => backward(addRmsNorm({ x }).sum(), { createGraph: true }), /addRmsNorm is a fused kernel with a first derivative only/);
@@ -163,6 +204,7 @@ test('errors name the operand', () => {
   const x = zeros(device, [2, 6]);
   assert.throws(() => addRmsNorm({ x, residual: zeros(device, [3, 6]) }), /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/);
   assert.throws(() => addLayerNorm({ x, weight: zeros(device, [5]) }), /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/);
+  assert.throws(() => addRmsNorm({ x, factors: zeros(device, [3]) }), /\[addRmsNorm\] factors are f32 of shape \(3,\), expected f32 of shape \(2,\), one for each sample of x \(2,6\)/);
   assert.throws(() => addLayerNorm({ x: zeros(device, [2, 6], 'i32') }), /\[addLayerNorm\] x has dtype i32/);
 });
 
