@@ -47,11 +47,15 @@ export async function detectAnomaly<R>(fn: () => R, options: AnomalyOptions = {}
     observeOps(watch);
   };
   const before = observeOps(watch);
+  // V8 keeps ten frames, which the engine's own may fill.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 100;
   let result: R;
   try {
     result = fn();
   } finally {
     observeOps(before);
+    Error.stackTraceLimit = stackTraceLimit;
   }
   const flags = notes.flatMap(({ counts }) => counts.filter((t) => t !== null));
   try {

@@ -37,29 +37,32 @@ export async function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: rea
     return grad(enableGrad(() => weighted(fn(...leaves))), leaves);
   });
   let worst = 0;
-  for (let k = 0; k < inputs.length; k++) {
-    const exact = grads[k] ? await grads[k]!.data() : new Float32Array(inputs[k].numel);
-    const scale = Math.max(...Array.from(exact, Math.abs));
-    const data = Float32Array.from(await inputs[k].data());
-    const step = Math.max(1, Math.floor(data.length / samples));
-    for (let i = 0; i < data.length; i += step) {
-      const at = async (delta: number): Promise<number> => {
-        const moved = data.slice();
-        moved[i] += delta;
-        const x = tensor(inputs[k].device, moved, { shape: inputs[k].shape, dtype: inputs[k].dtype });
-        const v = await value(inputs.map((t, j) => (j === k ? x : t)));
-        x.dispose();
-        return v;
-      };
-      const up = await at(eps), down = await at(-eps);
-      const numeric = (up - down) / (2 * eps);
-      // What rounding both values in f32 may do to their difference.
-      const noise = (Math.abs(up) + Math.abs(down)) * 2 ** -22 / (2 * eps);
-      const error = Math.max(0, Math.abs(numeric - exact[i]) - noise) / Math.max(scale, 1e-3);
-      if (!(error <= tolerance)) throw new GradError(`[gradcheck] Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}.`);
-      worst = Math.max(worst, error);
+  try {
+    for (let k = 0; k < inputs.length; k++) {
+      const exact = grads[k] ? await grads[k]!.data() : new Float32Array(inputs[k].numel);
+      const scale = Math.max(...Array.from(exact, Math.abs));
+      const data = Float32Array.from(await inputs[k].data());
+      const step = Math.max(1, Math.floor(data.length / samples));
+      for (let i = 0; i < data.length; i += step) {
+        const at = async (delta: number): Promise<number> => {
+          const moved = data.slice();
+          moved[i] += delta;
+          const x = tensor(inputs[k].device, moved, { shape: inputs[k].shape, dtype: inputs[k].dtype });
+          const v = await value(inputs.map((t, j) => (j === k ? x : t)));
+          x.dispose();
+          return v;
+        };
+        const up = await at(eps), down = await at(-eps);
+        const numeric = (up - down) / (2 * eps);
+        // What rounding both values in f32 may do to their difference.
+        const noise = (Math.abs(up) + Math.abs(down)) * 2 ** -22 / (2 * eps);
+        const error = Math.max(0, Math.abs(numeric - exact[i]) - noise) / Math.max(scale, 1e-3);
+        if (!(error <= tolerance)) throw new GradError(`[gradcheck] Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}.`);
+        worst = Math.max(worst, error);
+      }
     }
+  } finally {
+    for (const g of grads) g?.dispose();
   }
-  for (const g of grads) g?.dispose();
   return worst;
 }
