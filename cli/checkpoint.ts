@@ -8,6 +8,8 @@
 
 import { join } from 'node:path';
 import { FormatError } from '../core/errors.ts';
+import { Generator, type Device } from '../core/index.ts';
+import { Dis } from '../models/dis/dis.ts';
 import type { TrainerState } from '../models/train/trainer.ts';
 import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
 import type { FileData } from './files.ts';
@@ -53,9 +55,17 @@ export async function readCheckpoint(folder: string): Promise<TrainerState> {
   return { tensors, json };
 }
 
-/** Reads the weights alone. */
-export function readWeights(folder: string, weights: Weights): Promise<Map<string, SafetensorsEntry>> {
-  return readSafetensorsFile(join(folder, `${weights}.safetensors`));
+/**
+ * The model of a checkpoint in evaluation mode; the caller disposes of it.
+ * @throws {FileError | FormatError} naming the file that is missing or damaged; ShapeError where it is another model's
+ */
+export async function loadModel(device: Device, folder: string, config: RunConfig, weights: Weights): Promise<Dis> {
+  const entries = await readSafetensorsFile(join(folder, `${weights}.safetensors`));
+  const generator = new Generator(device);
+  const model = new Dis(generator, config.model);
+  generator.dispose();
+  model.loadStateDict(entries);
+  return model.eval() as Dis;
 }
 
 /** The configuration that a checkpoint or a run was made with. */

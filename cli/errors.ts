@@ -76,12 +76,15 @@ export function isDiskFull(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
+/** What is long and technical is for those who debug. */
+const LONGEST = 400;
+
 /** The message on one line, without the bracketed operation before it, with a capital letter and a full stop. */
 function sentence(error: unknown): string {
   const raw = error instanceof Error ? error.message : String(error);
-  const text = raw.replace(/^\[[^\]]*\]\s*/, '').replace(/\s*\n\s*/g, ' ').trim() || 'Something went wrong.';
-  // A path at the beginning keeps its own case.
-  const isPath = error instanceof FileError && text.startsWith(error.path);
-  const first = !isPath && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
-  return /[.!?)]$/.test(first) ? first : `${first}.`;
+  const line = raw.replace(/^\[[\w. ]*\]\s*/, '').replace(/\s*\n\s*/g, ' ').trim() || 'Something went wrong.';
+  const text = line.length > LONGEST ? `${line.slice(0, LONGEST)} …` : line;
+  // The engine's sentences begin in lower case; those of the command line are as they should be, and may begin with a path.
+  const first = error instanceof EngineError && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  return /[.!?)…]$/.test(first) ? first : `${first}.`;
 }

@@ -73,7 +73,7 @@ export function fileError(operation: string, attempt: string, path: string, erro
   const code = errorCode(error);
   if (code === undefined || error instanceof FileError) return error;
   const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
-  return new FileError(`[${operation}] cannot ${attempt} ${path}: ${problem}; ${remedy}.`, path, error);
+  return new FileError(`[${operation}] Cannot ${attempt} ${path}: ${problem}; ${remedy}.`, path, error);
 }
 
 /** Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the rename alone must do. */

@@ -100,20 +100,24 @@ function opened(image: PixelImage): Sharp {
   return sharp(data, { raw: { width, height, channels } });
 }
 
+const ENCODERS: Readonly<Record<string, (image: Sharp) => Sharp>> = {
+  '.png': (s) => s.png(),
+  '.webp': (s) => s.webp({ lossless: true }),
+  '.avif': (s) => s.avif({ quality: 90 }),
+  '.jpg': (s) => s.jpeg({ quality: 95 }),
+  '.jpeg': (s) => s.jpeg({ quality: 95 }),
+};
+
+/** Endings of the files that `writeImage` writes. */
+export const IMAGE_ENDINGS: readonly string[] = Object.keys(ENCODERS);
+
 /**
  * Writes one image, whole or not at all; the name's ending (.png, .webp, .avif, .jpg) chooses the format. PNG and WebP are lossless.
  * @throws {ValueError} for another ending; {FileError} when the file cannot be written
  */
 export async function writeImage(path: string, image: PixelImage): Promise<void> {
-  const encoders: Record<string, (image: Sharp) => Sharp> = {
-    '.png': (s) => s.png(),
-    '.webp': (s) => s.webp({ lossless: true }),
-    '.avif': (s) => s.avif({ quality: 90 }),
-    '.jpg': (s) => s.jpeg({ quality: 95 }),
-    '.jpeg': (s) => s.jpeg({ quality: 95 }),
-  };
-  const encode = encoders[extname(path).toLowerCase()];
-  if (!encode) throw new ValueError(`[writeImage] ${path} has no image ending, expected one of ${Object.keys(encoders).join(', ')}; rename the output.`);
+  const encode = ENCODERS[extname(path).toLowerCase()];
+  if (!encode) throw new ValueError(`[writeImage] ${path} has no image ending, expected one of ${IMAGE_ENDINGS.join(', ')}; rename the output.`);
   await writeFileAtomic(path, await encode(opened(image)).toBuffer());
 }
 

@@ -11,6 +11,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   sample: async () => (await import('./commands/sample.ts')).sampleCommand(),
   info: async () => (await import('./commands/info.ts')).infoCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+  quickstart: async () => (await import('./commands/quickstart.ts')).quickstartCommand(),
 };
 
 /**

@@ -99,16 +99,6 @@ export class RunFolder {
     }
   }
 
-  /** Forgets metrics of steps after `step`, and a last line that was cut. A resumed run writes them again. */
-  async truncateMetrics(step: number): Promise<void> {
-    const lines = await readLines(this.metrics);
-    const kept = lines.filter((line) => {
-      const record = parseLine(line);
-      return record !== undefined && !(typeof record.step === 'number' && record.step > step);
-    });
-    if (kept.length !== lines.length) await writeFileAtomic(this.metrics, kept.map((line) => `${line}\n`).join(''));
-  }
-
   /** Lets other processes have the folder. */
   async close(): Promise<void> {
     await rm(this.#lock, { force: true });
@@ -214,15 +204,6 @@ function parseLine(text: string): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-async function readLines(path: string): Promise<string[]> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (errorCode(error) === 'ENOENT') return '';
-    throw fileError('readMetrics', 'read', path, error);
-  });
-  // The end of the text counts as a line where a newline is missing: it was cut.
-  return text.split('\n').filter((line) => line !== '');
 }
 
 async function listCheckpoints(root: string): Promise<CheckpointEntry[]> {

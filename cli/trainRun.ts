@@ -17,7 +17,7 @@ import type { OpenedData } from './data/openData.ts';
 import { describeFailure, isDiskFull } from './errors.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
-import { MetricsFile } from './metricsFile.ts';
+import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { adapterName } from './openCliDevice.ts';
 import { Progress, say, type ProgressStyle } from './progress.ts';
 import { learningRate, type RunConfig } from './runConfig.ts';
@@ -59,7 +59,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
   const { plan } = config;
   const state = resume && (await readCheckpoint(resume.path));
   const start = state?.json.step ?? 0;
-  if (resume) await folder.truncateMetrics(start);
+  if (resume) await truncateMetrics(folder.metrics, start);
   const metrics = await MetricsFile.open(folder.metrics);
   if (style === 'bar' || style === 'lines') for (const line of introduction(options, start)) say(line);
   const progress = new Progress({ total: plan.steps, start, style });
@@ -78,7 +78,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     throw new DeviceLostError(`[train] The GPU device was lost, after a driver reset or because its memory ran out; ${how}.`, { cause: error });
   } finally {
     progress.end();
-    await metrics.close();
+    if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
     trainer?.dispose();
     model.dispose();
     const skipped = data.skipped().length;

@@ -10,7 +10,7 @@ import { bytes, grouped } from '../format.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 
 interface DoctorOptions extends AdapterOptions {
-  readonly json: boolean;
+  readonly json?: boolean;
 }
 
 /** What the report consists of; `--json` prints it as it is. */
@@ -43,7 +43,7 @@ const LIMITS = [
 export function doctorCommand(): Command {
   const command = new Command('doctor').description('report the GPU adapter, its features and limits, and what to do about what is missing');
   for (const option of adapterFlags()) command.addOption(option);
-  return command.option('--json', 'print the report as JSON', false).action(async (options: DoctorOptions) => {
+  return command.option('--json', 'print the report as JSON').action(async (options: DoctorOptions) => {
     const report = await examine(options);
     process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : `${render(report)}\n`);
     if (report.problem !== undefined) process.exitCode = EXIT.gpu;

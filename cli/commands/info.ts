@@ -17,7 +17,7 @@ interface InfoOptions extends ModelFlags {
   readonly classes: number;
   readonly batch: number;
   readonly precision: 'f32' | 'f16';
-  readonly json: boolean;
+  readonly json?: boolean;
 }
 
 export interface Costs {
@@ -38,7 +38,7 @@ export function infoCommand(): Command {
     .addOption(flag('--classes <n>', 'number of classes, 0 for an unconditional model', integer({ min: 0 }), 0))
     .addOption(flag('--batch <n>', 'images at once, for the memory', integer({ min: 1 }), 32))
     .addOption(flag('--precision <type>', 'storage of activations', choice(['f32', 'f16']), 'f32'))
-    .option('--json', 'print as JSON', false);
+    .option('--json', 'print as JSON');
   return command.action(async (folder: string | undefined, options: InfoOptions) => {
     const { title, config } = folder === undefined ? { title: options.model, config: modelOfFlags(options, { channels: options.channels, numClasses: options.classes }) } : await fromFolder(folder, command);
     const costs: Costs = {

@@ -3,16 +3,14 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
-import { Generator } from '../../core/index.ts';
-import { Dis } from '../../models/dis/dis.ts';
-import { readRunConfig, readWeights, type Weights } from '../checkpoint.ts';
+import { loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { fileError } from '../files.ts';
 import { counted, grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, didYouMean, flag, integer, list, number, probability, text } from '../options.ts';
-import { writeAnimation, writeImages } from '../pictures.ts';
+import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { locateCheckpoint } from '../runFolder.ts';
@@ -32,7 +30,7 @@ interface SampleCommandOptions extends AdapterOptions {
   readonly out: string;
   readonly each?: string;
   readonly animate?: string;
-  readonly quiet: boolean;
+  readonly quiet?: boolean;
 }
 
 /** Rows of a sheet where no classes are named. */
@@ -60,7 +58,7 @@ export function sampleCommand(): Command {
     .addOption(flag('--out <path>', 'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png', text, 'samples.png'))
     .addOption(flag('--each <folder>', 'write every image to a PNG of its own, too', text))
     .addOption(flag('--animate <file>', 'a .gif or .webp of the sheet coming out of the noise', text))
-    .option('-q, --quiet', 'say nothing', false)
+    .option('-q, --quiet', 'say nothing')
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
   return command.action(sample);
@@ -73,12 +71,14 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
     throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
   }
+  const out = extname(options.out) === '' ? join(options.out, 'sheet.png') : options.out;
+  if (!IMAGE_ENDINGS.includes(extname(out).toLowerCase())) {
+    throw new UsageError(`--out is ${JSON.stringify(options.out)}, expected a name that ends in one of ${IMAGE_ENDINGS.join(', ')}, or a folder.`);
+  }
   const { checkpoint } = await locateCheckpoint(folder);
   const config = await readRunConfig(checkpoint.path);
   const { classNames } = config;
   const classes = chooseClasses(options.classes, config);
-  const weights = await readWeights(checkpoint.path, options.weights);
-  const out = extname(options.out) === '' ? join(options.out, 'sheet.png') : options.out;
   // Before the work, not after it.
   await makeFolder(dirname(out));
   if (options.each !== undefined) await makeFolder(options.each);
@@ -89,14 +89,11 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const total = (classes?.length ?? 1) * count;
   using device = await openCliDevice(options);
   const style = options.quiet ? 'none' : defaultStyle('lines');
-  const generator = new Generator(device);
-  const model = new Dis(generator, config.model);
-  generator.dispose();
+  const model = await loadModel(device, checkpoint.path, config, options.weights);
   const batches = Math.ceil(total / options.batch);
   const progress = new Progress({ total: options.steps * batches, style });
   try {
-    model.loadStateDict(weights);
-    model.to(options.precision).eval();
+    model.to(options.precision);
     progress.note(`${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`);
     const { images, frames } = await sampleImages({
       ...options, device, model, diffusion: config.diffusion, classes, count, signal: interrupt.signal,

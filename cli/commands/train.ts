@@ -26,7 +26,7 @@ interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOp
   /** A folder, or true for the one that --out names. */
   readonly resume?: string | true;
   readonly progress: 'auto' | ProgressStyle;
-  readonly quiet: boolean;
+  readonly quiet?: boolean;
 }
 
 /** Flags that a resumed run may give anew. */
@@ -39,8 +39,8 @@ export function trainCommand(): Command {
     .description('train a model; Ctrl-C writes a checkpoint and leaves, a second one leaves at once')
     .optionsGroup('Data:')
     .addOption(flag('--data <what>', 'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files', text))
-    .option('--unlabelled', 'take no notice of classes', false)
-    .option('--flip', 'mirror half of the images, another half each epoch', false)
+    .option('--unlabelled', 'take no notice of classes')
+    .option('--flip', 'mirror half of the images, another half each epoch')
     .addOption(flag('--background <colour>', 'what shines through transparent pixels (default: nothing, their stored colour stays)', text))
     .addOption(flag('--cifar-labels <which>', 'which classes of CIFAR-100', choice(['fine', 'coarse']), 'fine'))
     .optionsGroup('Model:');
@@ -50,7 +50,7 @@ export function trainCommand(): Command {
     .addOption(flag('--diffusion-steps <n>', 'steps of the process', integer({ min: 1 }), 1000))
     .addOption(flag('--noise-schedule <name>', NOISE_SCHEDULES.join(', '), choice(NOISE_SCHEDULES), 'linear'))
     .addOption(flag('--predict <what>', 'what the model estimates: epsilon (the noise) or xstart (the image)', choice(['epsilon', 'xstart']), 'epsilon'))
-    .option('--sigma-small', 'with --no-learn-sigma: the posterior variance instead of beta', false)
+    .option('--sigma-small', 'with --no-learn-sigma: the posterior variance instead of beta')
     .addOption(flag('--loss <kind>', 'mse, rescaled-mse (of the variance\'s term), rescaled-kl (variational bound)', choice(['mse', 'rescaled-mse', 'rescaled-kl']), 'mse'))
     .addOption(flag('--timestep-sampler <kind>', 'uniform or loss-second-moment', choice(['uniform', 'loss-second-moment']), 'uniform'))
     .optionsGroup('Optimization:')
@@ -72,13 +72,13 @@ export function trainCommand(): Command {
     .addOption(flag('--epochs <n>', 'the same in passes over the data', integer({ min: 1 })).conflicts('steps'))
     .addOption(flag('--checkpoint-every <steps>', '0: only at the end', integer({ min: 0 }), 1000))
     .addOption(flag('--keep <n>', 'newest checkpoints to keep; 0: all', integer({ min: 0 }), 3))
-    .addOption(flag('--sample-every <steps>', 'write a sheet of samples of the averaged weights; 0: never', integer({ min: 0 }), 0))
+    .addOption(flag('--sample-every <steps>', 'write a sheet of samples of the averaged weights; 0: never', integer({ min: 0 }), 1000))
     .addOption(flag('--sample-steps <n>', 'DDIM steps for a sheet', integer({ min: 1 }), 50))
     .addOption(flag('--guidance <scale>', 'classifier-free guidance for a sheet; 1: none', number({ min: 0 }), 1.5))
     .addOption(flag('--out <folder>', 'folder of the run (default: runs/DATA-MODEL)', text))
     .option('--resume [folder]', 'go on with a run, bit for bit; without a folder, with that of --out')
     .addOption(flag('--progress <style>', 'auto, bar, lines, json or none', choice(['auto', 'bar', 'lines', 'json', 'none']), 'auto'))
-    .option('-q, --quiet', 'the same as --progress none', false)
+    .option('-q, --quiet', 'the same as --progress none')
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
   return command.action(async (options: TrainOptions) => {
@@ -190,7 +190,8 @@ function refuseChanges(options: TrainOptions, before: TrainSettings, given: Give
 }
 
 function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
-  return Object.fromEntries(Object.entries(options).filter(([name]) => !ASIDE.has(name))) as unknown as TrainSettings;
+  const settings = Object.fromEntries(Object.entries(options).filter(([name]) => !ASIDE.has(name)));
+  return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
 }
 
 function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {

@@ -42,7 +42,7 @@ test('while a file is written, and when writing fails half-way, the old one stay
   const full = await failure(writeFileAtomic(path, half('ENOSPC')));
   assert.instance(full, FileError);
   assert.equal([(full as FileError).code, (full as FileError).path], ['ENOSPC', path]);
-  assert.match((full as FileError).message, `[writeFileAtomic] cannot write ${path}: no space is left on the device; free some space`);
+  assert.match((full as FileError).message, `[writeFileAtomic] Cannot write ${path}: no space is left on the device; free some space`);
   assert.match(String(await failure(writeFileAtomic(path, half()))), 'Error: write');
   assert.is(await readFile(path, 'utf8'), 'old');
   assert.equal(await readdir(folder), ['state.bin']);
