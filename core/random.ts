@@ -161,6 +161,10 @@ export class Generator {
     this.state.dispose();
   }
 
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
     if (dtype === 'bool') throw new ValueError('[random] bool is drawn as bernoulli(…).gt(0).');
     this.device.stream.recorder?.drawn(this);

@@ -272,6 +272,10 @@ export class Trainer {
     for (const t of [this.images, this.labels, this.timesteps, this.weights, this.noise]) t?.dispose();
   }
 
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   /** Uploads micro-batch `k`. */
   private feed(batch: { readonly images: Float32Array; readonly labels: Int32Array }, draws: GivenDraws, k: number): void {
     const count = this.batchSize / this.microBatches, values = numelOf(this.images.shape);

@@ -1,17 +1,81 @@
-// What is tested in a browser. A case asserts against references of its own, or returns a value that must be the same, digit for
-// digit, when the case runs under Node: the same source for both.
+// What is tested in a browser. A case asserts against references of its own, or returns a value that must be the same when the
+// case runs under Node, digit for digit or within a tolerance: the same source for both, on two implementations of WebGPU.
 
 import * as assert from 'uvu/assert';
+import { backward, capture, concat, Generator, grad, keep, matmul, openDevice, philox4x32, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
+import { selectiveScan } from '../../kernels/index.ts';
+import { createDiffusion, DataLoader, Dis, disConfig, shapesDataset, shapesItem, Trainer, type DiffusionOptions, type StepRecord } from '../../models/index.ts';
 import { hash32 } from '../../models/data/hash.ts';
-import { shapesItem } from '../../models/data/shapes.ts';
-import { readSafetensors, writeSafetensors, type SafetensorsEntry } from '../../nn/safetensors.ts';
+import { readSafetensors, writeSafetensors, type SafetensorsEntry } from '../../nn/index.ts';
+import { randomCase } from '../kernels/scanCase.ts';
+import { scanReference } from '../reference/selectiveScan.ts';
+import { assertClose, uniform } from '../support.ts';
 
 export interface Case {
   readonly name: string;
-  run(): unknown;
+  /** Allowed difference between the numbers returned here and under Node, relative to the largest; default 0, the same JSON. */
+  readonly tolerance?: number;
+  run(device: Device): unknown;
+}
+
+/** Runs a case; it must leave no tensor behind. */
+export async function runCase({ run }: Case, device: Device): Promise<string> {
+  const live = device.liveTensors;
+  const value = await run(device) ?? null;
+  assert.is(device.liveTensors, live, 'live tensors after the case');
+  return JSON.stringify(value);
 }
 
 const digest = (bytes: ArrayLike<number>): number => Array.from(bytes).reduce((hash, byte) => hash32(hash, byte), 0);
+
+/** WGSL asks of sine and cosine, with which normal numbers are made, no more than an error of 2⁻¹¹. */
+const TRIGONOMETRIC = 2 ** -10;
+
+/** Reads tensors back and disposes of them. */
+async function values(tensors: readonly Tensor[]): Promise<number[][]> {
+  const read = await Promise.all(tensors.map((t) => t.data()));
+  for (const t of tensors) t.dispose();
+  return read.map((data) => Array.from(data));
+}
+
+const DIFFUSION: DiffusionOptions = { predictXstart: true, learnSigma: false };
+
+/** A model of three blocks on 8 × 8 pixels; the caller disposes of it. */
+function tinyModel(device: Device): Dis {
+  using generator = new Generator(device, 1);
+  return scope(() => new Dis(generator, disConfig({ imgSize: 8, patchSize: 4, embedDim: 16, depth: 2, channels: 3, numClasses: 10, learnSigma: false })));
+}
+
+/** A trainer of such a model, and the batches of shapes that it begins with. */
+class TinyRun {
+  readonly model: Dis;
+  readonly diffusion;
+  readonly trainer: Trainer;
+
+  constructor(device: Device, capturing = true) {
+    this.model = tinyModel(device);
+    this.diffusion = createDiffusion(device, DIFFUSION);
+    this.trainer = new Trainer({ device, model: this.model, diffusion: this.diffusion, batchSize: 4, lr: 1e-3, emaDecay: 0.9, seed: 2, capture: capturing });
+  }
+
+  /** Trains until `steps` are taken: losses, and gradient norms. */
+  async train(steps: number): Promise<[number[], number[]]> {
+    const loader = new DataLoader(shapesDataset({ size: 8 }), { batchSize: 4, cursor: this.trainer.cursor });
+    const records: StepRecord[] = [];
+    for await (const record of this.trainer.run(loader, { steps, pauseEvery: steps })) records.push(record);
+    return [records.map(({ loss }) => loss), records.map(({ gradNorm }) => gradNorm)];
+  }
+
+  dispose(): void {
+    this.trainer.dispose();
+    this.diffusion.dispose();
+    this.model.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
 
 export const cases: readonly Case[] = [
   {
@@ -26,6 +90,138 @@ export const cases: readonly Case[] = [
       const file = writeSafetensors(tensors, [['made', 'here']]);
       assert.equal(readSafetensors(file).tensors.get('weight')?.data, data);
       return digest(file);
+    },
+  },
+  {
+    name: 'matmul is the product in float64, for sizes that fill no tile, plain and transposed',
+    async run(device) {
+      for (const [m, k, n] of [[1, 1, 1], [5, 7, 3], [33, 65, 23]]) {
+        const a = uniform(m * k, 1), b = uniform(k * n, 2);
+        const expected = Float64Array.from({ length: m * n }, (_, at) => {
+          let sum = 0;
+          for (let i = 0; i < k; i++) sum += a[Math.floor(at / n) * k + i] * b[i * n + (at % n)];
+          return sum;
+        });
+        const results = scope(() => {
+          const x = tensor(device, a, { shape: [m, k] }), y = tensor(device, b, { shape: [k, n] });
+          return [matmul(x, y), matmul(y.T, x.T).T.contiguous()];
+        });
+        for (const actual of await values(results)) assertClose(actual, expected, 1e-6, `${m} × ${k} × ${n}`);
+      }
+    },
+  },
+  {
+    name: 'selective scan, both directions, and its gradients are those of the recurrence in float64',
+    async run(device) {
+      for (const reverse of [false, true]) {
+        const data = randomCase(2, 37, 9, 4, { reverse });
+        const { batch, length, channels, states } = data;
+        const dout = uniform(data.u.length, 3);
+        const expected = scanReference(data, dout);
+        const names = ['u', 'delta', 'A', 'B', 'C', 'D', 'z', 'deltaBias'] as const;
+        const token = [batch, length, channels], shared = [batch, length, states];
+        const shapes = { u: token, delta: token, A: [channels, states], B: shared, C: shared, D: [channels], z: token, deltaBias: [channels] };
+        const results = scope(() => {
+          const inputs = names.map((name) => tensor(device, data[name]!, { shape: shapes[name], requiresGrad: true }));
+          const [u, delta, A, B, C, D, z, deltaBias] = inputs;
+          const out = selectiveScan({ u, delta, A, B, C, D, z, deltaBias, deltaSoftplus: true, direction: reverse ? 'reverse' : 'forward' });
+          return [out, ...grad(out.mul(tensor(device, dout, { shape: token })).sum(), inputs)].map((t) => t!);
+        });
+        const [out, ...gradients] = await values(results);
+        assertClose(out, expected.out, 2e-5, 'out');
+        names.forEach((name, i) => assertClose(gradients[i], expected.gradients[name], 5e-5, `gradient of ${name}`));
+      }
+    },
+  },
+  {
+    name: 'random bits, whole and uniform numbers are those of Philox and of Node, bit for bit',
+    async run(device) {
+      using generator = new Generator(device, 2 ** 40 + 5);
+      const [bits, whole, unit, coin] = await values([generator.bits([7]), generator.randint([9], -4, 1000), generator.uniform([9]), generator.bernoulli([9], 0.3)]);
+      const block = (position: number): number[] => philox4x32([position, 0, 0, 0], [5, 256]);
+      assert.equal(bits, [...block(0), ...block(1)].slice(0, 7));
+      return [bits, whole, unit, coin];
+    },
+  },
+  {
+    name: 'normal random numbers are those of Node as far as WGSL says',
+    tolerance: TRIGONOMETRIC,
+    async run(device) {
+      using generator = new Generator(device, 9);
+      return values([generator.normal([50])]);
+    },
+  },
+  {
+    name: 'a captured step with a gradient and random numbers, replayed, gives the bits of the step itself',
+    async run(device) {
+      const run = async (captured: boolean): Promise<number[]> => {
+        using generator = new Generator(device, 4);
+        const x = keep(tensor(device, uniform(24, 5), { shape: [4, 6], requiresGrad: true }));
+        const body = (): void => scope(() => {
+          const noise = generator.normal([4, 6]);
+          backward(x.mul(noise).silu().softmax(1).square().sum());
+          x.detach().copy_(x.detach().sub(x.grad!));
+          x.grad = null;
+        });
+        const step = captured ? capture(device, body) : null;
+        if (!step) body();
+        for (let i = 0; i < 3; i++) if (step) step.replay(); else body();
+        step?.dispose();
+        return (await values([x]))[0];
+      };
+      assert.equal(await run(true), await run(false));
+    },
+  },
+  {
+    name: 'three training steps of DiS: losses and gradient norms are those of Node, captured as well as eager',
+    tolerance: 1e-4,
+    async run(device) {
+      using captured = new TinyRun(device);
+      using eager = new TinyRun(device, false);
+      const records = await captured.train(3);
+      assert.is(records[0].length, 3);
+      assert.equal(records, await eager.train(3));
+      return records;
+    },
+  },
+  {
+    name: 'a training state written to a file and read back goes on bit for bit',
+    async run(device) {
+      using whole = new TinyRun(device);
+      using again = new TinyRun(device);
+      await whole.train(2);
+      const { tensors, json } = await whole.trainer.state();
+      const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [name, { dtype: 'F32', shape, data: data as Float32Array }]);
+      const read = readSafetensors(writeSafetensors(entries, [['state', JSON.stringify(json)]]));
+      again.trainer.loadState({ tensors: read.tensors, json: JSON.parse(read.metadata.get('state')!) as typeof json });
+      assert.equal(await again.train(4), await whole.train(4));
+      const [a, b] = [await whole.trainer.state(), await again.trainer.state()];
+      assert.equal(b.json, a.json);
+      for (const [name, { data }] of a.tensors) assert.equal(b.tensors.get(name)!.data, data, name);
+    },
+  },
+  {
+    name: 'guided sampling by DDIM draws the images of Node',
+    tolerance: TRIGONOMETRIC,
+    async run(device) {
+      using model = tinyModel(device).eval();
+      using diffusion = createDiffusion(device, { ...DIFFUSION, timestepRespacing: 'ddim4' });
+      using generator = new Generator(device, 8);
+      const labels = keep(tensor(device, Int32Array.of(0, 3, 10, 10)));
+      const images = await diffusion.ddimSampleLoop(
+        (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), labels, 2.5).slice(0, 0, 2)), [2, 3, 8, 8], { generator });
+      labels.dispose();
+      return values([images]);
+    },
+  },
+  {
+    name: 'a lost device is an error that says so',
+    async run() {
+      const device = await openDevice();
+      const t = keep(tensor(device, [1, 2]));
+      device.destroy();
+      await device.lost;
+      assert.throws(() => t.add(1), 'The device was destroyed');
     },
   },
 ];

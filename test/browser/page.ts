@@ -1,6 +1,7 @@
 // The page of the browser tests: runs the cases one after another, writes what became of them, and leaves it for run.ts.
 
-import { cases } from './cases.ts';
+import { adapterName, openDevice } from '../../core/index.ts';
+import { cases, runCase } from './cases.ts';
 
 export interface CaseResult {
   name: string;
@@ -19,10 +20,13 @@ declare global {
 
 const log = document.querySelector('#log')!;
 const results: CaseResult[] = [];
-for (const { name, run } of cases) {
+const device = await openDevice();
+log.append(`${adapterName(device)}\n`);
+for (const one of cases) {
+  const { name } = one;
   const result: CaseResult = { name };
   try {
-    result.value = JSON.stringify(await run());
+    result.value = await runCase(one, device);
   } catch (error) {
     result.error = error instanceof Error ? `${error.message}\n${error.stack ?? ''}` : String(error);
   }

@@ -5,21 +5,15 @@
 //
 // The last line is `N passed, N failed`. Where there is no Chromium it says so, and only the bundle is tested.
 
-import { existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { build, createServer, type Rolldown } from 'vite';
+import { openDevice } from '../../core/index.ts';
+import { findChromium, launchChromium, watchProblems } from './chromium.ts';
 import type { CaseResult } from './page.ts';
 
 const CONFIG = fileURLToPath(new URL('./vite.config.ts', import.meta.url));
 const TIMEOUT_MS = 240_000;
-
-// WebGPU on SwiftShader, which Chromium brings along, and no talk with the outside.
-const FLAGS = [
-  '--no-sandbox', '--enable-unsafe-webgpu', '--disable-gpu-sandbox',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run', '--disable-quic',
-];
 
 let passed = 0, failed = 0;
 
@@ -28,15 +22,6 @@ function report(name: string, error?: string): void {
   else failed++;
   console.log(`${error === undefined ? ' ok ' : 'FAIL'}  ${name}`);
   if (error !== undefined) console.log(error.trimEnd().replace(/^/gm, '      '));
-}
-
-function findChromium(): string | undefined {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome'];
-  const folders = (process.env.PATH ?? '').split(delimiter);
-  const applications = process.platform === 'darwin'
-    ? ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', '/Applications/Chromium.app/Contents/MacOS/Chromium'] : [];
-  return [...folders.flatMap((folder) => names.map((name) => join(folder, name))), ...applications].find((path) => existsSync(path));
 }
 
 /** Bundles the page as a user's bundler would, and looks for what only Node has. */
@@ -53,21 +38,20 @@ async function testBundle(): Promise<void> {
   report('the bundle for browsers holds nothing of Node', wrong.length > 0 ? wrong.join('\n') : undefined);
 }
 
-async function testPage(executable: string): Promise<void> {
-  const server = await createServer({ configFile: CONFIG, server: { port: 0, host: '127.0.0.1' } });
+async function testPage(browser: Browser): Promise<void> {
+  const server = await createServer({
+    configFile: CONFIG,
+    // A file that is saved meanwhile must not reload the page.
+    server: { port: 0, host: '127.0.0.1', hmr: false, watch: null },
+  });
   await server.listen();
-  const browser = await chromium.launch({ executablePath: executable, headless: true, args: FLAGS });
+  const page = await browser.newPage();
   try {
-    const page = await browser.newPage();
-    const problems: string[] = [];
-    page.on('pageerror', (error) => problems.push(`page: ${error.message}`));
-    page.on('console', (message) => { if (message.type() === 'error') problems.push(`console: ${message.text()}`); });
+    const problems = watchProblems(page);
     await page.goto(server.resolvedUrls!.local[0]);
-    const results = await readResults(page, problems);
-    await compareWithNode(results);
-    console.log(`Chromium ${browser.version()}`);
+    await compareWithNode(await readResults(page, problems));
   } finally {
-    await browser.close();
+    await page.close();
     await server.close();
   }
 }
@@ -87,28 +71,48 @@ async function readResults(page: Page, problems: readonly string[]): Promise<Cas
 }
 
 async function compareWithNode(results: readonly CaseResult[]): Promise<void> {
-  const { cases } = await import('./cases.ts');
+  const { cases, runCase } = await import('./cases.ts');
+  using device = await openDevice();
   for (const { name, value, error } of results) {
-    if (error !== undefined || value === undefined) {
+    if (error !== undefined) {
       report(name, error);
       continue;
     }
-    const here = JSON.stringify(await cases.find((one) => one.name === name)?.run());
-    report(name, here === value ? undefined : `in the browser ${value}\nunder Node     ${here}`);
+    const one = cases.find((each) => each.name === name)!;
+    await attempt(name, async () => {
+      const here = await runCase(one, device);
+      if (!same(JSON.parse(value!), JSON.parse(here), one.tolerance ?? 0)) throw new Error(`in the browser ${value}\nunder Node     ${here}`);
+      report(name);
+    });
   }
+}
+
+/** Whether two JSON values are equal but for a difference of their numbers, relative to the largest of an innermost list. */
+function same(a: unknown, b: unknown, tolerance: number): boolean {
+  if (!Array.isArray(a) || !Array.isArray(b)) return JSON.stringify(a) === JSON.stringify(b);
+  if (a.length !== b.length) return false;
+  if (!b.every((v) => typeof v === 'number')) return a.every((v, i) => same(v, b[i], tolerance));
+  const peak = Math.max(...b.map(Math.abs));
+  return b.every((v, i) => Math.abs((a[i] as number) - v) <= tolerance * peak);
 }
 
 async function attempt(name: string, test: () => Promise<void>): Promise<void> {
   try {
     await test();
   } catch (error) {
-    report(name, error instanceof Error ? error.stack : String(error));
+    report(name, error instanceof Error ? error.stack ?? error.message : String(error));
   }
 }
 
 await attempt('bundle', testBundle);
 const executable = findChromium();
-if (executable === undefined) console.log('no Chromium found on PATH (or named by CHROMIUM): the page is not tested here');
-else await attempt('page', () => testPage(executable));
+if (executable === undefined) {
+  console.log('no Chromium found on PATH (or named by CHROMIUM): no page is tested here');
+} else {
+  const browser = await launchChromium(executable);
+  console.log(`Chromium ${browser.version()}`);
+  await attempt('page', () => testPage(browser));
+  await browser.close();
+}
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

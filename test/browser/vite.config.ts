@@ -11,6 +11,6 @@ export default defineConfig({
   logLevel: 'warn',
   server: { fs: { allow: [project] } },
   // Found at the first import otherwise, which reloads the page in the middle of a test.
-  optimizeDeps: { include: ['@petamoriken/float16', 'uvu/assert'] },
+  optimizeDeps: { include: ['@petamoriken/float16', 'uvu', 'uvu/assert'] },
   build: { outDir: `${project}/.cache/browser`, emptyOutDir: true, target: 'esnext', minify: false },
 });
