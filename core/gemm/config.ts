@@ -1,11 +1,14 @@
 // Which way to compute a product: all that can, and the one to take unmeasured.
 
+import type { GPUSubgroupMatrixConfig } from '../device.ts';
 import type { KernelEnv } from '../kernel.ts';
+import { matrixBytes } from './matrix.ts';
 import type { GemmConfig, GemmProblem } from './spec.ts';
 
 /** What the choice looks at: the adapter's abilities, and whether it computes on the CPU. A `Device` is one. */
 export interface GemmAdapter extends KernelEnv {
   readonly adapter: { readonly software: boolean };
+  readonly subgroupMatrixConfigs: readonly GPUSubgroupMatrixConfig[];
 }
 
 const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'register', rows, quads, x, y, depth: 4, splits: 1 });
@@ -16,6 +19,11 @@ const vector = (rows: number, quads: number, x: number, y: number): GemmConfig =
 /** 32 × 32, 64 × 64, 128 × 64 and 128 × 128 elements of c: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
 const TILES = [tile(4, 1, 8, 8), tile(4, 1, 16, 16), tile(8, 1, 16, 16), tile(8, 2, 16, 16)] as const;
 
+type Unit = NonNullable<GemmConfig['unit']>;
+
+/** 128 × 128, 64 × 128 and 64 × 64 elements of c by four subgroups. */
+const matrices = (unit: Unit): GemmConfig[] => [[64, 16], [32, 16], [32, 8]].map(([rows, quads]) => ({ form: 'matrix', rows, quads, x: 2, y: 2, depth: 32, splits: 1, unit }));
+
 /** The most parts that K is cut into. */
 export const MOST_PARTS = 64;
 
@@ -25,10 +33,25 @@ function fixedSubgroup(device: KernelEnv): number {
   return device.has('subgroups') && size === device.subgroupMaxSize && size >= 4 && size <= 32 ? size : 0;
 }
 
+/** The configurations on the matrix unit: it takes f16, and its tiles must fit into the adapter's workgroups. */
+function matrixFamily(device: GemmAdapter, { a, b }: GemmProblem): GemmConfig[] {
+  const size = fixedSubgroup(device);
+  if (!size || !device.has('subgroup-matrix') || a.dtype !== 'f16' || b.dtype !== 'f16') return [];
+  const { limits } = device;
+  const units = device.subgroupMatrixConfigs.filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32' && [8, 16].includes(u.M) && [8, 16].includes(u.N) && [8, 16, 32].includes(u.K));
+  if (!units.length) return [];
+  const { M, N, K } = units.reduce((best, u) => (u.M * u.N * u.K > best.M * best.N * best.K ? u : best));
+  return matrices([M, N, K]).filter((c) => matrixBytes(c) <= limits.maxComputeWorkgroupStorageSize && size * c.x * c.y <= limits.maxComputeInvocationsPerWorkgroup);
+}
+
 /** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
-function cut(device: GemmAdapter, { M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): GemmConfig {
-  const tiles = Math.ceil(M / (config.rows * config.y)) * Math.ceil(N / (4 * config.quads * config.x)) * batch;
-  return { ...config, splits: Math.max(1, Math.min(Math.floor(enough(device) / tiles), Math.floor(K / 128), MOST_PARTS)) };
+function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
+  return { ...config, splits: Math.max(1, Math.min(Math.floor(enough(device) / tilesOf(config, problem)), Math.floor(problem.K / 128), MOST_PARTS)) };
+}
+
+/** Workgroups of a configuration that isn't cut. */
+function tilesOf({ rows, quads, x, y }: GemmConfig, { M, N, batch = 1 }: GemmProblem): number {
+  return Math.ceil(M / (rows * y)) * Math.ceil(N / (4 * quads * x)) * batch;
 }
 
 /** Workgroups that keep the adapter at work. */
@@ -37,12 +60,13 @@ function enough(device: GemmAdapter): number {
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
-export function family(device: GemmAdapter, { M, N }: GemmProblem): GemmConfig[] {
+export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
+  const { M, N } = problem;
   const list = [register(1, 1, 64, 1), register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8)];
   const size = fixedSubgroup(device);
   if (size) list.push(...[8, 16, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size)));
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
-  if (!device.adapter.software) list.push(...TILES);
+  if (!device.adapter.software) list.push(...TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
   return list;
 }
@@ -57,7 +81,7 @@ export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[]
 
 /** The configuration to take unmeasured. */
 export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmConfig {
-  const { M, N, a, b, batch = 1 } = problem;
+  const { M, N, a, b } = problem;
   if (device.adapter.software) {
     const size = fixedSubgroup(device);
     if (size) return subgroup(Math.max(size, M <= 8 ? 8 : 16), 1, size);
@@ -68,8 +92,7 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   if (N === 1 && !a.transposed) return vector(4, 0.25, 16, 4);
   if (M <= 4) return cut(device, problem, register(M === 1 ? 1 : 4, 1, 64, 1));
   // The largest tile that still gives enough workgroups; K is cut where even the smallest gives too few.
-  for (const large of [TILES[3], TILES[2]]) {
-    if (Math.ceil(M / (large.rows * large.y)) * Math.ceil(N / (4 * large.quads * large.x)) * batch >= enough(device)) return large;
-  }
-  return cut(device, problem, M <= 32 || N <= 32 ? TILES[0] : TILES[1]);
+  const units = matrixFamily(device, problem);
+  const [larger, least] = units.length ? [units.slice(0, -1), units[units.length - 1]] : [[TILES[3], TILES[2]], M <= 32 || N <= 32 ? TILES[0] : TILES[1]];
+  return larger.find((c) => tilesOf(c, problem) >= enough(device)) ?? cut(device, problem, least);
 }

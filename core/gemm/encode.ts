@@ -3,6 +3,7 @@
 import type { Device, Operand } from '../device.ts';
 import { grid1d } from '../kernel.ts';
 import { Storage } from '../storage.ts';
+import { matrixKernel } from './matrix.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
 import { registerKernel, subgroupKernel } from './register.ts';
 import { problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
@@ -12,7 +13,7 @@ import { vectorColumns, vectorKernel } from './vector.ts';
 /** Workgroups that a dispatch may have in one dimension. */
 const GRID_LIMIT = 65535;
 
-const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tileKernel, vector: vectorKernel } as const;
+const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tileKernel, matrix: matrixKernel, vector: vectorKernel } as const;
 
 /** Encodes a product that is known to be sound, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {

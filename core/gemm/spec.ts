@@ -87,12 +87,13 @@ export interface ProblemForm {
  * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and broadcasts.
  * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
  * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup memory.
+ * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
  * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
  * `splits` > 1 cuts K into that many parts, summed in order by a second kernel.
  */
 export interface GemmConfig {
-  readonly form: 'subgroup' | 'register' | 'tile' | 'vector';
+  readonly form: 'subgroup' | 'register' | 'tile' | 'matrix' | 'vector';
   readonly rows: number;
   readonly quads: number;
   /** Workgroup size. */
@@ -101,6 +102,8 @@ export interface GemmConfig {
   /** Steps of k that are staged at once; 4 where nothing is staged. */
   readonly depth: number;
   readonly splits: number;
+  /** M, N and K of the matrix unit. */
+  readonly unit?: readonly [number, number, number];
 }
 
 /** The variant of a product's kernel. */

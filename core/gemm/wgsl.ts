@@ -57,31 +57,35 @@ export function activationFunction(activation: GemmActivation | null): string {
   return 'fn activate(v: vec4f) -> vec4f { return v; }';
 }
 
+/** Loads, and what `storing` declares. */
 export function declarations(problem: ProblemForm): string {
-  const { c } = problem;
-  const old = problem.accumulate ? (at: string): string => ` + ${c.vec ? 'vec4f' : 'f32'}(C[${at}])` : (): string => '';
-  const lines = [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation)];
-  lines.push(problem.bias
+  return [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation), storing(problem)].join('\n');
+}
+
+/** `store1`, `store4` (elements of c, unless they lie outside) and `bias1`, `bias4`. Calls `activate`. */
+export function storing({ c, bias, accumulate }: ProblemForm): string {
+  const old = accumulate ? (at: string): string => ` + ${c.vec ? 'vec4f' : 'f32'}(C[${at}])` : (): string => '';
+  const biases = bias
     ? `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, p.N - 1u)]); }
 fn bias4(col: u32) -> vec4f { return vec4f(bias1(col), bias1(col + 1u), bias1(col + 2u), bias1(col + 3u)); }`
-    : 'fn bias1(col: u32) -> f32 { return 0.0; }\nfn bias4(col: u32) -> vec4f { return vec4f(); }');
+    : 'fn bias1(col: u32) -> f32 { return 0.0; }\nfn bias4(col: u32) -> vec4f { return vec4f(); }';
   if (c.vec) {
-    lines.push(`fn store4(base: u32, row: u32, col: u32, v: vec4f) {
+    return `${biases}
+fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   if (row >= p.M || col >= p.N) { return; }
   let at = (base + row * p.cStride + col) >> 2u;
   C[at] = vec4<${c.dtype}>(activate(v${old('at')}));
-}`);
-  } else {
-    lines.push(`fn store1(base: u32, row: u32, col: u32, v: f32) {
+}`;
+  }
+  return `${biases}
+fn store1(base: u32, row: u32, col: u32, v: f32) {
   if (row >= p.M || col >= p.N) { return; }
   let at = base + row * p.cStride + col;
   C[at] = ${c.dtype}(activate(vec4f(v${old('at')})).x);
 }
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   store1(base, row, col, v.x); store1(base, row, col + 1u, v.y); store1(base, row, col + 2u, v.z); store1(base, row, col + 3u, v.w);
-}`);
-  }
-  return lines.join('\n');
+}`;
 }
 
 /** Where the operands of this item of the batch begin, and which part of K is ours. */

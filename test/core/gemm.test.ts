@@ -137,9 +137,11 @@ async function read(device: Device, m: Stored): Promise<ArrayLike<number>> {
 /** Every configuration that some product may get, with K whole or cut into 3 parts. */
 function everyConfig(device: Device, software = device.adapter.software): GemmConfig[] {
   const adapter: GemmAdapter = {
-    adapter: { software }, limits: device.limits, subgroupMinSize: device.subgroupMinSize, subgroupMaxSize: device.subgroupMaxSize, has: (f) => device.has(f),
+    adapter: { software }, limits: device.limits, subgroupMinSize: device.subgroupMinSize, subgroupMaxSize: device.subgroupMaxSize,
+    subgroupMatrixConfigs: device.subgroupMatrixConfigs, has: (f) => device.has(f),
   };
-  const matrix = { storage: null as unknown as Storage, offset: 0, rowStride: 1, dtype: 'f32' } as const;
+  // The matrix unit takes f16 only.
+  const matrix = { offset: 0, rowStride: 1, dtype: 'f16' } as const;
   const shapes = [[1, 368, 368], [8, 1, 4096], [55, 736, 2064], [2064, 736, 368], [4096, 4096, 4096]];
   const found = new Map<string, GemmConfig>();
   for (const [M, N, K] of shapes) {
@@ -204,7 +206,7 @@ const cases: readonly Case[] = [
 const test = suite<{ device: Device; plain: Device }>('gemm');
 
 test.before(async (context) => {
-  context.device = await openDevice();
+  context.device = await openDevice({ tier: 'fast' });
   context.plain = await openDevice({ without: ['subgroups', 'shader-f16'], defaultLimits: true });
 });
 test.after((context) => {
@@ -212,7 +214,7 @@ test.after((context) => {
   context.plain.destroy();
 });
 
-for (const form of ['subgroup', 'register', 'tile', 'vector'] as const) {
+for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const) {
   for (const cut of [false, true]) {
     test(`every configuration of the ${form} form${cut ? ', K in parts' : ''}`, async ({ device }) => {
       // All the forms that a GPU would get: a software adapter would leave out those that are slow on it.
@@ -220,7 +222,10 @@ for (const form of ['subgroup', 'register', 'tile', 'vector'] as const) {
         .filter((config, i, all) => config.form === form && config.splits > 1 === cut && all.findIndex((other) => JSON.stringify(other) === JSON.stringify(config)) === i);
       for (let i = 0; i < candidates.length; i++) {
         // Cut, only the beginning and the end of the kernel differ.
-        for (const j of cut ? [0] : [0, 1, 2, 3]) await compare(device, cases[(i + 5 * j) % cases.length], [candidates[i]]);
+        for (const j of cut ? [0] : [0, 1, 2, 3]) {
+          const c = cases[(i + 5 * j) % cases.length];
+          await compare(device, form === 'matrix' ? { cDtype: j % 2 ? 'f16' : 'f32', ...c, dtype: 'f16' } : c, [candidates[i]]);
+        }
       }
     });
   }
@@ -304,6 +309,21 @@ test('every configuration compiles under the default limits', async () => {
           for (const config of candidates) gemm(device, spec, config);
         }
       }
+    }
+    await device.synchronize();
+  } finally {
+    device.destroy();
+  }
+});
+
+test('the matrix unit\'s form compiles', async () => {
+  const device = await openDevice({ backend: 'null', tier: 'fast' });
+  try {
+    if (!device.has('subgroup-matrix')) return;
+    for (const unit of [[8, 8, 8], [16, 16, 16], [16, 8, 16]] as const) {
+      // As many subgroups as this adapter's workgroup holds.
+      const config: GemmConfig = { form: 'matrix', rows: 32, quads: 8, x: 2, y: 1, depth: 32, splits: 1, unit };
+      for (const [i, c] of cases.entries()) gemm(device, problem(device, { ...c, dtype: 'f16', cDtype: i % 2 ? 'f16' : 'f32' }).spec, { ...config, splits: 1 + i % 3 });
     }
     await device.synchronize();
   } finally {
