@@ -2,9 +2,11 @@
 // global device; tensors carry theirs.
 
 import { DeviceLostError, EngineError, GpuError, LimitError } from './errors.ts';
+import type { DType } from './dtype.ts';
 import { KernelCache, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
 import { BufferPool } from './pool.ts';
 import type { Profiler } from './profiler.ts';
+import { show, type Shape } from './shape.ts';
 import { Stream, touch, type Bound } from './stream.ts';
 import { Tuning } from './tuning.ts';
 
@@ -62,7 +64,11 @@ export class Device implements KernelEnv {
   private destroyed = false;
   private readonly groups = new Map<string, GPUBindGroup>();
   private readonly uniforms = new Map<string, GPUBuffer>();
-  private readonly leaks: FinalizationRegistry<string>;
+  /** Remember where each tensor is made, for `leakReport()`. Slows the host down. */
+  traceTensors = false;
+  private readonly leaks: FinalizationRegistry<Birth>;
+  /** Tensors that were collected undisposed, by what they were. */
+  private readonly leaked = new Map<string, number>();
 
   constructor(gpu: GPUDevice, adapter: AdapterSummary, options: { tier: Tier; immediates: boolean; info: GPUAdapterInfo; release: () => void }) {
     this.gpu = gpu;
@@ -80,17 +86,21 @@ export class Device implements KernelEnv {
       if (!(this.failure instanceof DeviceLostError)) this.failure = error;
     });
     this.tuning = new Tuning(this);
-    this.leaks = new FinalizationRegistry(() => { this.leakedTensors++; });
+    this.leaks = new FinalizationRegistry(({ dtype, shape, stack }) => {
+      this.leakedTensors++;
+      const text = `${dtype} ${show(shape)}${stack === undefined ? '' : `, made at ${madeAt(stack)}`}`;
+      this.leaked.set(text, (this.leaked.get(text) ?? 0) + 1);
+    });
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
-      this.failure ??= new GpuError(`[device] ${event.error.message}`);
+      const memory = event.error.constructor.name === 'GPUOutOfMemoryError';
+      this.failure ??= new GpuError(`[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`);
     });
     this.lost = gpu.lost.then((info) => {
-      const error = new DeviceLostError(this.destroyed
-        ? '[device] The device was destroyed.'
-        : `[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`);
-      this.failure = error;
-      return error;
+      if (!(this.failure instanceof DeviceLostError)) {
+        this.failure = new DeviceLostError(`[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`);
+      }
+      return this.failure;
     });
   }
 
@@ -106,6 +116,7 @@ export class Device implements KernelEnv {
    */
   run<V>(kernel: Kernel<V>, variant: V, operands: readonly Operand[], params: readonly number[], groups: readonly [number, number?, number?]): void {
     this.check();
+    this.stream.profiler?.hostBegins();
     const compiled = this.kernels.get(kernel, variant);
     const [x, y = 1, z = 1] = groups;
     if (x === 0 || y === 0 || z === 0) return;
@@ -159,7 +170,7 @@ export class Device implements KernelEnv {
     return buffer;
   }
 
-  /** Throws what went wrong earlier on this device. */
+  /** Throws what went wrong earlier on this device. It stays so: what was computed since can't be trusted. */
   check(): void {
     if (this.failure) throw this.failure;
   }
@@ -214,19 +225,32 @@ export class Device implements KernelEnv {
     this.stream.profiler = profiler;
   }
 
-  /** Tells the leak report that a tensor must be disposed of, not collected. */
-  watch(tensor: object, token: object): void {
-    this.leaks.register(tensor, '', token);
+  /** @internal Notices when the tensor is collected instead of disposed of. */
+  watch(tensor: { readonly dtype: DType; readonly shape: Shape }): void {
+    this.leaks.register(tensor, { dtype: tensor.dtype, shape: tensor.shape, stack: this.traceTensors ? new Error().stack : undefined }, tensor);
   }
 
-  unwatch(token: object): void {
-    this.leaks.unregister(token);
+  /** @internal */
+  unwatch(tensor: object): void {
+    this.leaks.unregister(tensor);
+  }
+
+  /**
+   * Which tensors were lost: collected by the garbage collector without `dispose()`. Their memory stays taken. The collector runs
+   * when it likes, so that the report may be late.
+   */
+  leakReport(): string {
+    if (!this.leakedTensors) return 'No tensor was collected without dispose().';
+    const lines = [...this.leaked].sort((a, b) => b[1] - a[1]).map(([text, count]) => `  ${count} × ${text}`);
+    const hint = this.traceTensors ? '' : '\nSet device.traceTensors to see where they are made.';
+    return `${this.leakedTensors} tensors were collected without dispose(); their memory is lost until the device is destroyed:\n${lines.join('\n')}${hint}`;
   }
 
   /** Frees everything on the device and lets the process exit. */
   destroy(): void {
     if (this.destroyed) return;
     this.destroyed = true;
+    this.failure = new DeviceLostError('[device] The device was destroyed.');
     this.stream.abandon();
     this.groups.clear();
     this.gpu.destroy();
@@ -236,6 +260,19 @@ export class Device implements KernelEnv {
   [Symbol.dispose](): void {
     this.destroy();
   }
+}
+
+/** What is remembered of a tensor that may be lost. */
+interface Birth {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly stack: string | undefined;
+}
+
+/** The first place in a stack that is not in the engine itself; the last if all are. */
+function madeAt(stack: string): string {
+  const frames = stack.split('\n').slice(1).map((line) => line.trim().replace(/^at /, ''));
+  return frames.find((frame) => !/[/\\]core[/\\](?!.*\.test\.)/.test(frame)) ?? frames.at(-1) ?? 'an unknown place';
 }
 
 /** One shape of the matrix unit, as Dawn reports it. */

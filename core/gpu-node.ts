@@ -9,6 +9,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { AdapterError } from './errors.ts';
 
 /** Constants and interface objects of WebGPU, as a browser has them on `globalThis`. */
 export interface NodeGpuGlobals {
@@ -56,7 +57,7 @@ const instances = new Set<GPU>();
  * Environment: `DIS_VULKAN_DIR` names a folder written by cli/setup-adapter.mjs, instead of the nearest `.vulkan/` above
  * this package or the working directory; a `VK_DRIVER_FILES` that names another driver is left to decide alone.
  *
- * @throws Error when the npm package `webgpu` has no build for this platform or cannot be loaded, and when `backend` or
+ * @throws AdapterError when the npm package `webgpu` has no build for this platform or cannot be loaded, and when `backend` or
  *   `adapterName` match nothing (the message lists what there is).
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu> {
@@ -93,7 +94,7 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
   } catch (cause) {
     instances.delete(gpu);
     const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, { cause });
+    throw new AdapterError(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, { cause });
   }
 }
 
@@ -109,7 +110,7 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: No
     return { create: dawn.create, globals: dawn.globals as NodeGpuGlobals };
   } catch (cause) {
     const detail = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
-    throw new Error(
+    throw new AdapterError(
       `[openNodeGpu] The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}, expected a build for `
       + 'this platform; run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer.', { cause });
   }
@@ -157,7 +158,7 @@ function preload(file: string): void {
     // Loaded, and left in memory by RTLD_NODELETE; Node only misses the marks of an addon.
     if (cause instanceof Error && /self-register/.test(cause.message)) return;
     const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(
+    throw new AdapterError(
       `[openNodeGpu] The software Vulkan driver cannot be loaded: ${detail}, expected the files that the set-up wrote; `
       + 'run `node cli/setup-adapter.mjs --force`.', { cause });
   }
@@ -168,7 +169,7 @@ function findDriverFolder(): string | undefined {
   const named = process.env.DIS_VULKAN_DIR;
   if (named) {
     if (isWhole(named)) return resolve(named);
-    throw new Error(
+    throw new AdapterError(
       `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; `
       + `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`);
   }

@@ -68,6 +68,7 @@ export class Stream {
     if (this.profiler) {
       pass.end();
       this.pipeline = null;
+      this.profiler.hostEnds();
     }
     this.added();
   }
@@ -102,7 +103,6 @@ export class Stream {
     this.serial++;
     this.submits++;
     this.gpu.queue.submit([commands]);
-    this.profiler?.submitted();
   }
 
   /** Forgets what is open; for a device that is gone. */

@@ -37,7 +37,7 @@ export class Tensor {
     this.dtype = dtype;
     this.numel = numelOf(shape);
     storage.device.liveTensors++;
-    storage.device.watch(this, this);
+    storage.device.watch(this);
     own(this);
   }
 
