@@ -24,6 +24,9 @@ type Unit = NonNullable<GemmConfig['unit']>;
 /** 128 × 128, 64 × 128 and 64 × 64 elements of c by four subgroups. */
 const matrices = (unit: Unit): GemmConfig[] => [[64, 16], [32, 16], [32, 8]].map(([rows, quads]) => ({ form: 'matrix', rows, quads, x: 2, y: 2, depth: 32, splits: 1, unit }));
 
+/** Workgroups that keep a large GPU at work. */
+const ENOUGH = 128;
+
 /** The most parts that K is cut into. */
 export const MOST_PARTS = 64;
 
@@ -44,19 +47,16 @@ function matrixFamily(device: GemmAdapter, { a, b }: GemmProblem): GemmConfig[] 
   return matrices([M, N, K]).filter((c) => matrixBytes(c) <= limits.maxComputeWorkgroupStorageSize && size * c.x * c.y <= limits.maxComputeInvocationsPerWorkgroup);
 }
 
-/** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
-function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
-  return { ...config, splits: Math.max(1, Math.min(Math.floor(enough(device) / tilesOf(config, problem)), Math.floor(problem.K / 128), MOST_PARTS)) };
-}
-
 /** Workgroups of a configuration that isn't cut. */
 function tilesOf({ rows, quads, x, y }: GemmConfig, { M, N, batch = 1 }: GemmProblem): number {
   return Math.ceil(M / (rows * y)) * Math.ceil(N / (4 * quads * x)) * batch;
 }
 
-/** Workgroups that keep the adapter at work. */
-function enough(device: GemmAdapter): number {
-  return device.adapter.software ? 16 : 256;
+/** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
+function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
+  const tiles = tilesOf(config, problem), few = device.adapter.software ? 8 : ENOUGH;
+  if (tiles >= few) return config;
+  return { ...config, splits: Math.max(1, Math.min(Math.floor(2 * few / tiles), Math.floor(problem.K / 128), MOST_PARTS)) };
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
@@ -81,7 +81,7 @@ export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[]
 
 /** The configuration to take unmeasured. */
 export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmConfig {
-  const { M, N, a, b } = problem;
+  const { M, N, a, b, batch = 1 } = problem;
   if (device.adapter.software) {
     const size = fixedSubgroup(device);
     if (size) return subgroup(Math.max(size, M <= 8 ? 8 : 16), 1, size);
@@ -91,8 +91,9 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   if (M <= 4 && b.transposed) return vector(M === 1 ? 1 : 4, 1, 16, 4);
   if (N === 1 && !a.transposed) return vector(4, 0.25, 16, 4);
   if (M <= 4) return cut(device, problem, register(M === 1 ? 1 : 4, 1, 64, 1));
-  // The largest tile that still gives enough workgroups; K is cut where even the smallest gives too few.
+  // The largest tile that wastes little at the edges and, K cut if need be, gives enough workgroups.
   const units = matrixFamily(device, problem);
-  const [larger, least] = units.length ? [units.slice(0, -1), units[units.length - 1]] : [[TILES[3], TILES[2]], M <= 32 || N <= 32 ? TILES[0] : TILES[1]];
-  return larger.find((c) => tilesOf(c, problem) >= enough(device)) ?? cut(device, problem, least);
+  const sizes = (units.length ? units : [...TILES].reverse()).map((c) => cut(device, problem, c));
+  const waste = (c: GemmConfig): number => tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x / (M * N * batch);
+  return sizes.find((c) => waste(c) <= 1.35 && tilesOf(c, problem) * c.splits >= ENOUGH) ?? sizes.reduce((best, c) => (waste(c) < 0.8 * waste(best) ? c : best));
 }

@@ -37,65 +37,78 @@ interface Staging {
   readonly first: string;
 }
 
-/** WGSL that loads item `i` of an operand, for the step at `k`, into `v0` and on; `masked` where K may end within the step. */
-function loadItem({ array, form, alongK, groups, bound, first }: Staging, depth: number, masked: boolean, v: (r: number) => string): string {
-  const name = array.toLowerCase();
-  const stride = `p.${name}Stride`;
-  const base = `${name}Base`;
-  const zero = (k: string, value: string): string => (masked ? `select(vec4f(), ${value}, ${k} < k1)` : value);
-  if (!alongK) {
-    const at = `${base} + ${masked ? 'min(kk, k1 - 1u)' : 'kk'} * ${stride}`;
-    return `let kk = k + i / ${groups}u; let g = ${first} + 4u * (i % ${groups}u); let at = ${at};
-      ${v(0)} = ${zero('kk', form.vec ? `${name}4(at + min(g, ${bound} - 4u))` : `vec4f(${range(4).map((x) => `${name}1(at + min(g + ${x}u, ${bound} - 1u))`).join(', ')})`)};`;
-  }
-  const lines = [`let kk = k + 4u * (i % ${depth / 4}u); let g = ${first} + 4u * (i / ${depth / 4}u);`];
-  for (const r of range(4)) {
-    lines.push(`let at${r} = ${base} + min(g + ${r}u, ${bound} - 1u) * ${stride};`);
-    // One by one, addresses behind the end of K are moved back to where something is, then its value is dropped.
-    lines.push(form.vec
-      ? `${v(r)} = ${zero('kk', `${name}4(at${r} + ${masked ? 'min(kk, k1 - 4u)' : 'kk'})`)};`
-      : `${v(r)} = vec4f(${range(4).map((q) => (masked ? `select(0.0, ${name}1(at${r} + min(kk + ${q}u, k1 - 1u)), kk + ${q}u < k1)` : `${name}1(at${r} + kk + ${q}u)`)).join(', ')});`);
-  }
-  return lines.join('\n      ');
+/** WGSL for one item `i` of an operand. The registers are one invocation's, the same for all operands. */
+interface Item {
+  /** Before the loop: where it comes from, in `at0` and on and `ahead`, and goes, in `to`. */
+  readonly setup: string;
+  /** For the step at `k`, into `v0` and on. */
+  readonly load: string;
+  readonly store: string;
+  readonly registers: number;
 }
 
-/** WGSL that puts item `i` into workgroup memory. */
-function storeItem({ array, alongK, groups }: Staging, depth: number, v: (r: number) => string): string {
-  if (!alongK) return `tile${array}[i] = ${v(0)};`;
-  return `let to = i % ${depth / 4}u * ${4 * groups}u + i / ${depth / 4}u;
-      ${range(4).map((q) => `tile${array}[to + ${q * groups}u] = vec4f(${range(4).map((r) => `${v(r)}.${component(q)}`).join(', ')});`).join('\n      ')}`;
+type Register = (name: 'at' | 'v' | 'ahead' | 'to', r?: number) => string;
+
+/** `masked` where K may end within a step: addresses behind it are moved back to where something is, and the value is dropped. */
+function item({ array, form, alongK, groups, bound, first }: Staging, depth: number, masked: boolean, reg: Register): Item {
+  const name = array.toLowerCase();
+  const element = (at: string, ok: string): string => (masked ? `select(0.0, ${name}1(${at}), ${ok})` : `${name}1(${at})`);
+  const four = (at: string): string => (masked ? `select(vec4f(), ${name}4(${at}), kk < k1)` : `${name}4(${at})`);
+  const least = (k: string, end: string): string => (masked ? `min(${k}, ${end})` : k);
+  const kk = `let kk = k + ${reg('ahead')};`;
+  if (alongK) {
+    return {
+      setup: `let g = ${first} + 4u * (i / ${depth / 4}u); ${reg('ahead')} = 4u * (i % ${depth / 4}u);
+      ${reg('to')} = i % ${depth / 4}u * ${4 * groups}u + i / ${depth / 4}u;
+      ${range(4).map((r) => `${reg('at', r)} = ${name}Base + min(g + ${r}u, ${bound} - 1u) * p.${name}Stride;`).join(' ')}`,
+      load: `${kk} ${range(4).map((r) => `${reg('v', r)} = ${form.vec
+        ? four(`${reg('at', r)} + ${least('kk', 'k1 - 4u')}`)
+        : `vec4f(${range(4).map((q) => element(`${reg('at', r)} + ${least(`kk + ${q}u`, 'k1 - 1u')}`, `kk + ${q}u < k1`)).join(', ')})`};`).join('\n      ')}`,
+      store: range(4).map((q) => `tile${array}[${reg('to')} + ${q * groups}u] = vec4f(${range(4).map((r) => `${reg('v', r)}.${component(q)}`).join(', ')});`).join('\n      '),
+      registers: 4,
+    };
+  }
+  const columns = form.vec ? 1 : 4;
+  const along = `${least('kk', 'k1 - 1u')} * p.${name}Stride`;
+  return {
+    setup: `let g = ${first} + 4u * (i % ${groups}u); ${reg('ahead')} = i / ${groups}u; ${reg('to')} = i;
+      ${range(columns).map((x) => `${reg('at', x)} = ${name}Base + min(g + ${x}u, ${bound} - ${form.vec ? 4 : 1}u);`).join(' ')}`,
+    load: `${kk} let line = ${along};
+      ${reg('v', 0)} = ${form.vec ? four(`${reg('at', 0)} + line`) : `vec4f(${range(4).map((x) => element(`${reg('at', x)} + line`, 'kk < k1')).join(', ')})`};`,
+    store: `tile${array}[${reg('to')}] = ${reg('v', 0)};`,
+    registers: columns,
+  };
 }
 
 /** The items of both operands, shared out evenly: an invocation takes every `invocations`-th. */
-function staging(operands: readonly Staging[], depth: number, invocations: number, masked: boolean): { variables: string; load: string; store: string } {
-  const load: string[] = [], store: string[] = [], variables: string[] = [];
+function staging(operands: readonly Staging[], depth: number, invocations: number, masked: boolean): { setup: string; load: string; store: string } {
+  const variables: string[] = [], setup: string[] = [], load: string[] = [], store: string[] = [];
   const counts = operands.map(({ alongK, groups }) => (alongK ? groups * depth / 4 : groups * depth));
-  const total = counts[0] + counts[1];
-  for (let begin = 0; begin < total; begin += invocations) {
-    const round = begin / invocations;
-    const value = (r: number): string => `v${round}_${r}`;
-    let most = 1;
+  for (let begin = 0; begin < counts[0] + counts[1]; begin += invocations) {
+    const reg: Register = (name, r) => `${name}${begin / invocations}${r === undefined ? '' : `_${r}`}`;
+    let registers = 1;
     operands.forEach((operand, o) => {
       const from = o === 0 ? 0 : counts[0];
       const first = Math.max(begin, from), last = Math.min(begin + invocations, from + counts[o]);
       if (first >= last) return;
-      if (operand.alongK) most = 4;
+      const one = item(operand, depth, masked, reg);
+      registers = Math.max(registers, one.registers);
       const conditions = [...(first > begin ? [`li >= ${first - begin}u`] : []), ...(last < begin + invocations ? [`li < ${last - begin}u`] : [])];
-      const open = `    ${conditions.length ? `if (${conditions.join(' && ')}) ` : ''}{
-      let i = li${begin >= from ? ` + ${begin - from}u` : ` - ${from - begin}u`};`;
-      load.push(`${open}\n      ${loadItem(operand, depth, masked, value)}\n    }`);
-      store.push(`${open}\n      ${storeItem(operand, depth, value)}\n    }`);
+      const when = (text: string): string => `    ${conditions.length ? `if (${conditions.join(' && ')}) ` : ''}{\n      ${text}\n    }`;
+      setup.push(when(`let i = li${begin >= from ? ` + ${begin - from}u` : ` - ${from - begin}u`}; ${one.setup}`));
+      load.push(when(one.load));
+      store.push(when(one.store));
     });
-    variables.push(`  ${range(most).map((r) => `var ${value(r)} = vec4f();`).join(' ')}`);
+    variables.push(`  var ${reg('ahead')} = 0u; var ${reg('to')} = 0u; ${range(registers).map((r) => `var ${reg('at', r)} = 0u; var ${reg('v', r)} = vec4f();`).join(' ')}`);
   }
-  return { variables: variables.join('\n'), load: load.join('\n'), store: store.join('\n') };
+  return { setup: [...variables, ...setup].join('\n'), load: load.join('\n'), store: store.join('\n') };
 }
 
 export const tileKernel = defineKernel<GemmVariant>('gemm.tile', ({ config, problem }) => {
   const { rows, quads, x, y, depth } = config;
   const fours = rows / 4;
   const rowGroups = fours * y, columnGroups = quads * x;
-  const { variables, load, store } = staging([
+  const { setup, load, store } = staging([
     { array: 'A', form: problem.a, alongK: !problem.a.transposed, groups: rowGroups, bound: 'p.M', first: 'row0' },
     { array: 'B', form: problem.b, alongK: problem.b.transposed, groups: columnGroups, bound: 'p.N', first: 'col0' },
   ], depth, x * y, problem.tail);
@@ -118,7 +131,7 @@ var<workgroup> tileB: array<vec4f, ${columnGroups * depth}>;`,
   let row0 = wid.y * ${4 * rowGroups}u;
   let col0 = wid.x * ${4 * columnGroups}u;
 ${range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n')}
-${variables}
+${setup}
   var k = k0;
   if (k < k1) {
 ${load}
