@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Tier } from '../core/index.ts';
+import { againstTable, resolveCommit, runAgainst } from './against.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
 import { commitOf } from './git.ts';
 import { parseResult, resultJson, resultName, type BenchResult } from './result.ts';
 import { rooflineSvg } from './roofline.ts';
-import { runBenchmark } from './run.ts';
+import { matches, runBenchmark } from './run.ts';
 import { ceilingsTable, resultTable } from './table.ts';
 import { Terminal } from './terminal.ts';
 
@@ -20,6 +21,8 @@ interface Options {
   readonly tier: Tier;
   readonly adapter?: string;
   readonly compare?: string;
+  readonly against?: string;
+  readonly rounds: number;
   readonly json?: string;
   readonly svg?: string;
   readonly out?: string;
@@ -44,6 +47,8 @@ function program(): Command {
     .option('--budget <seconds>', 'time for all cases; the default is nine minutes', positive)
     .option('--memory <GiB>', 'memory that a case may take; the default is 12, on software adapters 1', positive)
     .option('--compare <file>', 'ratios to an earlier result')
+    .option('--against <commit>', 'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it')
+    .option('--rounds <count>', 'turns of --against', positive, 7)
     .option('--json <file>', 'write the result')
     .option('--svg <file>', 'draw the roofline, as SVG and as PNG beside it')
     .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture')
@@ -71,8 +76,22 @@ async function run(options: Options): Promise<BenchResult> {
   }
 }
 
+/** Cases that are cheap enough to be repeated: those of every run, or those that are named. */
+async function compareBuilds(options: Options): Promise<void> {
+  const { tier, adapter, filter, rounds } = options;
+  const terminal = new Terminal();
+  const cases = allCases().filter((c) => (filter === undefined ? c.priority === 0 && c.group !== 'step' : matches(c, filter)));
+  const rows = await runAgainst(cases, {
+    commit: options.against!, tier, rounds, progress: (text) => terminal.progress(text), note: (text) => terminal.note(text), ...(adapter !== undefined && { adapter }),
+  });
+  terminal.done();
+  console.log(`\n${againstTable(rows)}`);
+  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ against: resolveCommit(options.against!), commit: commitOf(), rounds, rows }, null, 1)}\n`);
+}
+
 async function main(): Promise<void> {
   const options = program().parse().opts<Options>();
+  if (options.against !== undefined) return compareBuilds(options);
   const before = options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);
   const result = options.show === undefined ? await run(options) : parseResult(readFileSync(options.show, 'utf8'), options.show);
   console.log(`\n${resultTable(result)}`);
