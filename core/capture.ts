@@ -8,14 +8,17 @@
 import type { Device } from './device.ts';
 import { EngineError } from './errors.ts';
 import type { Compiled } from './kernel.ts';
+import type { PooledBuffer } from './pool.ts';
 import type { Generator } from './random.ts';
 import type { Storage } from './storage.ts';
 import type { Bound, Recorder } from './stream.ts';
 
-type Command =
-  | { kind: 'dispatch'; kernel: Compiled; bound: readonly Bound[]; params: ArrayBuffer; groups: readonly [number, number, number] }
-  | { kind: 'copy'; from: Storage; fromOffset: number; to: Storage; toOffset: number; bytes: number }
-  | { kind: 'clear'; storage: Storage };
+interface Dispatch {
+  readonly kernel: Compiled;
+  readonly bound: readonly Bound[];
+  readonly params: ArrayBuffer;
+  readonly groups: readonly [number, number, number];
+}
 
 interface Life {
   readonly bytes: number;
@@ -35,7 +38,7 @@ export interface CapturePlan {
 }
 
 class StepRecorder implements Recorder {
-  readonly commands: Command[] = [];
+  readonly commands: Dispatch[] = [];
   readonly lives = new Map<Storage, Life>();
   readonly pinned = new Set<Storage>();
   readonly generators = new Map<Generator, number>();
@@ -50,28 +53,13 @@ class StepRecorder implements Recorder {
   }
 
   dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void {
-    this.commands.push({ kind: 'dispatch', kernel, bound: [...bound], params, groups });
-    for (const b of bound) this.used(b.storage);
-  }
-
-  copied(from: Storage, fromOffset: number, to: Storage, toOffset: number, bytes: number): void {
-    this.commands.push({ kind: 'copy', from, fromOffset, to, toOffset, bytes });
-    this.used(from);
-    this.used(to);
-  }
-
-  cleared(storage: Storage): void {
-    this.commands.push({ kind: 'clear', storage });
-    this.used(storage);
+    this.commands.push({ kernel, bound, params, groups });
+    for (const { storage } of bound) if (!this.lives.has(storage)) this.pin(storage);
   }
 
   written(storage: Storage): void {
     // Host data is uploaded now and not at each replay: its memory must stay as it is.
     this.pin(storage);
-  }
-
-  readBack(): void {
-    throw new EngineError('[capture] A captured step reads values back, expected none: return tensors and read them after the step.');
   }
 
   drawn(generator: Generator): void {
@@ -80,8 +68,12 @@ class StepRecorder implements Recorder {
     generator.rebase();
   }
 
-  private used(storage: Storage): void {
-    if (!this.lives.has(storage)) this.pin(storage);
+  refuse(what: string, instead: string): never {
+    throw new EngineError(`[capture] A captured step ${what}, expected dispatches alone; ${instead}.`);
+  }
+
+  release(): void {
+    for (const storage of this.pinned) storage.release();
   }
 
   private pin(storage: Storage): void {
@@ -98,7 +90,9 @@ export class CapturedStep<R> {
   private readonly device: Device;
   private readonly list: { kernel: Compiled; group: GPUBindGroup; immediates: ArrayBuffer | null; groups: readonly [number, number, number] }[] = [];
   private readonly kept: Storage[];
-  private readonly buffers: GPUBuffer[];
+  /** Those of the kept ones that the step writes. */
+  private readonly written: Storage[];
+  private readonly slots: PooledBuffer[];
   private readonly generators: Map<Generator, number>;
   private disposed = false;
 
@@ -109,18 +103,19 @@ export class CapturedStep<R> {
     this.generators = new Map([...recorder.generators].map(([g, from]) => [g, g.position - from]));
     const transient = [...recorder.lives].filter(([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive);
     const { slots, place } = plan(transient.map(([, life]) => life));
-    const STORAGE_COPY_SRC_DST = 0x80 | 0x4 | 0x8;
-    this.buffers = slots.map((size) => device.gpu.createBuffer({ size, usage: STORAGE_COPY_SRC_DST }));
-    const slotOf = new Map(transient.map(([storage], i) => [storage, this.buffers[place[i]]]));
+    // The pool has most of them from the run that was recorded.
+    this.slots = slots.map((size) => device.pool.acquire(size, 'an intermediate value of a captured step'));
+    const slotOf = new Map(transient.map(([storage], i) => [storage, this.slots[place[i]].gpu]));
     this.kept = [...recorder.pinned];
     for (const [storage] of recorder.lives) if (storage.alive && !recorder.pinned.has(storage)) this.kept.push(storage.retain());
+    const kept = new Set(this.kept);
+    this.written = [...new Set(recorder.commands.flatMap(({ kernel, bound }) => bound.filter((b, i) => kernel.source.bindings[i].access === 'write' && kept.has(b.storage)).map((b) => b.storage)))];
     const bufferOf = (storage: Storage): GPUBuffer => slotOf.get(storage) ?? storage.buffer.gpu;
 
     const groups = new Map<string, GPUBindGroup>();
     const ids = new Map<GPUBuffer, number>();
     const idOf = (buffer: GPUBuffer): number => ids.get(buffer) ?? (ids.set(buffer, ids.size), ids.size - 1);
     for (const command of recorder.commands) {
-      if (command.kind !== 'dispatch') throw new EngineError(`[capture] The step contains a ${command.kind} of buffers, expected dispatches only.`);
       const { kernel, params } = command;
       const bindings = command.bound.map((b) => ({ buffer: bufferOf(b.storage), offset: b.offset, size: b.bytes }));
       const uniform = kernel.paramBytes > 0 && !kernel.immediate ? device.uniform(params) : null;
@@ -141,8 +136,10 @@ export class CapturedStep<R> {
   replay(): R {
     if (this.disposed) throw new EngineError('[capture] The captured step was disposed of.');
     this.device.check();
-    for (const g of this.generators.keys()) g.rebase();
     const { stream } = this.device;
+    stream.recorder?.refuse('replays another', 'capture both in one step, or replay them one after the other');
+    for (const g of this.generators.keys()) g.rebase();
+    for (const storage of this.written) storage.version++;
     for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
     for (const { kernel, group, immediates, groups } of this.list) stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
     // Written to by commands that may still be open: a host write has to come after them.
@@ -157,7 +154,7 @@ export class CapturedStep<R> {
     this.disposed = true;
     this.device.stream.flush();
     for (const storage of this.kept) storage.release();
-    for (const buffer of this.buffers) buffer.destroy();
+    for (const buffer of this.slots) this.device.pool.release(buffer);
   }
 
   [Symbol.dispose](): void {
@@ -170,22 +167,23 @@ export class CapturedStep<R> {
  * must be in tensors (`write()` them before a replay); a JavaScript number is fixed at the capture. Tensors that the step
  * returns, and parameters, are read and written in place.
  *
- * @throws EngineError when the step reads values back
+ * @throws EngineError when the step reads values back, replays or captures another, or is asynchronous
  */
 export function capture<R>(device: Device, step: () => R): CapturedStep<R> {
-  if (device.stream.recorder) throw new EngineError('[capture] A capture is running already.');
+  device.stream.recorder?.refuse('captures another', 'capture both in one step');
   const recorder = new StepRecorder();
   device.stream.recorder = recorder;
-  let result: R;
   try {
-    result = step();
+    const result = step();
+    if (result instanceof Promise) recorder.refuse('is asynchronous', 'return tensors and await them after the step');
+    device.stream.recorder = null;
+    return new CapturedStep(device, recorder, result);
   } catch (error) {
-    for (const storage of recorder.pinned) storage.release();
+    recorder.release();
     throw error;
   } finally {
     device.stream.recorder = null;
   }
-  return new CapturedStep(device, recorder, result);
 }
 
 /** Slots for values, the largest first, each into the smallest slot that is free all its life. */

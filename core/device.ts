@@ -187,7 +187,7 @@ export class Device implements KernelEnv {
   /** Reads bytes back. */
   async readBytes(storage: Bound['storage'], offset: number, bytes: number): Promise<ArrayBuffer> {
     this.check();
-    this.stream.recorder?.readBack();
+    this.stream.recorder?.refuse('reads values back', 'return tensors and read them after the step');
     const size = roundUp4(bytes);
     const MAP_READ_COPY_DST = 0x1 | 0x8;
     const staging = this.gpu.createBuffer({ size: Math.max(4, size), usage: MAP_READ_COPY_DST });

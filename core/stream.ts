@@ -19,11 +19,10 @@ export interface Recorder {
   allocated(storage: Storage): void;
   freed(storage: Storage): void;
   dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void;
-  copied(from: Storage, fromOffset: number, to: Storage, toOffset: number, bytes: number): void;
-  cleared(storage: Storage): void;
   written(storage: Storage): void;
-  readBack(): void;
   drawn(generator: Generator): void;
+  /** Throws: the step does what can't be replayed. */
+  refuse(what: string, instead: string): never;
 }
 
 /** Commands after which the open batch is submitted. */
@@ -80,6 +79,7 @@ export class Stream {
   }
 
   clear(buffer: PooledBuffer): void {
+    this.recorder?.refuse('clears a buffer', 'fill it by a kernel');
     this.endPass();
     this.open().clearBuffer(buffer.gpu);
     this.added();

@@ -1,5 +1,6 @@
 import * as assert from 'uvu/assert';
-import { backward, capture, Generator, keep, noGrad, scope, tensor } from '../../core/index.ts';
+import * as core from '../../core/index.ts';
+import { backward, capture, Generator, grad, keep, noGrad, scope, tensor, type Tensor } from '../../core/index.ts';
 import { gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('capture');
@@ -47,7 +48,7 @@ test('captured training gives the same parameters, bit for bit, as training that
   assert.equal(await train(true), await train(false));
 });
 
-test('memory is planned by liveness, and stays the same over replays', async ({ device }) => {
+test('memory is planned by liveness', ({ device }) => {
   const x = tensor(device, uniform(4096));
   const step = capture(device, () => scope(() => {
     let y = x.add(0);
@@ -60,15 +61,56 @@ test('memory is planned by liveness, and stays the same over replays', async ({ 
   }));
   assert.ok(step.plan.planned <= 1.15 * step.plan.lowerBound, JSON.stringify(step.plan));
   assert.ok(step.plan.naive > 3 * step.plan.planned);
-  step.replay();
-  await device.synchronize();
-  const before = device.memory();
-  for (let i = 0; i < 200; i++) step.replay();
-  await device.synchronize();
-  assert.equal(device.memory(), before);
   step.result.dispose();
   step.dispose();
   x.dispose();
+});
+
+test('live tensors and bytes are the same after step 10 and step 1,000, captured or not, and all comes back in the end', async ({ device }) => {
+  const before = device.memory();
+  for (const captured of [true, false]) {
+    const g = new Generator(device, 1);
+    const w = keep(tensor(device, uniform(7 * 5, 2), { shape: [7, 5], requiresGrad: true })), x = tensor(device, uniform(11 * 7, 3), { shape: [11, 7] }), lr = tensor(device, [0.1]);
+    const body = (): Tensor => scope(() => {
+      const loss = x.matmul(w).silu().sub(g.normal([11, 5])).square().mean();
+      backward(loss);
+      noGrad(() => w.copy_(w.sub(w.grad!.mul(lr))));
+      w.grad = null;
+      return loss.detach();
+    });
+    const step = captured ? capture(device, body) : null;
+    const report = async (): Promise<object> => {
+      await device.synchronize();
+      const { liveTensors, liveBytes, pooledBytes } = device.memory();
+      return { liveTensors, liveBytes, pooledBytes, buffers: device.pool.created };
+    };
+    let after10 = {};
+    for (let i = 1; i <= (captured ? 1000 : 100); i++) {
+      lr.write([0.1 / i]);
+      if (step) step.replay();
+      else body().dispose();
+      if (i === 10) after10 = await report();
+    }
+    assert.equal(await report(), after10);
+    step?.result.dispose();
+    step?.dispose();
+    for (const t of [w, x, lr, g]) t.dispose();
+  }
+  assert.equal([device.memory().liveTensors, device.memory().liveBytes], [before.liveTensors, before.liveBytes]);
+});
+
+test('a replay is noticed by the tape, and its intermediate values come from the pool', async ({ device }) => {
+  const w = tensor(device, [1, 2], { requiresGrad: true }), x = tensor(device, uniform(8192));
+  const y = scope(() => w.mul(w).sum());
+  const created = device.pool.created;
+  const step = capture(device, () => scope(() => { noGrad(() => w.copy_(w.mul(2))); return x.add(1).exp().sum(); }));
+  const grown = device.pool.created - created, live = device.memory().liveBytes;
+  step.replay();
+  assert.is(device.memory().liveBytes, live);
+  assert.ok(grown <= 6, `${grown} buffers were made`);
+  assert.throws(() => grad(y, [w]), /was overwritten since/);
+  assert.equal(Array.from(await w.data()), [4, 8]);
+  for (const t of [w, x, y, step.result, step]) t.dispose();
 });
 
 test('a step that reads back is refused in words', async ({ device }) => {
@@ -82,6 +124,42 @@ test('a step that reads back is refused in words', async ({ device }) => {
     assert.match((error as Error).message, /return tensors and read them after the step/);
   }
   x.dispose();
+});
+
+test('what can not be replayed is refused in words, and leaves the device as it was', async ({ device }) => {
+  const x = tensor(device, [1]);
+  const step = capture(device, () => scope(() => x.add(1)));
+  const live = device.memory().liveBytes;
+  const cases: [fn: () => unknown, pattern: RegExp][] = [
+    [() => capture(device, () => 1), /^\[capture\] A captured step captures another, expected dispatches alone/],
+    [() => step.replay(), /^\[capture\] A captured step replays another/],
+    [async () => { await Promise.resolve(); }, /^\[capture\] A captured step is asynchronous/],
+    [() => { device.stream.clear(x.storage.buffer); }, /^\[capture\] A captured step clears a buffer/],
+    [() => { scope(() => { x.add(1); throw new Error('of its own'); }); }, /^of its own$/],
+  ];
+  for (const [fn, pattern] of cases) assert.throws(() => capture(device, fn), pattern);
+  assert.is(device.memory().liveBytes, live);
+  assert.is(device.stream.recorder, null);
+  x.write([5]);
+  assert.equal(Array.from(await step.replay().data()), [6]);
+  step.result.dispose();
+  step.dispose();
+  step.dispose();
+  assert.throws(() => step.replay(), /^\[capture\] The captured step was disposed of/);
+  x.dispose();
+});
+
+test('what a step makes of host data, zeros and copies is there at each replay', async ({ device }) => {
+  const x = tensor(device, [1, 2, 3]), total = core.zeros(device, [3]);
+  const step = capture(device, () => scope(() => {
+    const fresh = core.zeros(device, [3]).add(x).clone(), constant = tensor(device, [10, 20, 30]);
+    total.copy_(total.add(fresh).add(constant));
+    return fresh;
+  }));
+  x.write([4, 5, 6]);
+  step.replay();
+  assert.equal([Array.from(await total.data()), Array.from(await step.result.data())], [[25, 47, 69], [4, 5, 6]]);
+  for (const t of [x, total, step.result, step]) t.dispose();
 });
 
 test.run();
