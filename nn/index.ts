@@ -18,7 +18,6 @@ export { Linear, type LinearOptions } from './linear.ts';
 export { RMSNorm, type RMSNormOptions } from './rmsNorm.ts';
 export { Sequential, type Layer } from './sequential.ts';
 export { Mamba, type MambaOptions } from './mamba.ts';
-export { Projection, projection, Weights } from './weights.ts';
 export * as init from './init.ts';
 export * from './losses.ts';
 export { ExponentialMovingAverage } from './ema.ts';

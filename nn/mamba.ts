@@ -2,11 +2,13 @@
 // arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
 // outer projections is one operation, kernels/mamba-inner.
 
-import { ones, scope, ShapeError, show, tensor, ValueError, type DType, type Generator, type Tensor } from '../core/index.ts';
+import { noGrad, ones, scope, ShapeError, show, tensor, ValueError, type DType, type Generator, type Tensor } from '../core/index.ts';
 import { mambaInner, type MambaDirection } from '../kernels/mamba-inner/index.ts';
+import { Conv1d } from './conv1d.ts';
+import * as init from './init.ts';
+import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
-import { Projection, projection, Weights } from './weights.ts';
 
 export interface MambaOptions {
   /** Width of the tokens. */
@@ -56,14 +58,14 @@ export class Mamba extends Module {
   readonly D: Tensor;
   readonly A_b_log: Tensor;
   readonly D_b: Tensor;
-  readonly in_proj: Projection;
-  readonly conv1d: Weights;
-  readonly x_proj: Projection;
-  readonly dt_proj: Projection;
-  readonly conv1d_b: Weights;
-  readonly x_proj_b: Projection;
-  readonly dt_proj_b: Projection;
-  readonly out_proj: Projection;
+  readonly in_proj: Linear;
+  readonly conv1d: Conv1d;
+  readonly x_proj: Linear;
+  readonly dt_proj: Linear;
+  readonly conv1d_b: Conv1d;
+  readonly x_proj_b: Linear;
+  readonly dt_proj_b: Linear;
+  readonly out_proj: Linear;
   /** Width inside. */
   readonly dInner: number;
   readonly dState: number;
@@ -86,25 +88,25 @@ export class Mamba extends Module {
     }
     const { dInner, dtRank: rank } = this;
     const { device } = generator;
-    const uniform = (shape: readonly number[], bound: number): Tensor => generator.uniform(shape, { low: -bound, high: bound });
-    const conv = (): Weights => new Weights(uniform([dInner, 1, dConv], 1 / Math.sqrt(dConv)), convBias ? uniform([dInner], 1 / Math.sqrt(dConv)) : null);
-    const steps = (): Projection => {
-      const bound = dtScale / Math.sqrt(rank);
-      const dt = generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp();
-      return new Projection(dtInit === 'random' ? uniform([dInner, rank], bound) : ones(device, [dInner, rank]).mul(bound), stepBias(dt, dtInitFloor));
-    };
+    const linear = (inputs: number, outputs: number, withBias: boolean): Linear => new Linear(generator, inputs, outputs, { bias: withBias });
+    const conv = (): Conv1d => new Conv1d(generator, dInner, dInner, dConv, { groups: dInner, bias: convBias });
     const states = (): Tensor => parameter(tensor(device, Float32Array.from({ length: dInner * dState }, (_, i) => Math.log((i % dState) + 1)), { shape: [dInner, dState] }));
     const direct = (): Tensor => parameter(ones(device, [dInner]));
 
     [this.A_log, this.D, this.A_b_log, this.D_b] = [states(), direct(), states(), direct()];
-    this.in_proj = projection(generator, dModel, 2 * dInner, bias ? 'uniform' : null);
+    this.in_proj = linear(dModel, 2 * dInner, bias);
     this.conv1d = conv();
-    this.x_proj = projection(generator, dInner, rank + 2 * dState, null);
-    this.dt_proj = scope(steps);
+    this.x_proj = linear(dInner, rank + 2 * dState, false);
+    this.dt_proj = linear(rank, dInner, true);
     this.conv1d_b = conv();
-    this.x_proj_b = projection(generator, dInner, rank + 2 * dState, null);
-    this.dt_proj_b = projection(generator, rank, dInner, 'uniform');
-    this.out_proj = projection(generator, dInner, dModel, bias ? 'uniform' : null);
+    this.x_proj_b = linear(dInner, rank + 2 * dState, false);
+    this.dt_proj_b = linear(rank, dInner, true);
+    this.out_proj = linear(dInner, dModel, bias);
+
+    const bound = dtScale / Math.sqrt(rank);
+    if (dtInit === 'random') init.uniform(this.dt_proj.weight, generator, { low: -bound, high: bound });
+    else init.constant(this.dt_proj.weight, bound);
+    noGrad(() => scope(() => this.dt_proj.bias!.copy_(stepBias(generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp(), dtInitFloor))));
   }
 
   /** @throws ShapeError */
@@ -121,7 +123,7 @@ export class Mamba extends Module {
     });
   }
 
-  private direction(dtype: DType, conv: Weights, xProj: Projection, dtProj: Projection, aLog: Tensor, D: Tensor): MambaDirection {
+  private direction(dtype: DType, conv: Conv1d, xProj: Linear, dtProj: Linear, aLog: Tensor, D: Tensor): MambaDirection {
     return {
       convWeight: conv.weight.reshape(this.dInner, -1), convBias: conv.bias,
       xProj: xProj.weight.cast(dtype), dtProj: dtProj.weight.cast(dtype), dtBias: dtProj.bias!, aLog, D,

@@ -1,6 +1,7 @@
 // Matrix products: batched, broadcasting, with transposed operands taken as they lie.
 
 import { defineOp } from '../tape.ts';
+import { isFloat } from '../dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
 import { scope } from '../scope.ts';
@@ -9,7 +10,7 @@ import { Tensor } from '../tensor.ts';
 import { contiguous } from './elementwise.ts';
 import { lazyOp } from './lazyOp.ts';
 import { expand, reshape, transpose } from './movement.ts';
-import { sumTo } from './reduce.ts';
+import { sum, sumTo } from './reduce.ts';
 import { full } from './create.ts';
 
 /** The last two dimensions as a matrix, or null where neither of them is walked with stride 1. */
@@ -103,12 +104,47 @@ function without(x: Tensor, axis: -1 | -2): Tensor {
   return reshape(x, x.shape.filter((_, i) => i !== x.ndim + axis));
 }
 
-/** x·Wᵀ + b: (…, in) with W (out, in) and b (out). */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+const linearOp = lazyOp(() => defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
+  name: 'linear',
+  forward(ctx, x, weight, bias) {
+    ctx.save(x, weight);
+    const [N, K] = weight.shape;
+    const y = Tensor.empty(x.device, [...x.shape.slice(0, -1), N], x.dtype);
+    if (!y.numel) return y;
+    const dense = bias && contiguous(bias);
+    gemm(x.device, {
+      M: y.numel / N, N, K, a: operand(reshape(x, [-1, K])), b: operand(transpose(weight, 0, 1)),
+      c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
+      bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
+    });
+    return y;
+  },
+  backward(ctx, g) {
+    const [x, weight] = ctx.saved;
+    const [N, K] = weight.shape;
+    const M = numelOf(x.shape.slice(0, -1));
+    const rows = reshape(g!, [M, N]);
+    return [
+      ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
+      // As the weight lies, so that whoever adds it up reads it in order.
+      ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
+      ctx.needs[2] ? sum(rows, 0) : null,
+    ];
+  },
+}));
+
+/**
+ * x·Wᵀ + b in one product: (…, in) with W (out, in) and b (out). Accumulates in f32; x and W are of one type, the result's, b may be
+ * of another.
+ *
+ * @throws ShapeError, DTypeError
+ */
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   if (weight.ndim !== 2) throw new ShapeError(`[linear] The weight has shape ${show(weight.shape)}, expected (out, in).`);
+  if (x.ndim === 0 || x.shape.at(-1) !== weight.shape[1]) throw new ShapeError(`[linear] Last dimension of the input with shape ${show(x.shape)} must match that of the weight with shape ${show(weight.shape)}.`);
   if (bias && !sameShape(bias.shape, [weight.shape[0]])) throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
-  return scope(() => {
-    const y = matmul(x, transpose(weight, 0, 1));
-    return bias ? y.add(bias) : y;
-  });
+  if (x.dtype !== weight.dtype || !isFloat(x.dtype) || (bias && !isFloat(bias.dtype))) throw new DTypeError(`[linear] Types ${x.dtype}, ${weight.dtype}${bias ? ` and ${bias.dtype}` : ''}, expected f32 or f16, the same for input and weight; cast() them.`);
+  // A product without an inner size is the bias alone.
+  if (weight.shape[1] === 0) return scope(() => full(x.device, [...x.shape.slice(0, -1), weight.shape[0]], 0, x.dtype).add(bias ?? 0));
+  return linearOp(x, weight, bias);
 }

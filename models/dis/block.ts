@@ -4,19 +4,22 @@
 import { checkpoint, ones, scope, zeros, type Generator, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm, type AddNormArgs, type PrenormResult } from '../../kernels/add-norm/index.ts';
 import { concatLinear } from '../../kernels/concat-linear/index.ts';
-import { Mamba } from '../../nn/mamba.ts';
-import { Module } from '../../nn/module.ts';
-import { projection, Weights, type Projection } from '../../nn/weights.ts';
+import { Mamba, Module, parameter, type Linear } from '../../nn/index.ts';
 import type { DisConfig } from './config.ts';
+import { initialiseMixer, zeroBiasLinear } from './initialise.ts';
 
 /** RMSNorm or LayerNorm with weight (and bias), on factors · x + residual. */
-export class DisNorm extends Weights {
+export class DisNorm extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
   private readonly rms: boolean;
   private readonly eps: number;
 
   constructor(generator: Generator, config: DisConfig) {
     const { device } = generator;
-    super(ones(device, [config.embedDim]), config.rmsNorm ? null : zeros(device, [config.embedDim]));
+    super();
+    this.weight = parameter(ones(device, [config.embedDim]));
+    this.bias = config.rmsNorm ? null : parameter(zeros(device, [config.embedDim]));
     this.rms = config.rmsNorm;
     this.eps = config.normEpsilon;
   }
@@ -61,14 +64,15 @@ export interface BlockInput {
 export class DisBlock extends Module {
   readonly mixer: Mamba;
   readonly norm: DisNorm;
-  readonly skip_linear: Projection | null;
+  readonly skip_linear: Linear | null;
 
   constructor(generator: Generator, config: DisConfig, options: { readonly skip: boolean }) {
     super();
     const { embedDim, ssm } = config;
     this.mixer = new Mamba(generator, { dModel: embedDim, ...ssm });
+    initialiseMixer(this.mixer, config);
     this.norm = new DisNorm(generator, config);
-    this.skip_linear = options.skip ? projection(generator, 2 * embedDim, embedDim, 'zeros') : null;
+    this.skip_linear = options.skip ? zeroBiasLinear(generator, 2 * embedDim, embedDim) : null;
   }
 
   forward({ hidden, residual, skip = null, factors = null, recompute = false }: BlockInput): { hidden: Tensor; residual: Tensor } {
@@ -80,7 +84,7 @@ export class DisBlock extends Module {
     });
   }
 
-  private joined({ weight, bias }: Projection, hidden: Tensor, skip: Tensor): Tensor {
+  private joined({ weight, bias }: Linear, hidden: Tensor, skip: Tensor): Tensor {
     return concatLinear([hidden.cast(weight.dtype), skip.cast(weight.dtype)], weight, bias);
   }
 }

@@ -3,14 +3,12 @@
 // names and order, so that official checkpoints load as they are.
 
 import { concat, DTypeError, noGrad, sameShape, scope, ShapeError, show, tensor, ValueError, zeros, type DType, type Generator, type Tensor } from '../../core/index.ts';
-import { Module } from '../../nn/module.ts';
-import { buffer, parameter } from '../../nn/parameter.ts';
-import { Projection, projection } from '../../nn/weights.ts';
+import { buffer, Linear, Module, parameter } from '../../nn/index.ts';
 import { DisBlock, DisNorm } from './block.ts';
 import type { DisConfig } from './config.ts';
 import { checkDraws, drawDecisions, dropPathPlan, type DisDraws, type DropPathPlan } from './draws.ts';
 import { FinalLayer } from './finalLayer.ts';
-import { initialiseMixer } from './initialise.ts';
+import { zeroBiasLinear } from './initialise.ts';
 import { LabelEmbedder } from './labelEmbedder.ts';
 import { PatchEmbed, unpatchify } from './patchEmbed.ts';
 import { disDimensions, type DisDimensions } from './shapes.ts';
@@ -42,13 +40,13 @@ export interface GuidanceOptions extends DisForwardOptions {
  *     2 ⌊depth/2⌋ + 1 blocks; block i of the second half also reads what the block that mirrors it gave
  *     y = unpatchify(final_layer(norm_f(tokens)))
  *
- * Initialisation is the official one; see `initialiseMixer` and the layers.
+ * Initialisation is the official one; see initialise.ts and the layers.
  */
 export class Dis extends Module {
   readonly pos_embed: Tensor;
   readonly patch_embed: PatchEmbed;
   /** Linear, SiLU, linear; empty without `mlpTimeEmbed`. */
-  readonly time_embed: readonly (Projection | null)[];
+  readonly time_embed: readonly (Linear | null)[];
   readonly label_emb: LabelEmbedder | null;
   readonly in_blocks: readonly DisBlock[];
   readonly mid_block: DisBlock;
@@ -72,14 +70,10 @@ export class Dis extends Module {
     this.config = config;
     this.dims = disDimensions(config);
     const { halfDepth, tokens, labelRows, patchDim } = this.dims;
-    const block = (skip: boolean): DisBlock => {
-      const made = new DisBlock(generator, config, { skip });
-      initialiseMixer(made.mixer, config);
-      return made;
-    };
+    const block = (skip: boolean): DisBlock => new DisBlock(generator, config, { skip });
     this.pos_embed = parameter(zeros(device, [1, tokens, embedDim]));
     this.patch_embed = new PatchEmbed(generator, config);
-    this.time_embed = config.mlpTimeEmbed ? [projection(generator, embedDim, 4 * embedDim, 'zeros'), null, projection(generator, 4 * embedDim, embedDim, 'zeros')] : [];
+    this.time_embed = config.mlpTimeEmbed ? [zeroBiasLinear(generator, embedDim, 4 * embedDim), null, zeroBiasLinear(generator, 4 * embedDim, embedDim)] : [];
     this.label_emb = labelRows > 0 ? new LabelEmbedder(generator, config) : null;
     this.in_blocks = Array.from({ length: halfDepth }, () => block(false));
     this.mid_block = block(false);
@@ -171,7 +165,7 @@ export class Dis extends Module {
   matrices(): Tensor[] {
     const found: Tensor[] = [];
     for (const block of [...this.in_blocks, this.mid_block, ...this.out_blocks]) {
-      for (const [, module] of block.namedModules()) if (module instanceof Projection) found.push(module.weight);
+      for (const [, module] of block.namedModules()) if (module instanceof Linear) found.push(module.weight);
     }
     return found;
   }

@@ -2,8 +2,8 @@
 
 import { fuse, type Generator, type Tensor } from '../../core/index.ts';
 import { addLayerNorm } from '../../kernels/add-norm/index.ts';
-import { Module } from '../../nn/module.ts';
-import { projection, type Projection } from '../../nn/weights.ts';
+import { Module, type Linear } from '../../nn/index.ts';
+import { zeroBiasLinear } from './initialise.ts';
 
 const conditionOf = /* @__PURE__ */ fuse((time, label) => time.add(label).silu(), 'condition');
 const modulate = /* @__PURE__ */ fuse((x, scale, shift) => x.mul(scale.add(1)).add(shift), 'modulate');
@@ -16,15 +16,15 @@ const modulate = /* @__PURE__ */ fuse((x, scale, shift) => x.mul(scale.add(1)).a
  * linear layer and biases 0: unlike DiT's, nothing begins at zero.
  */
 export class FinalLayer extends Module {
-  readonly linear: Projection;
-  /** [no parameters, projection]: the official module counts its SiLU. */
-  readonly adaLN_modulation: readonly (Projection | null)[];
+  readonly linear: Linear;
+  /** [no parameters, linear]: the official module counts its SiLU. */
+  readonly adaLN_modulation: readonly (Linear | null)[];
 
   constructor(generator: Generator, options: { readonly embedDim: number; readonly outputs: number; readonly conditional: boolean }) {
     super();
     const { embedDim, outputs, conditional } = options;
-    this.linear = projection(generator, embedDim, outputs, 'zeros');
-    this.adaLN_modulation = conditional ? [null, projection(generator, embedDim, 2 * embedDim, 'zeros')] : [];
+    this.linear = zeroBiasLinear(generator, embedDim, outputs);
+    this.adaLN_modulation = conditional ? [null, zeroBiasLinear(generator, embedDim, 2 * embedDim)] : [];
   }
 
   forward(x: Tensor, time: Tensor, label: Tensor | null): Tensor {

@@ -1,8 +1,7 @@
 // Pictures to tokens and back (arXiv 2010.11929, §3.1).
 
 import { linear, numelOf, ShapeError, show, type Generator, type Tensor } from '../../core/index.ts';
-import { Module } from '../../nn/module.ts';
-import { Weights } from '../../nn/weights.ts';
+import { Conv2d, Module } from '../../nn/index.ts';
 
 /** (batch, channels, height, width) → (batch, h w, channels p p): rows of patches, each with the order of a convolution's weight. */
 export function patchify(x: Tensor, patchSize: number): Tensor {
@@ -32,16 +31,14 @@ export function unpatchify(x: Tensor, patchSize: number, channels: number): Tens
  * Shapes: x (batch, channels, height, width) → (batch, h w, width of the model). Initial weights and bias U(±1/√(channels p p)).
  */
 export class PatchEmbed extends Module {
-  readonly proj: Weights;
+  readonly proj: Conv2d;
   private readonly patchSize: number;
 
   constructor(generator: Generator, options: { readonly channels: number; readonly patchSize: number; readonly embedDim: number }) {
     super();
     const { channels, patchSize, embedDim } = options;
     this.patchSize = patchSize;
-    const bound = 1 / Math.sqrt(channels * patchSize ** 2);
-    const uniform = (shape: readonly number[]): Tensor => generator.uniform(shape, { low: -bound, high: bound });
-    this.proj = new Weights(uniform([embedDim, channels, patchSize, patchSize]), uniform([embedDim]));
+    this.proj = new Conv2d(generator, channels, embedDim, patchSize, { stride: patchSize });
   }
 
   forward(x: Tensor): Tensor {
