@@ -50,7 +50,7 @@ export function defaultStyle(lines: 'lines' | 'json', terminal: Terminal = proce
   return terminal.isTTY === true && output.isTTY === true && process.env.TERM !== 'dumb' ? 'bar' : lines;
 }
 
-/** Progress of one loop. Losses are shown smoothed, over about the last fifty steps; the time left follows the latest pace. */
+/** Progress of one loop. Losses are shown smoothed over about the last fifty steps, the pace over about the last twenty. */
 export class Progress {
   readonly #style: ProgressStyle;
   readonly #terminal: Terminal;
@@ -61,7 +61,7 @@ export class Progress {
   readonly #now: () => number;
   #step: number;
   #loss = { sum: 0, weight: 0 };
-  #imagesPerSecond: number | undefined;
+  #secondsPerImage: number | undefined;
   #pace: number | undefined;
   #changed: number;
   #drawn = -Infinity;
@@ -96,7 +96,9 @@ export class Progress {
       this.#loss.sum += (record.loss - this.#loss.sum) * 0.02;
       this.#loss.weight += (1 - this.#loss.weight) * 0.02;
     }
-    if (record.imagesPerSecond !== undefined) this.#imagesPerSecond = record.imagesPerSecond;
+    const seconds = 1 / (record.imagesPerSecond ?? NaN);
+    if (this.#pace === undefined || this.#secondsPerImage === undefined) this.#secondsPerImage = Number.isFinite(seconds) ? seconds : undefined;
+    else if (Number.isFinite(seconds)) this.#secondsPerImage += (seconds - this.#secondsPerImage) * 0.1;
     if (this.#style === 'bar' && (now - this.#drawn >= REDRAW_MS || record.step >= this.#total)) this.#draw();
     if ((this.#style === 'lines' || this.#style === 'json') && (now - this.#lined >= this.#every || record.step >= this.#total)) {
       this.#lined = now;
@@ -133,6 +135,10 @@ export class Progress {
     return this.#loss.weight > 0 ? this.#loss.sum / this.#loss.weight : undefined;
   }
 
+  get #imagesPerSecond(): number | undefined {
+    return this.#secondsPerImage === undefined ? undefined : 1 / this.#secondsPerImage;
+  }
+
   get #secondsLeft(): number | undefined {
     return this.#pace === undefined ? undefined : (Math.max(0, this.#total - this.#step) * this.#pace) / 1000;
   }
@@ -152,9 +158,9 @@ export class Progress {
   #fields(): string[] {
     const total = grouped(this.#total);
     const fields = [`${this.#noun} ${grouped(this.#step).padStart(total.length)}/${total}`];
-    const loss = this.#smoothLoss, seconds = this.#secondsLeft;
+    const loss = this.#smoothLoss, speed = this.#imagesPerSecond, seconds = this.#secondsLeft;
     if (loss !== undefined) fields.push(`loss ${small(loss)}`);
-    if (this.#imagesPerSecond !== undefined) fields.push(`${this.#imagesPerSecond >= 100 ? Math.round(this.#imagesPerSecond) : this.#imagesPerSecond.toPrecision(3)} images/s`);
+    if (speed !== undefined) fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
     if (seconds !== undefined && this.#step < this.#total) fields.push(`${duration(seconds)} left`);
     return fields;
   }

@@ -1,6 +1,7 @@
 // The folder of a training run:
 //
 //   config.json            what was asked for; enough to go on without repeating a flag
+//   tuning.json            which kernels it computes with: others would round otherwise
 //   metrics.jsonl          one line a step
 //   checkpoints/step-XXXXXXXX/   whole or absent
 //   samples/               sheets
@@ -20,7 +21,7 @@ export interface CheckpointEntry {
   readonly path: string;
 }
 
-const CONFIG = 'config.json', METRICS = 'metrics.jsonl', CHECKPOINTS = 'checkpoints', SAMPLES = 'samples', LOCK = 'run.lock';
+const CONFIG = 'config.json', METRICS = 'metrics.jsonl', CHECKPOINTS = 'checkpoints', SAMPLES = 'samples', TUNING = 'tuning.json', LOCK = 'run.lock';
 
 const nameOfStep = (step: number): string => `step-${String(step).padStart(8, '0')}`;
 
@@ -51,6 +52,10 @@ export class RunFolder {
 
   get metrics(): string {
     return join(this.path, METRICS);
+  }
+
+  get tuning(): string {
+    return join(this.path, TUNING);
   }
 
   /** Writes config.json. */
@@ -119,7 +124,7 @@ export async function createRun(path: string): Promise<RunFolder> {
   if (entries.includes(CONFIG) && (await listCheckpoints(root)).length > 0) {
     throw new FileError(`[createRun] ${path} holds another run; go on with it by --resume ${path}, or give another folder with --out.`, path);
   }
-  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, LOCK];
+  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, LOCK];
   const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
   if (foreign !== undefined) throw new FileError(`[createRun] ${path} holds ${foreign}, expected a new or empty folder; give another one with --out.`, path);
   try {

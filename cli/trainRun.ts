@@ -23,6 +23,7 @@ import { Progress, say, type ProgressStyle } from './progress.ts';
 import { learningRate, type RunConfig } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
 import { sampleImages, writeSamples } from './sampling.ts';
+import { loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
 
 export interface TrainRunOptions {
   readonly device: Device;
@@ -63,6 +64,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
   const metrics = await MetricsFile.open(folder.metrics);
   if (style === 'bar' || style === 'lines') for (const line of introduction(options, start)) say(line);
   const progress = new Progress({ total: plan.steps, start, style });
+  await chooseKernels(options, progress);
   const model = newModel(options);
   let trainer: Trainer | undefined;
   let saved = resume;
@@ -84,6 +86,26 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     const skipped = data.skipped().length;
     if (skipped > 0) progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
   }
+}
+
+/**
+ * The kernels of a run are chosen when it begins, by what is known of the adapter or, on a GPU, measured now; they stay the same
+ * when it goes on, so that it does so bit for bit.
+ */
+async function chooseKernels({ device, folder, config, resume, signal }: TrainRunOptions, progress: Progress): Promise<void> {
+  if (resume) {
+    await loadTuning(device, folder.tuning);
+    return;
+  }
+  await loadTuning(device);
+  if (!device.adapter.software) {
+    const results = await tuneStep(device, config, { signal });
+    if (results.length > 0) {
+      progress.note(`Measured ${counted(results.length, 'kind')} of kernel calls that are new to this adapter.`);
+      await storeTuning(device).catch((error: unknown) => progress.warn(`What was measured is not remembered: ${describeFailure(error).message}`));
+    }
+  }
+  await storeTuning(device, folder.tuning);
 }
 
 /** The command that goes on with a run. */

@@ -15,6 +15,7 @@ import { defaultStyle, Progress, say } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { locateCheckpoint } from '../runFolder.ts';
 import { sampleImages, sampleSheet, writeSamples, type SamplerName } from '../sampling.ts';
+import { loadTuning } from '../tuningCache.ts';
 
 interface SampleCommandOptions extends AdapterOptions {
   readonly classes?: readonly string[];
@@ -88,6 +89,7 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const count = options.count ?? (classes ? 8 : 16);
   const total = (classes?.length ?? 1) * count;
   using device = await openCliDevice(options);
+  await loadTuning(device);
   const style = options.quiet ? 'none' : defaultStyle('lines');
   const model = await loadModel(device, checkpoint.path, config, options.weights);
   const batches = Math.ceil(total / options.batch);

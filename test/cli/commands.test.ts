@@ -1,6 +1,6 @@
 // What every command says when something about it is wrong, and the commands that need no training.
 
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -67,9 +67,21 @@ test('info counts a configuration without a GPU', () => withFolder(async (folder
   assert.is(report.parameters, disParameterCount(disConfig('DiS-N/4', { imgSize: 16 })));
 }));
 
+test('tune measures once, and remembers', () => withFolder(async (folder) => {
+  const args = ['tune', '--model', 'DiS-N/4', '--image-size', '8', '--embed-dim', '8', '--depth', '1', '--d-state', '2', '--batch', '1'];
+  const first = await succeed(folder, ...args);
+  assert.match(first.out, /^gemm .* tried$/m);
+  const [, path] = /^Remembered in (.*)\.$/m.exec(first.out)!;
+  const { format, entries } = JSON.parse(await readFile(path, 'utf8')) as { format: string; entries: object };
+  assert.is(format, 'dis-tuning-1');
+  const count = Object.keys(entries).length;
+  assert.is(count, first.out.match(/ tried$/gm)!.length);
+  assert.match((await succeed(folder, ...args)).err, `${count} measurements are known`);
+}));
+
 test('help names every command; nothing asked for is help too', () => withFolder(async (folder) => {
   const { out } = await succeed(folder, '--help');
-  for (const name of ['train', 'sample', 'info', 'doctor']) {
+  for (const name of ['train', 'sample', 'info', 'tune', 'doctor', 'quickstart']) {
     assert.match(out, new RegExp(`^ {2}${name} `, 'm'));
     assert.match((await succeed(folder, name, '--help')).out, `Usage: dis-cli ${name}`);
   }

@@ -28,7 +28,7 @@ export interface Running {
 
 /** Starts a command in `cwd`. */
 export function start(cwd: string, ...args: readonly string[]): Running {
-  const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, DIS_CACHE_DIR: join(cwd, 'cache') } });
   let out = '', err = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text; });
   // Dawn's own notes are none of the command's.

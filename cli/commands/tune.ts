@@ -1,0 +1,62 @@
+// `dis-cli tune`: measures which configurations of the kernels are fastest on this adapter for a training step of a model, and
+// remembers them for every command that runs here. `train` does the same by itself on a GPU.
+
+import { Command } from 'commander';
+import { counted } from '../format.ts';
+import { catchInterrupt } from '../interrupt.ts';
+import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
+import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { choice, flag, integer } from '../options.ts';
+import { defaultStyle, Progress, say } from '../progress.ts';
+import { loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
+
+interface TuneCommandOptions extends ModelFlags, AdapterOptions {
+  readonly channels: number;
+  readonly classes: number;
+  readonly batch: number;
+  readonly microBatches: number;
+  readonly precision: 'f32' | 'f16';
+  readonly again?: boolean;
+}
+
+export function tuneCommand(): Command {
+  const command = new Command('tune').description('measure which kernels are fastest on this adapter for a model, and remember them');
+  addModelFlags(command);
+  command
+    .addOption(flag('--channels <n>', 'channels of the input: 3 for pixels, 4 for latents', integer({ min: 1 }), 3))
+    .addOption(flag('--classes <n>', 'number of classes, 0 for an unconditional model', integer({ min: 0 }), 10))
+    .addOption(flag('--batch <n>', 'images in a step', integer({ min: 1 }), 32))
+    .addOption(flag('--micro-batches <n>', 'parts of a step', integer({ min: 1 }), 1))
+    .addOption(flag('--precision <type>', 'f32 or f16', choice(['f32', 'f16']), 'f32'))
+    .option('--again', 'measure also what is known already');
+  for (const option of adapterFlags()) command.addOption(option);
+  return command.action(tune);
+}
+
+async function tune(options: TuneCommandOptions): Promise<void> {
+  const model = modelOfFlags(options, { channels: options.channels, numClasses: options.classes });
+  const interrupt = catchInterrupt(() => say('Finishing this measurement, then leaving; Ctrl-C again leaves at once.'));
+  using device = await openCliDevice(options);
+  const known = options.again ? 0 : await loadTuning(device);
+  say(`Measuring on ${adapterName(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`);
+  let progress: Progress | undefined;
+  try {
+    const results = await tuneStep(device, { model, diffusion: { learnSigma: options.learnSigma }, settings: options }, {
+      signal: interrupt.signal,
+      onResult: (_, done, total) => {
+        progress ??= new Progress({ noun: 'kernel', total, style: defaultStyle('lines'), every: 2 });
+        progress.update({ step: done });
+      },
+    });
+    progress?.end();
+    const width = Math.max(0, ...results.map(({ key }) => key.length));
+    for (const { key, ms, heuristicMs, candidates } of results) {
+      process.stdout.write(`${key.padEnd(width)}  ${ms.toPrecision(3)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried\n`);
+    }
+    if (results.length > 0) await storeTuning(device);
+    process.stdout.write(results.length > 0 ? `Remembered in ${tuningPath(device)}.\n` : 'Everything was measured before; --again measures anew.\n');
+  } finally {
+    progress?.end();
+    interrupt.release();
+  }
+}

@@ -1,0 +1,70 @@
+// What was measured of an adapter, remembered in a small file of the user's cache folder, one for each adapter.
+
+import { createHash } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
+import { Generator, adapterName } from '../core/index.ts';
+import { createDiffusion } from '../models/diffusion/index.ts';
+import { Dis } from '../models/dis/dis.ts';
+import { Trainer } from '../models/train/trainer.ts';
+import { writeFileAtomic } from './files.ts';
+import type { RunConfig } from './runConfig.ts';
+
+/** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
+export function tuningPath(device: Device): string {
+  const digest = createHash('sha256').update(adapterName(device)).digest('hex').slice(0, 12);
+  return join(process.env.DIS_CACHE_DIR || join(cacheFolder(), 'dis-webgpu'), `tuning-${digest}.json`);
+}
+
+function cacheFolder(): string {
+  if (process.env.XDG_CACHE_HOME) return process.env.XDG_CACHE_HOME;
+  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches');
+  if (process.platform === 'win32') return process.env.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local');
+  return join(homedir(), '.cache');
+}
+
+/**
+ * Gives a device what was measured before.
+ * @param path another file than the cache's
+ * @returns the number of entries; 0 where there is no file, or one that is damaged or of another adapter: nothing is lost by that
+ */
+export async function loadTuning(device: Device, path = tuningPath(device)): Promise<number> {
+  try {
+    return device.tuning.importTuning(JSON.parse(await readFile(path, 'utf8')));
+  } catch {
+    return 0;
+  }
+}
+
+/** Remembers what was measured. @throws {FileError} when it cannot be written */
+export async function storeTuning(device: Device, path = tuningPath(device)): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFileAtomic(path, `${JSON.stringify(device.tuning.exportTuning(), null, 1)}\n`);
+}
+
+/** What a training step consists of, as far as its kernels' shapes go. */
+export type StepShape = Pick<RunConfig, 'model' | 'diffusion'> & { readonly settings: Pick<RunConfig['settings'], 'batch' | 'microBatches' | 'precision'> };
+
+/**
+ * Measures the kernels of a training step that were not measured on this adapter, after one step of a model that is thrown away.
+ * @returns what was measured, in order
+ */
+export async function tuneStep(device: Device, { model: config, diffusion, settings }: StepShape, options: TuneOptions = {}): Promise<TuningResult[]> {
+  const generator = new Generator(device);
+  const model = new Dis(generator, config);
+  const process = createDiffusion(device, diffusion);
+  const trainer = new Trainer({ device, model, diffusion: process, batchSize: settings.batch, microBatches: settings.microBatches, precision: settings.precision, capture: false });
+  try {
+    const shape = [settings.batch, config.channels, config.imgSize, config.imgSize] as const;
+    await trainer.trainBatch({ images: new Float32Array(shape.reduce((a, b) => a * b)), labels: new Int32Array(settings.batch), shape, epoch: 0 });
+  } finally {
+    trainer.dispose();
+    process.dispose();
+    model.dispose();
+    generator.dispose();
+    device.trim();
+  }
+  return device.tuning.tune(options);
+}
