@@ -1,7 +1,7 @@
 // Two builds side by side in one run: this working tree and another commit in a worktree of its own, each in a process, asked in turn.
 // The harness is this tree's in both, so that only the library differs.
 
-import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tier } from '../core/index.ts';
 import { idOf, type BenchCase } from './case.ts';
@@ -38,20 +38,25 @@ export function resolveCommit(name: string): string {
   return git('rev-parse', git('status', '--porcelain', '--untracked-files=no') === '' ? 'HEAD~1' : 'HEAD');
 }
 
+/** What the other tree takes from this one. */
+const SHARED = ['node_modules', '.vulkan'] as const;
+
 /** Checks the commit out beside the project, with this tree's benchmark and its installed packages. */
 function checkOut(commit: string): string {
   const folder = join(ROOT, '.cache', 'against', commit.slice(0, 12));
-  if (!existsSync(folder)) {
-    mkdirSync(join(ROOT, '.cache', 'against'), { recursive: true });
-    git('worktree', 'prune');
-    git('worktree', 'add', '--detach', '--force', folder, commit);
-  }
+  if (existsSync(folder)) remove(folder);
+  mkdirSync(join(ROOT, '.cache', 'against'), { recursive: true });
+  git('worktree', 'add', '--detach', '--force', folder, commit);
   rmSync(join(folder, 'bench'), { recursive: true, force: true });
   cpSync(join(ROOT, 'bench'), join(folder, 'bench'), { recursive: true, filter: (path) => !path.includes(join('peers', 'node_modules')) });
-  for (const name of ['node_modules', '.vulkan']) {
-    if (existsSync(join(ROOT, name)) && !existsSync(join(folder, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
-  }
+  for (const name of SHARED) if (existsSync(join(ROOT, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
   return folder;
+}
+
+/** Links first: nothing may follow them into this tree. */
+function remove(folder: string): void {
+  for (const name of SHARED) if (existsSync(join(folder, name))) unlinkSync(join(folder, name));
+  git('worktree', 'remove', '--force', folder);
 }
 
 /** Rounds of both builds for each case. What the other build can't do is noted and left out. */
@@ -84,6 +89,7 @@ export async function runAgainst(cases: readonly BenchCase[], options: AgainstOp
     }
   } finally {
     await Promise.all(workers.map((worker) => worker.close()));
+    remove(folder);
   }
   return rows;
 }

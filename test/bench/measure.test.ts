@@ -1,0 +1,73 @@
+import * as assert from 'uvu/assert';
+import { Generator, keep, zeros } from '../../core/index.ts';
+import { allCases } from '../../bench/cases/index.ts';
+import { measure } from '../../bench/measure.ts';
+import { sample, spreadOf } from '../../bench/sample.ts';
+import { gpuSuite } from '../support.ts';
+
+const test = gpuSuite('bench');
+const SHORT = { batch: 1e-3, seconds: 1e-3 };
+
+test('samples are taken one after the other', async () => {
+  let running = 0, calls = 0;
+  const times = await sample('pause', async () => {
+    assert.is(++running, 1);
+    calls++;
+    await new Promise((resolve) => { setTimeout(resolve, 1); });
+    running--;
+  }, { seconds: 0, samples: 3 });
+  assert.ok(times.length >= 3 && calls >= times.length);
+  assert.ok(times.every((t) => t > 0));
+});
+
+test('what goes wrong in a sample rejects', async () => {
+  let calls = 0;
+  const fails = (how: () => Promise<void>): Promise<string> => sample('fails', () => {
+    calls++;
+    return how();
+  }, { seconds: 0 }).then(() => 'no error', (error: Error) => error.message);
+  assert.is(await fails(() => Promise.reject(new Error('later'))), 'later');
+  assert.is(await fails(() => { throw new Error('at once'); }), 'at once');
+  // None was called again after it had failed.
+  assert.is(calls, 2);
+});
+
+test('quartiles lie between the values', () => {
+  assert.equal(spreadOf([4, 1, 3, 2, 5]), { least: 1, median: 3, low: 2, high: 4, count: 5 });
+  assert.equal(spreadOf([7]), { least: 7, median: 7, low: 7, high: 7, count: 1 });
+});
+
+test('a step is measured and everything given back', async ({ device }) => {
+  const x = keep(zeros(device, [256]));
+  const m = await measure(device, { name: 'two', prepare: () => ({ step: () => x.add(1).mul(x), dispose: () => x.dispose() }) }, SHORT);
+  assert.is(m.dispatches, 2);
+  assert.is(m.plan!.dispatches, 2);
+  assert.ok(m.wall.median > 0 && m.host.eager! > 0 && m.host.replayed > 0);
+  assert.ok(m.gpu === null || m.gpu.median > 0);
+});
+
+test('a case that fails gives back what it made', async ({ device }) => {
+  const generator = new Generator(device);
+  const message = await measure(device, { name: 'fails', prepare: () => ({ step: () => { throw new Error('no'); }, dispose: () => generator.dispose() }) }, SHORT)
+    .then(() => '', (error: Error) => error.message);
+  assert.is(message, 'no');
+});
+
+test('a step of each kind runs, forward, backward and training', async ({ device }) => {
+  const find = (name: string, size: string) => allCases().find((c) => c.name === name && c.size === size)!;
+  const picked = [
+    find('selectiveScan backward', 'S 1×66'), find('causalConv1d + SiLU backward', 'S 1×66'), find('addRmsNorm backward', 'S 1×66'), find('x_proj backward', 'S 1×66'),
+    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', 'batch 8'),
+  ];
+  for (const c of picked) {
+    const prepared = await c.prepare(device);
+    try {
+      const m = await measure(device, { name: c.name, prepare: () => ({ ...prepared, dispose: () => {} }) }, { batch: 1e-6, seconds: 0 });
+      assert.ok(m.dispatches >= 1, c.name);
+    } finally {
+      prepared.dispose();
+    }
+  }
+});
+
+test.run();
