@@ -20,16 +20,20 @@ import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFol
 import { sampleImages, writeSamples } from '../sampling.ts';
 import { trainRun } from '../trainRun.ts';
 
-/** Chosen so that a software adapter on two cores is done in about five minutes. */
+/**
+ * Chosen so that a software adapter on two cores is done in about five minutes. Of 48,000 images seen, 95 to 99 % of the samples are
+ * then what was asked for; predicting the noise instead of the image reaches a quarter of that in this time, and 8 × 8 patches of 2 cost three
+ * times as much.
+ */
 const QUICKSTART = {
   settings: {
     data: 'shapes', imageSize: 16, unlabelled: false, flip: false, cifarLabels: 'fine',
-    model: 'DiS-N/2', dropPath: 0, labelDropout: 0.1, learnSigma: false, skip: true, mlpTimeEmbed: true, norm: 'rms',
-    diffusionSteps: 1000, noiseSchedule: 'squaredcos_cap_v2', predict: 'epsilon', sigmaSmall: false, loss: 'mse', timestepSampler: 'uniform',
-    batch: 32, microBatches: 1, lr: 2e-3, minLr: 1e-4, schedule: 'cosine', warmup: 50, betas: [0.9, 0.99], weightDecay: 0, clip: 1, ema: 0.99,
+    model: 'DiS-N/4', dropPath: 0, labelDropout: 0.1, learnSigma: false, skip: true, mlpTimeEmbed: true, norm: 'rms',
+    diffusionSteps: 1000, noiseSchedule: 'linear', predict: 'xstart', sigmaSmall: false, loss: 'mse', timestepSampler: 'uniform',
+    batch: 16, microBatches: 1, lr: 2e-3, minLr: 4e-5, schedule: 'cosine', warmup: 50, betas: [0.9, 0.99], weightDecay: 0, clip: 1, ema: 0.998,
     precision: 'f32', seed: 0,
   } satisfies TrainSettings,
-  plan: { steps: 1500, checkpointEvery: 500, keep: 1, sampleEvery: 0, sampleSteps: 25, guidance: 2 } satisfies TrainPlan,
+  plan: { steps: 3000, checkpointEvery: 1000, keep: 1, sampleEvery: 0, sampleSteps: 50, guidance: 2.5 } satisfies TrainPlan,
   /** Samples of each class that are judged, and how many of them the sheet shows. */
   judged: 20,
   shown: 8,
