@@ -37,7 +37,7 @@ const browserLayer = (layer) => ({
 });
 
 export default tseslint.config(
-  { ignores: ['dist/', '.vulkan*/', '.cache/', '.gpu/', 'runs/', '**/node_modules/'] },
+  { ignores: ['**/dist/', '.vulkan*/', '.cache/', '.gpu/', 'runs/', '**/node_modules/'] },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommended],

@@ -6,14 +6,13 @@ interface Point {
   readonly mean: number;
 }
 
-const DECAY = 0.97;
+/** The average spans a fifth of the steps so far, at most this many. */
+const SPAN = 50;
 const MARGIN = { left: 46, right: 12, top: 10, bottom: 24 };
 
 export class LossChart {
   private readonly canvas: HTMLCanvasElement;
   private points: Point[] = [];
-  private average = 0;
-  private weight = 0;
   private pointer: number | null = null;
   private frame = 0;
 
@@ -33,15 +32,13 @@ export class LossChart {
   add(step: number, loss: number): void {
     // A step that overflowed has no place on the scale.
     if (!(loss > 0 && Number.isFinite(loss))) return;
-    this.average = DECAY * this.average + (1 - DECAY) * loss;
-    this.weight = DECAY * this.weight + (1 - DECAY);
-    this.points.push({ step, loss, mean: this.average / this.weight });
+    const share = 1 / Math.min(SPAN, 1 + this.points.length / 5);
+    this.points.push({ step, loss, mean: this.points.length ? this.mean + share * (loss - this.mean) : loss });
     this.schedule();
   }
 
   clear(): void {
     this.points = [];
-    this.average = this.weight = 0;
     this.schedule();
   }
 
@@ -114,10 +111,13 @@ export class LossChart {
     context.arc(x, y, 3.5, 0, 2 * Math.PI);
     context.fill();
     const label = `step ${nearest.step.toLocaleString('en')}: ${nearest.mean.toPrecision(3)}`;
-    const half = context.measureText(label).width / 2 + 4;
+    const half = context.measureText(label).width / 2 + 6;
+    const middle = Math.min(Math.max(x, MARGIN.left + half), right - half);
+    context.fillStyle = colour('--card');
+    context.fillRect(middle - half, MARGIN.top - 8, 2 * half, 18);
     context.fillStyle = colour('--text');
     context.textAlign = 'center';
-    context.fillText(label, Math.min(Math.max(x, MARGIN.left + half), right - half), Math.max(y - 12, MARGIN.top + 12));
+    context.fillText(label, middle, MARGIN.top + 5);
   }
 }
 

@@ -15,10 +15,8 @@ const model = element<HTMLSelectElement>('model');
 const chart = new LossChart(element<HTMLCanvasElement>('chart'));
 const sheet = new SampleSheet(element('sheet'), input('history'), element('caption'));
 
-/** How much is drawn: less where the GPU is a CPU. */
-const PREVIEW = { hardware: { rows: 4, steps: 20 }, software: { rows: 2, steps: 10 } };
-/** What `Draw more` takes its time for. */
-const BEST_STEPS = 50;
+/** DDIM steps of a preview, fewer where the GPU is a CPU, and those that `Draw more` takes its time for. */
+const STEPS = { hardware: 20, software: 10, best: 50 };
 
 let device: Device | null = null;
 let session: Session | null = null;
@@ -68,29 +66,26 @@ function note({ step, loss, imagesPerSecond, skipped }: StepRecord): void {
   const { steps, batchSize } = session!.settings;
   chart.add(step, loss);
   speed = speed ? 0.9 * speed + 0.1 * imagesPerSecond : imagesPerSecond;
-  showStep(step, steps);
-  element('loss').textContent = Number.isFinite(chart.mean) ? chart.mean.toPrecision(3) : '–';
-  element('rate').textContent = speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3);
+  show('step', grouped(step), `of ${grouped(steps)}`);
+  show('loss', Number.isFinite(chart.mean) ? chart.mean.toPrecision(3) : '–');
+  show('rate', speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3));
   const seconds = batchSize / speed;
-  element('time').innerHTML = seconds < 1 ? `${(1000 * seconds).toPrecision(3)} <small>ms</small>` : `${seconds.toPrecision(3)} <small>s</small>`;
+  if (seconds < 1) show('time', (1000 * seconds).toPrecision(3), 'ms');
+  else show('time', seconds.toPrecision(3), 's');
   say(skipped ? `Step ${grouped(step)} was left out: its gradient is not finite. A lower learning rate helps.` : 'Training.');
 }
 
-function showStep(step: number, steps: number): void {
-  element('step').innerHTML = `${grouped(step)} <small>of ${grouped(steps)}</small>`;
-}
-
 async function preview(current: Session): Promise<void> {
-  const { rows, steps } = previewSize();
-  await drawSamples(current, rows, steps, 0);
+  // Always from the same noise, so that previews show what the model has learnt in between.
+  await drawSamples(current, STEPS[device?.adapter.software ? 'software' : 'hardware'], 0);
   snapshot = await current.checkpoint();
 }
 
-async function drawSamples(current: Session, rows: number, steps: number, noise: number): Promise<void> {
+async function drawSamples(current: Session, steps: number, noise: number): Promise<void> {
   const { step, weights } = current;
   let images!: Float32Array;
   await current.sample({
-    rows, steps, seed: noise,
+    rows: sheet.rows, steps, seed: noise,
     onStep: (expected, done) => {
       images = expected;
       sheet.show(expected);
@@ -99,10 +94,6 @@ async function drawSamples(current: Session, rows: number, steps: number, noise:
   });
   const by = weights === 'own' ? 'the weights as they are' : 'the moving average of the weights';
   sheet.add({ step, images, caption: `Step ${grouped(step)}, drawn with ${by} in ${steps} DDIM steps. The first row is from the data set.` });
-}
-
-function previewSize(): { rows: number; steps: number } {
-  return PREVIEW[device?.adapter.software ? 'software' : 'hardware'];
 }
 
 // ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,25 +109,32 @@ async function begin(checkpoint: Pick<Checkpoint, 'settings'> & Partial<Checkpoi
   session?.dispose();
   session = next;
   snapshot = null;
-  speed = 0;
-  chart.clear();
-  await sheet.clear(previewSize().rows);
+  await clear(next);
   model.value = settings.model;
   input('batch').valueAsNumber = settings.batchSize;
   input('lr').valueAsNumber = settings.lr;
   input('steps').valueAsNumber = settings.steps;
-  showStep(next.step, settings.steps);
-  for (const id of ['loss', 'rate', 'time']) element(id).textContent = '–';
 }
 
-function endRun(): void {
-  session?.dispose();
-  session = snapshot = null;
+/** Takes away what was shown of another run. */
+async function clear(next?: Session): Promise<void> {
+  speed = 0;
+  chart.clear();
+  if (next) show('step', grouped(next.step), `of ${grouped(next.settings.steps)}`);
+  else show('step', '0');
+  for (const id of ['loss', 'rate', 'time']) show(id, '–');
+  await sheet.clear();
 }
 
 // ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const grouped = (n: number): string => n.toLocaleString('en');
+
+function show(id: string, value: string, unit = ''): void {
+  const small = document.createElement('small');
+  small.textContent = unit;
+  element(id).replaceChildren(`${value} `, small);
+}
 
 function say(text: string): void {
   const status = element('status');
@@ -209,17 +207,17 @@ form.addEventListener('submit', (event) => {
 
 button('draw').addEventListener('click', () => void act(() => inTurn(async () => {
   const current = session!;
-  await drawSamples(current, previewSize().rows, BEST_STEPS, ++seed);
+  await drawSamples(current, STEPS.best, ++seed);
   say(training ? 'Training.' : `Paused at step ${grouped(current.step)}.`);
 })));
 
 button('restart').addEventListener('click', () => void act(async () => {
-  await inTurn(async () => endRun());
-  chart.clear();
-  await sheet.clear(previewSize().rows);
-  showStep(0, input('steps').valueAsNumber);
-  for (const id of ['loss', 'rate', 'time']) element(id).textContent = '–';
-  say('Ready.');
+  await inTurn(async () => {
+    session?.dispose();
+    session = snapshot = null;
+  });
+  await clear();
+  say('Ready. Press Start.');
 }));
 
 button('save').addEventListener('click', () => void act(() => inTurn(async () => {
@@ -300,10 +298,8 @@ function lost(error: DeviceLostError): void {
 }
 
 void act(async () => {
-  await sheet.clear(previewSize().rows);
+  await sheet.clear();
   showSize();
   await open();
-  if (!device) return;
-  await sheet.clear(previewSize().rows);
-  say('Ready. Press Start.');
+  if (device) say('Ready. Press Start.');
 });

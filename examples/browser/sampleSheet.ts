@@ -12,6 +12,8 @@ export interface Preview {
 }
 
 export class SampleSheet {
+  /** Samples of each class. */
+  readonly rows = 4;
   private readonly root: HTMLElement;
   private readonly slider: HTMLInputElement;
   private readonly caption: HTMLElement;
@@ -25,8 +27,8 @@ export class SampleSheet {
     slider.addEventListener('input', () => this.select(slider.valueAsNumber));
   }
 
-  /** An empty sheet with so many rows of samples. */
-  async clear(rows: number): Promise<void> {
+  /** An empty sheet. */
+  async clear(): Promise<void> {
     const { classNames, numClasses } = dataset;
     const heads = classNames.map((name) => {
       const head = document.createElement('div');
@@ -35,7 +37,7 @@ export class SampleSheet {
       return head;
     });
     const examples = classNames.map((name) => cell('example', `a ${name} of the data set`));
-    this.cells = Array.from({ length: rows * numClasses }, (_, i) => cell('sample', `sample of ${classNames[i % numClasses]}`));
+    this.cells = Array.from({ length: this.rows * numClasses }, (_, i) => cell('sample', `sample of ${classNames[i % numClasses]}`));
     this.root.replaceChildren(...heads, ...examples, ...this.cells);
     this.previews = [];
     this.slider.hidden = true;

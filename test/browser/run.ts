@@ -10,6 +10,7 @@ import type { Browser, Page } from 'playwright-core';
 import { build, createServer, type Rolldown } from 'vite';
 import { openDevice } from '../../core/index.ts';
 import { findChromium, launchChromium, watchProblems } from './chromium.ts';
+import { testDemo } from './demo.ts';
 import type { CaseResult } from './page.ts';
 
 const CONFIG = fileURLToPath(new URL('./vite.config.ts', import.meta.url));
@@ -79,10 +80,9 @@ async function compareWithNode(results: readonly CaseResult[]): Promise<void> {
       continue;
     }
     const one = cases.find((each) => each.name === name)!;
-    await attempt(name, async () => {
+    await reported(name, async () => {
       const here = await runCase(one, device);
       if (!same(JSON.parse(value!), JSON.parse(here), one.tolerance ?? 0)) throw new Error(`in the browser ${value}\nunder Node     ${here}`);
-      report(name);
     });
   }
 }
@@ -104,6 +104,14 @@ async function attempt(name: string, test: () => Promise<void>): Promise<void> {
   }
 }
 
+/** A test that is reported when it passes, too. */
+async function reported(name: string, test: () => Promise<void>): Promise<void> {
+  await attempt(name, async () => {
+    await test();
+    report(name);
+  });
+}
+
 await attempt('bundle', testBundle);
 const executable = findChromium();
 if (executable === undefined) {
@@ -112,6 +120,7 @@ if (executable === undefined) {
   const browser = await launchChromium(executable);
   console.log(`Chromium ${browser.version()}`);
   await attempt('page', () => testPage(browser));
+  await attempt('demo', () => testDemo(browser, reported));
   await browser.close();
 }
 console.log(`${passed} passed, ${failed} failed`);
