@@ -11,11 +11,12 @@ export function git(...args: string[]): string {
   return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trimEnd();
 }
 
-/** The commit that is checked out; `unknown` outside of a repository. */
+/** The commit that is checked out. BENCH_COMMIT names it where there is no repository, or one that lags behind the files. */
 export function commitOf(): { id: string; dirty: boolean } {
+  if (process.env.BENCH_COMMIT) return { id: process.env.BENCH_COMMIT, dirty: false };
   try {
     return { id: git('rev-parse', 'HEAD'), dirty: git('status', '--porcelain', '--untracked-files=no') !== '' };
   } catch {
-    return { id: process.env.BENCH_COMMIT ?? 'unknown', dirty: false };
+    return { id: 'unknown', dirty: false };
   }
 }

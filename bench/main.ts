@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { Tier } from '../core/index.ts';
+import type { Tier, TuningData } from '../core/index.ts';
 import { againstTable, resolveCommit, runAgainst } from './against.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
@@ -28,6 +28,7 @@ interface Options {
   readonly out?: string;
   readonly budget?: number;
   readonly memory?: number;
+  readonly tune: boolean;
   readonly show?: string;
 }
 
@@ -46,12 +47,13 @@ function program(): Command {
     .option('--adapter <name>', 'part of the name of the adapter to take')
     .option('--budget <seconds>', 'time for all cases; the default is nine minutes', positive)
     .option('--memory <GiB>', 'memory that a case may take; the default is 12, on software adapters 1', positive)
+    .option('--tune', 'find the fastest configurations of kernels in the first half of the time', false)
     .option('--compare <file>', 'ratios to an earlier result')
     .option('--against <commit>', 'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it')
     .option('--rounds <count>', 'turns of --against', positive, 7)
     .option('--json <file>', 'write the result')
     .option('--svg <file>', 'draw the roofline, as SVG and as PNG beside it')
-    .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture')
+    .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture, tuning')
     .option('--show <file>', 'measure nothing: show a result that was written before')
     .helpOption('-h, --help', 'show this');
 }
@@ -62,12 +64,12 @@ async function writeRoofline(result: BenchResult, file: string): Promise<void> {
   await sharp(Buffer.from(svg)).png({ palette: true }).toFile(`${file.replace(/\.svg$/i, '')}.png`);
 }
 
-async function run(options: Options): Promise<BenchResult> {
+async function run(options: Options): Promise<{ result: BenchResult; tuning?: TuningData }> {
   const terminal = new Terminal();
-  const { tier, adapter, quick, filter, budget, memory } = options;
+  const { tier, adapter, quick, tune, filter, budget, memory } = options;
   try {
     return await runBenchmark(allCases(), {
-      device: { tier, ...(adapter !== undefined && { adapter }) }, quick, commit: commitOf(),
+      device: { tier, ...(adapter !== undefined && { adapter }) }, quick, tune, commit: commitOf(),
       progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
       ...(filter !== undefined && { filter }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
     });
@@ -93,7 +95,7 @@ async function main(): Promise<void> {
   const options = program().parse().opts<Options>();
   if (options.against !== undefined) return compareBuilds(options);
   const before = options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);
-  const result = options.show === undefined ? await run(options) : parseResult(readFileSync(options.show, 'utf8'), options.show);
+  const { result, tuning } = options.show === undefined ? await run(options) : { result: parseResult(readFileSync(options.show, 'utf8'), options.show) };
   console.log(`\n${resultTable(result)}`);
   if (before) console.log(`\n${comparisonText(before, result)}`);
   if (options.json !== undefined) writeFileSync(options.json, resultJson(result));
@@ -103,6 +105,7 @@ async function main(): Promise<void> {
     const base = join(options.out, resultName(result));
     writeFileSync(`${base}.json`, resultJson(result));
     await writeRoofline(result, `${base}.svg`);
+    if (tuning && options.tune) writeFileSync(`${base}.tuning.json`, `${JSON.stringify(tuning, null, 1)}\n`);
     writeFileSync(`${base}.txt`, `${ceilingsTable(result.ceilings)}\n\n${resultTable(result)}\n`);
   }
 }

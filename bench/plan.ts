@@ -8,8 +8,9 @@ import { limitOf, type Ceilings } from './work.ts';
 export interface PlanLimits {
   /** Seconds for all cases together. */
   readonly budget: number;
-  /** Seconds that one iteration may be estimated at. */
+  /** Seconds that one iteration of a kernel, and of a whole step, may be estimated at. */
   readonly iteration: number;
+  readonly step: number;
   /** Seconds that a case takes beside its iterations: compiling, making its inputs. */
   readonly overhead: number;
   /** Seconds for which a case is sampled. */
@@ -67,7 +68,7 @@ function refusal(c: BenchCase, ceilings: Ceilings, limits: PlanLimits): string |
   if (c.live > limits.memory) return `about ${mebibytes(c.live)} of memory`;
   if (c.priority > limits.priority) return 'left to a longer run';
   const one = estimate(c, ceilings);
-  if (one > limits.iteration) return `about ${one.toFixed(1)} s an iteration`;
+  if (one > (c.group === 'step' ? limits.step : limits.iteration)) return `about ${one.toFixed(1)} s an iteration`;
   return null;
 }
 

@@ -6,7 +6,7 @@ import { timeOf, type BenchResult, type BenchRow } from './result.ts';
 import { quantity } from './table.ts';
 
 const WIDTH = 1200, HEIGHT = 720;
-const PLOT = { left: 90, right: 960, top: 60, bottom: 640 } as const;
+const PLOT = { left: 110, right: 960, top: 60, bottom: 640 } as const;
 
 /** Colours that differ for people who see few of them (Okabe and Ito). */
 const COLOURS: Readonly<Record<Group, string>> = {
@@ -62,7 +62,7 @@ export function rooflineSvg(result: BenchResult): string {
     const from = Math.max(minX, minY / rate), to = Math.min(maxX, top / rate);
     if (to <= from) return;
     parts.push(`<line x1="${fixed(x(from))}" y1="${fixed(y(from * rate))}" x2="${fixed(x(to))}" y2="${fixed(y(to * rate))}" stroke="#333" stroke-width="1.5"${dash}/>`,
-      `<text x="${fixed(x(from) + 6)}" y="${fixed(y(from * rate) - 8)}" transform="rotate(${fixed(-angle(x(from), y(from * rate), x(to), y(to * rate)))} ${fixed(x(from) + 6)} ${fixed(y(from * rate) - 8)})">${escape(label)}</text>`);
+      `<text x="14" y="-7" transform="translate(${fixed(x(from))} ${fixed(y(from * rate))}) rotate(${fixed(-angle(x(from), y(from * rate), x(to), y(to * rate)))})">${escape(label)}</text>`);
   };
   slope(bandwidth, `copy, ${quantity(bandwidth, 'B/s')}`, '');
   if (cached > 1.3 * bandwidth) slope(cached, `copy in cache, ${quantity(cached, 'B/s')}`, ' stroke-dasharray="5 4"');
@@ -84,7 +84,7 @@ export function rooflineSvg(result: BenchResult): string {
   });
 
   const { adapter, tier, date, commit } = result;
-  const title = `${adapter.description || adapter.device || adapter.vendor}, tier ${tier}`;
+  const title = `${[...new Set([adapter.device, adapter.description])].filter(Boolean).join(', ') || adapter.vendor}, tier ${tier}`;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="13" fill="#222">
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>
 <text x="${PLOT.left}" y="34" font-size="18">${escape(title)}</text>

@@ -1,10 +1,11 @@
 // Runs a plan on an adapter and collects the rows. A case that fails is a line of the report, not the end of it.
 
 import { cpus } from 'node:os';
-import { openDevice, type Device, type DeviceOptions } from '../core/index.ts';
+import { loadTuning } from '../cli/tuningCache.ts';
+import { openDevice, type Device, type DeviceOptions, type TuningData } from '../core/index.ts';
 import { GROUPS, idOf, type BenchCase } from './case.ts';
 import { arithmeticRate, measureCeilings } from './ceilings.ts';
-import { measure } from './measure.ts';
+import { measure, type MeasureOptions } from './measure.ts';
 import { planCases, type PlanLimits } from './plan.ts';
 import { timeOf, SCHEMA, type BenchResult, type BenchRow } from './result.ts';
 import { ceilingsTable, progressLine } from './table.ts';
@@ -19,6 +20,8 @@ export interface RunOptions {
   readonly budget?: number;
   /** Bytes that a case may take; WebGPU doesn't tell how much memory there is. */
   readonly memory?: number;
+  /** Find the fastest configurations of kernels in the first half of the time. */
+  readonly tune: boolean;
   readonly commit: { readonly id: string; readonly dirty: boolean };
   /** A step that has begun, a line that stays. */
   readonly progress: (text: string) => void;
@@ -32,7 +35,8 @@ function limitsFor(device: Device, { quick, budget, memory }: RunOptions, spent:
   const { software } = device.adapter;
   return {
     budget: (budget ?? (quick ? 50 : 540)) - spent,
-    iteration: quick ? 0.3 : 12,
+    iteration: quick ? 0.3 : 3,
+    step: quick ? 0.3 : 12,
     overhead: software ? 0.5 : 0.1,
     seconds: quick ? 0.05 : software ? 0.25 : 0.1,
     binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
@@ -43,11 +47,16 @@ function limitsFor(device: Device, { quick, budget, memory }: RunOptions, spent:
 }
 
 /** @throws AdapterError where there is no adapter */
-export async function runBenchmark(cases: readonly BenchCase[], options: RunOptions): Promise<BenchResult> {
+export async function runBenchmark(cases: readonly BenchCase[], options: RunOptions): Promise<{ result: BenchResult; tuning: TuningData }> {
   const begun = performance.now();
   const elapsed = (): number => (performance.now() - begun) / 1000;
   const { filter, quick, progress, note } = options;
-  let device = await openDevice(options.device);
+  const open = async (): Promise<Device> => {
+    const device = await openDevice(options.device);
+    await loadTuning(device);
+    return device;
+  };
+  let device = await open();
   try {
     const { adapter, tier } = device;
     note(`${[adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ')}${adapter.description ? ` (${adapter.description})` : ''}, tier ${tier}`);
@@ -73,7 +82,7 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
       }
       progress(`[${i + 1}/${plan.chosen.length}] ${id}`);
       try {
-        const row = await measureRow(device, c, ceilings, limits.seconds);
+        const row = await measureRow(device, c, ceilings, { seconds: limits.seconds, tune: options.tune && elapsed() < deadline - limits.budget / 2 });
         rows.push(row);
         note(`[${i + 1}/${plan.chosen.length}] ${progressLine(row)}`);
       } catch (error) {
@@ -82,18 +91,21 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
         note(`[${i + 1}/${plan.chosen.length}] ${id}: failed: ${message}`);
         // Whatever went wrong stays with the device.
         device.destroy();
-        device = await openDevice(options.device);
+        const tuning = device.tuning.exportTuning();
+        device = await open();
+        device.tuning.importTuning(tuning);
       }
     }
     const drift = await arithmeticRate(device) / ceilings.fma.f32;
     if (drift < 0.8) note(`The adapter ran at ${drift.toFixed(2)}× its first speed in the end: others use it, or it grew hot.`);
     const { vendor, architecture, device: name, description, software } = adapter;
-    return {
+    const result: BenchResult = {
       schema: SCHEMA, date: new Date().toISOString(), commit: options.commit.id, dirty: options.commit.dirty, tier,
       adapter: { vendor, architecture, device: name, description, software },
       host: { platform: `${process.platform}-${process.arch}`, node: process.version, cpu: cpus()[0]?.model ?? '', cores: cpus().length },
       ceilings, drift, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
     };
+    return { result, tuning: device.tuning.exportTuning() };
   } finally {
     device.destroy();
   }
@@ -103,8 +115,8 @@ export function matches(c: BenchCase, filter: string): boolean {
   return `${c.group} ${idOf(c)}`.toLowerCase().includes(filter.toLowerCase());
 }
 
-export async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, seconds: number): Promise<BenchRow> {
-  const m = await measure(device, c, { batch: device.adapter.software ? 0.02 : 0.005, seconds });
+async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, options: Omit<MeasureOptions, 'batch'>): Promise<BenchRow> {
+  const m = await measure(device, c, { batch: device.adapter.software ? 0.02 : 0.005, ...options });
   const limit = limitOf(c.work, m.dispatches, ceilings);
   const { parts: _parts, ...work } = c.work;
   return {

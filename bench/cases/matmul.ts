@@ -41,7 +41,7 @@ function projectionCases(shape: DisShape, type: Float): BenchCase[] {
 function squareCases(): BenchCase[] {
   return [512, 1024, 2048, 4096].flatMap((n) => (['f32', 'f16'] as const).map((type): BenchCase => ({
     group: 'matmul', name: 'matmul', size: type === 'f16' ? `${n}³ f16` : `${n}³`, work: productWork(n, n, n, type),
-    largest: n * n * bytesOf(type), live: 3 * n * n * bytesOf(type), priority: (n <= 1024 ? 0 : n === 4096 ? 1 : 2) + (type === 'f16' ? 1 : 0),
+    largest: n * n * bytesOf(type), live: 3 * n * n * bytesOf(type), priority: (n === 2048 ? 1 : 0) + (type === 'f16' ? 1 : 0),
     ...(type === 'f16' && { needs: 'shader-f16' as const }),
     prepare: (device) => forwardOf(device, (inputs) => {
       const [a, b] = [inputs.random([n, n], { dtype: type }), inputs.random([n, n], { dtype: type })];

@@ -1,6 +1,7 @@
 // This project's side of the comparison. Steps are captured and replayed, as jax-js compiles them; the dependent adds are not.
 
 import { readFileSync } from 'node:fs';
+import { loadTuning } from '../../cli/tuningCache.ts';
 import { backward, capture, fuse, grad, keep, linear, matmul, openDevice, scope, tensor, type CapturedStep, type Device, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, causalConv1d, selectiveScan } from '../../kernels/index.ts';
 import { FusedAdamW, Module, parameter } from '../../nn/index.ts';
@@ -130,6 +131,7 @@ function adds(device: Device): (given: Given) => Ready {
 
 export async function open(): Promise<Engine> {
   const device = await openDevice();
+  await loadTuning(device);
   const scan = ({ u, delta, A, B, C }: Named): Tensor => selectiveScan({ u, delta, A, B, C, deltaSoftplus: true }).add(u);
   const norm = ({ x, weight, bias }: Named): Tensor => addLayerNorm({ x, weight, bias });
   const conv = ({ x, w }: Named): Tensor => causalConv1d({ x, weight: w.transpose(0, 1) });

@@ -8,7 +8,7 @@ import { result } from './result.ts';
 
 const { ceilings } = result([]);
 const work = (over: Partial<Work> = {}): Work => ({ bytes: 1e6, flops: 0, exps: 0, type: 'f32', ...over });
-const LIMITS: PlanLimits = { budget: 10, iteration: 1, overhead: 0.5, seconds: 0.1, binding: 2 ** 27, memory: 2 ** 30, priority: 1, has: () => false };
+const LIMITS: PlanLimits = { budget: 10, iteration: 1, step: 10, overhead: 0.5, seconds: 0.1, binding: 2 ** 27, memory: 2 ** 30, priority: 1, has: () => false };
 
 function sized(name: string, over: Partial<BenchCase> = {}): BenchCase {
   return { group: 'scan', name, size: '1', work: work(), priority: 0, largest: 1e6, live: 1e6, prepare: () => ({ step: () => {}, dispose: () => {} }), ...over };
@@ -36,9 +36,9 @@ test('parts take the sum of what each takes', () => {
 test('what does not fit is left out with its reason', () => {
   const { chosen, leftOut } = planCases([
     sized('fits'), sized('later', { priority: 2 }), sized('large', { largest: 2 ** 28 }), sized('much', { live: 2 ** 31 }),
-    sized('slow', { work: work({ flops: 1e12 }) }), sized('half', { needs: 'shader-f16' }),
+    sized('slow', { work: work({ flops: 1e12 }) }), sized('step', { group: 'step', work: work({ flops: 1e11 }) }), sized('half', { needs: 'shader-f16' }),
   ], ceilings, LIMITS);
-  assert.equal(chosen.map((c) => c.name), ['fits']);
+  assert.equal(chosen.map((c) => c.name), ['fits', 'step']);
   assert.equal(Object.fromEntries(leftOut.map(({ id, reason }) => [id, reason])), {
     'later 1': 'left to a longer run', 'large 1': 'a tensor of 256 MiB, the adapter binds 128 MiB', 'much 1': 'about 2048 MiB of memory',
     'slow 1': 'about 5.0 s an iteration', 'half 1': 'needs shader-f16',
