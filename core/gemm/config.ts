@@ -16,8 +16,11 @@ const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({ f
 const tile = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'tile', rows, quads, x, y, depth: 16, splits: 1 });
 const vector = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'vector', rows, quads, x, y, depth: 4, splits: 1 });
 
-/** 32 × 32, 64 × 64, 128 × 64 and 128 × 128 elements of c: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
-const TILES = [tile(4, 1, 8, 8), tile(4, 1, 16, 16), tile(8, 1, 16, 16), tile(8, 2, 16, 16)] as const;
+/** From 128 × 128 to 32 × 32 elements of c: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
+const TILES = [tile(16, 2, 16, 8), tile(8, 2, 8, 16), tile(8, 2, 8, 8), tile(4, 1, 8, 8)] as const;
+
+/** The same sizes with more invocations that own less: for adapters with few registers. */
+const LIGHT_TILES = [tile(8, 2, 16, 16), tile(4, 1, 16, 16)] as const;
 
 type Unit = NonNullable<GemmConfig['unit']>;
 
@@ -66,7 +69,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   const size = fixedSubgroup(device);
   if (size) list.push(...[8, 16, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size)));
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
-  if (!device.adapter.software) list.push(...TILES, ...matrixFamily(device, problem));
+  if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
   return list;
 }
@@ -93,7 +96,7 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   if (M <= 4) return cut(device, problem, register(M === 1 ? 1 : 4, 1, 64, 1));
   // The largest tile that wastes little at the edges and, K cut if need be, gives enough workgroups.
   const units = matrixFamily(device, problem);
-  const sizes = (units.length ? units : [...TILES].reverse()).map((c) => cut(device, problem, c));
+  const sizes = (units.length ? units : TILES).map((c) => cut(device, problem, c));
   const waste = (c: GemmConfig): number => tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x / (M * N * batch);
   return sizes.find((c) => waste(c) <= 1.35 && tilesOf(c, problem) * c.splits >= ENOUGH) ?? sizes.reduce((best, c) => (waste(c) < 0.8 * waste(best) ? c : best));
 }

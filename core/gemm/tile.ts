@@ -7,12 +7,18 @@
 // An invocation's rows and columns are groups of 4 that are y and x groups apart: neighbouring invocations then read neighbouring
 // vec4 of workgroup memory, and write neighbouring vec4 of c.
 //
-// What each step gave, f32 4096³ on an NVIDIA H200 (62 TFLOP/s of multiply-adds in the same run), x·Wᵀ:
-//   8 × 8 elements an invocation, 128 × 128 a workgroup                       22.4 TFLOP/s
-//   both operands' loads shared out evenly: half the invocations load a, half b   32.9
-//   the next step's loads are in flight while this one is multiplied          33.0, and 2048 × 1024 × 1024 from 25.8 to 30.3
-// The other layouts reach 34.0 (a · b) and 37.3 (aᵀ · b). What did not help: steps of 8 (22.2) or 32 (31.8), neighbouring invocations
-// loading neighbouring rows instead of neighbouring k (30.5), 128 elements an invocation (33.8).
+// What each step gave, f32 4096³ on an NVIDIA H200 (62 TFLOP/s of multiply-adds in the same run). With fixed sizes, a · bᵀ:
+//   8 × 8 elements an invocation, 128 × 128 a workgroup                              22.4 TFLOP/s
+//   where a round of loads has room for both operands, half the invocations load each  32.9
+//   the next step's loads are in flight while this one is multiplied                33.0, and 2048 × 1024 × 1024 from 25.8 to 30.3
+// With any size, offset and stride, and checks at the edges:                   a · b   a · bᵀ   aᵀ · b
+//   the same                                                                    25.9     27.5     34.3 TFLOP/s
+//   addresses are found before the loop                                         25.9     29.0     38.7
+//   rounds without room for both load one operand only                          30.6     29.0     38.7
+//   16 × 8 elements an invocation, half as many invocations                     34.4     35.0     35.6
+// What did not help: steps of 8 (22.2 for 30.5) or 32, neighbouring invocations loading neighbouring rows instead of neighbouring k
+// (30.5 for 33.0), no branch around the last load of all (29.2 for 29.0, 33.3 for 38.7). Without Dawn's checks of every access to
+// workgroup memory the fixed-size form ran at 38.7 instead of 33.0.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
@@ -80,15 +86,16 @@ function item({ array, form, alongK, groups, bound, first }: Staging, depth: num
   };
 }
 
-/** The items of both operands, shared out evenly: an invocation takes every `invocations`-th. */
+/** The items of both operands, shared out in rounds in which each invocation takes one. A round is shared if it has room for all of both. */
 function staging(operands: readonly Staging[], depth: number, invocations: number, masked: boolean): { setup: string; load: string; store: string } {
   const variables: string[] = [], setup: string[] = [], load: string[] = [], store: string[] = [];
   const counts = operands.map(({ alongK, groups }) => (alongK ? groups * depth / 4 : groups * depth));
-  for (let begin = 0; begin < counts[0] + counts[1]; begin += invocations) {
+  const second = counts[0] + counts[1] <= invocations ? counts[0] : Math.ceil(counts[0] / invocations) * invocations;
+  for (let begin = 0; begin < second + counts[1]; begin += invocations) {
     const reg: Register = (name, r) => `${name}${begin / invocations}${r === undefined ? '' : `_${r}`}`;
     let registers = 1;
     operands.forEach((operand, o) => {
-      const from = o === 0 ? 0 : counts[0];
+      const from = o === 0 ? 0 : second;
       const first = Math.max(begin, from), last = Math.min(begin + invocations, from + counts[o]);
       if (first >= last) return;
       const one = item(operand, depth, masked, reg);
