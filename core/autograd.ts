@@ -18,6 +18,8 @@ export interface BackwardOptions {
 export interface AccumulateOptions extends BackwardOptions {
   /** Takes each leaf's gradient in place of `grad`, as soon as it is complete; the gradient is freed when it returns. */
   accumulate?: (leaf: Tensor, gradient: Tensor) => void;
+  /** Is called when `accumulate` has had every gradient. */
+  finish?: () => void;
 }
 
 /** Every node that a backward pass visits, by the order of creation. */
@@ -112,21 +114,24 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
 /** Adds d(root)/d(leaf) to the `grad` of every leaf that the root depends on. */
 export function backward(root: Tensor | readonly Tensor[], options: AccumulateOptions = {}): void {
   const roots = root instanceof Tensor ? [root] : root;
-  scope(() => run('backward', roots, options, (node) => node instanceof LeafNode, (node, grads) => {
-    const leaf = (node as LeafNode).leaf.deref();
-    const g = grads[0];
-    if (!g) return;
-    if (!leaf || leaf.disposed) {
+  scope(() => {
+    run('backward', roots, options, (node) => node instanceof LeafNode, (node, grads) => {
+      const leaf = (node as LeafNode).leaf.deref();
+      const g = grads[0];
+      if (!g) return;
+      if (!leaf || leaf.disposed) {
+        g.dispose();
+        return;
+      }
+      if (!options.accumulate) {
+        leaf.accumulate(g);
+        return;
+      }
+      options.accumulate(leaf, g);
       g.dispose();
-      return;
-    }
-    if (!options.accumulate) {
-      leaf.accumulate(g);
-      return;
-    }
-    options.accumulate(leaf, g);
-    g.dispose();
-  }));
+    });
+    options.finish?.();
+  });
 }
 
 /**

@@ -3,10 +3,10 @@
 // Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv 1710.03740), §3 for f16.
 
 import { FormatError, ShapeError, ValueError } from '../../core/errors.ts';
-import type { Tensor} from '../../core/index.ts';
-import { empty, keep, noGrad, scope, sameShape, show, tensor, type Shape } from '../../core/index.ts';
+import { empty, keep, noGrad, scope, sameShape, show, tensor, type AccumulateOptions, type Shape, type Tensor } from '../../core/index.ts';
 import {
   ADAMW_SETTINGS_WORDS, ADAMW_STATE_WORDS, adamWSettings, adamWState, adamWWord, advanceAdamW, fusedAdamW, globalNorm, globalNormConfig, globalNormPartials, type AdamWSettings,
+  gatherGradients, GRADIENTS_PER_DISPATCH, type GradientPlace,
 } from '../../kernels/fused-adamw/index.ts';
 import type { HostTensor, Module } from '../module.ts';
 import { parameter } from '../parameter.ts';
@@ -51,6 +51,8 @@ export interface FusedAdamWState {
   readonly words: readonly number[];
 }
 
+/** Gradients that wait for others to share a dispatch: enough that two types and alignments fill theirs, few enough to cost no memory. */
+const PENDING = 2 * GRADIENTS_PER_DISPATCH;
 const FIRST_SCALE = 65536;
 const GROWTH_INTERVAL = 2000;
 const ARENAS = { m: 'optimizer.m.', v: 'optimizer.v.', ema: 'ema.' } as const;
@@ -73,7 +75,8 @@ export class FusedAdamW {
   private readonly norm: Tensor;
   private readonly settings: Omit<AdamWSettings, 'lr'>;
   private readonly decayed: number;
-  private readonly places = new Map<Tensor, Tensor>();
+  /** Where the gradient of each leaf begins in the arena. */
+  private readonly places = new Map<Tensor, number>();
   private readonly live = new Map<string, Tensor>();
   private rate: number;
 
@@ -110,7 +113,7 @@ export class FusedAdamW {
       }
       module.replaceTensors(replaced);
       for (const old of replaced.keys()) old.dispose();
-      for (const [name, leaf] of this.live) this.places.set(leaf, keep(this.grads.view(name)));
+      for (const [name, leaf] of this.live) this.places.set(leaf, layout.places.get(name)!.offset);
     }));
     this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: this.half ? GROWTH_INTERVAL : 0 };
     this.rate = lr;
@@ -134,19 +137,29 @@ export class FusedAdamW {
   }
 
   /**
-   * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`) and where gradients go.
+   * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`), and where gradients go: to the
+   * arena, many in a dispatch.
    *
    * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per step
    * @param options.weight share of this batch in the step's loss; default 1
    */
-  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): { gradient: Tensor; accumulate: (leaf: Tensor, gradient: Tensor) => void } {
+  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): Required<Pick<AccumulateOptions, 'accumulate' | 'finish'>> & { gradient: Tensor } {
+    // Gradients on their way to the arena.
+    const arrived: GradientPlace[] = [];
+    const gather = (): void => {
+      const places = arrived.splice(0);
+      gatherGradients(this.state.device, this.grads.flat, places, { add });
+      for (const { gradient } of places) gradient.dispose();
+    };
     return {
       gradient: weight === 1 ? this.scale.alias() : this.scale.mul(weight),
       accumulate: (leaf, gradient) => {
-        const place = this.places.get(leaf);
-        if (!place) throw new ValueError(`[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`);
-        scope(() => place.copy_(add ? place.add(gradient) : gradient));
+        const offset = this.places.get(leaf);
+        if (offset === undefined) throw new ValueError(`[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`);
+        arrived.push({ gradient: gradient.isContiguous ? gradient.alias() : gradient.clone(), offset });
+        if (arrived.length === PENDING) gather();
       },
+      finish: gather,
     };
   }
 
@@ -227,7 +240,7 @@ export class FusedAdamW {
 
   /** Frees everything but the parameters. */
   dispose(): void {
-    for (const t of [this.state, this.scale, this.partial, this.norm, ...this.places.values()]) t.dispose();
+    for (const t of [this.state, this.scale, this.partial, this.norm]) t.dispose();
     for (const arena of [this.params, this.m, this.v, this.grads, this.ema, this.half]) arena?.dispose();
   }
 }
