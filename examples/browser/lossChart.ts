@@ -71,7 +71,9 @@ export class LossChart {
     let low = Infinity, high = -Infinity;
     for (const { loss } of points) [low, high] = [Math.min(low, loss), Math.max(high, loss)];
     if (!points.length) [low, high] = [0.01, 1];
-    [low, high] = [Math.log10(low) - 0.06, Math.log10(high) + 0.06];
+    // Wide enough for two ticks at least.
+    const room = Math.max(0.06, (0.8 - Math.log10(high / low)) / 2);
+    [low, high] = [Math.log10(low) - room, Math.log10(high) + room];
     const xOf = (step: number): number => MARGIN.left + ((step - first) / (last - first)) * (right - MARGIN.left);
     const yOf = (loss: number): number => bottom - ((Math.log10(loss) - low) / (high - low)) * (bottom - MARGIN.top);
 

@@ -273,11 +273,11 @@ async function open(): Promise<void> {
   const { vendor, architecture, device: name, description, software } = device.adapter;
   chip.textContent = `${[...new Set([description || name || vendor, architecture])].filter(Boolean).join(' · ') || 'WebGPU'}${software ? ' (on the CPU: slow)' : ''}`;
   chip.dataset.state = software ? 'software' : 'ready';
-  void device.lost.then((error) => lost(error));
+  void device.lost.then(lost);
 }
 
 /** The GPU is gone with all that was on it; what the last preview kept can go on. */
-function lost(error: DeviceLostError): void {
+function lost(): void {
   const kept = snapshot;
   device = session = null;
   training = false;
@@ -285,7 +285,8 @@ function lost(error: DeviceLostError): void {
   element('adapter').textContent = 'GPU lost';
   refresh();
   const step = kept?.state.json.step ?? 0;
-  notice('The GPU was lost.', error.message.replace(/^\[[^\]]*\]\s*/, ''), {
+  say('Stopped.');
+  notice('The GPU was lost.', kept ? 'The run as it was at its last preview is kept.' : 'Nothing is kept, for there was no preview yet.', {
     label: kept ? `Go on from step ${grouped(step)}` : 'Open it again',
     run: () => void act(async () => {
       await open();
