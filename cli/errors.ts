@@ -23,6 +23,11 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
+/** Training cannot go on, for reasons of the numbers. */
+export class TrainingError extends Error {
+  override name = 'TrainingError';
+}
+
 /** The user ended the command; what was to be said has been said. */
 export class Interrupted extends Error {
   override name = 'Interrupted';
@@ -53,6 +58,7 @@ const SYSTEM: Record<string, string> = {
 export function describeFailure(error: unknown): Failure {
   const message = sentence(error);
   if (error instanceof UsageError || error instanceof ValueError) return { message, status: EXIT.usage, unexpected: false };
+  if (error instanceof TrainingError) return { message, status: EXIT.failure, unexpected: false };
   if (error instanceof FileError || error instanceof FormatError) return { message, status: EXIT.file, unexpected: false };
   if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError) return { message, status: EXIT.gpu, unexpected: false };
   if (error instanceof GpuError) {

@@ -9,12 +9,12 @@ export interface Interrupt {
 }
 
 /**
- * Turns SIGINT and SIGTERM into an AbortSignal.
+ * Turns SIGINT, SIGTERM and SIGHUP (the terminal is closed) into an AbortSignal.
  * @param onFirst called at the first signal, to say what happens next
  */
 export function catchInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
-  const names = ['SIGINT', 'SIGTERM'] as const;
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const handler = (): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     controller.abort();

@@ -2,4 +2,11 @@
 
 import { run } from './program.ts';
 
+// Whoever reads a pipe may leave before the end, and a terminal may be closed; training goes on to its checkpoint.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+  });
+}
+
 process.exitCode = await run(process.argv.slice(2));

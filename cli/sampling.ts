@@ -8,6 +8,7 @@ import { hash32 } from '../models/data/hash.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import type { DiffusionModel, DiffusionOptions, LoopStep } from '../models/diffusion/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
+import type { DisConfig } from '../models/dis/config.ts';
 import type { Dis } from '../models/dis/dis.ts';
 import { comfortableScale, sheet, writeImage } from './pictures.ts';
 
@@ -54,7 +55,7 @@ export interface Samples {
 export async function sampleImages(options: SampleOptions): Promise<Samples> {
   const { device, model, classes, count, guidance, steps, seed, signal, onStep } = options;
   const { config } = model;
-  checkGuidance(options);
+  checkSampling({ ...options, model: config });
   const diffusion = createDiffusion(device, { ...options.diffusion, timestepRespacing: [steps] });
   const total = classes ? classes.length * count : count;
   const batches = Math.ceil(total / options.batch), batch = Math.ceil(total / batches);
@@ -99,11 +100,15 @@ export async function sampleImages(options: SampleOptions): Promise<Samples> {
   return { images, frames };
 }
 
-function checkGuidance({ model: { config }, classes, guidance, diffusion, steps }: SampleOptions): void {
+/**
+ * Checks what can be checked without a device.
+ * @throws {ValueError} where a model of this configuration cannot be asked for that
+ */
+export function checkSampling({ model, classes, guidance, diffusion, steps }: Pick<SampleOptions, 'classes' | 'guidance' | 'diffusion' | 'steps'> & { readonly model: DisConfig }): void {
   const trained = diffusion.diffusionSteps ?? 1000;
   if (steps > trained) throw new ValueError(`[sampleImages] ${steps} steps are asked for, expected at most the ${trained} that the model was trained with.`);
-  if (config.numClasses > 0 && !classes) throw new ValueError(`[sampleImages] The model has ${config.numClasses} classes, expected some to be named.`);
-  if (classes && guidance !== 1 && config.classDropoutProb === 0) {
+  if (model.numClasses > 0 && !classes) throw new ValueError(`[sampleImages] The model has ${model.numClasses} classes, expected some to be named.`);
+  if (classes && guidance !== 1 && model.classDropoutProb === 0) {
     throw new ValueError(`[sampleImages] guidance is ${guidance}, expected 1 for a model that was trained without label dropout.`);
   }
 }

@@ -6,15 +6,13 @@ import type { Device } from '../core/index.ts';
 import { Generator } from '../core/index.ts';
 import { DataLoader } from '../models/data/dataset.ts';
 import { hash32 } from '../models/data/hash.ts';
-import { GaussianDiffusion } from '../models/diffusion/gaussianDiffusion.ts';
-import { diffusionSettings } from '../models/diffusion/settings.ts';
-import { createTimestepSampler } from '../models/diffusion/timestepSampler.ts';
+import { createDiffusion, createTimestepSampler, type GaussianDiffusion } from '../models/diffusion/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import { disParameterCount } from '../models/dis/shapes.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
-import { describeFailure, isDiskFull } from './errors.ts';
+import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
@@ -66,10 +64,11 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
   const progress = new Progress({ total: plan.steps, start, style });
   await chooseKernels(options, progress);
   const model = newModel(options);
+  const diffusion = createDiffusion(options.device, config.diffusion);
   let trainer: Trainer | undefined;
   let saved = resume;
   try {
-    trainer = newTrainer(options, model);
+    trainer = newTrainer(options, model, diffusion);
     if (state) trainer.loadState(state);
     saved = await new Loop(options, trainer, model, metrics, progress, resume).run();
     return { step: trainer.step, done: trainer.step >= plan.steps, checkpoint: saved };
@@ -82,6 +81,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     progress.end();
     if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
     trainer?.dispose();
+    diffusion.dispose();
     model.dispose();
     const skipped = data.skipped().length;
     if (skipped > 0) progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
@@ -130,9 +130,7 @@ function newModel({ device, config }: TrainRunOptions): Dis {
   return model;
 }
 
-function newTrainer({ device, config }: TrainRunOptions, model: Dis): Trainer {
-  const { settings } = config;
-  const diffusion = new GaussianDiffusion(device, diffusionSettings(config.diffusion));
+function newTrainer({ device, config: { settings } }: TrainRunOptions, model: Dis, diffusion: GaussianDiffusion): Trainer {
   return new Trainer({
     device,
     model,
@@ -197,7 +195,7 @@ class Loop {
     this.#metricsFull = !written;
     this.#hopeless = record.skipped || !Number.isFinite(record.loss) ? this.#hopeless + 1 : 0;
     if (this.#hopeless >= HOPELESS) {
-      throw new EngineError(`[train] The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`);
+      throw new TrainingError(`The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`);
     }
   }
 
@@ -220,14 +218,14 @@ class Loop {
   /** A sheet of samples of the moving averages: at every time from the same noise, so that sheets can be compared. */
   async #sheet(): Promise<void> {
     const { device, folder, config, signal } = this.#options;
-    const { numClasses } = config.model;
+    const { numClasses, classDropoutProb } = config.model;
     const labels = numClasses > 0 ? Array.from({ length: Math.min(numClasses, 10) }, (_, label) => label) : undefined;
     const path = join(folder.samples, `step-${String(this.#trainer.step).padStart(8, '0')}.png`);
     try {
       await this.#trainer.withEma(async () => {
         const { images } = await sampleImages({
           device, model: this.#model, diffusion: config.diffusion, classes: labels, count: labels ? 4 : 16,
-          guidance: config.plan.guidance, steps: config.plan.sampleSteps, sampler: 'ddim', eta: 0, seed: hash32(config.settings.seed, SHEET_KEY), batch: 16, signal,
+          guidance: classDropoutProb > 0 ? config.plan.guidance : 1, steps: Math.min(config.plan.sampleSteps, config.settings.diffusionSteps), sampler: 'ddim', eta: 0, seed: hash32(config.settings.seed, SHEET_KEY), batch: 16, signal,
         });
         await writeSamples(path, images, { classes: labels, classNames: config.classNames });
       });

@@ -14,14 +14,14 @@ import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { locateCheckpoint } from '../runFolder.ts';
-import { sampleImages, sampleSheet, writeSamples, type SamplerName } from '../sampling.ts';
+import { checkSampling, sampleImages, sampleSheet, writeSamples, type SamplerName } from '../sampling.ts';
 import { loadTuning } from '../tuningCache.ts';
 
 interface SampleCommandOptions extends AdapterOptions {
   readonly classes?: readonly string[];
   readonly count?: number;
-  readonly guidance: number;
-  readonly steps: number;
+  readonly guidance?: number;
+  readonly steps?: number;
   readonly sampler: SamplerName;
   readonly eta: number;
   readonly seed: number;
@@ -46,12 +46,12 @@ export function sampleCommand(): Command {
     .optionsGroup('What:')
     .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', list(text)))
     .addOption(flag('--count <n>', 'images of each class, or in all without classes (default: 8 of a class, 16 in all)', integer({ min: 1 })))
-    .addOption(flag('--guidance <scale>', 'classifier-free guidance; 1: none', number({ min: 0 }), 1.5))
+    .addOption(flag('--guidance <scale>', 'classifier-free guidance; 1: none (default: 1.5 where the model can be guided)', number({ min: 0 })))
     .addOption(flag('--seed <n>', 'other images for another number', integer({ min: 0 }), 0))
     .addOption(flag('--weights <which>', 'ema: the moving average; model: the last step\'s', choice(['ema', 'model']), 'ema'))
     .optionsGroup('How:')
     .addOption(flag('--sampler <name>', 'ddim or ddpm', choice(['ddim', 'ddpm']), 'ddim'))
-    .addOption(flag('--steps <n>', 'sampling steps', integer({ min: 1 }), 50))
+    .addOption(flag('--steps <n>', 'sampling steps (default: 50)', integer({ min: 1 })))
     .addOption(flag('--eta <share>', 'noise that DDIM adds, from 0 to 1', probability({ closed: true }), 0))
     .addOption(flag('--batch <n>', 'images at once', integer({ min: 1 }), 32))
     .addOption(flag('--precision <type>', 'f32 or f16', choice(['f32', 'f16']), 'f32'))
@@ -78,8 +78,11 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   }
   const { checkpoint } = await locateCheckpoint(folder);
   const config = await readRunConfig(checkpoint.path);
-  const { classNames } = config;
+  const { classNames, diffusion, model: { classDropoutProb } } = config;
   const classes = chooseClasses(options.classes, config);
+  const guidance = options.guidance ?? (classes && classDropoutProb > 0 ? 1.5 : 1);
+  const steps = options.steps ?? Math.min(50, diffusion.diffusionSteps ?? 1000);
+  checkSampling({ model: config.model, classes, guidance, diffusion, steps });
   // Before the work, not after it.
   await makeFolder(dirname(out));
   if (options.each !== undefined) await makeFolder(options.each);
@@ -93,12 +96,12 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const style = options.quiet ? 'none' : defaultStyle('lines');
   const model = await loadModel(device, checkpoint.path, config, options.weights);
   const batches = Math.ceil(total / options.batch);
-  const progress = new Progress({ total: options.steps * batches, style });
+  const progress = new Progress({ total: steps * batches, style });
   try {
     model.to(options.precision);
     progress.note(`${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`);
     const { images, frames } = await sampleImages({
-      ...options, device, model, diffusion: config.diffusion, classes, count, signal: interrupt.signal,
+      ...options, device, model, diffusion, classes, count, guidance, steps, signal: interrupt.signal,
       frames: animation === undefined ? 0 : FRAMES,
       onStep: (step) => progress.update({ step }),
     });
