@@ -54,7 +54,7 @@ export class Dis extends Module {
   readonly norm_f: DisNorm;
   readonly final_layer: FinalLayer;
   readonly config: DisConfig;
-  /** Recompute mixers in the backward pass: about a fifth of the memory for a third more time. */
+  /** Recompute mixers in the backward pass: about a quarter of the memory for a third more time. */
   checkpointBlocks = false;
 
   private readonly dims: DisDimensions;
