@@ -73,7 +73,13 @@ export function resultTable({ rows, leftOut, failed }: Pick<BenchResult, 'rows' 
     if (mine.length) parts.push(align([[group, ...HEADER.slice(1)], ...mine.map(cells)]));
   }
   const steps = rows.filter((row) => row.images);
-  if (steps.length) parts.push(align([['throughput', '', 'images/s'], ...steps.map((row) => [row.name, row.size, digits(row.images! / timeOf(row))])]));
+  // Where the last column stays or falls, a step grows no faster than its batch and its tokens.
+  if (steps.length) {
+    parts.push(align([['throughput', 'batch×tokens', 'images/s', 'time a token'], ...steps.map((row) => {
+      const tokens = row.size.split('×').reduce((product, size) => product * Number(size), 1);
+      return [row.name, row.size, digits(row.images! / timeOf(row)), quantity(timeOf(row) / tokens, 's')];
+    })]));
+  }
   const planned = rows.filter((row) => row.plan && row.plan.naive > 0 && row.group === 'step');
   if (planned.length) {
     parts.push(align([['memory of a captured step', '', 'planned', 'least possible', 'without sharing'],

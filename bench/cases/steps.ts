@@ -2,28 +2,40 @@
 
 import { backward, full, Generator, noGrad, scope, type Device, type Tensor } from '../../core/index.ts';
 import { createDiffusion } from '../../models/diffusion/index.ts';
-import { Dis, disConfig, disSamplingMemory, disTrainingMemory, type DisConfig, type DisName } from '../../models/dis/index.ts';
+import { Dis, disConfig, disDimensions, disSamplingMemory, disTrainingMemory, type DisConfig, type DisName } from '../../models/dis/index.ts';
 import { Trainer } from '../../models/train/trainer.ts';
 import type { BenchCase, Prepared } from '../case.ts';
 import { inSequence } from '../work.ts';
 import { disWork, trainingWork } from './count.ts';
 import { Inputs, type Float } from './shapes.ts';
 
-interface Model {
+type Kind = 'forward' | 'backward' | 'training' | 'trainingHalf' | 'uncaptured' | 'sampling';
+
+interface Setting {
   readonly name: DisName;
   /** Edge of the input, of 4 channels. */
   readonly imgSize: number;
-  /** Batches with their priorities. */
-  readonly batches: readonly (readonly [batch: number, priority: number])[];
+  readonly batch: number;
+  readonly priority: number;
+  /** What is measured of it. What stands behind the first three is less telling. */
+  readonly kinds: readonly Kind[];
 }
 
-const MODELS: readonly Model[] = [
-  { name: 'DiS-N/2', imgSize: 16, batches: [[8, 0], [64, 1]] },
-  { name: 'DiS-Ti/2', imgSize: 32, batches: [[8, 1], [64, 2]] },
-  { name: 'DiS-XS/2', imgSize: 32, batches: [[8, 2], [64, 3]] },
-  { name: 'DiS-S/2', imgSize: 32, batches: [[1, 1], [8, 0], [64, 0], [128, 0], [256, 0]] },
-  { name: 'DiS-B/2', imgSize: 32, batches: [[1, 2], [8, 2], [64, 1], [128, 1], [256, 1]] },
-];
+const ALL: readonly Kind[] = ['forward', 'training', 'trainingHalf', 'sampling', 'backward', 'uncaptured'];
+const FEW: readonly Kind[] = ['forward', 'training'];
+
+function settings(): Setting[] {
+  const of = (name: DisName, imgSize: number, batches: readonly number[], priority: number, kinds: readonly Kind[]): Setting[] => batches.map((batch) => ({ name, imgSize, batch, priority, kinds }));
+  return [
+    ...of('DiS-N/2', 16, [8], 0, ALL),
+    // How a step grows with the batch, and with the tokens from 66 to 4,098.
+    ...of('DiS-N/2', 16, [1, 2, 4, 16, 32, 64], 1, FEW),
+    ...[32, 64, 128].flatMap((imgSize) => of('DiS-N/2', imgSize, [1], 1, FEW)),
+    ...of('DiS-Ti/2', 32, [8], 1, ALL), ...of('DiS-XS/2', 32, [8], 2, ALL),
+    ...of('DiS-S/2', 32, [1], 1, ['forward', 'sampling']), ...of('DiS-S/2', 32, [8], 0, ALL), ...of('DiS-S/2', 32, [64, 128, 256], 0, ALL),
+    ...of('DiS-B/2', 32, [1], 1, ['forward', 'sampling']), ...of('DiS-B/2', 32, [8], 1, ALL), ...of('DiS-B/2', 32, [64, 128, 256], 0, ALL),
+  ];
+}
 
 /** Noisy images, timesteps and labels of a batch. */
 function batchOf(inputs: Inputs, { channels, imgSize, numClasses }: DisConfig, batch: number): { x: Tensor; t: Tensor; labels: Tensor } {
@@ -71,47 +83,55 @@ function trainingStep(device: Device, config: DisConfig, batch: number, options:
   });
 }
 
-function modelCases({ name, imgSize, batches }: Model): BenchCase[] {
+function settingCases({ name, imgSize, batch, priority, kinds }: Setting): BenchCase[] {
   const config = disConfig(name, { imgSize, channels: 4, numClasses: 1000 });
-  return batches.flatMap(([batch, priority]) => {
-    const f32 = disWork(config, batch, 'f32');
-    const common = { group: 'step' as const, size: `batch ${batch}`, images: batch, largest: 4 * Math.max(f32.forward.parts![1].bytes / 8, config.embedDim ** 2 * 4) };
-    const count = f32.forward.parts!.length;
-    const training = (precision: Float, capture: boolean): BenchCase => ({
-      ...common, name: `${name} training${precision === 'f16' ? ' f16' : ''}${capture ? '' : ', not captured'}`, priority: priority + (capture ? 0 : 1) + (precision === 'f16' ? 1 : 0),
-      work: trainingWork(config, batch, precision), live: disTrainingMemory(config, { batch, precision }).total, dispatches: 5 * count,
-      ...(precision === 'f16' && { needs: 'shader-f16' as const }),
-      prepare: (device) => trainingStep(device, config, batch, { precision, capture }),
-    });
-    return [
-      { ...common, name: `${name} forward`, priority, work: f32.forward, live: disSamplingMemory(config, { batch, precision: 'f32' }).total, dispatches: 2 * count,
-        prepare: (device) => withModel(device, config, (model, inputs) => {
-          model.eval();
-          const { x, t, labels } = batchOf(inputs, config, batch);
-          return { step: () => noGrad(() => model.forward(x, t, labels)) };
-        }) },
-      { ...common, name: `${name} forward + backward`, priority, work: inSequence([...f32.forward.parts!, ...f32.backward.parts!]), live: disTrainingMemory(config, { batch, precision: 'f32' }).total, dispatches: 5 * count,
-        prepare: (device) => withModel(device, config, (model, inputs) => {
-          model.eval();
-          const { x, t, labels } = batchOf(inputs, config, batch);
-          return { step: () => {
-            backward(model.forward(x, t, labels).square().mean());
-            for (const parameter of model.parameters()) parameter.grad = null;
-          } };
-        }) },
-      training('f32', true), training('f32', false), training('f16', true),
-      { ...common, name: `${name} sampling step`, priority, work: f32.forward, live: disSamplingMemory(config, { batch, precision: 'f32' }).total, dispatches: 2 * count,
-        prepare: (device) => withModel(device, config, (model, inputs) => {
-          model.eval();
-          const diffusion = inputs.keep(createDiffusion(device, { timestepRespacing: 'ddim50' }));
-          const { x, labels } = batchOf(inputs, config, batch);
-          const t = inputs.keep(full(device, [batch], 25, 'i32'));
-          return { step: () => noGrad(() => diffusion.ddimSample((noisy, times) => model.forward(noisy, times, labels), x, t)) };
-        }) },
-    ];
+  const { tokens, dInner } = disDimensions(config);
+  const { forward, backward: gradients } = disWork(config, batch, 'f32');
+  const count = forward.parts!.length;
+  const training = disTrainingMemory(config, { batch }).total, sampling = disSamplingMemory(config, { batch }).total;
+
+  const make = (kind: Kind, title: string, rest: Pick<BenchCase, 'work' | 'live' | 'prepare'> & Partial<BenchCase>): BenchCase => ({
+    group: 'step', name: `${name} ${title}`, size: `${batch}×${tokens}`, images: batch, largest: 4 * batch * tokens * 2 * dInner,
+    dispatches: (kind === 'forward' || kind === 'sampling' ? 2 : 5) * count, priority: priority + (kinds.indexOf(kind) < 3 ? 0 : 1), ...rest,
   });
+  const trained = (kind: Kind, title: string, precision: Float, capture: boolean): BenchCase => make(kind, title, {
+    work: trainingWork(config, batch, precision), live: disTrainingMemory(config, { batch, precision }).total,
+    ...(precision === 'f16' && { needs: 'shader-f16' as const }), prepare: (device) => trainingStep(device, config, batch, { precision, capture }),
+  });
+  const cases: Record<Kind, () => BenchCase> = {
+    forward: () => make('forward', 'forward', {
+      work: forward, live: sampling, prepare: (device) => withModel(device, config, (model, inputs) => {
+        model.eval();
+        const { x, t, labels } = batchOf(inputs, config, batch);
+        return { step: () => noGrad(() => model.forward(x, t, labels)) };
+      }),
+    }),
+    backward: () => make('backward', 'forward + backward', {
+      work: inSequence([...forward.parts!, ...gradients.parts!]), live: training, prepare: (device) => withModel(device, config, (model, inputs) => {
+        model.eval();
+        const { x, t, labels } = batchOf(inputs, config, batch);
+        return { step: () => {
+          backward(model.forward(x, t, labels).square().mean());
+          for (const parameter of model.parameters()) parameter.grad = null;
+        } };
+      }),
+    }),
+    training: () => trained('training', 'training', 'f32', true),
+    trainingHalf: () => trained('trainingHalf', 'training f16', 'f16', true),
+    uncaptured: () => trained('uncaptured', 'training, not captured', 'f32', false),
+    sampling: () => make('sampling', 'sampling step', {
+      work: forward, live: sampling, prepare: (device) => withModel(device, config, (model, inputs) => {
+        model.eval();
+        const diffusion = inputs.keep(createDiffusion(device, { timestepRespacing: 'ddim50' }));
+        const { x, labels } = batchOf(inputs, config, batch);
+        const t = inputs.keep(full(device, [batch], 25, 'i32'));
+        return { step: () => noGrad(() => diffusion.ddimSample((noisy, times) => model.forward(noisy, times, labels), x, t)) };
+      }),
+    }),
+  };
+  return kinds.map((kind) => cases[kind]());
 }
 
 export function stepCases(): BenchCase[] {
-  return MODELS.flatMap(modelCases);
+  return settings().flatMap(settingCases);
 }

@@ -143,7 +143,13 @@ async function main(): Promise<void> {
     }
     terminal.note(align(engines.map(({ name, version, adapter }) => [name, version, adapter]), 3));
     const rows: Row[] = [];
+    let stopped = false;
+    process.once('SIGINT', () => {
+      stopped = true;
+      terminal.note('Finishing this work, then showing what there is; Ctrl-C again leaves at once.');
+    });
     for (const work of WORKS.filter((w) => w.id.toLowerCase().includes((filter ?? '').toLowerCase()))) {
+      if (stopped) break;
       const row = await measureWork(work, workers, rounds, (text) => terminal.progress(text));
       rows.push(row);
       const ratio = best(row);

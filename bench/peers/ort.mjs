@@ -61,7 +61,7 @@ export async function open() {
       softmax: work([['Softmax', ['x'], 'out', { axis: -1 }]]),
       gate: work([['Sigmoid', ['x'], 's'], ['Mul', ['x', 's'], 'silu'], ['Mul', ['silu', 'y'], 'gated'], ['Add', ['gated', 'z'], 'out']]),
       layerNorm: work([['LayerNormalization', ['x', 'weight', 'bias'], 'out', { axis: -1, epsilon: 1e-5 }]]),
-      conv: work([['Conv', ['x', 'w'], 'out', { group: 736, pads: [3, 0] }]], ({ x }) => x.shape, convInputs, (data, { x }) => swapped({ data, shape: x.shape }).data),
+      conv: work([['Conv', ['x', 'w'], 'out', { group: 736, pads: [3, 0], dilations: [1], strides: [1], kernel_shape: [4] }]], ({ x }) => x.shape, convInputs, (data, { x }) => swapped({ data, shape: x.shape }).data),
     },
     close: () => environment.close(),
   };

@@ -57,7 +57,7 @@ test('a step of each kind runs, forward, backward and training', async ({ device
   const find = (name: string, size: string) => allCases().find((c) => c.name === name && c.size === size)!;
   const picked = [
     find('selectiveScan backward', 'S 1×66'), find('causalConv1d + SiLU backward', 'S 1×66'), find('addRmsNorm backward', 'S 1×66'), find('x_proj backward', 'S 1×66'),
-    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', 'batch 8'),
+    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', '8×66'),
   ];
   for (const c of picked) {
     const prepared = await c.prepare(device);

@@ -43,8 +43,8 @@ test('quantities have three digits and a unit', () => {
 });
 
 test('the table names rows, what failed, and what was left out and why', () => {
-  const text = resultTable(result([row('product', 0.001), row('step', 0.5, { group: 'step', images: 8 })], { failed: [{ id: 'c 1', message: 'no memory' }] }));
-  for (const part of ['product', '1.00 ms', '50 %', 'images/s', '16.0', 'c 1: no memory', 'a 1 (about 3.1 s an iteration)']) assert.ok(text.includes(part), part);
+  const text = resultTable(result([row('product', 0.001), row('step', 0.5, { group: 'step', images: 8, size: '8×50' })], { failed: [{ id: 'c 1', message: 'no memory' }] }));
+  for (const part of ['product', '1.00 ms', '50 %', 'images/s', '16.0', '1.25 ms', 'c 1: no memory', 'a 1 (about 3.1 s an iteration)']) assert.ok(text.includes(part), part);
 });
 
 test.run();
