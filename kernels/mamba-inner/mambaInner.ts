@@ -8,7 +8,7 @@
 // the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In alternation on a software adapter, batch 4, forward
 // takes 0.92 of the time, forward and backward 0.82.
 
-import { contiguousStrides, defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, Tensor, type OpContext, type Shape } from '../../core/index.ts';
+import { concat, contiguousStrides, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, Tensor, type OpContext, type Shape } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 import { sizeOf } from '../../core/dtype.ts';
 import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
@@ -43,6 +43,8 @@ export interface MambaInnerOptions {
 type DirectionArguments = [Tensor, Tensor | null, Tensor, Tensor, Tensor, Tensor, Tensor];
 const PER_DIRECTION = 7;
 const DIRECTIONS = ['forward', 'reverse'] as const;
+/** du, ddelta and dz of each direction, as the scan's backward leaves them. */
+const GRADIENT_REGIONS = 6;
 
 /**
  * For each direction, over tokens in its order and with its own parameters,
@@ -51,7 +53,8 @@ const DIRECTIONS = ['forward', 'reverse'] as const;
  *     y = (scan(u, softplus(delta + dtBias), -exp(aLog), B, C) + D u) · silu(z)
  *
  * and the sum of both y, (B, L, I): `mamba_inner_fn_no_out_proj` of Vision Mamba (arXiv 2401.09417, §3.3), forward and reversed.
- * Sums are f32. The gradient is deterministic; there is no second derivative.
+ * Sums are f32. The gradient is deterministic; there is no second derivative. A batch
+ * whose gradients exceed the adapter's largest binding is computed in parts.
  *
  * @throws ShapeError, DTypeError
  */
@@ -60,7 +63,12 @@ export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor 
   if (xz.dtype !== 'f32' && xz.dtype !== 'f16') throw new DTypeError(`[mambaInner] xz is ${xz.dtype}, expected f32 or f16; cast it.`);
   check('forward', forward, forward, xz);
   check('reverse', reverse, forward, xz);
-  return mambaInnerOp(xz, ...direction(forward), ...direction(reverse));
+  const weights = [...direction(forward), ...direction(reverse)];
+  // The gradients of a part must fit into one binding.
+  const [batch, length, twice] = xz.shape;
+  const most = Math.max(1, Math.floor(xz.device.limits.maxStorageBufferBindingSize / (GRADIENT_REGIONS * length * (twice / 2) * sizeOf(xz.dtype))));
+  if (batch <= most) return mambaInnerOp(xz, ...weights);
+  return scope(() => concat(xz.split(Math.ceil(batch / Math.ceil(batch / most))).map((part) => mambaInnerOp(part, ...weights))));
 }
 
 function direction(d: MambaDirection): DirectionArguments {

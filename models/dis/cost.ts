@@ -87,7 +87,7 @@ export interface DisMemoryOptions {
   readonly batch: number;
   /** Storage of activations and working weights; masters, residual stream and scan states stay f32. Default f32. */
   readonly precision?: 'f32' | 'f16';
-  /** Recompute each block in the backward pass instead of keeping its activations. */
+  /** Recompute each mixer in the backward pass instead of keeping its activations: `checkpointBlocks` of the model. */
   readonly recompute?: boolean;
 }
 
@@ -105,9 +105,9 @@ export function disTrainingMemory(config: DisConfig, options: DisMemoryOptions):
   const { blocks, halfDepth, tokens, patchDim } = disDimensions(config);
   const size = precision === 'f16' ? 2 : 4;
   const oneBlock = blockActivations(config, size);
-  const perToken = recompute
-    ? oneBlock + blocks * config.embedDim * (4 + size)
-    : blocks * oneBlock + (config.skip ? halfDepth * config.embedDim * size : 0);
+  const held = config.skip ? halfDepth * config.embedDim * size : 0;
+  // Recomputed, one block at a time is there with its gradients.
+  const perToken = held + (recompute ? 2 * oneBlock + blocks * config.embedDim * (4 + size) : blocks * oneBlock);
   const head = 3 * config.embedDim * size + 2 * patchDim * 4;
   const activations = batch * tokens * (perToken + head);
   return memory({

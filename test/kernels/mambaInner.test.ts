@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { grad, linear, scope, tensor, zeros, type Device, type Tensor } from '../../core/index.ts';
+import { grad, linear, openDevice, scope, tensor, zeros, type Device, type Tensor } from '../../core/index.ts';
 import { causalConv1d, mambaInner, selectiveScanBidirectional, type MambaDirection } from '../../kernels/index.ts';
 import { assertClose, gpuSuite, uniform } from '../support.ts';
 
@@ -75,6 +75,21 @@ for (const [name, options] of [['all features', {}], ['default limits', { defaul
     test.run();
     continue;
   }
+
+  test('a batch whose gradients exceed the largest binding goes in parts', async () => {
+    const device = await openDevice({ backend: 'null', defaultLimits: true });
+    const [batch, length, inner, states, rank] = [40, 258, 736, 16, 23];
+    assert.ok(6 * batch * length * inner * 4 > device.limits.maxStorageBufferBindingSize);
+    scope(() => {
+      const { xz, forward, reverse } = argumentsOf(device, { batch, length, inner, states, rank, taps: 4, bias: true }, 'f32');
+      const y = mambaInner({ xz, forward, reverse });
+      assert.equal(y.shape, [batch, length, inner]);
+      const [dx, dw] = grad(y, [xz, reverse.xProj], { gradient: y.onesLike() });
+      assert.equal([dx!.shape, dw!.shape], [xz.shape, reverse.xProj.shape]);
+    });
+    await device.synchronize();
+    device.destroy();
+  });
 
   test('frozen weights get no gradient', ({ device }) => {
     scope(() => {

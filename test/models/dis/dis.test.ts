@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
-import { backward, capture, Generator, grad, noGrad, scope, tensor, zeros, type Device, type Tensor } from '../../../core/index.ts';
+import { backward, capture, Generator, grad, noGrad, openDevice, scope, tensor, zeros, type Device, type Tensor } from '../../../core/index.ts';
 import { disConfig, type DisOptions } from '../../../models/dis/config.ts';
+import { disTrainingMemory } from '../../../models/dis/cost.ts';
 import { Dis } from '../../../models/dis/dis.ts';
 import { disParameterShapes } from '../../../models/dis/shapes.ts';
 import { assertClose, gpuSuite, uniform } from '../../support.ts';
@@ -75,6 +76,25 @@ test('a captured training step draws and computes what one that is not captured 
   assert.equal(await run(true), await run(false));
   for (const v of [x, t, labels, start]) v.dispose();
   release();
+});
+
+test('the memory that a configuration is said to take is that of a captured step', async () => {
+  // A device that computes nothing: memory is planned all the same.
+  const planner = await openDevice({ backend: 'null' });
+  const config = disConfig('DiS-Ti/2', { imgSize: 32, channels: 4, numClasses: 10 });
+  const generator = new Generator(planner);
+  const model = scope(() => new Dis(generator, config));
+  const { x, t, labels } = batch(planner, 8, config);
+  for (const recompute of [false, true]) {
+    model.checkpointBlocks = recompute;
+    const step = capture(planner, () => scope(() => {
+      backward(model.forward(x, t, labels, { generator }).square().mean(), { accumulate: () => {} });
+    }));
+    const said = disTrainingMemory(config, { batch: 8, recompute }).activations;
+    assert.ok(Math.abs(step.plan.planned / said - 1) < 0.2, `${recompute ? 'recomputed: ' : ''}planned ${step.plan.planned}, said ${said}`);
+    step.dispose();
+  }
+  planner.destroy();
 });
 
 test('decisions are drawn with the probabilities of the configuration', async ({ device }) => {
