@@ -32,12 +32,26 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
     enable: type === 'f16' ? ['f16'] : [],
     declarations: `${PHILOX_WGSL}
 fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
+// Sine and cosine of whole turns u in [0, 1]: WGSL's own may be off by 2^-11, differently on every adapter. The nearest quarter turn
+// k leaves an angle within pi/4, for which Taylor's polynomials are as good as f32.
+fn sinCos(u: vec2f) -> array<vec2f, 2> {
+  let quarter = round(4.0 * u);
+  let r = (u - 0.25 * quarter) * ${2 * Math.PI};
+  let s = r * r;
+  let sine = r * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s * (1.0 / 362880.0)))));
+  let cosine = 1.0 + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40320.0))));
+  let k = vec2u(quarter);
+  let odd = (k & vec2u(1u)) == vec2u(1u);
+  let a = select(sine, cosine, odd); let b = select(cosine, sine, odd);
+  return array(select(a, -a, (k & vec2u(2u)) != vec2u()), select(b, -b, ((k + 1u) & vec2u(2u)) != vec2u()));
+}
 fn gauss(r: vec4u) -> vec4f {
-  // Box and Muller; the radius never takes the logarithm of 0.
+  // Box and Muller; the radius never takes the logarithm of 0, nor the root of a logarithm that was rounded upwards.
   let u = (vec4f(r >> vec4u(8u)) + 0.5) * ${2 ** -24};
-  let radius = sqrt(-2.0 * log(u.xz));
-  let angle = ${2 * Math.PI} * u.yw;
-  return vec4f(radius.x * cos(angle.x), radius.x * sin(angle.x), radius.y * cos(angle.y), radius.y * sin(angle.y));
+  let radius = sqrt(max(-2.0 * log(u.xz), vec2f()));
+  let angle = sinCos(u.yw);
+  let x = radius * angle[1]; let y = radius * angle[0];
+  return vec4f(x.x, y.x, x.y, y.y);
 }`,
     body: `  let first = flat * 4u;
   if (first >= p.n) { return; }

@@ -1,5 +1,6 @@
 // Runs test/browser/cases.ts in Chromium: serves the page with vite, drives the browser with playwright-core, and compares what
-// the cases return with the same cases under Node. Also bundles the page, to show that nothing of Node is reached from the library.
+// the cases return with the same cases under Node. Also bundles the page, to show that nothing of Node is reached from the library,
+// and tests the demo of examples/browser as it is built.
 //
 //   npm run test:browser            with the Chromium that is found, or that CHROMIUM names
 //
