@@ -4,9 +4,11 @@ import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
 
-const QUIET = ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run', '--disable-quic'];
-// WebGPU on SwiftShader, which Chromium brings along.
-const WEBGPU = ['--enable-unsafe-webgpu', '--disable-gpu-sandbox'];
+// WebGPU on SwiftShader, which Chromium brings along, and no talk with the outside.
+const FLAGS = [
+  '--no-sandbox', '--enable-unsafe-webgpu', '--disable-gpu-sandbox',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run', '--disable-quic',
+];
 
 /** The executable that CHROMIUM names, or the first that is found. */
 export function findChromium(): string | undefined {
@@ -18,9 +20,8 @@ export function findChromium(): string | undefined {
   return [...folders.flatMap((folder) => names.map((name) => join(folder, name))), ...applications].find((path) => existsSync(path));
 }
 
-/** Starts a browser; without WebGPU where `webgpu` is false. */
-export function launchChromium(executablePath: string, { webgpu = true }: { webgpu?: boolean } = {}): Promise<Browser> {
-  return chromium.launch({ executablePath, headless: true, args: webgpu ? [...QUIET, ...WEBGPU] : [...QUIET, '--disable-features=WebGPU'] });
+export function launchChromium(executablePath: string): Promise<Browser> {
+  return chromium.launch({ executablePath, headless: true, args: FLAGS });
 }
 
 /** A list that fills with what goes wrong on a page: uncaught errors and errors on the console. */

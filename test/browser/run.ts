@@ -52,6 +52,7 @@ async function testPage(browser: Browser): Promise<void> {
     const problems = watchProblems(page);
     await page.goto(server.resolvedUrls!.local[0]);
     await compareWithNode(await readResults(page, problems));
+    report('the page logs no error', problems.length > 0 ? problems.join('\n') : undefined);
   } finally {
     await page.close();
     await server.close();
