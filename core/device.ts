@@ -82,8 +82,7 @@ export class Device implements KernelEnv {
     this.pool = new BufferPool(gpu);
     this.stream = new Stream(gpu);
     this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
-      // What a refused kernel breaks later says less than why it was refused.
-      if (!(this.failure instanceof DeviceLostError)) this.failure = error;
+      this.failure ??= error;
     });
     this.tuning = new Tuning(this);
     this.leaks = new FinalizationRegistry(({ dtype, shape, stack }) => {
@@ -94,7 +93,9 @@ export class Device implements KernelEnv {
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
       const memory = event.error.constructor.name === 'GPUOutOfMemoryError';
-      this.failure ??= new GpuError(`[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`);
+      const error = new GpuError(`[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`);
+      // What a refused kernel breaks says less than why it was refused, which is known when its check is done.
+      void this.kernels.settled().then(() => { this.failure ??= error; });
     });
     this.lost = gpu.lost.then((info) => {
       if (!(this.failure instanceof DeviceLostError)) {

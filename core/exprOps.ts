@@ -21,7 +21,7 @@ interface OpSpec {
 
 const infix = (symbol: string) => (a: string[]): string => `(${a[0]} ${symbol} ${a[1]})`;
 const call = (name: string) => (a: string[]): string => `${name}(${a.join(', ')})`;
-const compare = (symbol: string): OpSpec => ({ domain: 'any', result: 'bool', wgsl: infix(symbol) });
+const compare = (symbol: string): OpSpec => ({ domain: 'number', result: 'bool', wgsl: infix(symbol) });
 const unary = (name: string, grad: (x: Expr, out: Expr, g: Expr) => Expr | null): OpSpec => ({
   domain: 'float', wgsl: call(name), grad: ([x], out, g) => [grad(x, out, g)],
 });
@@ -95,7 +95,7 @@ export const OPS: Record<OpName, OpSpec> = {
     domain: 'number', wgsl: (a, t, float) => (float ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))` : t.includes('u32') ? `(${a[0]} % ${a[1]})` : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`),
     grad: ([x, y], _o, g) => [g, g.mul(x.div(y).floor()).neg()],
   },
-  eq: compare('=='),
+  eq: { domain: 'any', result: 'bool', wgsl: infix('==') },
   // WGSL's != is false for NaN on some drivers.
   ne: { domain: 'any', result: 'bool', wgsl: (a) => `!(${a[0]} == ${a[1]})` },
   lt: compare('<'),

@@ -131,6 +131,7 @@ export class KernelCache {
   private readonly variants = new Map<string, Compiled>();
   private readonly texts = new Map<string, Compiled>();
   private readonly layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
+  private readonly names = new Set<string>();
   private readonly onError: (error: Error) => void;
   private readonly checks = new Set<Promise<void>>();
 
@@ -146,8 +147,14 @@ export class KernelCache {
     await Promise.all(this.checks);
   }
 
+  /** Distinct programs compiled so far. */
   get compiled(): number {
     return this.texts.size;
+  }
+
+  /** Names of the kernels of which a variant was compiled. */
+  get kernelNames(): ReadonlySet<string> {
+    return this.names;
   }
 
   /** The compiled variant. Compilation errors come later, as the device's error. */
@@ -167,6 +174,7 @@ export class KernelCache {
       this.texts.set(text, compiled);
     } else if (compiled.name !== name) compiled = { ...compiled, name };
     this.variants.set(key, compiled);
+    this.names.add(kernel.name);
     return compiled;
   }
 
