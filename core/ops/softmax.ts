@@ -7,13 +7,29 @@ import { axisOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
 import { max, sum } from './reduce.ts';
+import { rowSoftmax } from './rowSoftmax.ts';
+
+/** Whether the one-dispatch form applies. */
+function isRow(x: Tensor, axis: number): boolean {
+  return axis === x.ndim - 1 && x.numel > 0;
+}
+
+function ofColumns(x: Tensor, axis: number): Tensor {
+  const wide = x.cast('f32');
+  const e = wide.sub(max(wide, axis, true)).exp();
+  return e.div(sum(e, axis, true)).cast(x.dtype);
+}
+
+function logOfColumns(x: Tensor, axis: number): Tensor {
+  const wide = x.cast('f32');
+  const shifted = wide.sub(max(wide, axis, true));
+  return shifted.sub(sum(shifted.exp(), axis, true).log()).cast(x.dtype);
+}
 
 const softmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
   name: 'softmax',
   forward(ctx, x, axis) {
-    const wide = x.cast('f32');
-    const e = wide.sub(max(wide, axis, true)).exp();
-    const y = e.div(sum(e, axis, true)).cast(x.dtype);
+    const y = isRow(x, axis) ? rowSoftmax(x, false) : ofColumns(x, axis);
     ctx.state.axis = axis;
     ctx.save(y);
     return y;
@@ -32,9 +48,7 @@ export function softmax(x: Tensor, axis: number): Tensor {
 const logSoftmaxOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
   name: 'logSoftmax',
   forward(ctx, x, axis) {
-    const wide = x.cast('f32');
-    const shifted = wide.sub(max(wide, axis, true));
-    const y = shifted.sub(sum(shifted.exp(), axis, true).log()).cast(x.dtype);
+    const y = isRow(x, axis) ? rowSoftmax(x, true) : logOfColumns(x, axis);
     ctx.state.axis = axis;
     ctx.save(y);
     return y;
