@@ -4,6 +4,7 @@
 import { defineOp } from '../tape.ts';
 import { sizeOf } from '../dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
+import { scope } from '../scope.ts';
 import { numelOf, sameShape, show } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
@@ -102,8 +103,10 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
     throw new ShapeError(`[conv2d] The image has shape ${show(x.shape)}, expected ${channels * groups} channels for a weight of shape ${show(weight.shape)} and ${groups} groups.`);
   }
   if (bias && !sameShape(bias.shape, [outputs])) throw new ShapeError(`[conv2d] The bias has shape ${show(bias.shape)}, expected (${outputs},).`);
-  const y = conv2dInParts(x, weight, w, groups, UNFOLDED_BYTES);
-  return bias ? y.add(reshape(bias, [1, outputs, 1, 1])) : y;
+  return scope(() => {
+    const y = conv2dInParts(x, weight, w, groups, UNFOLDED_BYTES);
+    return bias ? y.add(reshape(bias, [1, outputs, 1, 1])) : y;
+  });
 }
 
 export interface Conv1dOptions {
@@ -126,6 +129,8 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   if (x.ndim !== 3 || weight.ndim !== 3) throw new ShapeError(`[conv1d] The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}, expected (N,C,L) and (O, C/groups, k).`);
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   const row = (t: Tensor): Tensor => reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]);
-  const y = conv2d(row(x), row(weight), bias, { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups });
-  return reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
+  return scope(() => {
+    const y = conv2d(row(x), row(weight), bias, { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups });
+    return reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
+  });
 }

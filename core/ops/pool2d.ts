@@ -2,6 +2,7 @@
 
 import type { Tensor } from '../tensor.ts';
 import { ShapeError } from '../errors.ts';
+import { scope } from '../scope.ts';
 import { show } from '../shape.ts';
 import { pad, reshape } from './movement.ts';
 import { max, mean } from './reduce.ts';
@@ -17,7 +18,7 @@ function pool(op: string, x: Tensor, kernelSize: Pair, options: PoolOptions, red
   const settings = { ...options, stride: options.stride ?? kernelSize };
   const { output } = windows(op, x.shape, kernelSize, settings, false);
   const [N, C, H, W] = x.shape;
-  return reshape(reduce(unfold(reshape(x, [N * C, 1, H, W]), kernelSize, settings)), [N, C, ...output]);
+  return scope(() => reshape(reduce(unfold(reshape(x, [N * C, 1, H, W]), kernelSize, settings)), [N, C, ...output]));
 }
 
 /**
@@ -30,8 +31,10 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: PoolOptions = {}
   const [py, px] = pairOf('maxPool2d', 'padding', padding, 0);
   const kernel = pairOf('maxPool2d', 'kernelSize', kernelSize, 1);
   if (2 * py > kernel[0] || 2 * px > kernel[1]) throw new ShapeError(`[maxPool2d] padding is ${show([py, px])}, expected at most half of the window ${show(kernel)}.`);
-  const padded = py || px ? pad(x, [[0, 0], [0, 0], [py, py], [px, px]], -Infinity) : x;
-  return pool('maxPool2d', padded, kernel, { ...rest, stride }, (w) => max(w, 1));
+  return scope(() => {
+    const padded = py || px ? pad(x, [[0, 0], [0, 0], [py, py], [px, px]], -Infinity) : x;
+    return pool('maxPool2d', padded, kernel, { ...rest, stride }, (w) => max(w, 1));
+  });
 }
 
 /** The mean of each window: (N,C,H,W) → (N,C,H',W'). Padding counts as zeros. */

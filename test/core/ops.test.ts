@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import * as core from '../../core/index.ts';
 import { gradcheck, numelOf, scope, tensor, type Tensor } from '../../core/index.ts';
+import { at, build } from '../reference/array.ts';
 import { assertClose, gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('ops');
@@ -125,6 +126,31 @@ test('einsum contracts, transposes, sums and broadcasts', async ({ device }) => 
     out.dispose();
   }
   for (const t of [a, b, c]) t.dispose();
+});
+
+test('einsum takes diagonals, broadcasts, and leaves leading dimensions open', async ({ device }) => {
+  const shapes: Record<string, number[]> = { s: [3, 3], t: [2, 3, 3], a: [2, 1, 4], b: [5, 4, 2], v: [4], o: [1, 4] };
+  const x = Object.fromEntries(Object.entries(shapes).map(([name, shape], k) => [name, { shape, data: Array.from(uniform(numelOf(shape), k + 1)) }]));
+  const cases: [string, string[], number[], (i: number[]) => number][] = [
+    ['ii->', ['s'], [], () => [0, 1, 2].reduce((n, i) => n + at(x.s, [i, i]), 0)], ['ii->i', ['s'], [3], ([i]) => at(x.s, [i, i])], ['bii', ['t'], [2], ([b]) => [0, 1, 2].reduce((n, i) => n + at(x.t, [b, i, i]), 0)],
+    ['...j->...', ['t'], [2, 3], ([b, i]) => [0, 1, 2].reduce((n, j) => n + at(x.t, [b, i, j]), 0)], ['...ij->...ji', ['t'], [2, 3, 3], ([b, j, i]) => at(x.t, [b, i, j])],
+    ['b...d,...dk->b...k', ['a', 'b'], [2, 5, 2], ([b, e, k]) => [0, 1, 2, 3].reduce((n, d) => n + at(x.a, [b, 0, d]) * at(x.b, [e, d, k]), 0)], ['id,d->i', ['o', 'v'], [1], () => [0, 1, 2, 3].reduce((n, d) => n + at(x.o, [0, d]) * at(x.v, [d]), 0)],
+    ['xd,bxd->b', ['o', 'a'], [2], ([b]) => [0, 1, 2, 3].reduce((n, d) => n + at(x.o, [0, d]) * at(x.a, [b, 0, d]), 0)], ['...,...->...', ['v', 'a'], [2, 1, 4], ([b, c, d]) => at(x.v, [d]) * at(x.a, [b, c, d])],
+  ];
+  for (const [equation, names, shape, ref] of cases) {
+    const operands = names.map((name) => tensor(device, x[name].data, { shape: shapes[name] }));
+    const out = core.einsum(equation, ...operands);
+    assert.equal(out.shape, shape, equation);
+    assertClose(await out.data(), build(shape, ref).data, 2e-6, equation);
+    await gradcheck((...t) => core.einsum(equation, ...t), operands, { samples: 4 });
+    for (const t of [out, ...operands]) t.dispose();
+  }
+  scope(() => {
+    const s = core.zeros(device, [2, 3]);
+    const wrong: [string, Tensor[], RegExp][] = [['i1', [s], /can't be read/], ['....i', [s], /can't be read/], ['ij', [s, s], /has 1 operands, 2 are given/], ['i', [s], /Operand 'i' has shape \(2,3\), expected 1 dimensions/],
+      ['ij...k->i', [s], /expected 3 dimensions or more/], ['ij,ij->k', [s, s], /'k' is in the result and in no operand/], ['ij,jk', [s, s], /'j' is 3 in one place and 2 in another/], ['ij->ii', [s], /has a letter twice/]];
+    for (const [equation, operands, pattern] of wrong) assert.throws(() => core.einsum(equation, ...operands), pattern);
+  });
 });
 
 test('checkpoint gives the same gradients from less memory, drawing the same numbers twice', async ({ device }) => {

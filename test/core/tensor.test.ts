@@ -180,4 +180,26 @@ test('using disposes at the end of the block, scopes free what they do not retur
   assert.is(device.memory().pooledBytes, 0);
 });
 
+test('an operation outside of any scope leaves nothing but its result', ({ device }) => {
+  const x = tensor(device, uniform(12), { shape: [3, 4] }), v = tensor(device, uniform(4)), at = tensor(device, Int32Array.of(2, 0)), pairs = tensor(device, Int32Array.of(0, 1, 1, 0), { shape: [2, 2] });
+  const image = tensor(device, uniform(2 * 4 * 6 * 6), { shape: [2, 4, 6, 6] }), weight = tensor(device, uniform(4 * 4 * 9), { shape: [4, 4, 3, 3] }), line = tensor(device, uniform(2 * 4 * 6), { shape: [2, 4, 6] }), taps = tensor(device, uniform(4 * 4 * 3), { shape: [4, 4, 3] });
+  const single: Record<string, () => Tensor> = {
+    mean: () => x.mean(1), var: () => x.var(0), max: () => x.max(), argmax: () => x.argmax(1), 'argmin of all': () => x.argmin(), softmax: () => x.softmax(1), logSoftmax: () => x.logSoftmax(0), cumsum: () => x.cumsum(1),
+    linear: () => core.linear(x, x, null), 'vector products': () => v.matmul(v), 'matrix times vector': () => x.matmul(v), einsum: () => core.einsum('ij,j->i', x, v), 'einsum of one': () => core.einsum('ij->ji', x),
+    select: () => x.select(0, 1), stack: () => core.stack([v, v], 1), concat: () => core.concat([x, x], 1), pad: () => x.pad([[1, 1], [0, 0]]), flatten: () => x.flatten(), squeeze: () => x.squeeze(), T: () => x.T, unsqueeze: () => x.unsqueeze(0),
+    gather: () => x.gather(0, pairs), 'gather of a part': () => x.gather(1, pairs), scatterAdd: () => x.scatterAdd(0, pairs, x), indexSelect: () => x.indexSelect(0, at), oneHot: () => core.oneHot(at, 3),
+    conv2d: () => core.conv2d(image, weight, v, { padding: 1 }), conv1d: () => core.conv1d(line, taps, v), maxPool2d: () => core.maxPool2d(image, 2, { padding: 1 }), avgPool2d: () => core.avgPool2d(image, 3), unfold: () => core.unfold(image, 3),
+    'clamp between tensors': () => core.clamp(x, v, v), where: () => core.where(x, x, 0), pow: () => x.pow(2), linspace: () => core.linspace(device, 0, 1, 5), eye: () => core.eye(device, 3), arange: () => core.arange(device, 3), clone: () => x.clone(),
+  };
+  const leaky: string[] = [];
+  for (const [name, fn] of Object.entries(single)) {
+    const before = device.liveTensors;
+    const result = fn();
+    if (device.liveTensors - before !== 1) leaky.push(`${name}: ${device.liveTensors - before}`);
+    result.dispose();
+  }
+  assert.equal(leaky, []);
+  for (const t of [x, v, at, pairs, image, weight, line, taps]) t.dispose();
+});
+
 test.run();
