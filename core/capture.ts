@@ -38,10 +38,15 @@ export interface CapturePlan {
 }
 
 class StepRecorder implements Recorder {
+  readonly ahead: boolean;
   readonly commands: Dispatch[] = [];
   readonly lives = new Map<Storage, Life>();
   readonly pinned = new Set<Storage>();
   readonly generators = new Map<Generator, number>();
+
+  constructor(ahead: boolean) {
+    this.ahead = ahead;
+  }
 
   allocated(storage: Storage): void {
     this.lives.set(storage, { bytes: storage.bytes, first: this.commands.length, last: -1 });
@@ -170,8 +175,31 @@ export class CapturedStep<R> {
  * @throws EngineError when the step reads values back, replays or captures another, or is asynchronous
  */
 export function capture<R>(device: Device, step: () => R): CapturedStep<R> {
+  return record(device, step, new StepRecorder(false));
+}
+
+/**
+ * Records a step without running it: the first `replay()` does. Its kernels are compiled beside each other meanwhile, and memory is
+ * taken as planned from the beginning. Rules are those of `capture`.
+ *
+ * @throws CompileError for a kernel that the adapter refuses, and what `capture` throws
+ */
+export async function captureAhead<R>(device: Device, step: () => R): Promise<CapturedStep<R>> {
+  const recorder = new StepRecorder(true);
+  const captured = record(device, step, recorder);
+  for (const [generator, position] of recorder.generators) generator.rewind({ position });
+  try {
+    await device.kernels.settled();
+    device.check();
+  } catch (error) {
+    captured.dispose();
+    throw error;
+  }
+  return captured;
+}
+
+function record<R>(device: Device, step: () => R, recorder: StepRecorder): CapturedStep<R> {
   device.stream.recorder?.refuse('captures another', 'capture both in one step');
-  const recorder = new StepRecorder();
   device.stream.recorder = recorder;
   try {
     const result = step();

@@ -118,7 +118,8 @@ export class Device implements KernelEnv {
   run<V>(kernel: Kernel<V>, variant: V, operands: readonly Operand[], params: readonly number[], groups: readonly [number, number?, number?]): void {
     this.check();
     this.stream.profiler?.hostBegins();
-    const compiled = this.kernels.get(kernel, variant);
+    const { recorder } = this.stream;
+    const compiled = this.kernels.get(kernel, variant, recorder?.ahead);
     const [x, y = 1, z = 1] = groups;
     if (x === 0 || y === 0 || z === 0) return;
     const { bindings } = compiled.source;
@@ -130,8 +131,8 @@ export class Device implements KernelEnv {
       return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
     });
     const data = packParams(compiled, params);
-    this.stream.recorder?.dispatched(compiled, bound, data, [x, y, z]);
-    this.encode(compiled, bound, data, x, y, z);
+    recorder?.dispatched(compiled, bound, data, [x, y, z]);
+    if (!recorder?.ahead) this.encode(compiled, bound, data, x, y, z);
   }
 
   private encode(compiled: Compiled, bound: readonly Bound[], data: ArrayBuffer, x: number, y: number, z: number): void {

@@ -11,7 +11,7 @@ export { keep, scope } from './scope.ts';
 export { adapterName, Tuning, type Tunable, type TuneOptions, type TuningData, type TuningResult } from './tuning.ts';
 export { loadTuning, saveTuning } from './tuningStore.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './shape.ts';
-export { capture, CapturedStep, type CapturePlan } from './capture.ts';
+export { capture, captureAhead, CapturedStep, type CapturePlan } from './capture.ts';
 export { Generator, type GeneratorState } from './random.ts';
 export { philox4x32 } from './philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';

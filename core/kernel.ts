@@ -61,7 +61,8 @@ export function defineKernel<V>(name: string, source: (variant: V, env: KernelEn
 /** A kernel's variant, ready to run. */
 export interface Compiled {
   readonly name: string;
-  readonly pipeline: GPUComputePipeline;
+  /** Null while it is compiled ahead; `settled()` waits for that. */
+  readonly pipeline: GPUComputePipeline | null;
   readonly layout: GPUBindGroupLayout;
   readonly source: KernelSource;
   /** Bytes of the parameters, 0 where there are none. */
@@ -134,6 +135,7 @@ export class KernelCache {
   private readonly names = new Set<string>();
   private readonly onError: (error: Error) => void;
   private readonly checks = new Set<Promise<void>>();
+  private nextId = 0;
 
   constructor(gpu: GPUDevice, env: KernelEnv, immediates: boolean, onError: (error: Error) => void) {
     this.gpu = gpu;
@@ -142,7 +144,7 @@ export class KernelCache {
     this.onError = onError;
   }
 
-  /** Resolves when every compilation begun so far has been checked. */
+  /** Resolves when every compilation begun so far is done and checked. */
   async settled(): Promise<void> {
     await Promise.all(this.checks);
   }
@@ -157,11 +159,14 @@ export class KernelCache {
     return this.names;
   }
 
-  /** The compiled variant. Compilation errors come later, as the device's error. */
-  get<V>(kernel: Kernel<V>, variant: V): Compiled {
+  /**
+   * The compiled variant. Compilation errors come later, as the device's error. With `ahead` the pipeline is compiled beside others,
+   * and may be run when `settled()` resolves.
+   */
+  get<V>(kernel: Kernel<V>, variant: V, ahead = false): Compiled {
     const key = `${kernel.name}:${JSON.stringify(variant)}`;
     const known = this.variants.get(key);
-    if (known) return known;
+    if (known && (known.pipeline || ahead)) return known;
     const source = kernel.source(variant, this.env);
     checkSource(kernel.name, source, this.env);
     const paramBytes = (source.params?.length ?? 0) * 4;
@@ -169,25 +174,39 @@ export class KernelCache {
     const text = moduleText(source, immediate);
     const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
-    if (!compiled) {
-      compiled = this.compile(name, source, text, paramBytes, immediate);
+    if (!compiled || !(compiled.pipeline || ahead)) {
+      compiled = this.compile(name, source, text, { paramBytes, immediate, ahead });
       this.texts.set(text, compiled);
-    } else if (compiled.name !== name) compiled = { ...compiled, name };
+    } else if (compiled.name !== name) {
+      // Shares the pipeline, which may be yet to come.
+      compiled = Object.create(compiled, { name: { value: name } }) as Compiled;
+    }
     this.variants.set(key, compiled);
     this.names.add(kernel.name);
     return compiled;
   }
 
-  private compile(name: string, source: KernelSource, code: string, paramBytes: number, immediate: boolean): Compiled {
+  private compile(name: string, source: KernelSource, code: string, { paramBytes, immediate, ahead }: { paramBytes: number; immediate: boolean; ahead: boolean }): Compiled {
     const { group, pipeline: layout } = this.layout(source, paramBytes, immediate);
+    const refused = (reason: string): void => this.onError(new CompileError(`[${name}] ${reason}\n${numbered(code)}`));
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ code, label: name });
-    const pipeline = this.gpu.createComputePipeline({ label: name, layout, compute: { module, entryPoint: 'main' } });
-    const check = this.gpu.popErrorScope().then((error) => {
-      if (error) this.onError(new CompileError(`[${name}] ${error.message}\n${numbered(code)}`));
-    }, () => { /* the device was lost; whoever waits for it is told so */ }).finally(() => this.checks.delete(check));
+    const descriptor: GPUComputePipelineDescriptor = { label: name, layout, compute: { module, entryPoint: 'main' } };
+    const compiled: { -readonly [K in keyof Compiled]: Compiled[K] } = { name, pipeline: null, layout: group, source, paramBytes, immediate, id: this.nextId++ };
+    if (!ahead) compiled.pipeline = this.gpu.createComputePipeline(descriptor);
+    this.checked(this.gpu.popErrorScope().then((error) => { if (error) refused(error.message); }));
+    if (ahead) {
+      this.checked(this.gpu.createComputePipelineAsync(descriptor).then(
+        (pipeline) => { compiled.pipeline = pipeline; },
+        (error: Error) => { if (error.name !== 'AbortError') refused(error.message); }));
+    }
+    return compiled;
+  }
+
+  private checked(done: Promise<void>): void {
+    // Where the device was lost, whoever waits for it is told so.
+    const check: Promise<void> = done.catch(() => {}).finally(() => this.checks.delete(check));
     this.checks.add(check);
-    return { name, pipeline, layout: group, source, paramBytes, immediate, id: this.texts.size };
   }
 
   private layout(source: KernelSource, paramBytes: number, immediate: boolean): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {

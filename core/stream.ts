@@ -1,6 +1,7 @@
 // The command stream: dispatches are encoded at once into one open compute pass and submitted together, at a readback or when
 // enough has piled up. A recorder (capture.ts) may listen; a profiler (profiler.ts) may give every dispatch a pass of its own.
 
+import { EngineError } from './errors.ts';
 import type { Compiled } from './kernel.ts';
 import type { PooledBuffer } from './pool.ts';
 import type { Profiler } from './profiler.ts';
@@ -16,6 +17,8 @@ export interface Bound {
 
 /** Listens to what a step does, in order. */
 export interface Recorder {
+  /** Whether dispatches are noted and not run. */
+  readonly ahead: boolean;
   allocated(storage: Storage): void;
   freed(storage: Storage): void;
   dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void;
@@ -49,6 +52,8 @@ export class Stream {
 
   /** Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. */
   dispatch(kernel: Compiled, group: GPUBindGroup, immediates: ArrayBuffer | null, x: number, y: number, z: number): void {
+    const { pipeline } = kernel;
+    if (!pipeline) throw new EngineError(`[${kernel.name}] The kernel is still being compiled; await the capture before it is replayed.`);
     let pass: GPUComputePassEncoder;
     if (this.profiler) {
       this.endPass();
@@ -56,9 +61,9 @@ export class Stream {
     } else {
       pass = this.pass ??= this.open().beginComputePass();
     }
-    if (this.pipeline !== kernel.pipeline || this.profiler) {
-      pass.setPipeline(kernel.pipeline);
-      this.pipeline = kernel.pipeline;
+    if (this.pipeline !== pipeline || this.profiler) {
+      pass.setPipeline(pipeline);
+      this.pipeline = pipeline;
     }
     pass.setBindGroup(0, group);
     if (immediates) pass.setImmediates(0, immediates);

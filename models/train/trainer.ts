@@ -3,7 +3,7 @@
 // read back while the next step runs.
 
 import { ShapeError, ValueError } from '../../core/errors.ts';
-import { backward, capture, Generator, keep, noGrad, numelOf, scope, show, stack, zeros, type CapturedStep, type CapturePlan, type Device, type GeneratorState, type Tensor } from '../../core/index.ts';
+import { backward, capture, captureAhead, Generator, keep, noGrad, numelOf, scope, show, stack, zeros, type CapturedStep, type CapturePlan, type Device, type GeneratorState, type Tensor } from '../../core/index.ts';
 import { adamWWord } from '../../kernels/index.ts';
 import { FusedAdamW, type HostTensor, type Module, type SafetensorsEntry } from '../../nn/index.ts';
 import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
@@ -181,6 +181,7 @@ export class Trainer {
    */
   async *run(loader: DataLoader, { steps, signal, pauseEvery = Infinity }: RunOptions): AsyncGenerator<StepRecord, void, undefined> {
     let ahead: Promise<StepRecord> | null = null;
+    if (this.taken < steps && !signal?.aborted) await this.prepare();
     try {
       while (this.taken < steps && !signal?.aborted) {
         const { value: batch } = await loader.next();
@@ -202,6 +203,20 @@ export class Trainer {
       }
     } finally {
       await ahead?.catch(() => {});
+    }
+  }
+
+  /**
+   * Records the step and compiles its kernels, all beside each other, without running it. `run` does so by itself.
+   *
+   * @throws CompileError for a kernel that the adapter refuses
+   */
+  async prepare(): Promise<void> {
+    if (!this.capturing) return;
+    const draws: GivenDraws = this.sampler ? { timesteps: new Int32Array(0), weights: new Float32Array(0) } : {};
+    for (const part of this.microBatches === 1 ? ['whole'] as const : ['first', 'more', 'update'] as const) {
+      const key = partKey(part, draws);
+      if (!this.captured.has(key)) this.hold(key, await captureAhead(this.device, () => this.work(part, draws)));
     }
   }
 
@@ -289,27 +304,30 @@ export class Trainer {
 
   /** Runs a part of the step, captured or not, and begins to read its losses. */
   private enqueue(part: Part, draws: GivenDraws): Promise<ArrayLike<number>> | undefined {
-    const work = (): Tensor | null => scope(() => {
+    if (!this.capturing) {
+      const terms = this.work(part, draws);
+      return terms?.data().finally(() => { terms.dispose(); });
+    }
+    const key = partKey(part, draws);
+    const known = this.captured.get(key);
+    known?.replay();
+    return (known ?? this.hold(key, capture(this.device, () => this.work(part, draws)))).result?.data();
+  }
+
+  private hold(key: string, step: CapturedStep<Tensor | null>): CapturedStep<Tensor | null> {
+    if (step.result) keep(step.result);
+    this.captured.set(key, step);
+    // What recording took is planned anew; its own memory is not needed any more.
+    this.device.trim();
+    return step;
+  }
+
+  private work(part: Part, draws: GivenDraws): Tensor | null {
+    return scope(() => {
       const terms = part === 'update' ? null : this.losses(draws, part === 'more');
       if (part === 'update' || part === 'whole') this.optimizer.step();
       return terms;
     });
-    if (!this.capturing) {
-      const terms = work();
-      return terms?.data().finally(() => { terms.dispose(); });
-    }
-    const key = [part, ...Object.keys(draws)].join('+');
-    let step = this.captured.get(key);
-    if (step) {
-      step.replay();
-    } else {
-      step = capture(this.device, work);
-      if (step.result) keep(step.result);
-      this.captured.set(key, step);
-      // What the recorded run took is planned anew; its own memory is not needed any more.
-      this.device.trim();
-    }
-    return step.result?.data();
   }
 
   /** Losses of a micro-batch and their gradients; returns the terms per sample, (terms, count). */
@@ -340,4 +358,9 @@ export class Trainer {
     const means = Object.fromEntries(this.terms.map((name, i) => [name, mean(i)])) as { loss: number; mse?: number; vb?: number };
     return { step, ...means, gradNorm, lr, imagesPerSecond: this.batchSize / elapsed, skipped: skipped > before, epoch };
   }
+}
+
+/** Parts with drawn and with given numbers are different lists. */
+function partKey(part: Part, draws: GivenDraws): string {
+  return [part, ...Object.keys(draws)].join('+');
 }

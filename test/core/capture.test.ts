@@ -162,4 +162,46 @@ test('what a step makes of host data, zeros and copies is there at each replay',
   for (const t of [x, total, step.result, step]) t.dispose();
 });
 
+test('a step captured ahead has not run, and then gives what one captured by running gives', async ({ device }) => {
+  const run = async (ahead: boolean): Promise<number[][]> => {
+    const x = tensor(device, [1, 2, 3, 4]), g = new core.Generator(device, 5);
+    g.normal([7]).dispose();
+    const step = (): core.Tensor => scope(() => {
+      x.copy_(x.mul(2).add(g.uniform([4])));
+      return x.silu();
+    });
+    const captured = ahead ? await core.captureAhead(device, step) : capture(device, step);
+    if (ahead) {
+      assert.equal([Array.from(await x.data()), g.position], [[1, 2, 3, 4], 2]);
+      captured.replay();
+    }
+    const seen = [Array.from(await captured.result.data())];
+    captured.replay();
+    seen.push(Array.from(await captured.result.data()), Array.from(await x.data()), [g.position]);
+    for (const t of [x, g, captured.result, captured]) t.dispose();
+    return seen;
+  };
+  assert.equal(await run(true), await run(false));
+});
+
+test('kernels captured ahead may be used by others at once', async ({ device }) => {
+  const x = tensor(device, [1, 2, 3]);
+  const cube = core.fuse((v) => v.square().mul(v).add(0.123));
+  const captured = core.captureAhead(device, () => scope(() => cube(x)));
+  const eager = scope(() => cube(x));
+  assert.equal(Array.from(await eager.data()), Array.from(await (await captured).replay().data()));
+  const { result } = await captured;
+  (await captured).dispose();
+  for (const t of [x, eager, result]) t.dispose();
+});
+
+test('a kernel that is refused ahead is reported when the capture is done', async () => {
+  using device = await core.openDevice({ backend: 'null' });
+  const refused = core.defineKernel<object>('refused', () => ({ bindings: [{ name: 'x', type: 'array<f32>', access: 'write' }], workgroupSize: [1], body: 'x[0] = missing;' }));
+  const x = tensor(device, [1]);
+  const error = await core.captureAhead(device, () => device.run(refused, {}, [x], [], [1])).then(() => null, (e: unknown) => e);
+  assert.instance(error, core.CompileError);
+  assert.match((error as Error).message, /^\[refused\] [^]*missing/);
+});
+
 test.run();
