@@ -12,6 +12,7 @@ import { backward, grad, openDevice, scope, zeros, type Device, type DType, type
 import type { GPUSubgroupMatrixConfig } from '../core/device.ts';
 import { chooseConfig, configs, gemm, type GemmActivation } from '../core/gemm/index.ts';
 import * as elementwise from '../core/ops/elementwise.ts';
+import { rowSoftmax, rowSoftmaxTeams } from '../core/ops/rowSoftmax.ts';
 import { addLayerNorm, addRmsNorm, causalConv1d, concatLinear, mambaInner, selectiveScan, selectiveScanBidirectional, type MambaDirection, type ScanParameters } from '../kernels/index.ts';
 import { normConfigs } from '../kernels/add-norm/config.ts';
 import { createDiffusion, GaussianDiffusion } from '../models/diffusion/gaussianDiffusion.ts';
@@ -41,6 +42,12 @@ function views(device: Device, dtype: DType, n: number): Tensor[] {
 }
 
 const workloads: Record<string, (device: Device) => void> = {
+  'softmax of rows'(device) {
+    for (const dtype of floats(device)) for (const width of [7, 400]) for (const team of rowSoftmaxTeams(device, width)) for (const log of [false, true]) {
+      rowSoftmax(make(device, [3, width], dtype), log, team);
+      rowSoftmax(make(device, [3, 4 * width], dtype), log, team);
+    }
+  },
   'elementwise operations'(device) {
     const arity: Record<number, string[]> = {
       1: ['logicalNot', 'neg', 'abs', 'sign', 'square', 'reciprocal', 'exp', 'log', 'log1p', 'expm1', 'sqrt', 'rsqrt', 'sin', 'cos', 'tanh', 'sigmoid', 'erf', 'softplus', 'silu', 'gelu', 'geluTanh', 'relu', 'floor', 'ceil', 'round', 'trunc', 'isNan', 'isInf', 'isFinite', 'clone', 'contiguous'],
