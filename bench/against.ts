@@ -16,6 +16,8 @@ export interface AgainstOptions {
   readonly tier: Tier;
   readonly adapter?: string;
   readonly rounds: number;
+  /** Ends the run after the case that is being measured. */
+  readonly signal?: AbortSignal;
   readonly progress: (text: string) => void;
   readonly note: (text: string) => void;
 }
@@ -70,6 +72,7 @@ export async function runAgainst(cases: readonly BenchCase[], options: AgainstOp
   const rows: AgainstRow[] = [];
   try {
     for (const [i, c] of cases.entries()) {
+      if (options.signal?.aborted) break;
       const id = idOf(c);
       progress(`[${i + 1}/${cases.length}] ${id}`);
       try {

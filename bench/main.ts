@@ -3,9 +3,10 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import type { Tier, TuningData } from '../core/index.ts';
 import { againstTable, resolveCommit, runAgainst } from './against.ts';
+import { interruption, positive, whole } from './arguments.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
 import { commitOf } from './git.ts';
@@ -32,12 +33,6 @@ interface Options {
   readonly show?: string;
 }
 
-function positive(text: string): number {
-  const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('Expected a number above 0.');
-  return value;
-}
-
 function program(): Command {
   return new Command('npm run bench --')
     .description('Measures the ceilings of the adapter, every kernel at the shapes of DiS, and whole steps.')
@@ -50,10 +45,10 @@ function program(): Command {
     .option('--tune', 'find the fastest configurations of kernels in the first half of the time', false)
     .option('--compare <file>', 'ratios to an earlier result')
     .option('--against <commit>', 'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it')
-    .option('--rounds <count>', 'turns of --against', positive, 7)
+    .option('--rounds <count>', 'turns of --against', whole, 7)
     .option('--json <file>', 'write the result')
     .option('--svg <file>', 'draw the roofline, as SVG and as PNG beside it')
-    .option('--out <folder>', 'write everything under the adapter\'s name: result, table, picture, tuning')
+    .option('--out <folder>', 'write everything under the adapter\'s name: result, table and tuning')
     .option('--show <file>', 'measure nothing: show a result that was written before')
     .helpOption('-h, --help', 'show this');
 }
@@ -70,6 +65,7 @@ async function run(options: Options): Promise<{ result: BenchResult; tuning?: Tu
   try {
     return await runBenchmark(allCases(), {
       device: { tier, ...(adapter !== undefined && { adapter }) }, quick, tune, commit: commitOf(),
+      signal: interruption((text) => terminal.note(text)),
       progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
       ...(filter !== undefined && { filter }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
     });
@@ -84,7 +80,7 @@ async function compareBuilds(options: Options): Promise<void> {
   const terminal = new Terminal();
   const cases = allCases().filter((c) => (filter === undefined ? c.priority === 0 && c.group !== 'step' : matches(c, filter)));
   const rows = await runAgainst(cases, {
-    commit: options.against!, tier, rounds, progress: (text) => terminal.progress(text), note: (text) => terminal.note(text), ...(adapter !== undefined && { adapter }),
+    commit: options.against!, tier, rounds, signal: interruption((text) => terminal.note(text)), progress: (text) => terminal.progress(text), note: (text) => terminal.note(text), ...(adapter !== undefined && { adapter }),
   });
   terminal.done();
   console.log(`\n${againstTable(rows)}`);
@@ -104,7 +100,6 @@ async function main(): Promise<void> {
     mkdirSync(options.out, { recursive: true });
     const base = join(options.out, resultName(result));
     writeFileSync(`${base}.json`, resultJson(result));
-    await writeRoofline(result, `${base}.svg`);
     if (tuning && options.tune) writeFileSync(`${base}.tuning.json`, `${JSON.stringify(tuning, null, 1)}\n`);
     writeFileSync(`${base}.txt`, `${ceilingsTable(result.ceilings)}\n\n${resultTable(result)}\n`);
   }

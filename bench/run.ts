@@ -23,6 +23,8 @@ export interface RunOptions {
   /** Find the fastest configurations of kernels in the first half of the time. */
   readonly tune: boolean;
   readonly commit: { readonly id: string; readonly dirty: boolean };
+  /** Ends the run after the case that is being measured. */
+  readonly signal?: AbortSignal;
   /** A step that has begun, a line that stays. */
   readonly progress: (text: string) => void;
   readonly note: (text: string) => void;
@@ -76,8 +78,8 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     const deadline = elapsed() + limits.budget;
     for (const [i, c] of plan.chosen.entries()) {
       const id = idOf(c);
-      if (elapsed() > deadline) {
-        leftOut.push({ id, reason: 'no time left: others took longer than estimated' });
+      if (elapsed() > deadline || options.signal?.aborted) {
+        leftOut.push({ id, reason: options.signal?.aborted ? 'interrupted' : 'no time left: others took longer than estimated' });
         continue;
       }
       progress(`[${i + 1}/${plan.chosen.length}] ${id}`);

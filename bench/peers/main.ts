@@ -3,7 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
+import { interruption, whole } from '../arguments.ts';
 import { Worker } from '../channel.ts';
 import { commitOf } from '../git.ts';
 import { spreadOf, type Spread } from '../sample.ts';
@@ -113,12 +114,6 @@ function tableOf(rows: readonly Row[], names: readonly string[]): string {
   return problems.length ? `${table}\n\n${problems.join('\n')}` : table;
 }
 
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('Expected a whole number from 1 on.');
-  return value;
-}
-
 async function main(): Promise<void> {
   const { filter, rounds, json } = new Command('npm run bench:peers --')
     .description('Does the same work with TensorFlow.js, jax-js, onnxruntime-web and, where it is installed, PyTorch.')
@@ -143,13 +138,9 @@ async function main(): Promise<void> {
     }
     terminal.note(align(engines.map(({ name, version, adapter }) => [name, version, adapter]), 3));
     const rows: Row[] = [];
-    let stopped = false;
-    process.once('SIGINT', () => {
-      stopped = true;
-      terminal.note('Finishing this work, then showing what there is; Ctrl-C again leaves at once.');
-    });
+    const interrupted = interruption((text) => terminal.note(text));
     for (const work of WORKS.filter((w) => w.id.toLowerCase().includes((filter ?? '').toLowerCase()))) {
-      if (stopped) break;
+      if (interrupted.aborted) break;
       const row = await measureWork(work, workers, rounds, (text) => terminal.progress(text));
       rows.push(row);
       const ratio = best(row);
