@@ -38,7 +38,7 @@ function limitsFor(device: Device, { quick, budget, memory }: RunOptions, spent:
   return {
     budget: (budget ?? (quick ? 50 : 540)) - spent,
     iteration: quick ? 0.3 : 3,
-    step: quick ? 0.3 : 12,
+    step: quick ? 0.3 : 25,
     overhead: software ? 0.5 : 0.1,
     seconds: quick ? 0.05 : software ? 0.25 : 0.1,
     binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),

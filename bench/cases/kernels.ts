@@ -9,9 +9,9 @@ import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Float, t
 
 const retained = (roots: readonly Tensor[], inputs: readonly Tensor[], gradient: readonly Tensor[]): unknown => grad(roots, inputs, { gradient, retainGraph: true });
 
-/** A forward and a backward case of one operation. `tensors` is how many of the largest kind are alive at once. */
+/** A forward and a backward case of one operation. `tensors` of the largest kind are alive at once, `together` gradients lie in one buffer. */
 function pair(group: BenchCase['group'], name: string, shape: DisShape, type: Float, largest: number, tensors: number, work: BothWays,
-  make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] }): BenchCase[] {
+  make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] }, together = 1): BenchCase[] {
   const common = {
     group, size: type === 'f16' ? `${shape.label} f16` : shape.label, largest, priority: shape.priority + (type === 'f16' ? 1 : 0),
     ...(type === 'f16' && { needs: 'shader-f16' as const }),
@@ -21,7 +21,7 @@ function pair(group: BenchCase['group'], name: string, shape: DisShape, type: Fl
       const { of, compute } = make(inputs);
       return () => compute(of);
     }) },
-    { ...common, name: `${name} backward`, work: work.backward, live: largest * tensors * 2, dispatches: 3, prepare: (device) => backwardOf(device, make, retained) },
+    { ...common, name: `${name} backward`, work: work.backward, largest: largest * together, live: largest * tensors * 2, dispatches: 3, prepare: (device) => backwardOf(device, make, retained) },
   ];
 }
 
@@ -42,11 +42,11 @@ function scanCases(shape: DisShape, type: Float): BenchCase[] {
   const one = pair('scan', 'selectiveScan', shape, type, largest, 6, scanWork(shape, type, 1), (inputs) => {
     const { tensors, named } = scanArguments(inputs, shape, type);
     return { of: [...tensors, gate(inputs)], compute: (of) => selectiveScan({ ...named(of.slice(0, 7)), z: of[7], deltaSoftplus: true }) };
-  });
+  }, 3);
   const both = pair('scan', 'selectiveScanBidirectional', shape, type, largest, 10, scanWork(shape, type, 2), (inputs) => {
     const [a, b] = [scanArguments(inputs, shape, type), scanArguments(inputs, shape, type)];
     return { of: [...a.tensors, ...b.tensors, gate(inputs)], compute: (of) => selectiveScanBidirectional({ forward: a.named(of.slice(0, 7)), reverse: b.named(of.slice(7, 14)), z: of[14], deltaSoftplus: true }) };
-  });
+  }, 6);
   return [...one, ...both];
 }
 
