@@ -97,9 +97,9 @@ export async function runAgainst(cases: readonly BenchCase[], options: AgainstOp
   return rows;
 }
 
-/** Faster or slower where even the quartile on the other side says so. */
-export function verdict({ low, high }: Spread): 'faster' | 'slower' | 'same' {
-  return low > 1.02 ? 'faster' : high < 0.98 ? 'slower' : 'same';
+/** Faster or slower by a twentieth at least, where even the quartile on the other side says so. */
+export function verdict({ low, median, high }: Spread): 'faster' | 'slower' | 'same' {
+  return median > 1.05 && low > 1 ? 'faster' : median < 1 / 1.05 && high < 1 ? 'slower' : 'same';
 }
 
 export function againstTable(rows: readonly AgainstRow[]): string {
