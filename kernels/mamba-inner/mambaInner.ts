@@ -163,11 +163,9 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
     dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
   });
   const all = adopt(grads, [grads.bytes / sizeOf(dtype)], dtype);
-  // The scan leaves du, ddelta and a dz that is in dxz by now, of one direction after the other.
-  const duAt = sets.map((_, i) => 3 * i * region);
   const products = sets.map(([, , xProj, dtProj], i) => {
-    const du = matrix(all, channels, duAt[i]);
-    const ddelta = matrix(all, channels, duAt[i] + region);
+    const du = matrix(all, channels, scanned[i].du);
+    const ddelta = matrix(all, channels, scanned[i].ddelta);
     const dwide = matrixOf(dprojected[i]);
     const dxProj = needs(i, 2) ? empty(device, xProj.shape, dtype) : null;
     const ddtProj = needs(i, 3) ? empty(device, dtProj.shape, dtype) : null;
@@ -177,7 +175,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
     if (dxProj) gemm(device, { M: width, N: channels, K: rows, a: transposed(dwide), b: matrix(u, channels, i * region), c: matrixOf(dxProj) });
     return { dxProj, ddtProj };
   });
-  const dy2: RowPair = { storage: all.storage, offsets: [duAt[0], duAt[1]] };
+  const dy2: RowPair = { storage: all.storage, offsets: [scanned[0].du, scanned[1].du] };
   const taps = sets[0][0].shape[1];
   const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, { storage: dxz.storage, offset: 0, row: 2 * channels });
   const dconv = adopt(convs, [convs.bytes / 4], 'f32');

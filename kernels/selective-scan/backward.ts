@@ -1,166 +1,151 @@
-// The backward scan. States are recomputed, a stretch at a time, from those saved every K tokens; never by inverting the
-// recurrence, whose factors underflow. Sums over channels (dB, dC) and over the batch (dA, dD, dbias) are left as partial sums
-// for reduce.ts, in a fixed order: WGSL has no f32 atomics, and the result shall not depend on scheduling.
+// The backward scan. States are recomputed from the saved ones, a stretch of tokens at a time and there one vec4 of states after the
+// other, so that all of it stays in registers; never by inverting the recurrence, whose factors underflow. Sums over channels (dB,
+// dC) and over the batch (dA, dD, dbias) are left as partial sums for reduce.ts, in a fixed order: WGSL has no f32 atomics, and the
+// result shall not depend on scheduling.
 
-import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
-import { setParams } from './forward.ts';
-import { channelSetup, each, fetchBC, FUNCTIONS, savedIndex, scanPlan, type Direction, type ScanDType, type ScanPlan } from './wgsl.ts';
+import { defineKernel } from '../../core/kernel.ts';
+import { workgroupBytes, type ScanPlan } from './plan.ts';
+import { teamSums } from './teamSums.ts';
+import { bodies, channelSetup, each, fetchQuad, fetchShared, FUNCTIONS, inputs, loadStretch, parameters, placeStretch, savedIndex, type ScanVariant } from './wgsl.ts';
 
-export interface BackwardVariant {
-  readonly states: number;
-  readonly dtype: ScanDType;
-  readonly directions: readonly Direction[];
-  readonly first: number;
-  readonly gate: boolean;
-  readonly softplus: boolean;
+/** Tokens of the partial sums over channels: a whole number of stretches. */
+export function paddedLength({ backward: { stretch } }: ScanPlan, length: number): number {
+  return Math.ceil(length / stretch) * stretch;
 }
 
 /**
- * Grid: (ceil(D / width), batches of this call, directions). Writes
+ * Grid: (ceil(D / (width · teams)), batches of this call, directions). Writes
  * `grads`: du, ddelta and, with a gate, dz of each direction, every one (B, L, D) and `region` elements apart;
- * `sums`: (directions, B, 4·quads + 2, D) of dA, dD, dbias, then from `tokenSums` on (directions, batches of this call, L,
- * blocks of channels, 8·quads) of dB and dC.
+ * `sums`: (directions, B, 4·quads + 2, D) of dA, dD, dbias, then from `tokenSums` on (directions, batches of this call, padded L in
+ * the scan's own order, workgroups along D, quads, 8) of dB (4) and dC (4).
  */
-export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backward', (v, env) => {
-  const plan = scanPlan(v.states, env);
-  const read = (name: string): KernelBinding => ({ name, type: `array<${v.dtype}>`, access: 'read' });
-  const bodies = v.directions.map((direction, set) => body(v, plan, direction, v.first + set));
-  const shared = plan.width * 2 * plan.quads;
+export const backwardKernel = defineKernel<ScanVariant>('selectiveScan.backward', (v) => {
+  const { plan, dtype } = v;
+  const { quads, every, backward: layout } = plan;
+  const { stretch, split, width, teams } = layout;
+  /** vec4s that a lane has of a channel. */
+  const held = quads / split;
+  const last = stretch - 1;
+  const regions = v.gate ? 3 : 2;
+  const sums = teamSums(quads, layout, (token) => `(tokens + (first + ${token}) * tokenRow)`);
+  const slots = (text: (k: number, r: number) => string, separator = '\n'): string => each(split, (k) => each(held, (r) => text(k, r), separator), separator);
+  /** A value of the lane that owns the channel of slot k, or the other way round. */
+  const across = (value: string, k: number): string => (k === 0 ? value : `subgroupShuffleXor(${value}, ${(k * width) / split}u)`);
+
+  /** Recomputed states before each stretch between two saved ones. */
+  const starts = every / stretch;
+  /** Long histories lie in memory; the few numbers of a token may as well. */
+  const remember = starts >= 8;
+  const stored = (k: number, r: number): string => `saved[${savedIndex(plan, '(c - 1u)', `quad + ${r}u`, `d${k}`)}]`;
+  const keep = (s: string): string => slots((k, r) => `starts[${s} * ${quads}u + ${k * held + r}u] = h${k}q${r};`, ' ');
+
+  const advance = (sets: readonly number[]): string => `
+      let first = begin + (s - 1u) * ${stretch}u;
+      ${placeStretch(v, layout)}
+      ${loadStretch(v, layout, sets, remember)}
+      ${remember ? each(stretch, (j) => `steps[first - begin + ${j}u] = vec3f(x${j}, delta${j}, slope${j});`) : ''}
+      ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};`)}
+      ${fetchShared(v, layout, 'B')}
+      ${each(held, (r) => fetchQuad(plan, layout, r, 'B'))}
+      ${each(split, (k) => `{
+        ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};`)}
+        ${each(held, (r) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};`))}
+      }`)}`;
+
+  const back = (sets: readonly number[]): string => `
+    ${placeStretch(v, layout)}
+    ${remember ? each(stretch, (j) => `let step${j} = steps[first - begin + ${j}u]; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)
+    : loadStretch(v, layout, sets, true)}
+    ${each(stretch, (j) => `let up${j} = select(0.0, f32(dout[doutAt + t${j} * doutRow]), inside && live${j});
+    ${v.gate ? `let gate${j} = f32(z[zAt + t${j} * zRow]);` : ''}`)}
+    ${each(stretch, (j) => `${v.gate ? `let open${j} = sigmoid(gate${j});
+    let dy${j} = up${j} * gate${j} * open${j};
+    let toGate${j} = up${j} * open${j} * (1.0 + gate${j} * (1.0 - open${j}));
+    var y${j} = skip.x * x${j};` : `let dy${j} = up${j};`}
+    let dx${j} = delta${j} * x${j};
+    dSkip += dy${j} * x${j};
+    var dExponent${j} = 0.0;
+    var dInput${j} = 0.0;`)}
+    ${fetchShared(v, layout, 'BC')}
+    ${each(held, (r) => `{
+      ${fetchQuad(plan, layout, r, 'BC')}
+      ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
+      ${each(split, (k) => `{
+      ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`dy${j}`, k)};`)}
+      let before0 = h${k}q${r};
+      ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
+      ${each(stretch, (m) => {
+        const j = last - m;
+        return `${v.gate ? `y${j} += ${across(`dot(before${j + 1}, C${r}x${j})`, k)};` : ''}
+      dh${k}q${r} += slotUp${j} * C${r}x${j};
+      dInput${j} += ${across(`dot(dh${k}q${r}, B${r}x${j})`, k)};
+      gB${j} += dh${k}q${r} * slotInput${j};
+      gC${j} += slotUp${j} * before${j + 1};
+      dh${k}q${r} *= a${j};
+      let w${j} = dh${k}q${r} * before${j};
+      dA${k}q${r} += w${j} * slotDelta${j};
+      dExponent${j} += ${across(`dot(w${j}, A${k}q${r})`, k)};`;
+      })}
+      }`)}
+      ${each(stretch, (m) => sums.token(r, last - m))}
+      ${sums.quad(r)}
+    }`)}
+    ${sums.end}
+    ${each(stretch, (j) => `let dRaw${j} = (dExponent${j} * 0.6931471805599453 + dInput${j} * x${j}) * slope${j};
+    dBias += dRaw${j};
+    if (inside && live${j}) {
+      let at = gradsAt + t${j} * D;
+      grads[at] = ${dtype}(dInput${j} * delta${j} + dy${j} * skip.x);
+      grads[at + region] = ${dtype}(dRaw${j});
+      ${v.gate ? `grads[at + 2u * region] = ${dtype}(toGate${j} * y${j});` : ''}
+    }`)}`;
+
   return {
-    enable: [...(v.dtype === 'f16' ? ['f16' as const] : []), ...(plan.subgroups ? ['subgroups' as const] : [])],
+    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.subgroups ? ['subgroups' as const] : [])],
     bindings: [
-      ...v.directions.flatMap((_, i) => [read(`u${v.first + i}In`), read(`delta${v.first + i}In`)]),
-      ...(v.gate ? [read('z')] : []),
-      { name: 'packed', type: 'array<vec4f>', access: 'read' },
+      ...inputs(v),
       { name: 'saved', type: 'array<vec4f>', access: 'read' },
-      read('dout'),
-      { name: 'grads', type: `array<${v.dtype}>`, access: 'write' },
+      { name: 'dout', type: `array<${dtype}>`, access: 'read' },
+      { name: 'grads', type: `array<${dtype}>`, access: 'write' },
       { name: 'sums', type: 'array<f32>', access: 'write' },
     ],
-    params: [
-      ...['L', 'D', 'batches', 'batch0', 'slots', 'packedSet', 'z0', 'zRow'], ...setParams(v),
-      'dout0', 'doutRow', 'region', 'tokenSums',
-    ].map((name) => ({ name, type: 'u32' })),
-    workgroupSize: [plan.width],
-    workgroupBytes: plan.subgroups ? 0 : shared * 16,
-    declarations: `${FUNCTIONS}${plan.subgroups ? '' : `\nvar<workgroup> tile: array<vec4f, ${shared}>;`}`,
-    body: `var history: array<vec4f, ${plan.every * plan.quads}>;
-  ${bodies.length === 1 ? bodies[0] : `if (wid.z == 0u) {\n${bodies[0]}\n} else {\n${bodies[1]}\n}`}`,
-  };
-});
-
-function body(v: BackwardVariant, plan: ScanPlan, direction: Direction, set: number): string {
-  const { quads, every } = plan;
-  const token = direction === 'reverse' ? 'L - 1u - (first + j)' : 'first + j';
-  const step = `let x = f32(u${set}In[atU + t * p.uRow${set}]);
-      let raw = f32(delta${set}In[atDelta + t * p.deltaRow${set}]) + skip.y;
-      ${v.softplus ? 'let step = softplus(raw); let delta = step.value;' : 'let delta = raw;'}
-      let dx = delta * x;`;
-  const regions = v.gate ? 3 : 2;
-  return `${channelSetup(plan, set)}
-  ${each(quads, (q) => `var dh${q} = vec4f(); var dA${q} = vec4f();`)}
+    params: [...parameters(v), 'dout0', 'doutRow', 'region', 'tokenSums'].map((name) => ({ name, type: 'u32' })),
+    workgroupSize: [width * teams],
+    workgroupBytes: workgroupBytes(quads, layout),
+    declarations: `${FUNCTIONS}\n${sums.declarations}`,
+    body: bodies(v, layout, (sets) => `${channelSetup(v, layout, sets)}
+  ${sums.begin}
+  ${split > 1 ? `let quad = (lane & ${width - 1}u) / ${width / split}u * ${held}u;` : 'const quad = 0u;'}
+  ${each(split, (k) => `let channel${k} = wid.x * ${width * teams}u + (li ^ ${(k * width) / split}u); let d${k} = min(channel${k}, D - 1u);`)}
+  ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}]; var dh${k}q${r} = vec4f(); var dA${k}q${r} = vec4f();`)}
+  ${starts > 1 ? `var starts: array<vec4f, ${(starts + (remember ? 1 : 0)) * quads}>;` : ''} ${remember ? `var steps: array<vec3f, ${every}>;` : ''}
+  let doutAt = p.dout0 + d; let doutRow = p.doutRow; let region = p.region; let gradsAt = way * ${regions}u * region + d; let tokenRow = nwg.x * ${8 * quads}u;
   var dSkip = 0.0;
   var dBias = 0.0;
-  let chunks = (L + ${every - 1}u) / ${every}u;
-  for (var c = chunks; c > 0u; c--) {
-    let first = (c - 1u) * ${every}u;
-    let count = min(${every}u, L - first);
-    let s = ${savedIndex(plan, set, '(c - 1u)')};
-    ${each(quads, (q) => `var h${q} = saved[s + ${q}u * p.D];`)}
-    for (var j = 0u; j < count; j++) {
-      let t = ${token};
-      ${each(quads, (q) => `history[j * ${quads}u + ${q}u] = h${q};`)}
-      ${fetchBC(plan, `rows + t * ${2 * quads}u`, 'B')}
-      ${step}
-      ${each(quads, (q) => `h${q} = exp2(delta * A${q}) * h${q} + dx * B${q};`)}
-    }
-    for (var k = 0u; k < count; k++) {
-      let j = count - 1u - k;
-      let t = ${token};
-      ${fetchBC(plan, `rows + t * ${2 * quads}u`, 'BC')}
-      ${step}
-      let upstream = select(0.0, f32(dout[p.dout0 + (b * L + t) * p.doutRow + d]), inside);
-      ${each(quads, (q) => `let before${q} = history[j * ${quads}u + ${q}u]; let a${q} = exp2(delta * A${q}); let now${q} = a${q} * before${q} + dx * B${q};`)}
-      ${v.gate ? `let gate = f32(z[p.z0 + (b * L + t) * p.zRow + d]);
-      let open = sigmoid(gate);
-      let y = skip.x * x + ${each(quads, (q) => `dot(now${q}, C${q})`, ' + ')};
-      let dz = upstream * y * open * (1.0 + gate * (1.0 - open));
-      let dy = upstream * gate * open;` : 'let dy = upstream;'}
-      dSkip += dy * x;
-      var dExponent = 0.0;
-      var dInput = 0.0;
-      ${each(quads, (q) => `dh${q} += dy * C${q};
-      let w${q} = dh${q} * before${q} * a${q};
-      dA${q} += w${q} * delta;
-      dExponent += dot(w${q}, A${q});
-      dInput += dot(dh${q}, B${q});
-      let gB${q} = dh${q} * dx;
-      let gC${q} = dy * now${q};
-      dh${q} *= a${q};`)}
-      let dRaw = (dExponent * 0.6931471805599453 + dInput * x)${v.softplus ? ' * step.slope' : ''};
-      dBias += dRaw;
-      let block = p.tokenSums + (((${set}u * nwg.y + wid.y) * L + t) * nwg.x + wid.x) * ${8 * quads}u;
-      ${sumOverChannels(plan)}
-      if (inside) {
-        let at = ${set * regions}u * p.region + (b * L + t) * p.D + d;
-        grads[at] = ${v.dtype}(dInput * delta + dy * skip.x);
-        grads[at + p.region] = ${v.dtype}(dRaw);
-        ${v.gate ? `grads[at + 2u * p.region] = ${v.dtype}(dz);` : ''}
+  let tokens = p.tokenSums + ((way * nwg.y + wid.y) * ((L + ${last}u) / ${stretch}u * ${stretch}u) * nwg.x + wid.x) * ${8 * quads}u;
+  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {
+    let begin = (c - 1u) * ${every}u;
+    ${starts === 1 ? `let first = begin;
+    ${slots((k, r) => `let h${k}q${r} = ${stored(k, r)};`)}
+    ${back(sets)}` : `let stretches = (min(${every}u, L - begin) + ${last}u) / ${stretch}u;
+    {
+      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)};`)}
+      ${keep('0u')}
+      for (var s = 1u; s < stretches${remember ? ' + 1u' : ''}; s++) {${advance(sets)}
+        ${keep('s')}
       }
     }
+    for (var s = stretches; s > 0u; s--) {
+      let first = begin + (s - 1u) * ${stretch}u;
+      ${slots((k, r) => `let h${k}q${r} = starts[(s - 1u) * ${quads}u + ${k * held + r}u];`)}
+      ${back(sets)}
+    }`}
   }
+  let row = (way * p.batches + b) * ${4 * quads + 2}u;
+  ${slots((k, r) => `if (channel${k} < D) { ${each(4, (i) => `sums[(row + 4u * (quad + ${r}u) + ${i}u) * D + d${k}] = dA${k}q${r}[${i}];`, ' ')} }`)}
   if (inside) {
-    let at = (${set}u * p.batches + b) * ${4 * quads + 2}u * p.D + d;
-    ${each(quads, (q) => each(4, (i) => `sums[at + ${4 * q + i}u * p.D] = dA${q}[${i}];`, ' '))}
-    sums[at + ${4 * quads}u * p.D] = dSkip;
-    sums[at + ${4 * quads + 1}u * p.D] = dBias;
-  }`;
-}
-
-/** Sums gB0… and gC0… over the workgroup's channels and stores the 8·quads sums at `sums[block…]`. */
-function sumOverChannels(plan: ScanPlan): string {
-  const { quads, width, subgroups } = plan;
-  const values = 8 * quads;
-  const names = Array.from({ length: values }, (_, i) => `g${i < values / 2 ? 'B' : 'C'}${Math.floor((i % (values / 2)) / 4)}[${i % 4}]`);
-  if (!subgroups) {
-    // Reading from a rotated place keeps the lanes on different banks.
-    return `${each(2 * quads, (i) => `tile[${i * width}u + li] = g${i < quads ? `B${i}` : `C${i - quads}`};`, ' ')}
-      workgroupBarrier();
-      for (var e = li; e < ${2 * quads}u; e += ${width}u) {
-        var total = vec4f();
-        for (var m = 0u; m < ${width}u; m++) { total += tile[e * ${width}u + ((m + li) & ${width - 1}u)]; }
-        ${each(4, (i) => `sums[block + e * 4u + ${i}u] = total[${i}];`, ' ')}
-      }
-      workgroupBarrier();`;
-  }
-  // Reduce-scatter: at each exchange a lane keeps half of its values and gives the other half away, so that the whole sum
-  // costs about one shuffle a value in place of log2(width).
-  const lines: string[] = [];
-  let held = names.concat(Array<string>(2 ** Math.ceil(Math.log2(values)) - values).fill('0.0'));
-  const from: string[] = [];
-  let copies = 0;
-  for (let mask = width / 2; mask >= 1; mask /= 2) {
-    const next: string[] = [];
-    const high = `high${mask}`;
-    if (held.length > 1) {
-      const half = held.length / 2;
-      lines.push(`let ${high} = (lane & ${mask}u) != 0u;`);
-      for (let i = 0; i < half; i++) {
-        const [low, up] = [held[i], held[i + half]];
-        if (low === '0.0' && up === '0.0') { next.push('0.0'); continue; }
-        lines.push(`let r${mask}x${i} = select(${low}, ${up}, ${high}) + subgroupShuffleXor(select(${up}, ${low}, ${high}), ${mask}u);`);
-        next.push(`r${mask}x${i}`);
-      }
-      from.push(`select(0u, ${half}u, ${high})`);
-    } else {
-      lines.push(`let r${mask}x0 = ${held[0]} + subgroupShuffleXor(${held[0]}, ${mask}u);`);
-      next.push(`r${mask}x0`);
-      copies += mask;
-    }
-    held = next;
-  }
-  lines.push(`let place = ${from.join(' + ')};`);
-  const stores = held.map((name, i) => (name === '0.0' ? '' : `if (place + ${i}u < ${values}u) { sums[block + place + ${i}u] = ${name}; }`)).join(' ');
-  lines.push(copies > 0 ? `if ((lane & ${copies}u) == 0u) { ${stores} }` : stores);
-  return lines.join('\n      ');
-}
+    sums[(row + ${4 * quads}u) * D + d] = dSkip;
+    sums[(row + ${4 * quads + 1}u) * D + d] = dBias;
+  }`),
+  };
+});

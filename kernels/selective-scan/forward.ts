@@ -1,69 +1,49 @@
 // The forward scan: h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t],  y[t] = <C[t], h[t]> + D u[t], gated by silu(z[t]).
 
-import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
-import { channelSetup, each, fetchBC, FUNCTIONS, savedIndex, scanPlan, type Direction, type ScanDType, type ScanPlan } from './wgsl.ts';
+import { defineKernel } from '../../core/kernel.ts';
+import { bodies, channelSetup, each, fetchQuad, fetchShared, FUNCTIONS, inputs, loadStretch, parameters, placeStretch, savedIndex, type ScanVariant } from './wgsl.ts';
 
-export interface ForwardVariant {
-  readonly states: number;
-  readonly dtype: ScanDType;
-  readonly directions: readonly Direction[];
-  /** Index of the first direction, where the directions of one scan are run one by one. */
-  readonly first: number;
-  readonly gate: boolean;
-  readonly softplus: boolean;
+export interface ForwardVariant extends ScanVariant {
   /** Save the states every `plan.every` tokens and after the last one. */
   readonly save: boolean;
 }
 
-/** Parameters of the scan kernels that depend on the number of directions: where u and delta begin and their row strides. */
-export function setParams({ directions, first }: { directions: readonly Direction[]; first: number }): readonly string[] {
-  return directions.flatMap((_, i) => [`u${first + i}`, `uRow${first + i}`, `delta${first + i}`, `deltaRow${first + i}`]);
-}
-
 /**
- * Grid: (ceil(D / width), batch, directions). `out` has (directions, B, L, D); `saved` has (directions, B, slots, quads, D) vec4s,
- * slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
+ * Grid: (ceil(D / (width · teams)), batch, directions). `out` has (directions, B, L, D); `saved` has (directions, B, slots, quads, D)
+ * vec4s, slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
  */
-export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v, env) => {
-  const plan = scanPlan(v.states, env);
-  const read = (name: string): KernelBinding => ({ name, type: `array<${v.dtype}>`, access: 'read' });
-  const bodies = v.directions.map((direction, set) => body(v, plan, direction, v.first + set));
+export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
+  const { plan, dtype } = v;
+  const { quads, every, forward: layout } = plan;
+  const { stretch } = layout;
+  const save = (slot: string): string => `if (inside) { ${each(quads, (q) => `saved[${savedIndex(plan, slot, `${q}u`, 'd')}] = h${q};`, ' ')} }`;
   return {
-    enable: [...(v.dtype === 'f16' ? ['f16' as const] : []), ...(plan.subgroups ? ['subgroups' as const] : [])],
+    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.fetch === 'broadcast' ? ['subgroups' as const] : [])],
     bindings: [
-      ...v.directions.flatMap((_, i) => [read(`u${v.first + i}In`), read(`delta${v.first + i}In`)]),
-      ...(v.gate ? [read('z')] : []),
-      { name: 'packed', type: 'array<vec4f>', access: 'read' },
-      { name: 'out', type: `array<${v.dtype}>`, access: 'write' },
+      ...inputs(v),
+      { name: 'out', type: `array<${dtype}>`, access: 'write' },
       ...(v.save ? [{ name: 'saved', type: 'array<vec4f>', access: 'write' } as const] : []),
     ],
-    params: [...['L', 'D', 'batches', 'batch0', 'slots', 'packedSet', 'z0', 'zRow'], ...setParams(v)]
-      .map((name) => ({ name, type: 'u32' })),
-    workgroupSize: [plan.width],
+    params: parameters(v).map((name) => ({ name, type: 'u32' })),
+    workgroupSize: [layout.width * layout.teams],
     declarations: FUNCTIONS,
-    body: bodies.length === 1 ? bodies[0] : `if (wid.z == 0u) {\n${bodies[0]}\n} else {\n${bodies[1]}\n}`,
+    body: bodies(v, layout, (sets) => `${channelSetup(v, layout, sets)}
+  ${each(quads, (q) => `let A${q} = packed[base + ${q}u * D + d]; var h${q} = vec4f();`)}
+  let outAt = way * p.batches * L * D + d;
+  for (var first = 0u; first < L; first += ${stretch}u) {
+    ${v.save ? (every === stretch ? save(`first / ${every}u`) : `if (first % ${every}u == 0u) { ${save(`first / ${every}u`)} }`) : ''}
+    ${placeStretch(v, layout)}
+    ${loadStretch(v, layout, sets)}
+    ${v.gate ? each(stretch, (j) => `let gate${j} = f32(z[zAt + t${j} * zRow]);`) : ''}
+    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j};`)}
+    ${fetchShared(v, layout, 'BC')}
+    ${each(quads, (q) => `{
+      ${fetchQuad(plan, layout, q, 'BC')}
+      ${each(stretch, (j) => `h${q} = exp2(delta${j} * A${q}) * h${q} + dx${j} * B${q}x${j}; y${j} += dot(h${q}, C${q}x${j});`)}
+    }`)}
+    ${v.gate ? each(stretch, (j) => `y${j} *= gate${j} * sigmoid(gate${j});`) : ''}
+    ${each(stretch, (j) => `if (inside && live${j}) { out[outAt + t${j} * D] = ${dtype}(y${j}); }`)}
+  }
+  ${v.save ? save('(p.slots - 1u)') : ''}`),
   };
 });
-
-function body(v: ForwardVariant, plan: ScanPlan, direction: Direction, set: number): string {
-  const { quads, every } = plan;
-  const save = (slot: string): string => `if (inside) { let s = ${savedIndex(plan, set, slot)}; ${each(quads, (q) => `saved[s + ${q}u * p.D] = h${q};`, ' ')} }`;
-  return `${channelSetup(plan, set)}
-  ${each(quads, (q) => `var h${q} = vec4f();`)}
-  for (var i = 0u; i < L; i++) {
-    let t = ${direction === 'reverse' ? 'L - 1u - i' : 'i'};
-    ${v.save ? `if (i % ${every}u == 0u) { ${save(`i / ${every}u`)} }` : ''}
-    let row = rows + t * ${2 * quads}u;
-    ${fetchBC(plan, 'row', 'BC')}
-    let x = f32(u${set}In[atU + t * p.uRow${set}]);
-    let raw = f32(delta${set}In[atDelta + t * p.deltaRow${set}]) + skip.y;
-    let delta = ${v.softplus ? 'softplus(raw).value' : 'raw'};
-    let dx = delta * x;
-    var y = skip.x * x;
-    ${each(quads, (q) => `h${q} = exp2(delta * A${q}) * h${q} + dx * B${q}; y += dot(h${q}, C${q});`)}
-    ${v.gate ? `let gate = f32(z[p.z0 + (b * L + t) * p.zRow + d]);
-    y *= gate * sigmoid(gate);` : ''}
-    if (inside) { out[((${set}u * p.batches + b) * L + t) * p.D + d] = ${v.dtype}(y); }
-  }
-  ${v.save ? save('p.slots - 1u') : ''}`;
-}

@@ -134,15 +134,15 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
   const { batch, length, channels, states } = problem;
   const result = scanBackward(device, problem, packed.storage, saved.storage, rowsOf(dout.cast(dtype)));
   const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
-  const region = (index: number): Tensor => Tensor.view(grads.storage, shape, contiguousStrides(shape), index * result.region, dtype);
-  const regions = z ? 3 : 2;
+  const region = (offset: number): Tensor => Tensor.view(grads.storage, shape, contiguousStrides(shape), offset, dtype);
   const small = [batch, length, states];
-  const sets = result.sets.flatMap(({ dA, tokens, dD, dBias }, i) => {
+  const sets = result.sets.flatMap(({ du, ddelta, dA, tokens, dD, dBias }) => {
     const both = adopt(tokens.storage, [2, ...small], dtype);
     const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => Tensor.view(both.storage, small, contiguousStrides(small), offset, dtype));
-    return [region(i * regions), region(i * regions + 1), adopt(dA, [channels, states], 'f32'), dB, dC, adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
+    return [region(du), region(ddelta), adopt(dA, [channels, states], 'f32'), dB, dC, adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
   });
-  return [null, z && (result.dz ? adopt(result.dz.storage, shape, dtype) : region(2)), ...sets];
+  const { dz } = result;
+  return [null, dz && (dz.storage === grads.storage ? region(dz.offset) : adopt(dz.storage, shape, dtype)), ...sets];
 }
 
 function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[]): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {

@@ -91,13 +91,13 @@ export interface DisMemoryOptions {
   readonly recompute?: boolean;
 }
 
-/** Every how many tokens the scan keeps its states for the backward pass. */
-const TOKENS_PER_SAVED_STATE = 32;
+/** Every how many tokens the scan keeps its states for the backward pass on a GPU; software adapters keep half as many. */
+const TOKENS_PER_SAVED_STATE = 16;
 
 /**
  * Memory of a training step: f32 masters, gradients, two moments and EMA (20 bytes per parameter), and what each block keeps.
  * Per token that is residual, normed input and output (3 widths, one more after a skip), input projection (2 d), and for each
- * direction convolution, step size and gated output (3 d), projections (R + 2 N), and N states per channel every 32 tokens.
+ * direction convolution, step size and gated output (3 d), projections (R + 2 N), and N states per channel every 16 tokens.
  */
 export function disTrainingMemory(config: DisConfig, options: DisMemoryOptions): DisMemory {
   const { batch, precision = 'f32', recompute = false } = options;

@@ -109,23 +109,21 @@ export async function runForward(device: Device, problem: ScanProblem): Promise<
 }
 
 export async function runBackward(device: Device, problem: ScanProblem, dout: Float32Array, sumsBytes?: number): Promise<Partial<ScanDerivatives>[]> {
-  const { batch, length, channels, states, sets, z } = problem;
+  const { batch, length, channels, states, sets } = problem;
   const elements = batch * length * channels;
   const { packed, saved } = scanForward(device, problem, true);
   const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels }, { sumsBytes });
-  const regions = z ? 3 : 2;
   const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> => Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];
   for (let i = 0; i < sets.length; i++) {
-    const { dA, tokens, dD, dBias } = result.sets[i];
+    const { du, ddelta, dA, tokens, dD, dBias } = result.sets[i];
     const small = batch * length * states;
     gradients.push({
-      u: await read(result.grads, i * regions * result.region, elements),
-      delta: await read(result.grads, (i * regions + 1) * result.region, elements),
+      u: await read(result.grads, du, elements), delta: await read(result.grads, ddelta, elements),
       A: await read(dA, 0, channels * states), B: await read(tokens.storage, tokens.bOffset, small), C: await read(tokens.storage, tokens.cOffset, small),
       ...(sets[i].D && { D: await read(dD, 0, channels) }),
       ...(sets[i].bias && { deltaBias: await read(dBias, 0, channels) }),
-      ...(z && { z: result.dz ? await read(result.dz.storage, 0, elements) : await read(result.grads, 2 * result.region, elements) }),
+      ...(result.dz && { z: await read(result.dz.storage, result.dz.offset, elements) }),
     });
   }
   return gradients;

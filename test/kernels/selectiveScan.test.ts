@@ -5,6 +5,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Device } from '../../core/device.ts';
 import { openDevice } from '../../core/open.ts';
+import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
+import { forwardKernel } from '../../kernels/selective-scan/forward.ts';
+import { scanPlan, workgroupBytes, type ScanPlan } from '../../kernels/selective-scan/plan.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
 import { generator, problemOf, randomCase, runBackward, runForward, values, type CaseOptions, type ScanCase } from './scanCase.ts';
@@ -22,6 +25,22 @@ const CASES: [name: string, batch: number, length: number, channels: number, sta
   ['3 states, nothing optional', 1, 33, 11, 3, { z: false, D: false, deltaBias: false, deltaSoftplus: false }],
   ['no gate', 2, 32, 4, 8, { z: false }],
   ['no softplus', 1, 31, 4, 4, { deltaSoftplus: false, deltaBias: false }],
+];
+
+/** Layouts that `scanPlan` chooses on other adapters, and more, shrunk to this one's subgroups. */
+const LAYOUTS: [string, (width: number) => ScanPlan][] = [
+  ['stretches, channels shared by four lanes', (width) => ({
+    quads: 4, every: 8, forward: { stretch: 4, fetch: 'direct', width, teams: 2, merged: false },
+    backward: { stretch: 4, fetch: 'direct', width, teams: 2, merged: false, subgroups: true, split: 4 },
+  })],
+  ['shared by two, sums of two tokens exchanged, fetched together', (width) => ({
+    quads: 4, every: 2, forward: { stretch: 2, fetch: 'broadcast', width, teams: 1, merged: true },
+    backward: { stretch: 2, fetch: 'direct', width, teams: 1, merged: true, subgroups: true, split: 2 },
+  })],
+  ['no subgroups', () => ({
+    quads: 4, every: 4, forward: { stretch: 1, fetch: 'direct', width: 32, teams: 2, merged: true },
+    backward: { stretch: 2, fetch: 'direct', width: 32, teams: 1, merged: true, subgroups: false, split: 1 },
+  })],
 ];
 
 const DEVICES = [
@@ -59,6 +78,22 @@ for (const [title, options] of DEVICES) {
     [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data));
   });
 
+  if (title === 'all features') {
+    for (const [name, plan] of LAYOUTS) {
+      test(name, async ({ device }) => {
+        const [forward, reverse] = [randomCase(2, 19, 21, 16, {}), randomCase(2, 19, 21, 16, { reverse: true, seed: 5 })];
+        reverse.z = forward.z;
+        const problem = { ...problemOf(device, [forward, reverse]), plan: plan(device.subgroupMinSize) };
+        const dout = values(2 * 19 * 21, generator(94));
+        const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
+        assertClose((await runForward(device, problem)).out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, 'out');
+        const gradients = await runBackward(device, problem, dout);
+        const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
+        [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data));
+      });
+    }
+  }
+
   test('small and large steps', async ({ device }) => {
     const data = randomCase(1, 40, 5, 16, {});
     // Steps from e^-12 to beyond the softplus threshold of 20.
@@ -84,6 +119,32 @@ for (const [title, options] of DEVICES) {
   });
   test.run();
 }
+
+const plans = suite('selective scan, layouts');
+plans('fit every adapter and every number of states', async () => {
+  const device = await openDevice({ backend: 'null', defaultLimits: true });
+  const sizes = [[4, 4], [8, 8], [8, 32], [16, 16], [32, 32], [32, 64], [64, 64], [128, 128]];
+  for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
+    const env = { limits: device.limits, has: (feature: string) => feature === 'subgroups' && subgroupMinSize > 0, subgroupMinSize, subgroupMaxSize };
+    for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
+      const plan = scanPlan(states, env);
+      for (const { width, teams, stretch } of [plan.forward, plan.backward]) {
+        assert.is(plan.every % stretch, 0);
+        assert.ok(width * teams <= 256);
+      }
+      assert.is(plan.quads % plan.backward.split, 0);
+      assert.ok(workgroupBytes(plan.quads, plan.backward) <= 16384);
+      const variant = { plan, dtype: 'f32' as const, directions: ['reverse' as const], first: 1, gate: true, softplus: true };
+      if (subgroupMinSize && !device.has('subgroups')) continue;
+      device.kernels.get(forwardKernel, { ...variant, save: true });
+      device.kernels.get(backwardKernel, variant);
+    }
+  }
+  await device.kernels.settled();
+  device.check();
+  device.destroy();
+});
+plans.run();
 
 function compare(actual: Partial<Record<string, Float64Array>>, expected: Record<string, Float64Array>, data: ScanCase): void {
   for (const [name, gradient] of Object.entries(actual)) assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name}`);
