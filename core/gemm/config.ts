@@ -67,7 +67,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   const { M, N } = problem;
   const list = [register(1, 1, 64, 1), register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8)];
   const size = fixedSubgroup(device);
-  if (size) list.push(...[8, 16, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size)));
+  if (size) list.push(...[8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size)));
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
   if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
@@ -87,7 +87,12 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   const { M, N, a, b, batch = 1 } = problem;
   if (device.adapter.software) {
     const size = fixedSubgroup(device);
-    if (size) return subgroup(Math.max(size, M <= 8 ? 8 : 16), 1, size);
+    if (size) {
+      // The columns of b that a subgroup loads cost as much as a dozen rows.
+      const rows = [24, 16, 8].filter((n) => n % size === 0);
+      const cost = (n: number): number => Math.ceil(M / n) * (n + 12);
+      return subgroup(rows.length ? rows.reduce((best, n) => (cost(n) < cost(best) ? n : best)) : size, 1, size);
+    }
     return M <= 2 ? register(1, 1, 64, 1) : register(4, 1, 8, 8);
   }
   // Few results: lanes share K, if both lie along it.

@@ -84,13 +84,13 @@ function sums(rows: number, quads: number): string {
   return range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n');
 }
 
+/** A sum takes all steps of the block one after another: between blocks it lies in memory where the CPU computes. */
 function multiply(rows: number, quads: number, depth: number, a: (q: number, i: number) => string, b: (q: number, j: number) => string): string {
-  const lines: string[] = [];
-  for (const q of range(depth)) {
-    for (const j of range(quads)) lines.push(`    let y${q}_${j} = ${b(q, j)};`);
-    for (const i of range(rows)) {
-      lines.push(`    let x${q}_${i} = vec4f(${a(q, i)}); ${range(quads).map((j) => `s${i}_${j} = fma(x${q}_${i}, y${q}_${j}, s${i}_${j});`).join(' ')}`);
-    }
+  const steps = range(depth);
+  const lines = steps.flatMap((q) => range(quads).map((j) => `    let y${q}_${j} = ${b(q, j)};`));
+  for (const i of range(rows)) {
+    lines.push(`    ${steps.map((q) => `let x${q}_${i} = vec4f(${a(q, i)});`).join(' ')}`);
+    for (const j of range(quads)) lines.push(`    s${i}_${j} = ${steps.reduce((sum, q) => `fma(x${q}_${i}, y${q}_${j}, ${sum})`, `s${i}_${j}`)};`);
   }
   return lines.join('\n');
 }
