@@ -1,15 +1,18 @@
 // Random tensors. A generator is a seed and a position in Philox's sequence, counted in blocks of four numbers; every call takes
 // the next blocks. Both lie in a small GPU buffer, so that a captured step draws new numbers each time it is replayed.
+//
+// Bits, uniform numbers in [0, 1), whole numbers, Bernoulli draws and permutations are the same on every adapter, bit for bit. Other
+// ranges and normal numbers are functions of those bits, and differ in the last digits where adapters round differently.
 
 import type { Device } from './device.ts';
-import type { DType } from './dtype.ts';
-import { ValueError } from './errors.ts';
+import { isFloat, storageType, type DType } from './dtype.ts';
+import { DTypeError, ValueError } from './errors.ts';
 import { defineKernel, grid1d } from './kernel.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
-import { keep } from './scope.ts';
+import { keep, scope } from './scope.ts';
 import type { Shape } from './shape.ts';
 import type { Tensor } from './tensor.ts';
-import { empty } from './ops/create.ts';
+import { arange, empty } from './ops/create.ts';
 
 /** Where a generator stands; enough to go on exactly. */
 export interface GeneratorState {
@@ -21,7 +24,8 @@ type Distribution = 'bits' | 'uniform' | 'normal' | 'randint' | 'bernoulli';
 
 const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i32' | 'u32' }>('random', ({ kind, type }) => {
   const value: Record<Distribution, string> = {
-    bits: 'r', uniform: '(p.a + (p.b - p.a) * unit(r))', normal: 'p.a + p.b * gauss(r)',
+    bits: 'r', // f16 holds eleven bits of a number below 1; with more, the largest would round to 1.
+    uniform: `(p.a + (p.b - p.a) * ${type === 'f16' ? `vec4f(r >> vec4u(21u)) * ${2 ** -11}` : 'unit(r)'})`, normal: 'p.a + p.b * gauss(r)',
     randint: 'vec4i(p.low) + vec4i(vec4u(mulHi(r.x, p.span), mulHi(r.y, p.span), mulHi(r.z, p.span), mulHi(r.w, p.span)))',
     bernoulli: 'select(vec4f(0.0), vec4f(1.0), unit(r) < vec4f(p.a))',
   };
@@ -29,6 +33,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
     bindings: [{ name: 'state', type: 'array<u32>', access: 'read' }, { name: 'y', type: `array<${type}>`, access: 'write' }],
     params: [{ name: 'n', type: 'u32' }, { name: 'first', type: 'u32' }, { name: 'a', type: 'f32' }, { name: 'b', type: 'f32' }, { name: 'low', type: 'i32' }, { name: 'span', type: 'u32' }],
     workgroupSize: [64],
+    label: `random.${kind}`,
     enable: type === 'f16' ? ['f16'] : [],
     declarations: `${PHILOX_WGSL}
 fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
@@ -60,7 +65,11 @@ fn gauss(r: vec4u) -> vec4f {
   let carry = select(0u, 1u, p.first + flat < flat) + select(0u, 1u, low < state[2]);
   let r = philox(vec4u(low, state[3] + carry, 0u, 0u), vec2u(state[0], state[1]));
   let v = ${value[kind]};
-  for (var k = 0u; k < 4u; k++) { if (first + k < p.n) { y[first + k] = ${type}(v[k]); } }`,
+  for (var k = 0u; k < 4u; k++) {
+    if (first + k >= p.n) { break; }
+    ${kind === 'uniform' ? `// Rounded, the largest may be the bound that is left out.
+    y[first + k] = ${type}(select(v[k], p.a, f32(${type}(v[k])) >= p.b));` : `y[first + k] = ${type}(v[k]);`}
+  }`,
   };
 });
 
@@ -134,13 +143,17 @@ export class Generator {
     return this.draw('bits', shape, 'u32');
   }
 
-  /** 0 … n − 1 (i32) in random order. Ranks n random keys against each other: n² comparisons. */
+  /** 0 … n − 1 (i32) in random order: sorted by n random keys, by Batcher's bitonic network. */
   permutation(n: number): Tensor {
-    const keys = this.bits([n]);
-    const y = empty(this.device, [n], 'i32');
-    if (n) this.device.run(rankKernel, {}, [keys, y], [n], grid1d(n, 64));
-    keys.dispose();
-    return y;
+    return scope(() => {
+      const keys = this.bits([n]);
+      const size = 2 ** Math.ceil(Math.log2(Math.max(1, n)));
+      const order = arange(this.device, 0, size, 1, 'i32');
+      for (let block = 2; block <= size; block *= 2) {
+        for (let step = block / 2; step >= 1; step /= 2) this.device.run(sortKernel, {}, [keys, order], [n, size / 2, block, step], grid1d(size / 2, 64));
+      }
+      return order.slice(0, 0, n).clone();
+    });
   }
 
   /** Uniform numbers in [0, 1) on the host, from the same sequence. */
@@ -180,26 +193,32 @@ export class Generator {
   }
 
   private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
-    if (dtype === 'bool') throw new ValueError('[random] bool is drawn as bernoulli(…).gt(0).');
+    if ((kind === 'uniform' || kind === 'normal') && !isFloat(dtype)) throw new DTypeError(`[${kind}] The type is ${dtype}, expected f32 or f16; use randint() for whole numbers.`);
     this.device.stream.recorder?.drawn(this);
     if (this.base < 0 || this.next - this.base > 2 ** 31) this.rebase();
     const y = empty(this.device, shape, dtype);
     const blocks = Math.ceil(y.numel / 4);
-    if (blocks) this.device.run(randomKernel, { kind, type: dtype }, [this.state, y], [y.numel, this.next - this.base, a, b, low, span], grid1d(blocks, 64));
+    if (blocks) this.device.run(randomKernel, { kind, type: storageType(dtype) }, [this.state, y], [y.numel, this.next - this.base, a, b, low, span], grid1d(blocks, 64));
     this.next += blocks;
     return y;
   }
 }
 
-const rankKernel = defineKernel<object>('random.rank', () => ({
-  bindings: [{ name: 'keys', type: 'array<u32>', access: 'read' }, { name: 'y', type: 'array<i32>', access: 'write' }],
-  params: [{ name: 'n', type: 'u32' }],
+/** A step of the bitonic network: `order` holds indices of keys, those from n on come last. */
+const sortKernel = defineKernel<object>('random.sort', () => ({
+  bindings: [{ name: 'keys', type: 'array<u32>', access: 'read' }, { name: 'order', type: 'array<i32>', access: 'write' }],
+  params: [{ name: 'n', type: 'u32' }, { name: 'pairs', type: 'u32' }, { name: 'block', type: 'u32' }, { name: 'step', type: 'u32' }],
   workgroupSize: [64],
-  body: `  if (flat >= p.n) { return; }
-  let mine = keys[flat];
-  var rank = 0u;
-  for (var j = 0u; j < p.n; j++) { let other = keys[j]; if (other < mine || (other == mine && j < flat)) { rank++; } }
-  y[rank] = i32(flat);`,
+  declarations: `fn before(a: u32, b: u32) -> bool {
+  if (a >= p.n || b >= p.n) { return a < b; }
+  return keys[a] < keys[b] || (keys[a] == keys[b] && a < b);
+}`,
+  body: `  if (flat >= p.pairs) { return; }
+  // The bit of the step is put between the others.
+  let i = flat / p.step * p.step * 2u + flat % p.step;
+  let j = i + p.step;
+  let a = order[i]; let b = order[j];
+  if (before(u32(b), u32(a)) == ((i & p.block) == 0u)) { order[i] = b; order[j] = a; }`,
 }));
 
 function checkSeed(seed: number): number {

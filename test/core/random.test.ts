@@ -50,15 +50,38 @@ test('distributions have their moments and bounds', async ({ device }) => {
   g.dispose();
 });
 
-test('a permutation has every number once', async ({ device }) => {
+test('a permutation orders numbers by their keys, every number once', async ({ device }) => {
   const g = new Generator(device, 3);
-  for (const n of [1, 7, 258]) {
-    const t = g.permutation(n);
-    const p = Array.from(await t.data());
-    assert.equal([...p].sort((a, b) => a - b), p.map((_, i) => i));
-    if (n > 7) assert.not.equal(p, p.map((_, i) => i));
-    t.dispose();
+  for (const n of [0, 1, 2, 7, 64, 258, 1026]) {
+    const from = g.getState();
+    const order = g.permutation(n);
+    g.setState(from);
+    const bits = g.bits([n]);
+    const keys = Array.from(await bits.data());
+    assert.equal(Array.from(await order.data()), keys.map((_, i) => i).sort((a, b) => keys[a] - keys[b] || a - b));
+    assert.is(order.dtype, 'i32');
+    order.dispose();
+    bits.dispose();
   }
+  g.dispose();
+});
+
+test('types, ranges and what is refused', async ({ device }) => {
+  const g = new Generator(device, 5);
+  const n = 30000;
+  const draws = [g.bernoulli([n], 0.5, 'bool'), g.bernoulli([n], 1, 'i32'), g.randint([n], -(2 ** 31), 0), g.uniform([n], { low: 1, high: 1 + 2 ** -20 })];
+  if (device.has('shader-f16')) draws.push(g.uniform([n], { dtype: 'f16' }), g.normal([n], { dtype: 'f16' }));
+  const values = await Promise.all(draws.map((t) => t.data()));
+  assert.equal(draws.slice(0, 3).map((t) => t.dtype), ['bool', 'i32', 'i32']);
+  assert.ok(values[0].every((v: number) => v === 0 || v === 1) && values[1].every((v: number) => v === 1) && values[2].every((v: number) => v < 0));
+  assert.ok(values[3].every((v: number) => v >= 1 && v < 1 + 2 ** -20));
+  if (values[4]) assert.ok(values[4].every((v: number) => v >= 0 && v < 1) && values[5].every(Number.isFinite));
+  assert.throws(() => g.uniform([2], { dtype: 'i32' }), /^\[uniform\] The type is i32, expected f32 or f16/);
+  assert.throws(() => g.randint([2], 3, 3), /^\[randint\] The range 3 to 3 is empty/);
+  assert.throws(() => g.bernoulli([2], 1.5), /^\[bernoulli\] The probability is 1.5/);
+  assert.throws(() => new Generator(device, -1), /^\[Generator\] The seed is -1/);
+  assert.throws(() => g.setState({ seed: 1, position: 0.5 }), /^\[Generator\] Position 0.5/);
+  draws.forEach((t) => t.dispose());
   g.dispose();
 });
 
