@@ -114,17 +114,21 @@ export class Dis extends Module {
       let residual: Tensor | null = null;
 
       let index = 0;
-      const run = (name: string, block: DisBlock, skip: Tensor | null): Tensor => {
-        const before = residual;
+      const skips: Tensor[] = [];
+      // What no later block reads is freed at once, for the memory of sampling; in training the tape holds what it needs.
+      const run = (name: string, block: DisBlock, skip: Tensor | null): void => {
+        const used = [skips.at(-1) === hidden ? null : hidden, residual, skip];
         ({ hidden, residual } = block.forward({ hidden, residual, skip, factors: factors(this.plan.blocks[index++]), recompute: this.checkpointBlocks }));
-        before?.dispose();
+        for (const t of used) t?.dispose();
         tap(`${name}.hidden`, hidden);
         tap(`${name}.residual`, residual);
-        return hidden;
       };
-      const skips = this.in_blocks.map((block, i) => run(`in_blocks.${i}`, block, null));
+      this.in_blocks.forEach((block, i) => {
+        run(`in_blocks.${i}`, block, null);
+        if (this.config.skip) skips.push(hidden);
+      });
       run('mid_block', this.mid_block, null);
-      this.out_blocks.forEach((block, i) => run(`out_blocks.${i}`, block, skips.pop()!));
+      this.out_blocks.forEach((block, i) => run(`out_blocks.${i}`, block, skips.pop() ?? null));
 
       const normed = this.norm_f.forward(hidden, residual, factors(this.plan.final));
       tap('norm_f', normed);
