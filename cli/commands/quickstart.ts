@@ -22,7 +22,7 @@ import { trainRun } from '../trainRun.ts';
 
 /**
  * Chosen so that a software adapter on two cores is done in about five minutes. Of 48,000 images seen, 95 to 99 % of the samples are
- * then what was asked for; predicting the noise instead of the image reaches a quarter of that in this time, and 8 × 8 patches of 2 cost three
+ * then what was asked for; predicting the noise instead of the image reaches a quarter of that in this time, and patches of 2 pixels cost three
  * times as much.
  */
 const QUICKSTART = {
