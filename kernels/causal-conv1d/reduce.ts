@@ -1,8 +1,10 @@
 // Second stage of the convolution's sums over tokens.
 //
-// Ladder, on a data-centre GPU with 1,088 parts of 3,680 sums (DiS-S/2, 32², batch 64):
-// 0. an invocation a sum, parts one after another;
-// 1. 16 invocations a sum with 4 loads in flight each.
+// Ladder, on an H200 with 1,088 parts of 3,680 sums (one direction of DiS-S/2, 32², batch 64):
+// 0. an invocation a sum, parts one after another: 208 µs, each load waited for;
+// 1. 4 loads in flight in each invocation: 0.30 of the time;
+// 2. 4 invocations a sum, which meet in workgroup memory: 0.10;
+// 3. 16 invocations a sum: 0.06, 12 µs.
 
 import { defineKernel } from '../../core/kernel.ts';
 import { grid1d, type Device, type Operand } from '../../core/index.ts';
