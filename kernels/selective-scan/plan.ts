@@ -54,8 +54,8 @@ export function scanPlan(states: number, env: KernelEnv): ScanPlan {
     const layout = { stretch: 1, fetch: 'broadcast', width, teams: 1, merged: true } as const;
     return { quads, every: historyTokens(quads), forward: layout, backward: { ...layout, subgroups, split: 1 } };
   }
-  // What a stretch keeps in registers grows with the states.
-  const stretch = Math.max(1, Math.min(4, 2 ** Math.floor(Math.log2(16 / quads))));
+  // What a stretch keeps in registers grows with the states; sums in workgroup memory are as many again for each of its tokens.
+  const stretch = subgroups ? Math.max(1, Math.min(4, 2 ** Math.floor(Math.log2(16 / quads)))) : 1;
   const layout = { stretch, fetch: 'direct', width, teams: subgroups ? 4 : 1 } as const;
   const split = subgroups ? Math.min(4, quads & -quads) : 1;
   let backward: BackwardLayout = { ...layout, merged: false, subgroups, split };
