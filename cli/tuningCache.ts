@@ -10,6 +10,7 @@ import { createDiffusion } from '../models/diffusion/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { writeFileAtomic } from './files.ts';
+import { counted } from './format.ts';
 import type { RunConfig } from './runConfig.ts';
 
 /** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
@@ -26,22 +27,38 @@ function cacheFolder(): string {
 }
 
 /**
- * Gives a device what was measured before.
- * @param path another file than the cache's
+ * Gives a device what was measured before, by preference over what comes with the engine.
+ * @param path the file of a run instead of the cache's: it holds all that the run computes with, so that nothing else is used
  * @returns the number of entries; 0 where there is no file, or one that is damaged or of another adapter: nothing is lost by that
  */
-export async function loadTuning(device: Device, path = tuningPath(device)): Promise<number> {
+export async function loadTuning(device: Device, path?: string): Promise<number> {
   try {
-    return device.tuning.importTuning(JSON.parse(await readFile(path, 'utf8')));
+    return device.tuning.importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), { alone: path !== undefined });
   } catch {
     return 0;
   }
 }
 
-/** Remembers what was measured. @throws {FileError} when it cannot be written */
-export async function storeTuning(device: Device, path = tuningPath(device)): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  await writeFileAtomic(path, `${JSON.stringify(device.tuning.exportTuning(), null, 1)}\n`);
+/**
+ * Remembers what was measured.
+ * @param path the file of a run instead of the cache's: also what comes with the engine is written there, as another version may bring other things
+ * @throws {FileError} when it cannot be written
+ */
+export async function storeTuning(device: Device, path?: string): Promise<void> {
+  const file = path ?? tuningPath(device);
+  await mkdir(dirname(file), { recursive: true });
+  await writeFileAtomic(file, `${JSON.stringify(device.tuning.exportTuning({ shipped: path !== undefined }), null, 1)}\n`);
+}
+
+/** Which kernels a device computes with, in words. */
+export function describeTuning({ tuning }: Device): { readonly measured: string; readonly shipped: string } {
+  const { measured, shipped } = tuning;
+  const kinds = (count: number): string => `${counted(count, 'kind')} of kernel calls`;
+  const same = shipped?.match === 'device' ? 'this adapter' : `an adapter of this architecture, ${shipped?.name ?? ''}`;
+  return {
+    measured: measured > 0 ? `${kinds(measured)}` : 'nothing yet',
+    shipped: shipped ? `${kinds(Object.keys(shipped.entries).length)}, measured on ${same}` : 'none for this adapter',
+  };
 }
 
 /** What a training step consists of, as far as its kernels' shapes go. */

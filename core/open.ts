@@ -2,6 +2,7 @@
 
 import { Device, type Tier } from './device.ts';
 import { AdapterError } from './errors.ts';
+import { useShippedTuning } from './tuningShipped.ts';
 
 export interface DeviceOptions {
   /** `stock`: what the implementation offers by itself. `fast`: with Dawn's toggles for f16 on NVIDIA and subgroup matrices. */
@@ -17,6 +18,10 @@ export interface DeviceOptions {
   defaultLimits?: boolean;
   /** Features to do without, for example `['subgroups']`. */
   without?: readonly string[];
+  /** Compute with the kernel configurations that come with the engine for adapters that were measured; default true. */
+  shippedTuning?: boolean;
+  /** Dawn's toggles to switch on beside those of the tier, for measurements (Node only). */
+  toggles?: readonly string[];
 }
 
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as const;
@@ -57,11 +62,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     const gpu = await adapter.requestDevice({ requiredFeatures: wanted as unknown as GPUFeatureName[], requiredLimits });
     const { vendor, architecture, device, description } = adapter.info;
     const immediates = instance.gpu.wgslLanguageFeatures?.has('immediate_address_space') ?? false;
-    return new Device(gpu, {
+    const opened = new Device(gpu, {
       vendor, architecture, device, description,
       software: instance.software ?? adapter.info.isFallbackAdapter ?? false,
       backend: options.backend === 'null' ? 'null' : inNode() ? 'node' : 'browser',
     }, { tier, immediates: immediates && !options.defaultLimits, info: adapter.info, release: () => instance.release() });
+    if (options.shippedTuning ?? true) await useShippedTuning(opened);
+    return opened;
   } catch (error) {
     instance.release();
     throw error;
@@ -71,7 +78,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
 async function openInstance(options: DeviceOptions, tier: Tier): Promise<Instance> {
   if (inNode()) {
     const { openNodeGpu } = await import('./gpu-node.ts');
-    const toggles = tier === 'fast' ? ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'] : [];
+    const toggles = [...(tier === 'fast' ? ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'] : []), ...options.toggles ?? []];
     const node = await openNodeGpu({
       toggles,
       ...(options.backend !== undefined && { backend: options.backend }),

@@ -1,13 +1,14 @@
 // Which configuration of a kernel to take for which problem, found by measuring once on this adapter.
 //
 // What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several configurations
-// asks `device.tuning.choose` for one. The answer is immediate: what was measured, or else the kernel's own rule of thumb, and then
-// the problem is remembered as one to measure. `tune` measures all of those. What it found can be exported as JSON and imported
-// where the same adapter is opened again.
+// asks `device.tuning.choose` for one. The answer is immediate: what was measured here; else what was measured on such an adapter
+// before and comes with the engine (tuningShipped.ts); else the kernel's own rule of thumb, and then the problem is remembered as one
+// to measure. `tune` measures all of those. What it found can be exported as JSON and imported where the same adapter is opened again.
 
 import type { Device } from './device.ts';
 import { ValueError } from './errors.ts';
 import { Profiler } from './profiler.ts';
+import { warmUp } from './warmUp.ts';
 
 /** A kernel that comes in several configurations. Configurations are plain JSON. */
 export interface Tunable<P, C> {
@@ -45,6 +46,17 @@ export interface TuneOptions {
   readonly onResult?: (result: TuningResult, done: number, total: number) => void;
   /** Times that each of the better candidates is measured. */
   readonly rounds?: number;
+  /** Measure also what the shipped table answers. Default false. */
+  readonly shipped?: boolean;
+}
+
+/** A table that comes with the engine, and why it is used here: it is of the same device, or of one of the same architecture. */
+export interface ShippedTuning {
+  /** The adapter that it was measured on. */
+  readonly name: string;
+  readonly match: 'device' | 'architecture';
+  /** By key; null keeps the heuristic. */
+  readonly entries: Readonly<Record<string, unknown>>;
 }
 
 /** A table of configurations as JSON. */
@@ -62,10 +74,14 @@ interface Pending {
 
 export class Tuning {
   private readonly device: Device;
-  /** Measured or imported and accepted; null keeps the heuristic. */
+  /** Measured, or given and accepted; null keeps the heuristic. */
   private readonly chosen = new Map<string, unknown>();
   private readonly imported = new Map<string, unknown>();
+  /** What came up and was not measured here. */
   private readonly waiting = new Map<string, Pending>();
+  private table: ShippedTuning | null = null;
+  /** Those that the shipped table chose. */
+  private readonly answered = new Set<string>();
 
   constructor(device: Device) {
     this.device = device;
@@ -80,18 +96,40 @@ export class Tuning {
   }
 
   private accept<P, C>(key: string, tunable: Tunable<P, C>, problem: P): C | null {
+    const takes = (given: unknown): given is C | null => given === null || (given !== undefined && tunable.accepts(this.device, problem, given));
     const given = this.imported.get(key);
-    if (given !== undefined && (given === null || tunable.accepts(this.device, problem, given))) {
+    if (takes(given)) {
       this.chosen.set(key, given);
-      return given as C | null;
+      return given;
     }
     if (!this.waiting.has(key)) this.waiting.set(key, { tunable: tunable as Tunable<unknown, unknown>, problem: tunable.outline(problem) });
-    return null;
+    const shipped = this.table?.entries[key];
+    if (!takes(shipped)) return null;
+    this.chosen.set(key, shipped);
+    this.answered.add(key);
+    return shipped;
   }
 
-  /** Classes of problems that came up and were not measured yet. */
+  /** Uses a table that was measured elsewhere, for what was not measured here; null uses none. What this build cannot compute is ignored. */
+  ship(table: ShippedTuning | null): void {
+    for (const key of this.answered) this.chosen.delete(key);
+    this.answered.clear();
+    this.table = table;
+  }
+
+  /** The shipped table in use. */
+  get shipped(): ShippedTuning | null {
+    return this.table;
+  }
+
+  /** Classes of problems that were measured on this adapter. */
+  get measured(): number {
+    return Object.keys(this.exportTuning().entries).length;
+  }
+
+  /** Classes of problems that came up and that neither a measurement nor the shipped table answers. */
   get pending(): number {
-    return this.waiting.size;
+    return this.waiting.size - this.answered.size;
   }
 
   /**
@@ -103,45 +141,61 @@ export class Tuning {
     const { device } = this;
     if (device.stream.recorder) throw new ValueError('[tune] A step is being captured, expected a device at rest; tune before or after capture().');
     const results: TuningResult[] = [];
-    const total = this.waiting.size;
-    for (const [key, { tunable, problem }] of [...this.waiting]) {
+    const list = [...this.waiting].filter(([key]) => options.shipped || !this.answered.has(key));
+    for (const [key, { tunable, problem }] of list) {
       if (options.signal?.aborted) break;
       const result = { key, ...await contest(device, tunable, problem, options.rounds ?? 8) };
       this.chosen.set(key, result.config);
       this.waiting.delete(key);
+      this.answered.delete(key);
       results.push(result);
-      options.onResult?.(result, results.length, total);
+      options.onResult?.(result, results.length, list.length);
     }
     return results;
   }
 
-  /** Everything that was measured or imported. */
-  exportTuning(): TuningData {
-    const entries = new Map([...this.imported, ...this.chosen]);
+  /** Everything that was measured or imported; with `shipped` also the shipped table, so that all that the device computes with is told. */
+  exportTuning({ shipped = false }: { readonly shipped?: boolean } = {}): TuningData {
+    const own = [...this.imported, ...this.chosen].filter(([key]) => !this.answered.has(key));
+    const entries = new Map([...Object.entries(shipped ? this.table?.entries ?? {} : {}), ...own]);
     return { format: 'dis-tuning-1', adapter: adapterName(this.device), entries: Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1))) };
   }
 
   /**
    * Takes the entries of an earlier export, unless it is of another adapter or format. What this build of the kernels cannot compute
-   * is ignored when it is asked for.
+   * is ignored when it is asked for. With `alone` the shipped table is not used any more: what the export doesn't know is computed
+   * by rule of thumb, as it was then.
    *
    * @returns the number of entries taken
    */
-  importTuning(data: unknown): number {
+  importTuning(data: unknown, { alone = false }: { readonly alone?: boolean } = {}): number {
     const { format, adapter, entries } = (data ?? {}) as Partial<TuningData>;
-    if (format !== 'dis-tuning-1' || adapter !== adapterName(this.device) || typeof entries !== 'object' || entries === null) return 0;
+    if (format !== 'dis-tuning-1' || !isNameOf(this.device, adapter) || typeof entries !== 'object' || entries === null) return 0;
+    if (alone) this.ship(null);
     const list = Object.entries(entries);
     for (const [key, config] of list) {
       this.imported.set(key, config);
       this.chosen.delete(key);
+      this.answered.delete(key);
     }
     return list.length;
   }
 }
 
-/** What tells adapters apart, as far as an implementation lets a page know, and the tier. */
-export function adapterName({ adapter, tier }: Device): string {
-  return [adapter.vendor, adapter.architecture, adapter.device, adapter.description, tier].filter((part) => part).join(' / ');
+/**
+ * What tells adapters apart, as far as an implementation lets a page know, and the tier. The driver's version is no part of it: which
+ * configuration is fastest is the hardware's doing first of all, and a driver that is updated every month would throw away each time
+ * what takes minutes to measure. `dis-cli tune --again` measures anew.
+ */
+export function adapterName({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>): string {
+  return [adapter.vendor, adapter.architecture, adapter.device, tier].filter((part) => part).join(' / ');
+}
+
+/** Whether an export is of this adapter. Those of earlier versions also name the driver, before the tier. */
+function isNameOf(device: Device, name: unknown): boolean {
+  if (typeof name !== 'string') return false;
+  const parts = name.split(' / ');
+  return name === adapterName(device) || (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterName(device));
 }
 
 /** Milliseconds that a sample lasts at least, where the work is shorter. */
@@ -149,8 +203,6 @@ const SAMPLE_MS = 3;
 
 /** Dispatches that a sample may have: they fit into one submission. */
 const SAMPLE_DISPATCHES = 200;
-
-const WARM_UP_MS = 200;
 
 /** After one look, candidates slower than the best by this factor are out. */
 const HOPELESS = 1.5;
@@ -167,7 +219,8 @@ async function contest(device: Device, tunable: Tunable<unknown, unknown>, probl
   try {
     for (const config of configs) prepared.run(config);
     await device.synchronize();
-    await warmUp(device, () => prepared.run(heuristic));
+    // Compiling all of them let the clock fall.
+    await warmUp(device);
 
     const entrants: { config: unknown; repeats: number; first: number; times: number[] }[] = [];
     for (const config of configs) {
@@ -199,13 +252,6 @@ async function contest(device: Device, tunable: Tunable<unknown, unknown>, probl
     device.profiler = profiler;
     prepared.dispose();
   }
-}
-
-/** A GPU lowers its clock while the driver compiles, and takes a while to raise it again. What computes on the CPU doesn't. */
-async function warmUp(device: Device, run: () => void): Promise<void> {
-  if (device.adapter.software) return;
-  const end = performance.now() + WARM_UP_MS;
-  while (performance.now() < end) await sample(device, run, 16);
 }
 
 /** Milliseconds of one run among `repeats`: by the GPU's clock from the first to the last, where it has one that can be read. */

@@ -8,6 +8,7 @@ import { scope, tensor } from '../../core/index.ts';
 import { EXIT, UsageError, describeFailure } from '../errors.ts';
 import { bytes, grouped } from '../format.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { describeTuning, loadTuning } from '../tuningCache.ts';
 
 interface DoctorOptions extends AdapterOptions {
   readonly json?: boolean;
@@ -22,6 +23,8 @@ interface Report {
   adapter?: Device['adapter'] & { readonly tier: string };
   features?: Record<string, boolean | string>;
   limits?: Record<string, number>;
+  /** Which kernels it computes with. */
+  kernels?: { readonly measured: string; readonly shipped: string };
   /** Whether a kernel gave the right numbers. */
   computes?: boolean;
   problem?: string;
@@ -68,12 +71,14 @@ async function examine(options: DoctorOptions): Promise<Report> {
   try {
     const features = Object.fromEntries(FEATURES.map(([name]) => [name, device.has(name)]));
     const { subgroupMinSize, subgroupMaxSize } = device;
+    await loadTuning(device);
     return {
       ...report,
       driverFile: driverFile(),
       adapter: { ...device.adapter, tier: device.tier },
       features: { ...features, ...(subgroupMaxSize > 0 && { subgroupSize: subgroupMinSize === subgroupMaxSize ? `${subgroupMaxSize}` : `${subgroupMinSize} to ${subgroupMaxSize}` }) },
       limits: Object.fromEntries(LIMITS.map((name) => [name, device.limits[name]])),
+      kernels: describeTuning(device),
       ...(await smoke(device)),
       advice: advise(device),
     };
@@ -155,6 +160,10 @@ function render(report: Report): string {
     section('Features', features.subgroupSize === undefined ? rows : [...rows, ['subgroup size', String(features.subgroupSize)]]);
   }
   if (limits) section('Limits', LIMITS.map((name) => [name, /Size$/.test(name) ? bytes(limits[name]) : grouped(limits[name])] as const));
+  if (report.kernels) {
+    const { measured, shipped } = report.kernels;
+    section('Kernels', [['measured here', `${measured}; dis-cli tune measures a model's`], ['shipped', shipped], ['others', 'by rule of thumb']]);
+  }
   section('Software', [
     ['Node', `${report.node} on ${report.platform}`],
     ['webgpu', report.webgpu],

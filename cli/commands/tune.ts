@@ -1,5 +1,5 @@
 // `dis-cli tune`: measures which configurations of the kernels are fastest on this adapter for a training step of a model, and
-// remembers them for every command that runs here. `train` does the same by itself on a GPU.
+// remembers them for every command that runs here. `train` does the same by itself on a GPU, as far as no table answers that comes with the engine.
 
 import { Command } from 'commander';
 import { counted } from '../format.ts';
@@ -8,7 +8,7 @@ import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
 import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer } from '../options.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
-import { loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
+import { describeTuning, loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
 
 interface TuneCommandOptions extends ModelFlags, AdapterOptions {
   readonly channels: number;
@@ -39,9 +39,11 @@ async function tune(options: TuneCommandOptions): Promise<void> {
   using device = await openCliDevice(options);
   const known = options.again ? 0 : await loadTuning(device);
   say(`Measuring on ${adapterName(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`);
+  if (device.tuning.shipped) say(`So far what is not measured here comes from the shipped table: ${describeTuning(device).shipped}.`);
   let progress: Progress | undefined;
   try {
     const results = await tuneStep(device, { model, diffusion: { learnSigma: options.learnSigma }, settings: options }, {
+      shipped: true,
       signal: interrupt.signal,
       onResult: (_, done, total) => {
         progress ??= new Progress({ noun: 'kernel', total, style: defaultStyle('lines'), every: 2 });

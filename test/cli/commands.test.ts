@@ -52,7 +52,7 @@ test('whatever is wrong is told in one sentence with a status', () => withFolder
 
 test('doctor describes the adapter and sees that it computes', () => withFolder(async (folder) => {
   const { out } = await succeed(folder, 'doctor');
-  for (const part of ['Adapter', 'Features', 'Limits', 'shader-f16', 'maxBufferSize', 'A matrix product gives the right numbers.']) assert.match(out, part);
+  for (const part of ['Adapter', 'Features', 'Limits', 'shader-f16', 'maxBufferSize', 'measured here  nothing yet', 'shipped        none for this adapter', 'A matrix product gives the right numbers.']) assert.match(out, part);
   const report = JSON.parse((await succeed(folder, 'doctor', '--json')).out) as { computes: boolean; adapter: { tier: string }; limits: Record<string, number> };
   assert.equal([report.computes, report.adapter.tier], [true, 'stock']);
   assert.ok(report.limits.maxComputeInvocationsPerWorkgroup >= 256);
@@ -77,6 +77,7 @@ test('tune measures once, and remembers', () => withFolder(async (folder) => {
   const count = Object.keys(entries).length;
   assert.is(count, first.out.match(/ tried$/gm)!.length);
   assert.match((await succeed(folder, ...args)).err, `${count} measurements are known`);
+  assert.match((await succeed(folder, 'doctor')).out, `measured here  ${count} kinds of kernel calls; `);
 }));
 
 test('help names every command; nothing asked for is help too', () => withFolder(async (folder) => {

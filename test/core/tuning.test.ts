@@ -3,6 +3,8 @@
 import * as assert from 'uvu/assert';
 import { adapterName, capture, defineKernel, grid1d, loadTuning, saveTuning, Tensor, ValueError, type Device, type Tunable, type TuningResult } from '../../core/index.ts';
 import { Storage } from '../../core/storage.ts';
+import { findShipped, useShippedTuning, type ShippedTable } from '../../core/tuningShipped.ts';
+import { TABLES } from '../../core/tuned/tables.ts';
 import { chooseConfig, gemm, gemmTunable, type GemmConfig, type GemmSpec } from '../../core/gemm/index.ts';
 import { gpuSuite } from '../support.ts';
 
@@ -73,6 +75,100 @@ test('the heuristic answers at once, measuring improves it, JSON carries it over
   assert.is(tuning.pending, 0);
   assert.equal(tuning.choose(kernel, { size: 256 }), { steps: 2000 }, 'a configuration that the kernel does not know');
   assert.is(tuning.pending, 1);
+});
+
+test('a driver that is updated throws nothing away, another adapter or tier is refused', async ({ device }) => {
+  const { adapter, tier } = device;
+  assert.not.match(adapterName(device), adapter.description || /^$/);
+  const of = (...parts: string[]): unknown => ({ format: 'dis-tuning-1', adapter: parts.filter((part) => part).join(' / '), entries: { 'loop 7': null } });
+  const { vendor, architecture, device: name } = adapter;
+  assert.is(device.tuning.importTuning(of(vendor, architecture, name, tier)), 1);
+  // As earlier versions wrote it, with the driver.
+  assert.is(device.tuning.importTuning(of(vendor, architecture, name, 'driver 1.2', tier)), 1);
+  for (const other of [of(vendor, architecture, `${name}x`, tier), of(vendor, architecture, name, 'driver 1.2', 'other'), of(vendor, architecture, name, 'a', 'b', tier), of(tier)]) {
+    assert.is(device.tuning.importTuning(other), 0, JSON.stringify(other));
+  }
+});
+
+test('a shipped table answers what was not measured here, as far as this build computes it', async ({ device }) => {
+  await fresh(device);
+  const { tuning } = device;
+  const kernel = loop(500, 100), choose = (size: number): number => tuning.choose(kernel, { size }).steps;
+  const known = tuning.measured;
+  tuning.ship({ name: 'such', match: 'device', entries: { 'loop 1001': { steps: 100 }, 'loop 1002': null, 'loop 1003': { steps: 999 }, 'loop 1004': 'no configuration' } });
+  try {
+    assert.equal([1001, 1002, 1003, 1004, 1005].map(choose), [100, 500, 500, 500, 500]);
+    assert.is(tuning.pending, 3, 'what the table answers is not measured');
+    assert.is(tuning.measured, known);
+    assert.is(tuning.shipped?.name, 'such');
+    // What is kept as measured here is not the table, unless all that is computed with is asked for.
+    assert.not.ok('loop 1001' in tuning.exportTuning().entries);
+    assert.equal(tuning.exportTuning({ shipped: true }).entries['loop 1001'], { steps: 100 });
+    // What was measured here wins, whether it comes before or after.
+    const mine = { format: 'dis-tuning-1', adapter: adapterName(device), entries: { 'loop 1001': null, 'loop 1006': { steps: 100 } } };
+    assert.is(tuning.importTuning(mine), 2);
+    tuning.ship({ name: 'such', match: 'device', entries: { 'loop 1001': { steps: 100 }, 'loop 1006': null, 'loop 1007': { steps: 100 } } });
+    assert.equal([1001, 1002, 1006, 1007].map(choose), [500, 500, 100, 100]);
+    assert.is(tuning.measured, known + 2);
+    // A run that goes on computes with what it began with, and with nothing that came since.
+    assert.is(tuning.importTuning({ ...mine, entries: {} }, { alone: true }), 0);
+    assert.is(tuning.shipped, null);
+    assert.equal([1001, 1006, 1007].map(choose), [500, 100, 500]);
+  } finally {
+    tuning.ship(null);
+  }
+});
+
+test('tune measures what a table answers only when told to', async ({ device }) => {
+  await fresh(device);
+  const { tuning } = device;
+  tuning.ship({ name: 'such', match: 'architecture', entries: { 'loop 70': { steps: 2 } } });
+  try {
+    const kernel = loop(2, 2);
+    tuning.choose(kernel, { size: 70 });
+    assert.is(tuning.pending, 0);
+    assert.equal(await tuning.tune({ rounds: 1 }), []);
+    assert.equal((await tuning.tune({ rounds: 1, shipped: true })).map(({ key }) => key), ['loop 70']);
+    assert.equal(tuning.exportTuning().entries['loop 70'], null);
+  } finally {
+    tuning.ship(null);
+  }
+});
+
+test('a table is found by device, else by architecture, within a tier', async () => {
+  const table = (vendor: string, architecture: string, name: string, tier: 'stock' | 'fast'): ShippedTable => ({ vendor, architecture, device: name, tier, load: () => Promise.reject(new Error('no')) });
+  const tables = [table('acme', 'one', 'acme-100', 'stock'), table('acme', 'one', 'acme-200', 'stock'), table('acme', 'one', 'acme-100', 'fast'), table('acme', '', 'acme-300', 'stock')];
+  const find = (vendor: string, architecture: string, name: string, tier: 'stock' | 'fast' = 'stock'): unknown => {
+    const found = findShipped({ vendor, architecture, device: name }, tier, tables);
+    return found && [tables.indexOf(found.table), found.match];
+  };
+  assert.equal(find('acme', 'one', 'acme-200'), [1, 'device']);
+  assert.equal(find('acme', 'one', 'acme-100', 'fast'), [2, 'device']);
+  assert.equal(find('acme', '', 'acme-300'), [3, 'device']);
+  // Browsers tell no device; a device that was not measured has relatives.
+  assert.equal(find('acme', 'one', ''), [0, 'architecture']);
+  assert.equal(find('acme', 'one', 'acme-150'), [0, 'architecture']);
+  assert.equal([find('acme', '', ''), find('acme', '', 'acme-400'), find('', 'one', 'acme-100'), find('other', 'one', 'acme-100'), find('acme', '', 'acme-300', 'fast')], [null, null, null, null, null]);
+});
+
+test('the tables that are shipped can be read, and a device takes its own', async ({ device }) => {
+  for (const table of TABLES) {
+    const { configs } = await table.load();
+    const keys = configs.flatMap(([, list]) => list);
+    assert.ok(keys.length > 0 && new Set(keys).size === keys.length, `${table.device} has keys, each once`);
+    for (const [config, list] of configs) assert.ok(config === null || (typeof config === 'object' && list.every((key) => /^\w+ \S/.test(key))), JSON.stringify(config));
+  }
+  const { vendor, architecture, device: name } = device.adapter;
+  const mine: ShippedTable = { vendor, architecture, device: name, tier: device.tier, load: () => Promise.resolve({ configs: [[{ steps: 3 }, ['loop a', 'loop b']], [null, ['loop c']]] }) };
+  try {
+    await useShippedTuning(device, [{ ...mine, tier: device.tier === 'fast' ? 'stock' : 'fast' }, mine]);
+    assert.equal(device.tuning.shipped, { name, match: 'device', entries: { 'loop a': { steps: 3 }, 'loop b': { steps: 3 }, 'loop c': null } });
+    device.tuning.ship(null);
+    await useShippedTuning(device, [{ ...mine, load: () => Promise.reject(new Error('The chunk did not arrive.')) }]);
+    assert.is(device.tuning.shipped, null);
+  } finally {
+    device.tuning.ship(null);
+  }
 });
 
 /** As much of IndexedDB as the store uses. */
