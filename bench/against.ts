@@ -40,8 +40,8 @@ export function resolveCommit(name: string): string {
   return git('rev-parse', git('status', '--porcelain', '--untracked-files=no') === '' ? 'HEAD~1' : 'HEAD');
 }
 
-/** What the other tree takes from this one. */
-const SHARED = ['node_modules', '.vulkan'] as const;
+/** What the other tree takes from this one, and what the harness needs beside its own folder. */
+const SHARED = ['node_modules', '.vulkan'] as const, HARNESS = ['core/warmUp.ts'] as const;
 
 /** Checks the commit out beside the project, with this tree's benchmark and its installed packages. */
 function checkOut(commit: string): string {
@@ -51,6 +51,7 @@ function checkOut(commit: string): string {
   git('worktree', 'add', '--detach', '--force', folder, commit);
   rmSync(join(folder, 'bench'), { recursive: true, force: true });
   cpSync(join(ROOT, 'bench'), join(folder, 'bench'), { recursive: true, filter: (path) => !path.includes(join('peers', 'node_modules')) });
+  for (const file of HARNESS) cpSync(join(ROOT, file), join(folder, file));
   for (const name of SHARED) if (existsSync(join(ROOT, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
   return folder;
 }

@@ -14,6 +14,15 @@ export function whole(text: string): number {
   return value;
 }
 
+/** A regular expression more. */
+export function patterns(text: string, before: readonly RegExp[] = []): RegExp[] {
+  try {
+    return [...before, new RegExp(text, 'i')];
+  } catch (error) {
+    throw new InvalidArgumentError(`Expected a regular expression: ${(error as Error).message}.`);
+  }
+}
+
 /** Aborted by the first Ctrl-C or SIGTERM; the second Ctrl-C ends the process at once. */
 export function interruption(note: (text: string) => void): AbortSignal {
   const controller = new AbortController();

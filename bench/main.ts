@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { Command, Option } from 'commander';
 import type { Tier, TuningData } from '../core/index.ts';
 import { againstTable, resolveCommit, runAgainst } from './against.ts';
-import { interruption, positive, whole } from './arguments.ts';
+import { interruption, patterns, positive, whole } from './arguments.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
 import { commitOf } from './git.ts';
@@ -18,6 +18,7 @@ import { Terminal } from './terminal.ts';
 
 interface Options {
   readonly filter?: string;
+  readonly first?: readonly RegExp[];
   readonly quick: boolean;
   readonly tier: Tier;
   readonly adapter?: string;
@@ -37,12 +38,13 @@ function program(): Command {
   return new Command('npm run bench --')
     .description('Measures the ceilings of the adapter, every kernel at the shapes of DiS, and whole steps.')
     .option('--filter <text>', 'only cases whose name and size contain this')
+    .option('--first <pattern>', 'cases whose group, name and size match this come first; may be given again for those that come next', patterns)
     .option('--quick', 'the most telling cases only, about a minute', false)
     .addOption(new Option('--tier <tier>', 'stock: as browsers have it; fast: with f16 on NVIDIA and matrix units').choices(['stock', 'fast']).default('stock'))
     .option('--adapter <name>', 'part of the name of the adapter to take')
     .option('--budget <seconds>', 'time for all cases; the default is nine minutes', positive)
     .option('--memory <GiB>', 'memory that a case may take; the default is 12, on software adapters 1', positive)
-    .option('--tune', 'find the fastest configurations of kernels in the first half of the time', false)
+    .option('--tune', 'find the fastest configurations of kernels, in a part of the time', false)
     .option('--compare <file>', 'ratios to an earlier result')
     .option('--against <commit>', 'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it')
     .option('--rounds <count>', 'turns of --against', whole, 7)
@@ -61,13 +63,13 @@ async function writeRoofline(result: BenchResult, file: string): Promise<void> {
 
 async function run(options: Options): Promise<{ result: BenchResult; tuning?: TuningData }> {
   const terminal = new Terminal();
-  const { tier, adapter, quick, tune, filter, budget, memory } = options;
+  const { tier, adapter, quick, tune, filter, first, budget, memory } = options;
   try {
     return await runBenchmark(allCases(), {
       device: { tier, ...(adapter !== undefined && { adapter }) }, quick, tune, commit: commitOf(),
       signal: interruption((text) => terminal.note(text)),
       progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
-      ...(filter !== undefined && { filter }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
+      ...(filter !== undefined && { filter }), ...(first && { first }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
     });
   } finally {
     terminal.done();

@@ -11,8 +11,8 @@ export interface PlanLimits {
   /** Seconds that one iteration of a kernel, and of a whole step, may be estimated at. */
   readonly iteration: number;
   readonly step: number;
-  /** Seconds that a case takes beside its iterations: compiling, making its inputs. */
-  readonly overhead: number;
+  /** Seconds that a kernel, and a whole step, takes beside its iterations: compiling, making its inputs, warming the GPU up. */
+  readonly overhead: { readonly kernel: number; readonly step: number };
   /** Seconds for which a case is sampled. */
   readonly seconds: number;
   /** Bytes of the largest binding, and of all memory that a case may take. */
@@ -21,6 +21,8 @@ export interface PlanLimits {
   /** Cases of a higher priority number are left out. */
   readonly priority: number;
   readonly has: (feature: NonNullable<BenchCase['needs']>) => boolean;
+  /** Cases that come before all others, in this order, whatever their priority. */
+  readonly first?: readonly RegExp[];
 }
 
 export interface LeftOut {
@@ -38,19 +40,26 @@ export function estimate(c: BenchCase, ceilings: Ceilings): number {
 }
 
 /** Seconds of measuring a case, roughly: about a dozen iterations, fewer of slow ones. */
-function cost(c: BenchCase, ceilings: Ceilings, limits: PlanLimits): number {
+export function costOf(c: BenchCase, ceilings: Ceilings, limits: Pick<PlanLimits, 'overhead' | 'seconds'>): number {
   const one = estimate(c, ceilings);
-  return limits.overhead + Math.max(limits.seconds, (one > SLOW ? 6 : 12) * one);
+  return limits.overhead[c.group === 'step' ? 'step' : 'kernel'] + Math.max(limits.seconds, (one > SLOW ? 5 : 12) * one);
 }
 
-/** Chooses cases, the most telling and then the cheapest first, and says why the others are left out. */
+/** Place among the cases that are wanted first. */
+function rankOf(c: BenchCase, first: readonly RegExp[]): number {
+  const rank = first.findIndex((pattern) => pattern.test(`${c.group} ${idOf(c)}`));
+  return rank < 0 ? first.length : rank;
+}
+
+/** Chooses cases, those that are wanted first, the most telling and then the cheapest first, and says why the others are left out. */
 export function planCases(cases: readonly BenchCase[], ceilings: Ceilings, limits: PlanLimits): { chosen: BenchCase[]; leftOut: LeftOut[]; seconds: number } {
   const chosen: BenchCase[] = [];
   const leftOut: LeftOut[] = [];
   let total = 0;
-  const order = cases.map((c, at) => ({ c, at, cost: cost(c, ceilings, limits) })).sort((a, b) => a.c.priority - b.c.priority || a.cost - b.cost || a.at - b.at);
-  for (const { c, cost: seconds } of order) {
-    const reason = refusal(c, ceilings, limits)
+  const order = cases.map((c, at) => ({ c, at, rank: rankOf(c, limits.first ?? []), cost: costOf(c, ceilings, limits) }))
+    .sort((a, b) => a.rank - b.rank || a.c.priority - b.c.priority || a.cost - b.cost || a.at - b.at);
+  for (const { c, rank, cost: seconds } of order) {
+    const reason = refusal(c, ceilings, limits, rank < (limits.first?.length ?? 0))
       ?? (total + seconds > limits.budget ? `no time left: about ${seconds.toFixed(1)} s` : null);
     if (reason !== null) {
       leftOut.push({ id: idOf(c), reason });
@@ -62,11 +71,11 @@ export function planCases(cases: readonly BenchCase[], ceilings: Ceilings, limit
   return { chosen, leftOut, seconds: total };
 }
 
-function refusal(c: BenchCase, ceilings: Ceilings, limits: PlanLimits): string | null {
+function refusal(c: BenchCase, ceilings: Ceilings, limits: PlanLimits, wanted: boolean): string | null {
   if (c.needs && !limits.has(c.needs)) return `needs ${c.needs}`;
   if (c.largest > limits.binding) return `a tensor of ${mebibytes(c.largest)}, the adapter binds ${mebibytes(limits.binding)}`;
   if (c.live > limits.memory) return `about ${mebibytes(c.live)} of memory`;
-  if (c.priority > limits.priority) return 'left to a longer run';
+  if (c.priority > limits.priority && !wanted) return 'left to a longer run';
   const one = estimate(c, ceilings);
   if (one > (c.group === 'step' ? limits.step : limits.iteration)) return `about ${one.toFixed(1)} s an iteration`;
   return null;

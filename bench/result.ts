@@ -18,6 +18,8 @@ export interface BenchRow {
   readonly wall: Spread;
   readonly gpu: Spread | null;
   readonly dispatches: number;
+  /** How often the replayed list does the work. */
+  readonly repeats: number;
   /** Host time a dispatch. */
   readonly host: { readonly replayed: number; readonly eager: number | null };
   /** The ceiling that binds, and the share of it that was reached by the better of the two times. */
@@ -26,6 +28,8 @@ export interface BenchRow {
   /** Memory of the captured step. */
   readonly plan: CapturePlan | null;
   readonly images?: number;
+  /** The GPU's speed at arithmetic before and after, as a share of the best that was seen; null for what computes on the CPU. */
+  readonly pace: { readonly before: number; readonly after: number } | null;
 }
 
 export interface BenchResult {
@@ -83,7 +87,8 @@ export function parseResult(text: string, name: string): BenchResult {
   result.rows!.forEach((row, i) => {
     if (typeof row.name !== 'string' || typeof row.size !== 'string' || !(row.wall?.median > 0)) refuse(`has no name, size and time in row ${i}`);
   });
-  return result as BenchResult;
+  // Results from before these were measured have none.
+  return { ...result, rows: result.rows!.map((row) => ({ ...row, repeats: row.repeats ?? 1, pace: row.pace ?? null })) } as BenchResult;
 }
 
 /** The result as text: a row a line, so that two of them can be compared by eye and by git. */

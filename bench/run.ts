@@ -6,7 +6,7 @@ import { openDevice, type Device, type DeviceOptions, type TuningData } from '..
 import { GROUPS, idOf, type BenchCase } from './case.ts';
 import { arithmeticRate, measureCeilings } from './ceilings.ts';
 import { measure, type MeasureOptions } from './measure.ts';
-import { planCases, type PlanLimits } from './plan.ts';
+import { costOf, planCases, type PlanLimits } from './plan.ts';
 import { timeOf, SCHEMA, type BenchResult, type BenchRow } from './result.ts';
 import { ceilingsTable, progressLine } from './table.ts';
 import { limitOf, type Ceilings } from './work.ts';
@@ -20,8 +20,10 @@ export interface RunOptions {
   readonly budget?: number;
   /** Bytes that a case may take; WebGPU doesn't tell how much memory there is. */
   readonly memory?: number;
-  /** Find the fastest configurations of kernels in the first half of the time. */
+  /** Find the fastest configurations of kernels, in a part of the time. */
   readonly tune: boolean;
+  /** Cases that come before all others, in this order. */
+  readonly first?: readonly RegExp[];
   readonly commit: { readonly id: string; readonly dirty: boolean };
   /** Ends the run after the case that is being measured. */
   readonly signal?: AbortSignal;
@@ -33,18 +35,36 @@ export interface RunOptions {
 /** Bytes that most adapters of the kind have. */
 const MEMORY = { software: 2 ** 30, gpu: 12 * 2 ** 30 } as const;
 
-function limitsFor(device: Device, { quick, budget, memory }: RunOptions, spent: number): PlanLimits {
+/** Part of the time that tuning may take, and the part of what is left of that that one case may: those after it shall have some, too. */
+const TUNING = { all: 0.3, one: 0.33 } as const;
+
+function limitsFor(device: Device, { quick, budget, memory, first }: RunOptions, spent: number): PlanLimits {
   const { software } = device.adapter;
   return {
     budget: (budget ?? (quick ? 50 : 540)) - spent,
     iteration: quick ? 0.3 : 3,
     step: quick ? 0.3 : 25,
-    overhead: software ? 0.5 : 0.1,
+    // A GPU that idled while the host compiled is warmed up for a few tenths of a second.
+    overhead: software ? { kernel: 0.5, step: 1 } : { kernel: 0.7, step: 3 },
     seconds: quick ? 0.05 : software ? 0.25 : 0.1,
     binding: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
     memory: memory ?? (software ? MEMORY.software : MEMORY.gpu),
     priority: quick ? 0 : Infinity,
     has: (feature) => device.has(feature),
+    ...(first && { first }),
+  };
+}
+
+/** Tunes what came up, again and again, within so many seconds of all. */
+function tuner(seconds: number): NonNullable<MeasureOptions['tune']> {
+  let left = seconds;
+  return async (device) => {
+    const begun = performance.now();
+    // One contest can't be interrupted, so that a moment is no use.
+    const signal = AbortSignal.timeout(1000 * TUNING.one * left);
+    const results = left > 1 ? await device.tuning.tune({ shipped: true, signal }) : [];
+    left -= (performance.now() - begun) / 1000;
+    return results.length > 0;
   };
 }
 
@@ -70,21 +90,24 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     const limits = limitsFor(device, options, elapsed());
     // Who names cases wants them, whatever their priority.
     const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
+    const { shipped, measured } = device.tuning;
+    note(`Kernels: ${measured} kinds of calls measured here before${shipped ? `, ${Object.keys(shipped.entries).length} from the shipped table of ${shipped.name}` : ''}, the others by rule of thumb`);
     note(`${plan.chosen.length} cases, about ${Math.ceil(plan.seconds / 60)} min`);
 
     const rows: BenchRow[] = [];
     const failed: { id: string; message: string }[] = [];
     const leftOut = [...plan.leftOut];
     const deadline = elapsed() + limits.budget;
+    const tune = options.tune ? tuner(TUNING.all * limits.budget) : undefined;
     for (const [i, c] of plan.chosen.entries()) {
       const id = idOf(c);
-      if (elapsed() > deadline || options.signal?.aborted) {
+      if (elapsed() + costOf(c, ceilings, limits) > deadline || options.signal?.aborted) {
         leftOut.push({ id, reason: options.signal?.aborted ? 'interrupted' : 'no time left: others took longer than estimated' });
         continue;
       }
       progress(`[${i + 1}/${plan.chosen.length}] ${id}`);
       try {
-        const row = await measureRow(device, c, ceilings, { seconds: limits.seconds, tune: options.tune && elapsed() < deadline - limits.budget / 2 });
+        const row = await measureRow(device, c, ceilings, { seconds: limits.seconds, ...(tune && { tune }) });
         rows.push(row);
         note(`[${i + 1}/${plan.chosen.length}] ${progressLine(row)}`);
       } catch (error) {
@@ -107,7 +130,8 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
       host: { platform: `${process.platform}-${process.arch}`, node: process.version, cpu: cpus()[0]?.model ?? '', cores: cpus().length },
       ceilings, drift, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
     };
-    return { result, tuning: device.tuning.exportTuning() };
+    // With what was measured of such a device before, so that a short run loses none of it.
+    return { result, tuning: device.tuning.exportTuning({ shipped: device.tuning.shipped?.match === 'device' }) };
   } finally {
     device.destroy();
   }
@@ -118,7 +142,7 @@ export function matches(c: BenchCase, filter: string): boolean {
 }
 
 async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, options: Omit<MeasureOptions, 'batch'>): Promise<BenchRow> {
-  const m = await measure(device, c, { batch: device.adapter.software ? 0.02 : 0.005, ...options });
+  const m = await measure(device, c, { batch: 0.02, ...options });
   const limit = limitOf(c.work, m.dispatches, ceilings);
   const { parts: _parts, ...work } = c.work;
   return {

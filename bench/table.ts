@@ -80,14 +80,48 @@ export function resultTable({ rows, leftOut, failed }: Pick<BenchResult, 'rows' 
       return [row.name, row.size, digits(row.images! / timeOf(row)), quantity(timeOf(row) / tokens, 's')];
     })]));
   }
+  const hosted = hostTable(rows);
+  if (hosted) parts.push(hosted);
   const planned = rows.filter((row) => row.plan && row.plan.naive > 0 && row.group === 'step');
   if (planned.length) {
     parts.push(align([['memory of a captured step', '', 'planned', 'least possible', 'without sharing'],
       ...planned.map((row) => [row.name, row.size, quantity(row.plan!.planned, 'B'), quantity(row.plan!.lowerBound, 'B'), quantity(row.plan!.naive, 'B')])]));
   }
+  const pace = paceText(rows);
+  if (pace) parts.push(pace);
   if (failed.length) parts.push(['failed', ...failed.map((f) => `${f.id}: ${f.message}`)].join('\n'));
   if (leftOut.length) parts.push(leftOutText(leftOut));
   return parts.join('\n\n');
+}
+
+/** Seconds of host time that a step takes, as it is measured: replayed, or operation by operation where it is not captured. */
+const hostTime = (row: BenchRow): number => row.host.replayed * row.dispatches;
+
+/** What a training step costs the host, and how much slower it is where it is not captured. */
+function hostTable(rows: readonly BenchRow[]): string {
+  const uncaptured = new Map(rows.map((row) => [`${row.name} ${row.size}`, row]));
+  const training = rows.filter((row) => row.group === 'step' && / training( f16)?$/.test(row.name));
+  if (training.length === 0) return '';
+  return align([['host of a captured step', '', 'dispatches', 'a dispatch', 'of the step', 'not captured'], ...training.map((row) => {
+    const other = uncaptured.get(`${row.name}, not captured ${row.size}`);
+    return [row.name, row.size, String(Math.round(row.dispatches)), quantity(row.host.replayed, 's'), `${(100 * hostTime(row) / timeOf(row)).toFixed(1)} %`,
+      other ? `${(timeOf(other) / timeOf(row)).toFixed(2)}× as long` : ''];
+  })]);
+}
+
+/** Speeds of a GPU below this share of its best leave times that say little. */
+const STEADY = 0.95;
+
+/** Whether the GPU's clock was steady: its speed at arithmetic before and after each case. */
+function paceText(rows: readonly BenchRow[]): string {
+  const paced = rows.filter((row) => row.pace);
+  if (paced.length === 0) return '';
+  const least = (row: BenchRow): number => Math.min(row.pace!.before, row.pace!.after);
+  const slow = paced.filter((row) => least(row) < STEADY);
+  const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
+  return [`clock: before and after the cases, arithmetic ran at ${percent(Math.min(...paced.map(least)))} or more of its best`,
+    ...slow.slice(0, 8).map((row) => `  ${row.name} ${row.size}: ${percent(row.pace!.before)} before, ${percent(row.pace!.after)} after`),
+    ...(slow.length > 8 ? [`  and ${slow.length - 8} more below ${percent(STEADY)} (all of them in the JSON)`] : [])].join('\n');
 }
 
 /** Few are named one by one; many by their reason. */

@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert';
-import { Generator, keep, zeros } from '../../core/index.ts';
+import { Generator, keep, scope, zeros, type Device } from '../../core/index.ts';
 import { allCases } from '../../bench/cases/index.ts';
-import { measure } from '../../bench/measure.ts';
+import { captureRepeated, measure, repeatsFor } from '../../bench/measure.ts';
 import { sample, spreadOf } from '../../bench/sample.ts';
 import { gpuSuite } from '../support.ts';
 
@@ -41,9 +41,51 @@ test('a step is measured and everything given back', async ({ device }) => {
   const x = keep(zeros(device, [256]));
   const m = await measure(device, { name: 'two', prepare: () => ({ step: () => x.add(1).mul(x), dispose: () => x.dispose() }) }, SHORT);
   assert.is(m.dispatches, 2);
-  assert.is(m.plan!.dispatches, 2);
+  assert.is(m.plan!.dispatches, 2, 'the plan is that of one iteration');
+  assert.ok(m.repeats >= 1 && m.repeats <= 32);
+  assert.is(m.pace === null, device.adapter.software);
   assert.ok(m.wall.median > 0 && m.host.eager! > 0 && m.host.replayed > 0);
   assert.ok(m.gpu === null || m.gpu.median > 0);
+});
+
+test('a short list does its work several times, a long or slow one once', () => {
+  assert.is(repeatsFor(1, 1e-4, 0.02), 64);
+  assert.is(repeatsFor(3, 1e-4, 0.02), 22);
+  assert.is(repeatsFor(64, 1e-4, 0.02), 1);
+  assert.is(repeatsFor(1, 0.005, 0.02), 4);
+  assert.is(repeatsFor(1, 1, 0.02), 1);
+  assert.is(repeatsFor(1, Infinity, 0.02), 1);
+});
+
+test('repetitions write the same memory one after the other', async ({ device }) => {
+  const x = keep(zeros(device, [4096]));
+  const step = (): void => scope(() => { x.add(1).mul(x).exp(); });
+  step();
+  const once = captureRepeated(device, step, 1), often = captureRepeated(device, step, 20);
+  assert.is(often.plan.dispatches, 20 * once.plan.dispatches);
+  assert.is(often.plan.planned, once.plan.planned);
+  once.dispose();
+  often.dispose();
+  x.dispose();
+});
+
+test('kernels are tuned before a case is measured; a step that captured itself is prepared anew', async ({ device }) => {
+  let prepared = 0, disposed = 0;
+  const x = keep(zeros(device, [64]));
+  const of = (capture: 'replay' | 'none') => ({ name: 'two', prepare: () => {
+    prepared++;
+    return { capture, step: () => scope(() => { x.add(1); }), dispose: () => { disposed++; } };
+  } });
+  const tune = (measured: boolean) => async (on: Device): Promise<boolean> => {
+    assert.is(on, device);
+    return Promise.resolve(measured);
+  };
+  await measure(device, of('none'), { ...SHORT, tune: tune(true) });
+  assert.equal([prepared, disposed], [2, 2]);
+  await measure(device, of('none'), { ...SHORT, tune: tune(false) });
+  await measure(device, of('replay'), { ...SHORT, tune: tune(true) });
+  assert.equal([prepared, disposed], [4, 4]);
+  x.dispose();
 });
 
 test('a case that fails gives back what it made', async ({ device }) => {
@@ -57,7 +99,7 @@ test('a step of each kind runs, forward, backward and training', async ({ device
   const find = (name: string, size: string) => allCases().find((c) => c.name === name && c.size === size)!;
   const picked = [
     find('selectiveScan backward', 'S 1×66'), find('causalConv1d + SiLU backward', 'S 1×66'), find('addRmsNorm backward', 'S 1×66'), find('x_proj backward', 'S 1×66'),
-    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', '8×66'),
+    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', '8×66'), find('quick start training', '16×18'), find('quick start training, not captured', '16×18'),
   ];
   for (const c of picked) {
     const prepared = await c.prepare(device);

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { idOf, type BenchCase } from '../../bench/case.ts';
@@ -8,7 +9,7 @@ import { result } from './result.ts';
 
 const { ceilings } = result([]);
 const work = (over: Partial<Work> = {}): Work => ({ bytes: 1e6, flops: 0, exps: 0, type: 'f32', ...over });
-const LIMITS: PlanLimits = { budget: 10, iteration: 1, step: 10, overhead: 0.5, seconds: 0.1, binding: 2 ** 27, memory: 2 ** 30, priority: 1, has: () => false };
+const LIMITS: PlanLimits = { budget: 10, iteration: 1, step: 10, overhead: { kernel: 0.5, step: 1 }, seconds: 0.1, binding: 2 ** 27, memory: 2 ** 30, priority: 1, has: () => false };
 
 function sized(name: string, over: Partial<BenchCase> = {}): BenchCase {
   return { group: 'scan', name, size: '1', work: work(), priority: 0, largest: 1e6, live: 1e6, prepare: () => ({ step: () => {}, dispose: () => {} }), ...over };
@@ -52,6 +53,24 @@ test('where time is short the most telling cases stay', () => {
   assert.is(chosen.length + leftOut.length, 40);
   assert.equal(chosen.map((c) => c.priority), chosen.map(() => 0));
   assert.match(leftOut[0].reason, 'no time left');
+});
+
+test('what is wanted first comes first, whatever its priority', () => {
+  const cases = [sized('a'), sized('b', { priority: 2 }), sized('c', { priority: 1 }), sized('d', { priority: 2 })];
+  const { chosen, leftOut } = planCases(cases, ceilings, { ...LIMITS, first: [/^scan d/, /B 1$/i] });
+  assert.equal(chosen.map((c) => c.name), ['d', 'b', 'a', 'c']);
+  assert.equal(leftOut, []);
+});
+
+test('the measurement of a GPU names cases that there are', () => {
+  const script = readFileSync(new URL('../../bench/gpu.sh', import.meta.url), 'utf8');
+  const patterns = [...script.matchAll(/^\w+='(\^.*)'$/gm)].map(([, pattern]) => new RegExp(pattern, 'i'));
+  assert.ok(patterns.length >= 5);
+  const names = allCases().map((c) => `${c.group} ${idOf(c)}`);
+  const counts = patterns.map((pattern) => names.filter((name) => pattern.test(name)).length);
+  // Training in f32 and f16 at three batches of two models, also in parts; scan and products in two types.
+  assert.equal(counts.slice(0, 2), [7, 6]);
+  assert.ok(counts.every((count) => count > 0), String(counts));
 });
 
 test('every case has a name of its own, and counts its work', () => {

@@ -8,8 +8,8 @@ export const spread = (median: number, half = 0.01): Spread => ({ least: median 
 
 export function row(name: string, seconds: number, over: Partial<BenchRow> = {}): BenchRow {
   return {
-    group: 'matmul', name, size: '8×8', work: { bytes: 1e6, flops: 4e6, exps: 0, type: 'f32' }, wall: spread(seconds), gpu: null, dispatches: 1,
-    host: { replayed: 2e-6, eager: 3e-5 }, bound: 'copy', share: 0.5, plan: null, ...over,
+    group: 'matmul', name, size: '8×8', work: { bytes: 1e6, flops: 4e6, exps: 0, type: 'f32' }, wall: spread(seconds), gpu: null, dispatches: 1, repeats: 64,
+    host: { replayed: 2e-6, eager: 3e-5 }, bound: 'copy', share: 0.5, plan: null, pace: null, ...over,
   };
 }
 
