@@ -9,6 +9,7 @@ import { measure, type MeasureOptions } from './measure.ts';
 import { costOf, planCases, type PlanLimits } from './plan.ts';
 import { timeOf, SCHEMA, type BenchResult, type BenchRow } from './result.ts';
 import { ceilingsTable, progressLine } from './table.ts';
+import { tuner } from './tuner.ts';
 import { limitOf, type Ceilings } from './work.ts';
 
 export interface RunOptions {
@@ -35,8 +36,8 @@ export interface RunOptions {
 /** Bytes that most adapters of the kind have. */
 const MEMORY = { software: 2 ** 30, gpu: 12 * 2 ** 30 } as const;
 
-/** Part of the time that tuning may take, and the part of what is left of that that one case may: those after it shall have some, too. */
-const TUNING = { all: 0.3, one: 0.33 } as const;
+/** Part of the time that tuning may take. */
+const TUNING = 0.3;
 
 function limitsFor(device: Device, { quick, budget, memory, first }: RunOptions, spent: number): PlanLimits {
   const { software } = device.adapter;
@@ -52,19 +53,6 @@ function limitsFor(device: Device, { quick, budget, memory, first }: RunOptions,
     priority: quick ? 0 : Infinity,
     has: (feature) => device.has(feature),
     ...(first && { first }),
-  };
-}
-
-/** Tunes what came up, again and again, within so many seconds of all. */
-function tuner(seconds: number): NonNullable<MeasureOptions['tune']> {
-  let left = seconds;
-  return async (device) => {
-    const begun = performance.now();
-    // One contest can't be interrupted, so that a moment is no use.
-    const signal = AbortSignal.timeout(1000 * TUNING.one * left);
-    const results = left > 1 ? await device.tuning.tune({ shipped: true, signal }) : [];
-    left -= (performance.now() - begun) / 1000;
-    return results.length > 0;
   };
 }
 
@@ -98,7 +86,7 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     const failed: { id: string; message: string }[] = [];
     const leftOut = [...plan.leftOut];
     const deadline = elapsed() + limits.budget;
-    const tune = options.tune ? tuner(TUNING.all * limits.budget) : undefined;
+    const tune = options.tune ? tuner(TUNING * limits.budget) : undefined;
     for (const [i, c] of plan.chosen.entries()) {
       const id = idOf(c);
       if (elapsed() + costOf(c, ceilings, limits) > deadline || options.signal?.aborted) {

@@ -1,8 +1,9 @@
 import * as assert from 'uvu/assert';
-import { Generator, keep, scope, zeros, type Device } from '../../core/index.ts';
+import { Generator, keep, scope, zeros, type Device, type TuneOptions } from '../../core/index.ts';
 import { allCases } from '../../bench/cases/index.ts';
 import { captureRepeated, measure, repeatsFor } from '../../bench/measure.ts';
 import { sample, spreadOf } from '../../bench/sample.ts';
+import { tuner } from '../../bench/tuner.ts';
 import { gpuSuite } from '../support.ts';
 
 const test = gpuSuite('bench');
@@ -86,6 +87,17 @@ test('kernels are tuned before a case is measured; a step that captured itself i
   await measure(device, of('replay'), { ...SHORT, tune: tune(true) });
   assert.equal([prepared, disposed], [4, 4]);
   x.dispose();
+});
+
+test('tuning has a part of the time, and none where it is spent', async () => {
+  const asked: TuneOptions[] = [];
+  const device = { tuning: { tune: (options: TuneOptions) => { asked.push(options); return Promise.resolve(asked.length === 1 ? [{}] : []); } } } as unknown as Device;
+  const tune = tuner(12.3456);
+  assert.is(await tune(device), true);
+  assert.is(await tune(device), false);
+  assert.ok(asked.every(({ shipped, signal }) => shipped === true && signal instanceof AbortSignal));
+  assert.is(await tuner(0.5)(device), false);
+  assert.is(asked.length, 2);
 });
 
 test('a case that fails gives back what it made', async ({ device }) => {
