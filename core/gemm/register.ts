@@ -10,12 +10,22 @@
 //   16 rows, all sums take one step after another                                      37         24                   34
 //   each sum takes all 4 steps of a block at once, so that it is loaded and stored once  46         45                   41
 //   24 rows share a load of b                                                          48         51                   50
-// The register form reaches 14. What did not help: 32 rows (46, 52, 43), twice as many columns a lane (38, 40, 35). What holds it: a
-// load from storage costs the driver 0.8 ns for each element of each lane, half of the time; in registers it multiplies at 180.
+// Later steps, as ratios to all before them, on DiS-S, 8 × 258 tokens (npm run bench -- --against): in_proj a·bᵀ 1.16, its gradients 1.08,
+// out_proj 1.13, 512³ 1.17, 1024³ 1.30. They are shuffles, which take one instruction where a broadcast takes three (1.09 of in_proj by
+// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b or c is no vec4, shuffles alone.
+// The register form reaches 14. What did not help: twice as many columns a lane, 40 and 48 rows, two steps of k at a time, other orders of
+// loads and sums. What holds it: without its loads the product runs at 175. A vec4 of 8 lanes is 300 instructions to the driver, each
+// element with a check of its bounds; an address that is the same for all lanes costs as much, and Dawn adds no clamp of its own.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmVariant, OperandForm } from './spec.ts';
 import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range } from './wgsl.ts';
+
+/**
+ * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array says so to the
+ * compiler, which then keeps registers for the loads of vec4. On a GPU an array that is indexed would be slow.
+ */
+const CPU_SUBGROUP = 8;
 
 /** Rows of a that an invocation loads for itself: row i is `row(i)`. */
 function ownRows(form: OperandForm, rows: number, row: (i: number) => string): { setup: string; load(depth: number): string; value(q: number, i: number): string } {
@@ -67,6 +77,8 @@ export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ conf
   const { rows, quads, x: size } = config;
   const a = ownRows(problem.a, rows / size, (h) => `row0 + ${h * size}u + lane`);
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
+  const inMemory = size <= CPU_SUBGROUP && problem.b.vec && problem.c.vec;
+  const name = inMemory ? (i: number, j: number): string => `s[${i * quads + j}]` : inVariable;
   return {
     bindings: bindings(problem),
     params: PARAMS,
@@ -74,30 +86,35 @@ export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ conf
     enable: ['subgroups', ...extensions(problem)],
     declarations: declarations(problem),
     body: `${prologue(problem)}
-  let row0 = wid.y * ${rows}u;
-  let col = (wid.x * ${size}u + lane) * ${4 * quads}u;
+${inMemory ? `  // The rows of a pass by one panel of b, which stays in the cache.
+  let id = wid.y * nwg.x + wid.x;
+  let block = vec2u(id / nwg.y, id % nwg.y);` : '  let block = wid.xy;'}
+  let row0 = block.y * ${rows}u;
+  let col = (block.x * ${size}u + lane) * ${4 * quads}u;
 ${a.setup}
 ${b.setup}
-${sums(rows, quads)}
+${inMemory ? `  var s: array<vec4f, ${rows * quads}>;` : sums(rows, quads)}
 ${kLoop(problem, (depth) => [
     a.load(depth), b.load(depth),
-    multiply(rows, quads, depth, (q, i) => `subgroupBroadcast(${a.value(q, Math.floor(i / size))}, ${i % size}u)`, b.value),
+    multiply(rows, quads, depth, (q, i) => `subgroupShuffle(${a.value(q, Math.floor(i / size))}, ${i % size}u)`, b.value, name),
   ].join('\n'))}
-${stores(rows, quads)}`,
+${inMemory ? storeLoop(rows, quads) : stores(rows, quads)}`,
   };
 });
+
+const inVariable = (i: number, j: number): string => `s${i}_${j}`;
 
 function sums(rows: number, quads: number): string {
   return range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n');
 }
 
 /** A sum takes all steps of the block one after another: between blocks it lies in memory where the CPU computes. */
-function multiply(rows: number, quads: number, depth: number, a: (q: number, i: number) => string, b: (q: number, j: number) => string): string {
+function multiply(rows: number, quads: number, depth: number, a: (q: number, i: number) => string, b: (q: number, j: number) => string, sum = inVariable): string {
   const steps = range(depth);
   const lines = steps.flatMap((q) => range(quads).map((j) => `    let y${q}_${j} = ${b(q, j)};`));
   for (const i of range(rows)) {
     lines.push(`    ${steps.map((q) => `let x${q}_${i} = vec4f(${a(q, i)});`).join(' ')}`);
-    for (const j of range(quads)) lines.push(`    s${i}_${j} = ${steps.reduce((sum, q) => `fma(x${q}_${i}, y${q}_${j}, ${sum})`, `s${i}_${j}`)};`);
+    for (const j of range(quads)) lines.push(`    ${sum(i, j)} = ${steps.reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}, ${before})`, sum(i, j))};`);
   }
   return lines.join('\n');
 }
@@ -105,4 +122,11 @@ function multiply(rows: number, quads: number, depth: number, a: (q: number, i: 
 function stores(rows: number, quads: number): string {
   return range(quads).map((j) => `  let bias${j} = bias4(col${j});
 ${range(rows).map((i) => `  store4(cBase, row0 + ${i}u, col${j}, s${i}_${j} + bias${j});`).join('\n')}`).join('\n');
+}
+
+/** The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of the program. */
+function storeLoop(rows: number, quads: number): string {
+  return `  let end = min(row0 + ${rows}u, p.M);
+${range(quads).map((j) => `  let bias${j} = bias4(col${j});
+  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + bias${j}); }`).join('\n')}`;
 }
