@@ -3,68 +3,109 @@
 // A workgroup of x × y subgroups owns rows·y × 4·quads·x elements of c, each subgroup rows × 4·quads of them, in fragments of the
 // unit's shape. It walks over K in steps of `depth` and stages that much of a and b in workgroup memory as they lie in storage:
 // the unit loads row by row or column by column. Lines in workgroup memory are 16 bytes longer than needed, so that the unit's
-// loads meet different banks. Sums leave through workgroup memory too, a fragment a subgroup at a time: that is where edges, bias,
-// activation and conversion to f16 happen.
+// loads meet different banks.
 //
-// What each step gave, 4096³ on an NVIDIA H200:                                    a · b   a · bᵀ   aᵀ · b
-//   128 × 128 elements a workgroup of four subgroups, steps of 32                   129      116      150 TFLOP/s
-//   the next step's loads are in flight while this one is multiplied                163      155      193
-// In the same run the f32 form (tile.ts) reached 34, 35 and 36. What did not help, on fixed sizes: loading fragments straight from storage
-// (57 for 155, a · bᵀ), lines in workgroup memory without the extra 16 bytes (105), workgroup memory twice, for one barrier a step (41). Loads
-// of 16 bytes instead of 8 gave 171 for 157, but need rows of a multiple of 8. Without Dawn's check of each fragment's bounds: 195.
+// Workgroup memory is slices: one for the rows of a that a line of subgroups shares, one for each such part of b. Within a slice all
+// offsets of the unit's loads are constants. That is what makes Dawn leave out its check of each fragment's bounds, which is a branch
+// around each load. The same slices take the sums at the end, one for each subgroup, a strip of fragments at a time: that is where edges,
+// bias, activation and conversion to f16 happen.
+//
+// What each step gave on an NVIDIA H100, a·b and a·bᵀ of f16:                     4096³   16512×1472×368   16512×736×55
+//   one fragment a subgroup leaves at a time, between two barriers                    165        85            36 TFLOP/s
+//   slices with constant offsets, strips of fragments leave at once                   206       129            46
+//   items of 16 bytes where rows are multiples of 8                                   290       160            48
+// Before that, on an H200: loads of the next step in flight while this one is multiplied (1.26). What did not help: workgroup memory twice,
+// for one barrier a step (174 for 290), steps of 64 (270), 256 × 128 elements a workgroup (250), two strips at a time (109 for 160), loading
+// fragments straight from storage (0.37), lines without the extra 16 bytes (0.68). What holds short products: 128 × 128 elements of c
+// that wait for few steps of k, and their way out.
 
 import { defineKernel, type KernelEnv } from '../kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
 import { activationFunction, bindings, extensions, PARAMS, prologue, range, storing } from './wgsl.ts';
 
-/** Elements that a line in workgroup memory is longer than the tile. */
-const PAD = 8;
+/** Elements of f16 in the 16 bytes that workgroup memory is counted in. */
+const EIGHT = 8;
 
-/** Elements in a line of workgroup memory, and how many lines there are. */
-function lines(alongK: boolean, extent: number, depth: number): { length: number; count: number } {
-  return alongK ? { length: depth + PAD, count: extent } : { length: extent + PAD, count: depth };
+/** Length of the slices of workgroup memory, in units of 16 bytes, and how many there are, whatever the layout. */
+function slices({ rows, quads, x, y, depth, unit }: GemmConfig): { length: number; count: number } {
+  const extent = Math.max(rows, 4 * quads);
+  const staged = Math.max(extent * (depth + EIGHT), depth * (extent + EIGHT)) / EIGHT;
+  return { length: Math.max(staged, unit![0] * sumsLine(quads)), count: Math.max(x + y, x * y) };
 }
 
-/** Bytes of workgroup memory that a configuration takes, whatever the layout. */
-export function matrixBytes({ rows, quads, x, y, depth, unit }: GemmConfig): number {
-  const tile = (extent: number): number => Math.max(extent * (depth + PAD), depth * (extent + PAD)) * 2;
-  return tile(rows * y) + tile(4 * quads * x) + x * y * unit![0] * unit![1] * 4;
+/** Length of a line of sums in units of 16 bytes: two more than needed, against conflicts of banks. */
+function sumsLine(quads: number): number {
+  return quads + 2;
 }
 
-/**
- * WGSL that stages one operand, line by line in vec4: where an invocation's items come from and go, their loads for the step at `k`,
- * and their stores. `masked` where K may end within a step.
- */
-function staging(name: 'A' | 'B', form: OperandForm, alongK: boolean, extent: number, depth: number, invocations: number, masked: boolean): { setup: string; load: string; store: string } {
-  const [array, bound, first] = name === 'A' ? ['a', 'p.M', 'row0'] : ['b', 'p.N', 'col0'];
-  const { length, count } = lines(alongK, extent, depth);
-  const perLine = (length - PAD) / 4;
-  const items = count * perLine;
-  const setup: string[] = [], load: string[] = [], store: string[] = [];
-  const least = (k: string, end: string): string => (masked ? `min(${k}, ${end})` : k);
-  const four = (at: string): string => (masked ? `select(vec4<f16>(), ${name}[(${at}) >> 2u], kk < k1)` : `${name}[(${at}) >> 2u]`);
-  const element = (at: string, ok: string): string => (masked ? `select(0.0h, ${name}[${at}], ${ok})` : `${name}[${at}]`);
-  for (let begin = 0, h = 0; begin < items; begin += invocations, h++) {
-    const when = (text: string): string => `    ${begin + invocations > items ? `if (li < ${items - begin}u) ` : ''}{ ${text} }`;
-    const v = `v${name}${h}`, at = `at${name}${h}`, ahead = `ahead${name}${h}`;
-    const at_ = (x: number): string => (form.vec || alongK ? at : `${at}_${x}`);
-    setup.push(`  let i${name}${h} = li + ${begin}u; let line${name}${h} = i${name}${h} / ${perLine}u; let four${name}${h} = i${name}${h} % ${perLine}u;`);
-    const line = `line${name}${h}`, g = `4u * four${name}${h}`;
-    if (alongK) {
-      setup.push(`  let ${ahead} = ${g}; let ${at} = ${array}Base + min(${first} + ${line}, ${bound} - 1u) * p.${array}Stride;`);
-      load.push(when(`let kk = k + ${ahead}; ${v} = ${form.vec
-        ? four(`${at} + ${least('kk', 'k1 - 4u')}`)
-        : `vec4<f16>(${range(4).map((q) => element(`${at} + ${least(`kk + ${q}u`, 'k1 - 1u')}`, `kk + ${q}u < k1`)).join(', ')})`};`));
-    } else {
-      setup.push(`  let ${ahead} = ${line}; ${range(form.vec ? 1 : 4).map((x) => `let ${at_(x)} = ${array}Base + min(${first} + ${g} + ${x}u, ${bound} - ${form.vec ? 4 : 1}u);`).join(' ')}`);
-      load.push(when(`let kk = k + ${ahead}; let line = ${least('kk', 'k1 - 1u')} * p.${array}Stride; ${v} = ${form.vec
-        ? four(`${at} + line`)
-        : `vec4<f16>(${range(4).map((x) => element(`${at_(x)} + line`, 'kk < k1')).join(', ')})`};`));
+/** Bytes of workgroup memory that a configuration takes. */
+export function matrixBytes(config: GemmConfig): number {
+  const { length, count } = slices(config);
+  return length * count * 16;
+}
+
+/** One operand on its way into workgroup memory. */
+interface Operand {
+  readonly name: 'A' | 'B';
+  readonly form: OperandForm;
+  /** Rows of a or columns of b in a slice. */
+  readonly extent: number;
+  /** Its slices, from `first` on. */
+  readonly slices: number;
+  readonly first: number;
+}
+
+/** WGSL that stages an operand. `masked` loads a step within which K ends. */
+interface Staging {
+  /** Before the loop: where an invocation's items come from and go. */
+  readonly setup: string;
+  readonly load: string;
+  readonly masked: string;
+  readonly store: string;
+  readonly alongK: boolean;
+  /** Length of a line in workgroup memory, in units of 16 bytes. */
+  readonly line: number;
+}
+
+/** An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes, otherwise eight. */
+function staging({ name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean }, depth: number, invocations: number): Staging {
+  const x = name.toLowerCase(), [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
+  const width = form.wide ? 8 : form.vec ? 4 : 1;
+  const zero = { 8: 'vec4<u32>()', 4: 'vec4<f16>()', 1: '0.0h' }[width];
+  // Addresses are counted in what a load takes.
+  const counted = (address: string): string => (width === 1 ? address : `(${address}) / ${width}u`);
+  const perLine = (alongK ? depth : extent) / EIGHT, lines = alongK ? extent : depth;
+  const perSlice = perLine * lines, items = perSlice * count;
+  const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
+  const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
+  const masked = [...load], store: string[] = [];
+  for (let from = 0; from < items; from += invocations) {
+    const id = `${name}${from / invocations}`;
+    const when = (text: string): string => `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
+    const one = Math.floor(from / perSlice) === Math.floor((Math.min(from + invocations, items) - 1) / perSlice);
+    const slice = one ? `${Math.floor(from / perSlice)}u` : `i${id} / ${perSlice}u`;
+    const parts = range(8 / width);
+    setup.push(`  let i${id} = li + ${from}u; let line${id} = i${id} % ${perSlice}u / ${perLine}u; let at${id} = i${id} % ${perLine}u; var v${id} = vec4<u32>();`);
+    for (const part of alongK ? [0] : parts) {
+      setup.push(`  let from${id}_${part} = ${alongK
+        ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)} + ${8 / width}u * at${id}`
+        : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${bound} - ${width}u)`)} + line${id} * ${x}PerLine`};`);
     }
-    setup.push(`  let to${name}${h} = ${line} * ${length / 4}u + four${name}${h}; var ${v} = vec4<f16>();`);
-    store.push(when(`tile${name}[to${name}${h}] = ${v};`));
+    const address = (part: number): string => (alongK ? `from${id}_0 + ${x}Step + ${part}u` : `from${id}_${part} + ${x}Step`);
+    const inside = (part: number): string => `k + ${alongK ? `8u * at${id} + ${part * width}u` : `line${id}`} < k1`;
+    load.push(when(`v${id} = ${joined(parts.map((part) => `${name}[${address(part)}]`))};`));
+    // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
+    masked.push(when(`v${id} = ${joined(parts.map((part) => `select(${zero}, ${name}[select(${x}First, ${address(part)}, ${inside(part)})], ${inside(part)})`))};`));
+    store.push(when(`memory[${slice} + ${first}u][line${id} * ${perLine + 1}u + at${id}] = v${id};`));
   }
-  return { setup: setup.join('\n'), load: load.join('\n'), store: store.join('\n') };
+  return { setup: setup.join('\n'), load: load.join('\n'), masked: masked.join('\n'), store: store.join('\n'), alongK, line: perLine + 1 };
+}
+
+/** Eight elements in one, two or eight pieces as 16 bytes. */
+function joined(parts: readonly string[]): string {
+  if (parts.length === 1) return parts[0];
+  const four = (i: number): string => `bitcast<vec2<u32>>(${parts.length === 2 ? parts[i] : `vec4<f16>(${parts.slice(4 * i, 4 * i + 4).join(', ')})`})`;
+  return `vec4<u32>(${four(0)}, ${four(1)})`;
 }
 
 export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, problem }, env: KernelEnv) => {
@@ -73,69 +114,63 @@ export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, 
   const columns = 4 * quads;
   const size = env.subgroupMaxSize;
   const invocations = size * x * y;
-  const aAlongK = !problem.a.transposed, bAlongK = problem.b.transposed;
-  const a = lines(aAlongK, rows * y, depth), b = lines(bAlongK, columns * x, depth);
-  const stageA = staging('A', problem.a, aAlongK, rows * y, depth, invocations, problem.tail);
-  const stageB = staging('B', problem.b, bAlongK, columns * x, depth, invocations, problem.tail);
+  const { length, count } = slices(config);
+  const a = staging({ name: 'A', form: problem.a, extent: rows, slices: y, first: 0, alongK: !problem.a.transposed }, depth, invocations);
+  const b = staging({ name: 'B', form: problem.b, extent: columns, slices: x, first: y, alongK: problem.b.transposed }, depth, invocations);
+  const load = problem.tail ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }` : `${a.load}\n${b.load}`;
   const down = range(rows / m), across = range(columns / n);
-  // Offsets into an array of vec4 are counted in vec4.
-  const left = (i: number, q: number): string => {
-    const at = aAlongK ? `(subRow + ${i * m}u) * ${a.length / 4}u + ${q * k / 4}u` : `${q * k * a.length / 4}u + (subRow + ${i * m}u) / 4u`;
-    return `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${aAlongK ? 'row' : 'col'}_major>(&tileA, ${at}, ${a.length / 4}u)`;
-  };
-  const right = (j: number, q: number): string => {
-    const at = bAlongK ? `(subCol + ${j * n}u) * ${b.length / 4}u + ${q * k / 4}u` : `${q * k * b.length / 4}u + (subCol + ${j * n}u) / 4u`;
-    return `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${bAlongK ? 'col' : 'row'}_major>(&tileB, ${at}, ${b.length / 4}u)`;
-  };
+  const offset = ({ alongK, line }: Staging, along: number, q: number): number => (alongK ? along * line + q * k / EIGHT : q * k * line + along / EIGHT);
+  const left = (i: number, q: number): string => `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${a.alongK ? 'row' : 'col'}_major>(&memory[aSlice], ${offset(a, i * m, q)}u, ${a.line}u)`;
+  const right = (j: number, q: number): string => `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${b.alongK ? 'col' : 'row'}_major>(&memory[bSlice], ${offset(b, j * n, q)}u, ${b.line}u)`;
   const multiply = (q: number): string => `    {
 ${down.map((i) => `      let a${i} = ${left(i, q)};`).join('\n')}
 ${across.map((j) => `      let b${j} = ${right(j, q)};
       ${down.map((i) => `s${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, s${i}_${j});`).join(' ')}`).join('\n')}
     }`;
-  const perLane = Math.ceil(m * n / 4 / size);
-  const leave = (i: number, j: number): string => `  subgroupMatrixStore<row_major>(&sums, sgId * ${m * n / 4}u, s${i}_${j}, ${n / 4}u);
+  // A lane's columns are the same in all rows if the lanes are whole rows.
+  const whole = size % quads === 0;
+  const column = (e: string): string => `col0 + subCol * ${columns}u + 4u * (${e} % ${quads}u)`;
+  const leave = (i: number): string => `${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${j * n / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
   workgroupBarrier();
-${range(perLane).map((h) => `  ${(h + 1) * size > m * n / 4 ? `if (lane < ${m * n / 4 - h * size}u) ` : ''}{
-    let e = lane + ${h * size}u; let col = col0 + subCol + ${j * n}u + 4u * (e % ${n / 4}u);
-    store4(cBase, row0 + subRow + ${i * m}u + e / ${n / 4}u, col, sums[sgId * ${m * n / 4}u + e] + bias4(col));
-  }`).join('\n')}
-  workgroupBarrier();`;
+${range(Math.ceil(m * quads / size)).map((h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
+    let e = lane + ${h * size}u;${whole ? '' : ` let col = ${column('e')}; let biases = bias4(col);`}
+    let sum = bitcast<vec4f>(memory[sgId][e / ${quads}u * ${sumsLine(quads)}u + e % ${quads}u]);
+    store4(cBase, row0 + subRow * ${rows}u + ${i * m}u + e / ${quads}u, col, sum + biases);
+  }`).join('\n')}`;
   return {
     bindings: bindings(problem),
     params: PARAMS,
     workgroupSize: [invocations],
-    workgroupBytes: (a.length * a.count + b.length * b.count) * 2 + x * y * m * n * 4,
+    workgroupBytes: length * count * 16,
     enable: ['subgroups', 'chromium_experimental_subgroup_matrix', ...extensions(problem)],
     declarations: `${activationFunction(problem.activation)}
 ${storing(problem)}
-var<workgroup> tileA: array<vec4<f16>, ${a.length * a.count / 4}>;
-var<workgroup> tileB: array<vec4<f16>, ${b.length * b.count / 4}>;
-var<workgroup> sums: array<vec4f, ${x * y * m * n / 4}>;`,
+var<workgroup> memory: array<array<vec4<u32>, ${length}>, ${count}>;`,
     body: `${prologue(problem)}
   let row0 = wid.y * ${rows * y}u;
   let col0 = wid.x * ${columns * x}u;
-  let subRow = sgId / ${x}u * ${rows}u;
-  let subCol = sgId % ${x}u * ${columns}u;
+  let subRow = sgId / ${x}u;
+  let subCol = sgId % ${x}u;
+  let aSlice = subRow;
+  let bSlice = ${y}u + subCol;
 ${down.map((i) => across.map((j) => `  var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>();`).join('\n')).join('\n')}
-${stageA.setup}
-${stageB.setup}
+${a.setup}
+${b.setup}
   var k = k0;
   if (k < k1) {
-${stageA.load}
-${stageB.load}
+${load}
   }
   while (k < k1) {
-${stageA.store}
-${stageB.store}
+${a.store}
+${b.store}
     workgroupBarrier();
     k += ${depth}u;
     if (k < k1) {
-${stageA.load}
-${stageB.load}
+${load}
     }
 ${range(depth / k).map(multiply).join('\n')}
     workgroupBarrier();
   }
-${down.map((i) => across.map((j) => leave(i, j)).join('\n')).join('\n')}`,
+${whole ? `  let col = ${column('lane')};\n  let biases = bias4(col);\n` : ''}${down.map(leave).join('\n  workgroupBarrier();\n')}`,
   };
 });

@@ -33,7 +33,17 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
   let col = (within % perRow) * ${wide}u;
   var sum = ${type}();
   var at = item * p.splits * perItem + within;
-  for (var i = 0u; i < p.splits; i++) {
+  var i = 0u;
+  // Loads don't wait for each other.
+  for (; i + 4u <= p.splits; i += 4u) {
+    let v0 = parts[at];
+    let v1 = parts[at + perItem];
+    let v2 = parts[at + 2u * perItem];
+    let v3 = parts[at + 3u * perItem];
+    sum = sum + v0 + v1 + v2 + v3;
+    at += 4u * perItem;
+  }
+  for (; i < p.splits; i++) {
     sum += parts[at];
     at += perItem;
   }

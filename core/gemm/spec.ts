@@ -65,6 +65,8 @@ export interface OperandForm {
   readonly transposed: boolean;
   /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
   readonly vec: boolean;
+  /** Whether it is bound as 16 bytes of f16, which needs multiples of 8. The matrix form alone asks for that. */
+  readonly wide?: boolean;
 }
 
 /** What of a product a kernel's source depends on. */
@@ -112,10 +114,13 @@ export interface GemmVariant {
   readonly problem: ProblemForm;
 }
 
-/** An operand that is `extent` elements wide along its rows in memory. */
-function operandForm({ offset, rowStride, transposed = false, batchStride = 0, dtype }: GemmLayout, extent: number, batch: number): OperandForm {
-  const vec = extent % 4 === 0 && offset % 4 === 0 && rowStride % 4 === 0 && (batch === 1 || batchStride % 4 === 0);
-  return { dtype, transposed, vec };
+/** Whether the rows of a matrix that is `extent` elements wide in memory begin and end at multiples of `n` elements. */
+function aligned({ offset, rowStride, batchStride = 0 }: GemmLayout, extent: number, batch: number, n: number): boolean {
+  return extent % n === 0 && offset % n === 0 && rowStride % n === 0 && (batch === 1 || batchStride % n === 0);
+}
+
+function operandForm(layout: GemmLayout, extent: number, batch: number): OperandForm {
+  return { dtype: layout.dtype, transposed: layout.transposed ?? false, vec: aligned(layout, extent, batch, 4) };
 }
 
 /** How the operands of a product lie in memory. */
@@ -126,17 +131,18 @@ export function operandForms({ M, N, K, batch = 1, a, b, c }: GemmProblem): Pick
 /** The form of a product as a configuration will compile it. */
 export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const { a, b, c } = operandForms(spec);
+  const { M, N, K, batch = 1 } = spec;
   const split = config.splits > 1;
-  const vector = config.form === 'vector';
+  const vector = config.form === 'vector', matrix = config.form === 'matrix';
   return {
     // Where lanes own rows, or rows don't come in fours, a transposed a is read element by element.
-    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0)) },
-    b: { ...b, vec: b.vec && (!vector || b.transposed) },
-    c: split ? { dtype: 'f32', transposed: false, vec: spec.N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector },
+    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0)), ...(matrix && { wide: aligned(spec.a, a.transposed ? M : K, batch, 8) }) },
+    b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: aligned(spec.b, b.transposed ? K : N, batch, 8) }) },
+    c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector },
     bias: split ? null : spec.bias?.dtype ?? null,
     activation: split ? null : spec.activation ?? null,
     accumulate: split ? false : spec.accumulate ?? false,
     split,
-    tail: spec.K % config.depth !== 0,
+    tail: K % config.depth !== 0,
   };
 }

@@ -18,7 +18,11 @@
 //   16 × 8 elements an invocation, half as many invocations                     34.4     35.0     35.6
 // What did not help: steps of 8 (22.2 for 30.5), neighbouring invocations loading neighbouring rows instead of neighbouring k (30.5 for
 // 33.0), no branch around the last load of all (29.2 for 29.0, 33.3 for 38.7). Steps of 32 gave 5 % for a · b with 8 × 8 elements, and
-// need twice the workgroup memory that WebGPU guarantees. Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
+// need twice the workgroup memory that WebGPU guarantees. On an H100, f32:        4096³   16512×1472×368   16512×55×736
+//   as above                                                                         34.4     31.8             12 TFLOP/s
+//   offsets into workgroup memory that Dawn can see are inside, no checks in
+//   the steps before the last one                                                    42       38.6             21
+// Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
@@ -29,101 +33,75 @@ export function tileBytes({ rows, quads, x, y, depth }: GemmConfig): number {
   return (rows * y + 4 * quads * x) * depth * 4;
 }
 
-/** How one operand comes into workgroup memory: in items of a block of 4 × 4 that is turned round, or of one vec4. */
-interface Staging {
-  /** `A` or `B`. */
-  readonly array: string;
+/** How one operand comes into workgroup memory. */
+interface Operand {
+  readonly name: 'A' | 'B';
   readonly form: OperandForm;
   /** Whether it lies along k in storage. */
   readonly alongK: boolean;
   /** Groups of 4 rows of a or columns of b in the tile. */
   readonly groups: number;
-  /** How many rows or columns there are: `p.M` or `p.N`. */
-  readonly bound: string;
-  readonly first: string;
 }
 
-/** WGSL for one item `i` of an operand. The registers are one invocation's, the same for all operands. */
-interface Item {
-  /** Before the loop: where it comes from, in `at0` and on and `ahead`, and goes, in `to`. */
+/** WGSL that stages an operand. `masked` loads a step within which K ends. */
+interface Staging {
+  /** Before the loop: where an invocation's items come from and go. */
   readonly setup: string;
-  /** For the step at `k`, into `v0` and on. */
   readonly load: string;
+  readonly masked: string;
   readonly store: string;
-  readonly registers: number;
 }
 
-type Register = (name: 'at' | 'v' | 'ahead' | 'to', r?: number) => string;
-
-/** `masked` where K may end within a step: addresses behind it are moved back to where something is, and the value is dropped. */
-function item({ array, form, alongK, groups, bound, first }: Staging, depth: number, masked: boolean, reg: Register): Item {
-  const name = array.toLowerCase();
-  const element = (at: string, ok: string): string => (masked ? `select(0.0, ${name}1(${at}), ${ok})` : `${name}1(${at})`);
-  const four = (at: string): string => (masked ? `select(vec4f(), ${name}4(${at}), kk < k1)` : `${name}4(${at})`);
-  const least = (k: string, end: string): string => (masked ? `min(${k}, ${end})` : k);
-  const kk = `let kk = k + ${reg('ahead')};`;
-  if (alongK) {
-    return {
-      setup: `let g = ${first} + 4u * (i / ${depth / 4}u); ${reg('ahead')} = 4u * (i % ${depth / 4}u);
-      ${reg('to')} = i % ${depth / 4}u * ${4 * groups}u + i / ${depth / 4}u;
-      ${range(4).map((r) => `${reg('at', r)} = ${name}Base + min(g + ${r}u, ${bound} - 1u) * p.${name}Stride;`).join(' ')}`,
-      load: `${kk} ${range(4).map((r) => `${reg('v', r)} = ${form.vec
-        ? four(`${reg('at', r)} + ${least('kk', 'k1 - 4u')}`)
-        : `vec4f(${range(4).map((q) => element(`${reg('at', r)} + ${least(`kk + ${q}u`, 'k1 - 1u')}`, `kk + ${q}u < k1`)).join(', ')})`};`).join('\n      ')}`,
-      store: range(4).map((q) => `tile${array}[${reg('to')} + ${q * groups}u] = vec4f(${range(4).map((r) => `${reg('v', r)}.${component(q)}`).join(', ')});`).join('\n      '),
-      registers: 4,
-    };
+/** An item is a block of 4 × 4 that is turned round, where the operand lies along k, otherwise one vec4. */
+function staging({ name, form, alongK, groups }: Operand, depth: number, invocations: number): Staging {
+  const x = name.toLowerCase(), [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
+  const width = form.vec ? 4 : 1;
+  const zero = form.vec ? `vec4<${form.dtype}>()` : `${form.dtype}()`;
+  // Addresses are counted in what a load takes.
+  const counted = (address: string): string => (width === 1 ? address : `(${address}) / 4u`);
+  const items = alongK ? groups * depth / 4 : groups * depth;
+  const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
+  const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
+  const masked = [...load], store: string[] = [];
+  for (let from = 0; from < items; from += invocations) {
+    const id = `${name}${from / invocations}`;
+    const when = (text: string): string => `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
+    const rows = range(alongK ? 4 : 1), parts = range(4 / width);
+    const perGroup = alongK ? depth / 4 : groups;
+    setup.push(`  let i${id} = li + ${from}u; let along${id} = i${id} ${alongK ? '%' : '/'} ${perGroup}u; let group${id} = i${id} ${alongK ? '/' : '%'} ${perGroup}u;`);
+    for (const r of rows) {
+      setup.push(`  var v${id}_${r} = vec4f();`);
+      for (const part of alongK ? [0] : parts) {
+        setup.push(`  let from${id}_${r}${part} = ${alongK
+          ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)} + ${4 / width}u * along${id}`
+          : `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)} + along${id} * ${x}PerLine`};`);
+      }
+    }
+    const address = (r: number, part: number): string => (alongK ? `from${id}_${r}0 + ${x}Step + ${part}u` : `from${id}_${r}${part} + ${x}Step`);
+    const inside = (part: number): string => `k + ${alongK ? `4u * along${id} + ${part}u` : `along${id}`} < k1`;
+    const four = (r: number, value: (part: number) => string): string => `v${id}_${r} = vec4f(${parts.map((part) => (width === 1 ? `f32(${value(part)})` : value(part))).join(', ')});`;
+    load.push(when(rows.map((r) => four(r, (part) => `${name}[${address(r, part)}]`)).join(' ')));
+    // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
+    masked.push(when(rows.map((r) => four(r, (part) => `select(${zero}, ${name}[select(${x}First, ${address(r, part)}, ${inside(part)})], ${inside(part)})`)).join(' ')));
+    store.push(when(alongK
+      ? range(4).map((q) => `tile${name}[along${id}][${q}][group${id}] = vec4f(${range(4).map((r) => `v${id}_${r}.${component(q)}`).join(', ')});`).join(' ')
+      : `tile${name}[along${id} / 4u][along${id} % 4u][group${id}] = v${id}_0;`));
   }
-  const columns = form.vec ? 1 : 4;
-  const along = `${least('kk', 'k1 - 1u')} * p.${name}Stride`;
-  return {
-    setup: `let g = ${first} + 4u * (i % ${groups}u); ${reg('ahead')} = i / ${groups}u; ${reg('to')} = i;
-      ${range(columns).map((x) => `${reg('at', x)} = ${name}Base + min(g + ${x}u, ${bound} - ${form.vec ? 4 : 1}u);`).join(' ')}`,
-    load: `${kk} let line = ${along};
-      ${reg('v', 0)} = ${form.vec ? four(`${reg('at', 0)} + line`) : `vec4f(${range(4).map((x) => element(`${reg('at', x)} + line`, 'kk < k1')).join(', ')})`};`,
-    store: `tile${array}[${reg('to')}] = ${reg('v', 0)};`,
-    registers: columns,
-  };
-}
-
-/** The items of both operands, shared out in rounds in which each invocation takes one. A round is shared if it has room for all of both. */
-function staging(operands: readonly Staging[], depth: number, invocations: number, masked: boolean): { setup: string; load: string; store: string } {
-  const variables: string[] = [], setup: string[] = [], load: string[] = [], store: string[] = [];
-  const counts = operands.map(({ alongK, groups }) => (alongK ? groups * depth / 4 : groups * depth));
-  const second = counts[0] + counts[1] <= invocations ? counts[0] : Math.ceil(counts[0] / invocations) * invocations;
-  for (let begin = 0; begin < second + counts[1]; begin += invocations) {
-    const reg: Register = (name, r) => `${name}${begin / invocations}${r === undefined ? '' : `_${r}`}`;
-    let registers = 1;
-    operands.forEach((operand, o) => {
-      const from = o === 0 ? 0 : second;
-      const first = Math.max(begin, from), last = Math.min(begin + invocations, from + counts[o]);
-      if (first >= last) return;
-      const one = item(operand, depth, masked, reg);
-      registers = Math.max(registers, one.registers);
-      const conditions = [...(first > begin ? [`li >= ${first - begin}u`] : []), ...(last < begin + invocations ? [`li < ${last - begin}u`] : [])];
-      const when = (text: string): string => `    ${conditions.length ? `if (${conditions.join(' && ')}) ` : ''}{\n      ${text}\n    }`;
-      setup.push(when(`let i = li${begin >= from ? ` + ${begin - from}u` : ` - ${from - begin}u`}; ${one.setup}`));
-      load.push(when(one.load));
-      store.push(when(one.store));
-    });
-    variables.push(`  var ${reg('ahead')} = 0u; var ${reg('to')} = 0u; ${range(registers).map((r) => `var ${reg('at', r)} = 0u; var ${reg('v', r)} = vec4f();`).join(' ')}`);
-  }
-  return { setup: [...variables, ...setup].join('\n'), load: load.join('\n'), store: store.join('\n') };
+  return { setup: setup.join('\n'), load: load.join('\n'), masked: masked.join('\n'), store: store.join('\n') };
 }
 
 export const tileKernel = defineKernel<GemmVariant>('gemm.tile', ({ config, problem }) => {
   const { rows, quads, x, y, depth } = config;
   const fours = rows / 4;
   const rowGroups = fours * y, columnGroups = quads * x;
-  const { setup, load, store } = staging([
-    { array: 'A', form: problem.a, alongK: !problem.a.transposed, groups: rowGroups, bound: 'p.M', first: 'row0' },
-    { array: 'B', form: problem.b, alongK: problem.b.transposed, groups: columnGroups, bound: 'p.N', first: 'col0' },
-  ], depth, x * y, problem.tail);
+  const a = staging({ name: 'A', form: problem.a, alongK: !problem.a.transposed, groups: rowGroups }, depth, x * y);
+  const b = staging({ name: 'B', form: problem.b, alongK: problem.b.transposed, groups: columnGroups }, depth, x * y);
+  const load = problem.tail ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }` : `${a.load}\n${b.load}`;
   const row = (i: number): string => `row0 + ${(i >> 2) * 4 * y + (i & 3)}u + 4u * lid.y`;
   const col = (j: number): string => `col0 + ${j * 4 * x}u + 4u * lid.x`;
   // Four steps are written out; left to themselves, some compilers unroll all of them.
-  const step = (u: number): string => `${range(fours).map((g) => `      let a${u}_${g} = tileA[(q + ${u}u) * ${rowGroups}u + ${g * y}u + lid.y];`).join('\n')}
-${range(quads).map((j) => `      let b${u}_${j} = tileB[(q + ${u}u) * ${columnGroups}u + ${j * x}u + lid.x];`).join('\n')}
+  const step = (u: number): string => `${range(fours).map((g) => `      let a${u}_${g} = tileA[q][${u}][lid.y + ${g * y}u];`).join('\n')}
+${range(quads).map((j) => `      let b${u}_${j} = tileB[q][${u}][lid.x + ${j * x}u];`).join('\n')}
 ${range(rows).map((i) => `      ${range(quads).map((j) => `s${i}_${j} = fma(vec4f(a${u}_${i >> 2}.${component(i)}), b${u}_${j}, s${i}_${j});`).join(' ')}`).join('\n')}`;
   return {
     bindings: bindings(problem),
@@ -132,25 +110,27 @@ ${range(rows).map((i) => `      ${range(quads).map((j) => `s${i}_${j} = fma(vec4
     workgroupBytes: tileBytes(config),
     enable: extensions(problem),
     declarations: `${declarations(problem)}
-var<workgroup> tileA: array<vec4f, ${rowGroups * depth}>;
-var<workgroup> tileB: array<vec4f, ${columnGroups * depth}>;`,
+var<workgroup> tileA: array<array<array<vec4f, ${rowGroups}>, 4>, ${depth / 4}>;
+var<workgroup> tileB: array<array<array<vec4f, ${columnGroups}>, 4>, ${depth / 4}>;`,
     body: `${prologue(problem)}
   let row0 = wid.y * ${4 * rowGroups}u;
   let col0 = wid.x * ${4 * columnGroups}u;
 ${range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n')}
-${setup}
+${a.setup}
+${b.setup}
   var k = k0;
   if (k < k1) {
 ${load}
   }
   while (k < k1) {
-${store}
+${a.store}
+${b.store}
     workgroupBarrier();
     k += ${depth}u;
     if (k < k1) {
 ${load}
     }
-    for (var q = 0u; q < ${depth}u; q += 4u) {
+    for (var q = 0u; q < ${depth / 4}u; q++) {
 ${range(4).map(step).join('\n')}
     }
     workgroupBarrier();

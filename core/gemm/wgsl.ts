@@ -13,8 +13,8 @@ export const PARAMS: readonly KernelParam[] = [
   'M', 'N', 'K', 'aOffset', 'aStride', 'aBatch', 'bOffset', 'bStride', 'bBatch', 'cOffset', 'cStride', 'cBatch', 'biasOffset', 'chunk', 'splits',
 ].map((name) => ({ name, type: 'u32' }));
 
-function arrayType(form: { dtype: string; vec: boolean }): string {
-  return `array<${form.vec ? `vec4<${form.dtype}>` : form.dtype}>`;
+function arrayType(form: OperandForm): string {
+  return form.wide ? 'array<vec4<u32>>' : `array<${form.vec ? `vec4<${form.dtype}>` : form.dtype}>`;
 }
 
 export function bindings(problem: ProblemForm): KernelBinding[] {
