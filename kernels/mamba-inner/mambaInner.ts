@@ -14,6 +14,9 @@ import { sizeOf } from '../../core/dtype.ts';
 import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
 import { adopt, rowsOf, type Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from '../selective-scan/launch.ts';
+import { channelGradients } from '../selective-scan/op.ts';
+import type { ScanPlan } from '../selective-scan/plan.ts';
+import { chooseScanPlan } from '../selective-scan/tunable.ts';
 
 /** Parameters of one direction; I the inner width, R the rank of the step size, N states. */
 export interface MambaDirection {
@@ -43,8 +46,8 @@ export interface MambaInnerOptions {
 type DirectionArguments = [Tensor, Tensor | null, Tensor, Tensor, Tensor, Tensor, Tensor];
 const PER_DIRECTION = 7;
 const DIRECTIONS = ['forward', 'reverse'] as const;
-/** du, ddelta and dz of each direction, as the scan's backward leaves them. */
-const GRADIENT_REGIONS = 6;
+/** du and ddelta of each direction, as the scan's backward leaves them. */
+const GRADIENT_REGIONS = 4;
 
 /**
  * For each direction, over tokens in its order and with its own parameters,
@@ -130,10 +133,13 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
       return out;
     });
     const training = ctx.needs.some(Boolean);
-    const { out, packed, saved } = scanForward(device, scanProblem(xz, sets, sizes, u, delta, projected), training);
+    const plan = chooseScanPlan(device, { batch, length, channels, states, directions: 2, dtype }, training);
+    const { out, packed, saved } = scanForward(device, scanProblem(xz, sets, sizes, u, delta, projected, plan), training);
     const y = adopt(out, [batch, length, channels], dtype);
-    const kept = [packed, ...(saved ? [saved] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    if (saved) kept.push(adopt(saved.ungated!, [batch, length, channels], dtype));
     if (training) {
+      ctx.state.plan = plan;
       ctx.state.bias = sets[0][1] !== null;
       ctx.save(...kept, u, delta, ...projected, xz, ...rest.filter((t): t is Tensor => t !== null));
     }
@@ -145,7 +151,7 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
 });
 
 function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
-  const [packed, saved, u, delta, projected0, projected1, xz, ...flat] = ctx.saved;
+  const [packed, saved, ungated, u, delta, projected0, projected1, xz, ...flat] = ctx.saved;
   const projected = [projected0, projected1];
   const sets = directionsOf(flat, ctx.state.bias as boolean);
   const sizes = sizesOf(xz, sets);
@@ -158,7 +164,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
 
   const dxz = empty(device, xz.shape, dtype);
   const dprojected = sets.map(() => empty(device, [rows, width], dtype));
-  const { grads, sets: scanned } = scanBackward(device, scanProblem(xz, sets, sizes, u, delta, projected), packed.storage, saved.storage, rowsOf(dy.cast(dtype)), {
+  const { grads, sets: scanned } = scanBackward(device, scanProblem(xz, sets, sizes, u, delta, projected, ctx.state.plan as ScanPlan), packed.storage, { states: saved.storage, ungated: ungated.storage }, rowsOf(dy.cast(dtype)), {
     tokens: dprojected.map(({ storage }) => ({ storage, bOffset: rank, bRow: width, cOffset: rank + states, cRow: width })),
     dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
   });
@@ -182,8 +188,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
   const view = (shape: Shape, offset: number): Tensor => Tensor.view(dconv.storage, shape, contiguousStrides(shape), offset, 'f32');
   const perSet = sets.flatMap(([, bias], i) => {
     const at = i * (taps + 1) * channels;
-    const { dA, dD, dBias } = scanned[i];
-    const [daLog, dskip, ddtBias] = [adopt(dA, [channels, states], 'f32'), adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
+    const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(scanned[i].small, channels, states);
     return [view([channels, taps], at), bias && view([channels], at + taps * channels), products[i].dxProj, products[i].ddtProj, ddtBias, daLog, dskip];
   });
   return [dxz, ...perSet];
@@ -206,12 +211,12 @@ function convArguments(xz: Tensor, [[w0, b0], [w1, b1]]: readonly DirectionArgum
   };
 }
 
-function scanProblem(xz: Tensor, sets: readonly DirectionArguments[], sizes: Sizes, u: Tensor, delta: Tensor, projected: readonly Tensor[]): ScanProblem {
+function scanProblem(xz: Tensor, sets: readonly DirectionArguments[], sizes: Sizes, u: Tensor, delta: Tensor, projected: readonly Tensor[], plan: ScanPlan): ScanProblem {
   const { batch, length, channels, rank, states, region } = sizes;
   const width = rank + 2 * states;
   const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
   return {
-    batch, length, channels, states, dtype: xz.dtype as 'f32' | 'f16', softplus: true, logA: true, z: half(xz, channels),
+    batch, length, channels, states, dtype: xz.dtype as 'f32' | 'f16', softplus: true, logA: true, z: half(xz, channels), plan,
     sets: sets.map(([, , , , dtBias, aLog, D], i) => ({
       direction: DIRECTIONS[i],
       u: { storage: u.storage, offset: i * region, row: channels }, delta: { storage: delta.storage, offset: i * region, row: channels },

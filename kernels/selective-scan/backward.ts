@@ -7,94 +7,104 @@
 // 0. a lane a channel, the states of 32 tokens in private memory, a workgroup of one subgroup;
 // 1. 8 tokens at a time in registers, sums of 8 subgroups joined in workgroup memory: 0.52;
 // 2. 4 tokens; 4 lanes share 4 channels, so that sums over channels begin in registers: 0.45.
-// Partial sums shrink with the teams: adding them up fell to 0.3. At step 1 the sums over channels were 0.43 of the time, all
-// exponentials 0.04, softplus and sigmoid 0.09, stores 0.05: what holds the kernel is arithmetic and exchange, not memory, and it
-// stays far under the copy rate. Tried: 2 tokens (between 0.9 and 1.2 of step 2, as registers decide how many workgroups fit), one
-// code for both directions (the same within that), both directions in a workgroup that adds up dz behind one barrier (1.3 times).
+// Partial sums shrink with the teams: adding them up fell to 0.3. From here on an H100, with all that belongs to it, of 1.08 ms:
+// 3. the gate's derivative in a dispatch ahead (gate.ts), from the result before the gate that the forward scan saves, in place of finding
+//    that again; no halves to add up; both directions' sums in one dispatch; loads between saved states wait together: 0.87;
+// 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 0.81.
+// In parts for few rows, B8: 0.72. Tried at step 3: loads of the next tokens ahead (1.04), the history in registers by code for each
+// stretch (1.0 to 1.8), one code for both directions (1.0), 2 lanes for 4 (1.2), 1 token (1.5), 8 subgroups (1.0), both directions in a
+// workgroup behind one barrier (1.3). What holds it: leaving out the exponentials saves 0.02 of the time, all exchange between lanes 0.1,
+// sums over channels 0.11, u and delta 0.09, gradients' stores 0.08, all of these together 0.4: the rest is multiply-adds, and a history
+// of 0.4 KB a lane that passes through the cache.
 // On a CPU's 8 lanes long programs lose: there it is step 0 with step sizes remembered and parameters read once, 0.93.
 
 import { defineKernel } from '../../core/kernel.ts';
-import { workgroupBytes, type ScanPlan } from './plan.ts';
+import { backwardBytes, type BackwardLayout } from './plan.ts';
 import { teamSums } from './teamSums.ts';
-import { bodies, channelSetup, each, fetchQuad, fetchShared, FUNCTIONS, inputs, loadStretch, parameters, placeStretch, savedIndex, type ScanVariant } from './wgsl.ts';
+import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, type ScanVariant } from './wgsl.ts';
 
-/** Tokens of the partial sums over channels: a whole number of stretches. */
-export function paddedLength({ backward: { stretch } }: ScanPlan, length: number): number {
-  return Math.ceil(length / stretch) * stretch;
+export interface BackwardVariant extends ScanVariant {
+  readonly layout: BackwardLayout;
 }
 
 /**
- * Grid: (ceil(D / (width · teams)), batches of this call, directions). Writes
- * `grads`: du, ddelta and, with a gate, dz of each direction, every one (B, L, D) and `region` elements apart;
- * `sums`: (directions, B, 4·quads + 2, D) of dA, dD, dbias, then from `tokenSums` on (directions, batches of this call, padded L in
- * the scan's own order, workgroups along D, quads, 8) of dB (4) and dC (4).
+ * Grid: (ceil(D / (width · teams)), batches of this call, directions). `dy` (B, L, D) is the gradient of the result before the gate.
+ * Writes `grads`: du and ddelta of each direction, every one (B, L, D) and `region` elements apart;
+ * `sums`: (directions, B, chunks, 4·quads + 2, D) of dA, dD, dbias, then from `tokenSums` on (directions, batches of this call, padded L
+ * in the scan's own order, workgroups along D, quads, 8) of dB (4) and dC (4).
  */
-export const backwardKernel = defineKernel<ScanVariant>('selectiveScan.backward', (v) => {
-  const { plan, dtype } = v;
-  const { quads, every, backward: layout } = plan;
-  const { stretch, split, width, teams } = layout;
-  /** vec4s that a lane has of a channel. */
-  const held = quads / split;
+export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backward', (v) => {
+  const { layout, dtype, quads, every } = v;
+  const { stretch, split, width, teams, chunks, merged } = layout;
+  const { held, slots } = slotsOf(quads, layout);
   const last = stretch - 1;
-  const regions = v.gate ? 3 : 2;
   const sums = teamSums(quads, layout, (token) => `(tokens + (first + ${token}) * tokenRow)`);
-  const slots = (text: (k: number, r: number) => string, separator = '\n'): string => each(split, (k) => each(held, (r) => text(k, r), separator), separator);
-  /** A value of the lane that owns the channel of slot k, or the other way round. */
-  const across = (value: string, k: number): string => (k === 0 ? value : `subgroupShuffleXor(${value}, ${(k * width) / split}u)`);
+  const seam = chunks > 1 ? seams(quads, layout, 'down') : null;
 
-  /** Recomputed states before each stretch between two saved ones. */
-  const starts = every / stretch;
-  /** Long histories lie in memory; the few numbers of a token may as well. */
-  const remember = starts >= 8;
-  const stored = (k: number, r: number): string => `saved[${savedIndex(plan, '(c - 1u)', `quad + ${r}u`, `d${k}`)}]`;
-  const keep = (s: string): string => slots((k, r) => `starts[${s} * ${quads}u + ${k * held + r}u] = h${k}q${r};`, ' ');
+  /** Stretches between two saved states. */
+  const stretches = every / stretch;
+  const stored = (k: number, r: number): string => `saved[${savedIndex(v, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', `quad + ${r}u`, `d${k}`)}]`;
+  const up = { name: 'up', from: (j: number) => `select(0.0, f32(dy[dyAt + t${j} * D]), inside && live${j})` };
 
-  const advance = (sets: readonly number[]): string => `
-      let first = begin + (s - 1u) * ${stretch}u;
-      ${placeStretch(v, layout)}
-      ${loadStretch(v, layout, sets, remember)}
-      ${remember ? each(stretch, (j) => `steps[first - begin + ${j}u] = vec3f(x${j}, delta${j}, slope${j});`) : ''}
-      ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};`)}
-      ${fetchShared(v, layout, 'B')}
-      ${each(held, (r) => fetchQuad(plan, layout, r, 'B'))}
-      ${each(split, (k) => `{
-        ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};`)}
-        ${each(held, (r) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};`))}
-      }`)}`;
+  /** States before every stretch and the numbers of every token, into private memory. */
+  const advance = (sets: readonly number[]): string => {
+    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
+    return `for (var s = 1u; s < stretches + 1u; s++) {
+        let first = begin + (s - 1u) * ${stretch}u;
+        ${placeStretch(v, layout)}
+        ${loads.declare()}
+        ${loads.load()}
+        ${stepSizes(v, stretch, true)}
+        ${each(stretch, (j) => `steps[first - begin + ${j}u] = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
+        ${fetchShared(v, layout, 'B')}
+        ${advanceStates(v, layout, stretch)}
+        ${slots((k, r) => `starts[s * ${quads}u + ${k * held + r}u] = h${k}q${r};`, ' ')}
+      }`;
+  };
 
-  const back = (sets: readonly number[]): string => `
+  /** The same for few tokens in one go, so that their loads wait together. */
+  const together = every <= 16 && split > 1;
+  const advanceTogether = (sets: readonly number[]): string => {
+    const tokens = every - stretch;
+    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, tokens: every, tokensOfB: tokens });
+    return `let first = begin;
+      ${placeStretch(v, { ...layout, stretch: every })}
+      ${loads.declare()}
+      ${loads.load()}
+      ${stepSizes(v, every, true)}
+      ${each(every, (j) => `steps[${j}] = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
+      ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` starts[${((j + 1) / stretch) * quads + k * held + r}] = h${k}q${r};` : ''))}`;
+  };
+
+  /** The stretch from `first` on backwards, from the states before it. */
+  const back = (sets: readonly number[]): string => {
+    const loads = loadsOf(v, layout, sets, { B: true, C: true, others: [up] });
+    return `
     ${placeStretch(v, layout)}
-    ${remember ? each(stretch, (j) => `let step${j} = steps[first - begin + ${j}u]; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)
-    : loadStretch(v, layout, sets, true)}
-    ${each(stretch, (j) => `let up${j} = select(0.0, f32(dout[doutAt + t${j} * doutRow]), inside && live${j});
-    ${v.gate ? `let gate${j} = f32(z[zAt + t${j} * zRow]);` : ''}`)}
-    ${each(stretch, (j) => `${v.gate ? `let open${j} = sigmoid(gate${j});
-    let dy${j} = up${j} * gate${j} * open${j};
-    let toGate${j} = up${j} * open${j} * (1.0 + gate${j} * (1.0 - open${j}));
-    var y${j} = skip.x * x${j};` : `let dy${j} = up${j};`}
-    let dx${j} = delta${j} * x${j};
-    dSkip += dy${j} * x${j};
+    ${loads.declare()}
+    ${loads.load()}
+    ${each(stretch, (j) => `let step${j} = steps[first - begin + ${j}u]; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)}
+    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};
+    dSkip += up${j} * x${j};
     var dExponent${j} = 0.0;
     var dInput${j} = 0.0;`)}
     ${fetchShared(v, layout, 'BC')}
     ${each(held, (r) => `{
-      ${fetchQuad(plan, layout, r, 'BC')}
       ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
       ${each(split, (k) => `{
-      ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`dy${j}`, k)};`)}
+      ${each(stretch, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotInput${j} = ${across(layout, `dx${j}`, k)}; let slotUp${j} = ${across(layout, `up${j}`, k)};`)}
       let before0 = h${k}q${r};
       ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
       ${each(stretch, (m) => {
         const j = last - m;
-        return `${v.gate ? `y${j} += ${across(`dot(before${j + 1}, C${r}x${j})`, k)};` : ''}
-      dh${k}q${r} += slotUp${j} * C${r}x${j};
-      dInput${j} += ${across(`dot(dh${k}q${r}, B${r}x${j})`, k)};
+        return `dh${k}q${r} += slotUp${j} * C${r}x${j};
+      dInput${j} += ${across(layout, `dot(dh${k}q${r}, B${r}x${j})`, k)};
       gB${j} += dh${k}q${r} * slotInput${j};
       gC${j} += slotUp${j} * before${j + 1};
       dh${k}q${r} *= a${j};
       let w${j} = dh${k}q${r} * before${j};
       dA${k}q${r} += w${j} * slotDelta${j};
-      dExponent${j} += ${across(`dot(w${j}, A${k}q${r})`, k)};`;
+      dExponent${j} += ${across(layout, `dot(w${j}, A${k}q${r})`, k)};`;
       })}
       }`)}
       ${each(stretch, (m) => sums.token(r, last - m))}
@@ -105,57 +115,84 @@ export const backwardKernel = defineKernel<ScanVariant>('selectiveScan.backward'
     dBias += dRaw${j};
     if (inside && live${j}) {
       let at = gradsAt + t${j} * D;
-      grads[at] = ${dtype}(dInput${j} * delta${j} + dy${j} * skip.x);
+      grads[at] = ${dtype}(dInput${j} * delta${j} + up${j} * skip.x);
       grads[at + region] = ${dtype}(dRaw${j});
-      ${v.gate ? `grads[at + 2u * region] = ${dtype}(toGate${j} * y${j});` : ''}
     }`)}`;
+  };
 
-  return {
-    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.subgroups ? ['subgroups' as const] : [])],
-    bindings: [
-      ...inputs(v),
-      { name: 'saved', type: 'array<vec4f>', access: 'read' },
-      { name: 'dout', type: `array<${dtype}>`, access: 'read' },
-      { name: 'grads', type: `array<${dtype}>`, access: 'write' },
-      { name: 'sums', type: 'array<f32>', access: 'write' },
-    ],
-    params: [...parameters(v), 'dout0', 'doutRow', 'region', 'tokenSums'].map((name) => ({ name, type: 'u32' })),
-    workgroupSize: [width * teams],
-    workgroupBytes: workgroupBytes(quads, layout),
-    declarations: `${FUNCTIONS}\n${sums.declarations}`,
-    body: bodies(v, layout, (sets) => `${channelSetup(v, layout, sets)}
-  ${sums.begin}
-  ${split > 1 ? `let quad = (lane & ${width - 1}u) / ${width / split}u * ${held}u;` : 'const quad = 0u;'}
-  ${each(split, (k) => `let channel${k} = wid.x * ${width * teams}u + (li ^ ${(k * width) / split}u); let d${k} = min(channel${k}, D - 1u);`)}
-  ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}]; var dh${k}q${r} = vec4f(); var dA${k}q${r} = vec4f();`)}
-  ${starts > 1 ? `var starts: array<vec4f, ${(starts + (remember ? 1 : 0)) * quads}>;` : ''} ${remember ? `var steps: array<vec3f, ${every}>;` : ''}
-  let doutAt = p.dout0 + d; let doutRow = p.doutRow; let region = p.region; let gradsAt = way * ${regions}u * region + d; let tokenRow = nwg.x * ${8 * quads}u;
-  var dSkip = 0.0;
-  var dBias = 0.0;
-  let tokens = p.tokenSums + ((way * nwg.y + wid.y) * ((L + ${last}u) / ${stretch}u * ${stretch}u) * nwg.x + wid.x) * ${8 * quads}u;
-  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {
-    let begin = (c - 1u) * ${every}u;
-    ${starts === 1 ? `let first = begin;
-    ${slots((k, r) => `let h${k}q${r} = ${stored(k, r)};`)}
-    ${back(sets)}` : `let stretches = (min(${every}u, L - begin) + ${last}u) / ${stretch}u;
+  /** A first pass over a part of the sequence, for the derivatives of the states that it passes on to the part before. */
+  const adjoint = (sets: readonly number[]): string => {
+    const loads = loadsOf(v, layout, sets, { steps: 'delta', C: true, others: [up] });
+    return `var span = 0.0;
+  for (var i = p.chunk; i > 0u; i -= ${stretch}u) {
+    let first = part * p.chunk + i - ${stretch}u;
+    ${placeStretch(v, layout)}
+    ${loads.declare()}
+    ${loads.load()}
+    ${stepSizes(v, stretch)}
+    ${each(stretch, (j) => `span += delta${j};`)}
+    ${fetchShared(v, layout, 'C')}
+    ${each(split, (k) => `{
+      ${each(stretch, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotUp${j} = ${across(layout, `up${j}`, k)};`)}
+      ${each(held, (r) => each(stretch, (m) => `dh${k}q${r} = exp2(slotDelta${last - m} * A${k}q${r}) * (dh${k}q${r} + slotUp${last - m} * C${r}x${last - m});`))}
+    }`)}
+  }`;
+  };
+
+  /** What lies between two saved states. */
+  const between = (sets: readonly number[]): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
     {
-      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)};`)}
-      ${keep('0u')}
-      for (var s = 1u; s < stretches${remember ? ' + 1u' : ''}; s++) {${advance(sets)}
-        ${keep('s')}
-      }
+      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)}; starts[${k * held + r}] = h${k}q${r};`)}
+      ${together ? advanceTogether(sets) : advance(sets)}
     }
     for (var s = stretches; s > 0u; s--) {
       let first = begin + (s - 1u) * ${stretch}u;
       ${slots((k, r) => `let h${k}q${r} = starts[(s - 1u) * ${quads}u + ${k * held + r}u];`)}
       ${back(sets)}
-    }`}
+    }`;
+
+  const body = (sets: readonly number[]): string => `${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
+  ${directionSetup(v, slots, sets)}
+  ${sums.begin}
+  ${slots((k, r) => `var dh${k}q${r} = vec4f(); var dA${k}q${r} = vec4f();`)}
+  let dyAt = p.dy0 + d; let region = p.region; let gradsAt = way * 2u * region + d; let tokenRow = nwg.x * ${8 * quads}u;
+  var dSkip = 0.0;
+  var dBias = 0.0;
+  let padded = ${chunks > 1 ? `${chunks}u * p.chunk` : `(L + ${last}u) / ${stretch}u * ${stretch}u`};
+  let tokens = p.tokenSums + ((way * nwg.y + wid.y) * padded * nwg.x + wid.x) * ${8 * quads}u;
+  ${seam ? `${adjoint(sets)}
+  ${seam.leave('dh', 'span')}
+  ${seam.enter('dh')}
+  let most = p.chunk / ${every}u;
+  for (var n = most; n > 0u; n--) {
+    let c = part * most + n;` : `for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`}
+    let begin = (c - 1u) * ${every}u;
+    ${between(sets)}
   }
-  let row = (way * p.batches + b) * ${4 * quads + 2}u;
+  let row = ((way * p.batches + b) * ${chunks}u + part) * ${4 * quads + 2}u;
   ${slots((k, r) => `if (channel${k} < D) { ${each(4, (i) => `sums[(row + 4u * (quad + ${r}u) + ${i}u) * D + d${k}] = dA${k}q${r}[${i}];`, ' ')} }`)}
   if (inside) {
     sums[(row + ${4 * quads}u) * D + d] = dSkip;
     sums[(row + ${4 * quads + 1}u) * D + d] = dBias;
-  }`),
+  }`;
+
+  const sets = setsOf(v);
+  return {
+    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.subgroups ? ['subgroups' as const] : [])],
+    bindings: [
+      ...inputs(v),
+      { name: 'saved', type: 'array<vec4f>', access: 'read' },
+      { name: 'dy', type: `array<${dtype}>`, access: 'read' },
+      { name: 'grads', type: `array<${dtype}>`, access: 'write' },
+      { name: 'sums', type: 'array<f32>', access: 'write' },
+    ],
+    params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
+    workgroupSize: [width * teams * chunks],
+    workgroupBytes: backwardBytes(quads, layout),
+    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}`,
+    body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}
+  var starts: array<vec4f, ${(stretches + 1) * quads}>;
+  var steps: array<vec3f, ${every}>;
+  ${sets.length === 1 || merged ? body(sets) : `if (wid.z == 0u) {\n${body([sets[0]])}\n} else {\n${body([sets[1]])}\n}`}`,
   };
 });

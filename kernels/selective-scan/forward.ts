@@ -1,56 +1,124 @@
 // The forward scan: h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t],  y[t] = <C[t], h[t]> + D u[t], gated by silu(z[t]).
 //
-// Ladder, both directions of B64 L258 D736 N16 on an H200, of the time of step 0 (0.37 ms):
-// 0. a lane a channel, token after token, B and C fetched by lanes and broadcast;
-// 1. 4 tokens loaded at a time, B and C read by every lane, 4 subgroups a workgroup, one code for both directions: 0.80.
-// A code of its own for each direction gave 1.03, 8 tokens between 0.8 and 1.5, both directions in a workgroup that adds up its
-// results behind one barrier 1.0 (adding them up in a dispatch of its own took 0.69 of its time by vec4s). Too few rows to fill a
-// GPU, as in sampling at batch 1, wait for one token after another: a form in chunks of time would help there.
+// Ladder, both directions of B64 L258 D736 N16 in f32 with what training saves, on an H100, packing and adding up included, of the time of
+// step 0 (0.42 ms):
+// 0. a lane a channel, 4 tokens loaded at a time (0.80 of one at a time), directions side by side, their results added up by a dispatch;
+// 1. a lane runs one direction after the other and adds up in place; 4 lanes share 4 channels, so that each reads a part of B and C: 0.90;
+// 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 0.75;
+// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 0.69.
+// In parts for few rows, without gradients: B1 68 µs for 157, B8 113 for 228. Tried: 2 tokens (1.3 times step 2), 2 lanes for 4 (the same),
+// 8 subgroups a workgroup (1.1). Without exponentials, softplus, exchange and B and C it takes 0.9 of the time, without its stores 0.64:
+// memory holds it. The first direction's result goes out and comes back, and saved states are a third as many bytes as the arguments: 535 MB
+// for the 292 that have to move, at 2 TB/s.
 
 import { defineKernel } from '../../core/kernel.ts';
-import { bodies, channelSetup, each, fetchQuad, fetchShared, FUNCTIONS, inputs, loadStretch, parameters, placeStretch, savedIndex, type ScanVariant } from './wgsl.ts';
+import type { ForwardLayout } from './plan.ts';
+import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, type ScanVariant } from './wgsl.ts';
 
 export interface ForwardVariant extends ScanVariant {
-  /** Save the states every `plan.every` tokens and after the last one. */
+  readonly layout: ForwardLayout;
+  readonly gate: boolean;
+  /** Save the states every `every` tokens and after the last one, and with a gate the result before it. */
   readonly save: boolean;
+  /** Directions of the whole scan, of which this dispatch may run only one. */
+  readonly total: number;
 }
 
 /**
- * Grid: (ceil(D / (width · teams)), batch, directions). `out` has (directions, B, L, D); `saved` has (directions, B, slots, quads, D)
+ * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result lies. `out`,
+ * and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads, D)
  * vec4s, slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
  */
 export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
-  const { plan, dtype } = v;
-  const { quads, every, forward: layout } = plan;
-  const { stretch } = layout;
-  const save = (slot: string): string => `if (inside) { ${each(quads, (q) => `saved[${savedIndex(plan, slot, `${q}u`, 'd')}] = h${q};`, ' ')} }`;
+  const { layout, dtype, quads, every, gate, save, total } = v;
+  const { stretch, chunks, split, ahead } = layout;
+  const { held, slots } = slotsOf(quads, layout);
+  const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
+  const sum = gate && save ? 'ungated' : 'out';
+  const store = (slot: string): string => slots((k, r) => `if (channel${k} < D) { saved[${savedIndex(v, slot, `quad + ${r}u`, `d${k}`)}] = h${k}q${r}; }`, ' ');
+  const keep = `if (${every === stretch ? '' : `first % ${every}u == 0u && `}${chunks > 1 ? 'first < L' : 'true'}) { ${store(`first / ${every}u`)} }`;
+
+  const direction = (sets: readonly number[]): string => {
+    /** Whether this code runs some direction after the first, or the last one; and a condition where it runs others too. */
+    const [later, last] = [sets.some((set) => set > 0), sets.includes(total - 1)];
+    const one = sets.length === 1;
+    const afterFirst = (value: string): string => (one ? value : `select(0.0, ${value}, way > 0u)`);
+    const loads = loadsOf(v, layout, sets, {
+      steps: 'u and delta', B: true, C: true,
+      others: [
+        ...(later ? [{ name: 'before', from: (j: number) => afterFirst(`f32(${sum}[t${j} * D + d])`) }] : []),
+        ...(gate && last ? [{ name: 'gate', from: (j: number) => `f32(z[p.z0 + d + t${j} * p.zRow])` }] : []),
+      ],
+    });
+    const finish = (j: number): string => (gate
+      ? `${save ? `ungated[at${j}] = ${dtype}(y${j});` : ''} out[at${j}] = ${dtype}(y${j} * gate${j} * sigmoid(gate${j}));`
+      : `out[at${j}] = ${dtype}(y${j});`);
+    const write = (j: number): string => (!gate || (last && one) ? finish(j) : last ? `if (way == ${total - 1}u) { ${finish(j)} } else { ${sum}[at${j}] = ${dtype}(y${j}); }` : `${sum}[at${j}] = ${dtype}(y${j});`);
+    const run = `
+    ${save ? keep : ''}
+    ${ahead ? `${loads.take('next')}
+    {
+      let first = begin + i + ${stretch}u;
+      ${placeStretch(v, layout)}
+      ${loads.load('next')}
+    }
+    ${placeStretch(v, layout)}` : `${placeStretch(v, layout)}
+    ${loads.declare()}
+    ${loads.load()}`}
+    ${stepSizes(v, stretch)}
+    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j}${later ? ` + before${j}` : ''};`)}
+    ${fetchShared(v, layout, 'BC')}
+    ${each(split, (k) => each(stretch, (j) => `let slotDelta${k}x${j} = ${across(layout, `delta${j}`, k)}; let slotInput${k}x${j} = ${across(layout, `dx${j}`, k)}; var slotY${k}x${j} = 0.0;`))}
+    ${each(held, (r) => each(split, (k) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${k}x${j} * A${k}q${r}) * h${k}q${r} + slotInput${k}x${j} * B${r}x${j}; slotY${k}x${j} += dot(h${k}q${r}, C${r}x${j});`)))}
+    ${each(stretch, (j) => each(split, (k) => `y${j} += ${across(layout, `slotY${k}x${j}`, k)};`, ' '))}
+    ${each(stretch, (j) => `if (inside && live${j}) { let at${j} = t${j} * D + d; ${write(j)} }`)}`;
+    const start = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
+    return `
+  ${directionSetup(v, slots, sets)}
+  ${slots((k, r) => `var h${k}q${r} = vec4f();`)}
+  ${seam ? `let begin = part * p.chunk;
+  var span = 0.0;
+  for (var i = 0u; i < p.chunk; i += ${stretch}u) {
+    let first = begin + i;
+    ${placeStretch(v, layout)}
+    ${start.declare()}
+    ${start.load()}
+    ${stepSizes(v, stretch)}
+    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; span += delta${j};`)}
+    ${fetchShared(v, layout, 'B')}
+    ${advanceStates(v, layout, stretch)}
+  }
+  ${seam.leave('h', 'span')}
+  ${seam.enter('h')}` : 'const begin = 0u;'}
+  ${ahead ? `${loads.declare('next')}
+  {
+    let first = begin;
+    ${placeStretch(v, layout)}
+    ${loads.load('next')}
+  }` : ''}
+  for (var i = 0u; i < ${seam ? 'p.chunk' : 'L'}; i += ${stretch}u) {
+    let first = begin + i;
+    ${run}
+  }
+  ${save ? `${seam ? `if (part == ${chunks - 1}u) {` : '{'} ${store('(slots - 1u)')} }` : ''}
+  ${seam && total > 1 ? '// The next direction meets these tokens in other invocations.\n  storageBarrier();\n  workgroupBarrier();' : ''}`;
+  };
+
+  const sets = setsOf(v);
   return {
-    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.fetch === 'broadcast' ? ['subgroups' as const] : [])],
+    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.fetch === 'broadcast' || split > 1 ? ['subgroups' as const] : [])],
     bindings: [
       ...inputs(v),
+      ...(gate ? [{ name: 'z', type: `array<${dtype}>`, access: 'read' } as const] : []),
       { name: 'out', type: `array<${dtype}>`, access: 'write' },
-      ...(v.save ? [{ name: 'saved', type: 'array<vec4f>', access: 'write' } as const] : []),
+      ...(save ? [{ name: 'saved', type: 'array<vec4f>', access: 'write' } as const] : []),
+      ...(save && gate ? [{ name: 'ungated', type: `array<${dtype}>`, access: 'write' } as const] : []),
     ],
-    params: parameters(v).map((name) => ({ name, type: 'u32' })),
-    workgroupSize: [layout.width * layout.teams],
-    declarations: FUNCTIONS,
-    body: bodies(v, layout, (sets) => `${channelSetup(v, layout, sets)}
-  ${each(quads, (q) => `let A${q} = packed[base + ${q}u * D + d]; var h${q} = vec4f();`)}
-  let outAt = way * p.batches * L * D + d;
-  for (var first = 0u; first < L; first += ${stretch}u) {
-    ${v.save ? (every === stretch ? save(`first / ${every}u`) : `if (first % ${every}u == 0u) { ${save(`first / ${every}u`)} }`) : ''}
-    ${placeStretch(v, layout)}
-    ${loadStretch(v, layout, sets)}
-    ${v.gate ? each(stretch, (j) => `let gate${j} = f32(z[zAt + t${j} * zRow]);`) : ''}
-    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j};`)}
-    ${fetchShared(v, layout, 'BC')}
-    ${each(quads, (q) => `{
-      ${fetchQuad(plan, layout, q, 'BC')}
-      ${each(stretch, (j) => `h${q} = exp2(delta${j} * A${q}) * h${q} + dx${j} * B${q}x${j}; y${j} += dot(h${q}, C${q}x${j});`)}
-    }`)}
-    ${v.gate ? each(stretch, (j) => `y${j} *= gate${j} * sigmoid(gate${j});`) : ''}
-    ${each(stretch, (j) => `if (inside && live${j}) { out[outAt + t${j} * D] = ${dtype}(y${j}); }`)}
-  }
-  ${v.save ? save('(p.slots - 1u)') : ''}`),
+    params: [...parameters(v), 'z0', 'zRow'].map((name) => ({ name, type: 'u32' })),
+    workgroupSize: [layout.width * layout.teams * chunks],
+    workgroupBytes: seam?.bytes ?? 0,
+    declarations: `${FUNCTIONS}\n${seam?.declarations ?? ''}`,
+    body: `${laneSetup(v, layout, held, 'wid.y')}
+  ${layout.merged && sets.length > 1 ? `for (var way = 0u; way < ${total}u; way++) {${direction(sets)}\n}` : sets.map((set) => `{\n  const way = ${set}u;${direction([set])}\n}`).join('\n')}`,
   };
 });

@@ -6,11 +6,12 @@ import { grid1d } from '../../core/kernel.ts';
 import { Storage } from '../../core/storage.ts';
 import { columnsPerGroup, sharingOf } from '../partSums.ts';
 import { bindRows as bind, type Rows } from '../rows.ts';
-import { backwardKernel, paddedLength } from './backward.ts';
+import { backwardKernel } from './backward.ts';
 import { forwardKernel } from './forward.ts';
-import { scanPlan, type ScanPlan } from './plan.ts';
+import { GATE_WORKGROUP, gateBackwardKernel } from './gate.ts';
+import { chunkLength, quadsOf, type ScanPlan } from './plan.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
-import { channelSums, lastStateKernel, reduceChannelsKernel, reduceTokensKernel, sumHalvesKernel } from './reduce.ts';
+import { channelSums, lastStateKernel, reduceChannelsKernel, reduceTokensKernel } from './reduce.ts';
 import type { Direction, ScanDType } from './wgsl.ts';
 
 /** The arguments of one direction. */
@@ -38,26 +39,30 @@ export interface ScanProblem {
   /** One direction or two; two are added up. */
   readonly sets: readonly ScanSet[];
   readonly z: Rows | null;
-  /** Default what `scanPlan` gives for the adapter. */
-  readonly plan?: ScanPlan;
+  readonly plan: ScanPlan;
 }
 
 export interface ScanForward {
   /** (B, L, D). */
   readonly out: Storage;
   readonly packed: Storage;
-  readonly saved: Storage | null;
+  /** What the backward scan and `lastState` need. */
+  readonly saved: ScanSaved | null;
+}
+
+export interface ScanSaved {
+  readonly states: Storage;
+  /** (B, L, D), the result before the gate; null without one. */
+  readonly ungated: Storage | null;
 }
 
 export interface ScanGradients {
   /** Holds (B, L, D) gradients of u and delta, of each direction where its `du` and `ddelta` say, in elements. */
   readonly grads: Storage;
-  /** The gradient of the gate, null without one: in `grads`, where it was asked for, or in a storage of its own. */
+  /** The gradient of the gate, null without one: where it was asked for, or in a storage of its own. */
   readonly dz: Rows | null;
-  /** dA is the gradient of log(-A) if that was given. */
-  readonly sets: readonly {
-    readonly du: number; readonly ddelta: number; readonly dA: Storage; readonly tokens: TokenGradients; readonly dD: Storage; readonly dBias: Storage;
-  }[];
+  /** `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that was given. */
+  readonly sets: readonly { readonly du: number; readonly ddelta: number; readonly small: Storage; readonly tokens: TokenGradients }[];
 }
 
 /** dB and dC (rows, N) in one buffer. */
@@ -72,7 +77,7 @@ export interface TokenGradients {
 export interface ScanBackwardOptions {
   /** Where dB and dC of each direction are written; default new storages. */
   readonly tokens?: readonly TokenGradients[];
-  /** Where the sum of both directions' dz is written; default a new storage. */
+  /** Where dz is written; default a new storage. */
   readonly dz?: Rows;
   /** Bytes of partial sums at a time, if those of one batch item fit. A larger batch is run in parts. Default 64 MiB. */
   readonly sumsBytes?: number;
@@ -82,125 +87,126 @@ const SUMS_BYTES = 64 * 2 ** 20;
 
 const whole = (storage: Storage): Operand => ({ storage, byteOffset: 0 });
 
-/** Slots of saved states: one a stretch, and the last states. */
-export function savedSlots(device: Device, problem: ScanProblem): number {
-  return Math.ceil(problem.length / planOf(device, problem).every) + 1;
-}
-
-function planOf(device: Device, { plan, states }: ScanProblem): ScanPlan {
-  return plan ?? scanPlan(states, device);
-}
-
 /** Elements between gradients in one buffer: each begins where a binding may begin. */
 function regionSize(device: Device, { batch, length, channels, dtype }: ScanProblem): number {
   const align = device.limits.minStorageBufferOffsetAlignment / sizeOf(dtype);
   return Math.ceil((batch * length * channels) / align) * align;
 }
 
-/** Runs the scan; `save` keeps the states that the backward and `lastState` need. */
+/** Runs the scan; `save` keeps what the backward and `lastState` need. */
 export function scanForward(device: Device, problem: ScanProblem, save: boolean): ScanForward {
   const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
-  const plan = planOf(device, problem);
-  const { quads } = plan;
+  const { every, forward: layout } = problem.plan;
+  const quads = quadsOf(states);
   const size = packedSize(quads, channels, batch * length);
   const packed = new Storage(device, sets.length * size * 4, 'packed arguments of selectiveScan');
-  sets.forEach(({ A, B, C, D, bias }, i) => {
-    device.run(prepareKernel, { states, dtype, skip: D !== null, bias: bias !== null, logA },
-      [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : []), whole(packed)],
-      [size, channels, i * size, B.offset, B.row, C.offset, C.row], grid1d(size, 256));
-  });
-  const slots = savedSlots(device, problem);
-  const saved = save ? new Storage(device, sets.length * batch * slots * quads * channels * 16, 'saved states of selectiveScan') : null;
-  const elements = batch * length * channels;
-  const out = new Storage(device, sets.length * elements * sizeOf(dtype), 'result of selectiveScan');
-  device.run(forwardKernel, { plan, dtype, directions: sets.map((s) => s.direction), first: 0, gate: z !== null, softplus, save },
-    [...sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), ...(z ? [bind(z)] : []), whole(packed), whole(out), ...(saved ? [whole(saved)] : [])],
-    [length, channels, batch, 0, slots, size / 4, z?.offset ?? 0, z?.row ?? 0, ...sets.flatMap(geometry)],
-    [Math.ceil(channels / (plan.forward.width * plan.forward.teams)), batch, sets.length]);
-  if (sets.length === 1) return { out, packed, saved };
-  const sum = new Storage(device, elements * sizeOf(dtype), 'result of selectiveScan');
-  sumHalves(device, dtype, out, 0, elements, elements, { storage: sum, offset: 0, row: channels }, channels);
-  out.release();
-  return { out: sum, packed, saved };
+  const mine = ({ A, B, C, D, bias }: ScanSet): Operand[] => [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : [])];
+  for (const run of runsOf(device, sets, (set) => mine(set).length, 1)) {
+    const [x, y] = grid1d(size, 256);
+    device.run(prepareKernel, { states, dtype, logA, sets: run.sets.map(({ D, bias }) => ({ skip: D !== null, bias: bias !== null })) }, [...run.sets.flatMap(mine), whole(packed)],
+      [size, channels, run.first * size, ...run.sets.flatMap(({ B, C }) => [B.offset, B.row, C.offset, C.row])], [x, y, run.sets.length]);
+  }
+  const bytes = batch * length * channels * sizeOf(dtype);
+  const out = new Storage(device, bytes, 'result of selectiveScan');
+  const saved = save ? {
+    states: new Storage(device, sets.length * batch * slotsOf(length, every) * quads * channels * 16, 'saved states of selectiveScan'),
+    ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
+  } : null;
+  const shared = [...(z ? [bind(z)] : []), whole(out), ...(saved ? [whole(saved.states)] : []), ...(saved?.ungated ? [whole(saved.ungated)] : [])];
+  for (const run of runsOf(device, sets, () => 2, shared.length + 1)) {
+    device.run(forwardKernel, { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, total: sets.length, gate: z !== null, softplus, save },
+      [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), whole(packed), ...shared],
+      [length, channels, batch, chunkLength(length, every, layout), ...run.sets.flatMap(geometry), z?.offset ?? 0, z?.row ?? 0],
+      [Math.ceil(channels / (layout.width * layout.teams)), batch]);
+  }
+  return { out, packed, saved };
+}
+
+/** Slots of saved states: one a stride, and the last states. */
+function slotsOf(length: number, every: number): number {
+  return Math.ceil(length / every) + 1;
+}
+
+/** Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and `others`. */
+function runsOf(device: Device, sets: readonly ScanSet[], each: (set: ScanSet) => number, others: number): { first: number; sets: readonly ScanSet[] }[] {
+  const buffers = sets.reduce((sum, set) => sum + each(set), others);
+  return buffers <= device.limits.maxStorageBuffersPerShaderStage ? [{ first: 0, sets }] : sets.map((set, first) => ({ first, sets: [set] }));
 }
 
 /** The last states (B, D, N) f32 of a scan in one direction. */
-export function scanLastState(device: Device, problem: ScanProblem, saved: Storage): Storage {
-  const { batch, channels, states } = problem;
+export function scanLastState(device: Device, { batch, length, channels, states, plan }: ScanProblem, saved: ScanSaved): Storage {
   const size = batch * channels * states;
   const last = new Storage(device, size * 4, 'last state of selectiveScan');
-  device.run(lastStateKernel, { states }, [whole(saved), whole(last)], [channels, savedSlots(device, problem), size], grid1d(size, 64));
+  device.run(lastStateKernel, { states }, [whole(saved.states), whole(last)], [channels, slotsOf(length, plan.every), size], grid1d(size, 64));
   return last;
 }
 
 /**
- * All gradients, from the upstream gradient `dout` (B, L, D) and what the forward kept. How the batch is divided for the partial
+ * All gradients, from the upstream gradient `dout` (B, L, D), dense where there is no gate, and what the forward kept. How the batch is divided for the partial
  * sums doesn't change a bit of the result.
  */
-export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: Storage, dout: Rows, options: ScanBackwardOptions = {}): ScanGradients {
+export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: ScanSaved, dout: Rows, options: ScanBackwardOptions = {}): ScanGradients {
   const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
-  const plan = planOf(device, problem);
-  const { quads } = plan;
-  const blocks = Math.ceil(channels / (plan.backward.width * plan.backward.teams));
-  const padded = paddedLength(plan, length);
+  const { every, backward: layout } = problem.plan;
+  const { width, teams, chunks, stretch } = layout;
+  const quads = quadsOf(states);
+  const blocks = Math.ceil(channels / (width * teams));
+  const chunk = chunkLength(length, every, layout);
+  const padded = chunks > 1 ? chunks * chunk : Math.ceil(length / stretch) * stretch;
   const region = regionSize(device, problem);
-  const regions = z ? 3 : 2;
-  const grads = new Storage(device, sets.length * regions * region * sizeOf(dtype), 'gradients of selectiveScan');
+  const grads = new Storage(device, sets.length * 2 * region * sizeOf(dtype), 'gradients of selectiveScan');
+  const parts = batch * chunks;
   const perChannel = channelSums(states) * channels;
-  const tokenSums = Math.ceil((sets.length * batch * perChannel) / 4) * 4;
+  const tokenSums = Math.ceil((sets.length * parts * perChannel) / 4) * 4;
   const perBatch = sets.length * padded * blocks * 8 * quads;
   const room = Math.min(options.sumsBytes ?? SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
   const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
-  const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
 
+  const { dy, dz } = gateBackward(device, problem, saved, dout, options.dz);
+  const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
   const results = sets.map((_, i) => {
     const make = (elements: number, bytes: number, what: string): Storage => new Storage(device, elements * bytes, `${what} of selectiveScan`);
     return {
-      du: i * regions * region, ddelta: (i * regions + 1) * region, dA: make(channels * states, 4, 'dA'), dD: make(channels, 4, 'dD'), dBias: make(channels, 4, 'ddeltaBias'),
+      du: i * 2 * region, ddelta: (i * 2 + 1) * region, small: make(channels * (states + 2), 4, 'dA, dD and ddeltaBias'),
       tokens: options.tokens?.[i] ?? {
         storage: make(2 * batch * length * states, sizeOf(dtype), 'dB and dC'), bOffset: 0, bRow: states, cOffset: batch * length * states, cRow: states,
       },
     };
   });
-  /** u, delta of each direction, then what all share. */
-  const buffers = 2 * sets.length + (z ? 1 : 0) + 5;
-  const runs = buffers <= device.limits.maxStorageBuffersPerShaderStage ? [{ first: 0, sets }] : sets.map((set, first) => ({ first, sets: [set] }));
+  const runs = runsOf(device, sets, () => 2, 5);
   for (let batch0 = 0; batch0 < batch; batch0 += part) {
     const count = Math.min(part, batch - batch0);
     for (const run of runs) {
-      device.run(backwardKernel, { plan, dtype, directions: run.sets.map((s) => s.direction), first: run.first, gate: z !== null, softplus },
-        [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), ...(z ? [bind(z)] : []), whole(packed), whole(saved), bind(dout), whole(grads), whole(sums)],
-        [length, channels, batch, batch0, savedSlots(device, problem), packedSize(quads, channels, batch * length) / 4,
-          z?.offset ?? 0, z?.row ?? 0, ...run.sets.flatMap(geometry), dout.offset, dout.row, region, tokenSums],
+      device.run(backwardKernel, { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, softplus },
+        [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), whole(packed), whole(saved.states), bind(dy), whole(grads), whole(sums)],
+        [length, channels, batch, chunk, ...run.sets.flatMap(geometry), batch0, region, tokenSums, dy.offset],
         [blocks, count, run.sets.length]);
     }
     const rows = count * length;
-    results.forEach(({ tokens: { storage, bOffset, bRow, cOffset, cRow } }, i) => {
-      device.run(reduceTokensKernel, { states, dtype, direction: sets[i].direction }, [whole(sums), whole(storage)],
-        [length, padded, rows, blocks, tokenSums / 4 + i * count * padded * blocks * 2 * quads, batch0 * length, bOffset, bRow, cOffset, cRow], grid1d(rows * 2 * quads, 64));
-    });
+    const [x, y] = grid1d(rows * 2 * quads, 64);
+    device.run(reduceTokensKernel, { states, dtype, directions: sets.map((set) => set.direction) }, [whole(sums), ...results.map(({ tokens }) => whole(tokens.storage))],
+      [length, padded, rows, blocks, tokenSums / 4, batch0 * length, ...results.flatMap(({ tokens: { bOffset, bRow, cOffset, cRow } }) => [bOffset, bRow, cOffset, cRow])], [x, y, sets.length]);
   }
-  results.forEach(({ dA, dD, dBias }, i) => {
-    const sharing = sharingOf(perChannel, batch);
-    device.run(reduceChannelsKernel, { states, logA, sharing }, [whole(sums), whole(dA), whole(dD), whole(dBias), ...(logA ? [sets[i].A] : [])],
-      [channels, batch, i * batch * perChannel], grid1d(perChannel, columnsPerGroup(sharing)));
-  });
+  if (z) dy.storage.release();
+  const sharing = sharingOf(perChannel, parts);
+  const [x, y] = grid1d(perChannel, columnsPerGroup(sharing));
+  device.run(reduceChannelsKernel, { states, logA, sharing, directions: sets.length }, [whole(sums), ...results.map(({ small }) => whole(small)), ...(logA ? sets.map(({ A }) => A) : [])],
+    [channels, parts], [x, y, sets.length]);
   sums.release();
-
-  let dz: Rows | null = z && { storage: grads, offset: 2 * region, row: channels };
-  if (dz && sets.length === 2) {
-    const elements = batch * length * channels;
-    dz = options.dz ?? { storage: new Storage(device, elements * sizeOf(dtype), 'dz of selectiveScan'), offset: 0, row: channels };
-    sumHalves(device, dtype, grads, 2 * region, 5 * region, elements, dz, channels);
-  }
   return { grads, dz, sets: results };
 }
 
-/** to = the sum of two runs of `elements` in `from`. */
-function sumHalves(device: Device, dtype: ScanDType, from: Storage, first: number, second: number, elements: number, to: Rows, width: number): void {
-  const vector = [first, second, to.offset, to.row, width].every((n) => n % 4 === 0) ? 4 : 1;
-  device.run(sumHalvesKernel, { dtype, vector }, [whole(from), whole(to.storage)],
-    [elements, first, second, width, to.offset, to.row].map((n) => n / vector), grid1d(elements / vector, 256));
+/** The gradient before the gate, in a storage of its own, and that of the gate. Without a gate `dout` itself. */
+function gateBackward(device: Device, { batch, length, channels, dtype, z }: ScanProblem, { ungated }: ScanSaved, dout: Rows, into?: Rows): { dy: Rows; dz: Rows | null } {
+  if (!z) return { dy: dout, dz: null };
+  const elements = batch * length * channels, bytes = elements * sizeOf(dtype);
+  const dz = into ?? { storage: new Storage(device, bytes, 'dz of selectiveScan'), offset: 0, row: channels };
+  const dy = { storage: new Storage(device, bytes, 'gradient before the gate of selectiveScan'), offset: 0, row: channels };
+  const geometry = [elements, channels, dout.offset, dout.row, z.offset, z.row, dz.offset, dz.row];
+  const vector = geometry.every((n) => n % 4 === 0) ? 4 : 1;
+  device.run(gateBackwardKernel, { dtype, vector }, [bind(dout), bind(z), whole(ungated!), whole(dz.storage), whole(dy.storage)],
+    geometry.map((n) => n / vector), grid1d(elements / vector, GATE_WORKGROUP));
+  return { dy, dz };
 }
 
 function geometry({ u, delta }: ScanSet): number[] {

@@ -1,8 +1,11 @@
 // The public selective scan and its place on the autograd tape.
 
 import { contiguousStrides, defineOp, dense, DTypeError, LimitError, sameShape, scope, ShapeError, show, Tensor, type DType, type OpContext, type Shape } from '../../core/index.ts';
+import type { Storage } from '../../core/storage.ts';
 import { adopt, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
+import type { ScanPlan } from './plan.ts';
+import { chooseScanPlan } from './tunable.ts';
 import type { Direction } from './wgsl.ts';
 
 /** The arguments that each direction of a scan has of its own. */
@@ -106,15 +109,17 @@ const scanOp = defineOp<[Config, Tensor | null, ...(Tensor | null)[]], Tensor[]>
   name: 'selectiveScan',
   firstDerivativeOnly: true,
   forward(ctx, config, z, ...rest) {
-    const { problem, shape, dtype, device } = problemOf(config, z, rest);
     const training = ctx.needs.some(Boolean);
+    const { problem, shape, dtype, device } = problemOf(config, z, rest, training || config.lastState);
     const { out, packed, saved } = scanForward(device, problem, training || config.lastState);
     const result = [adopt(out, shape, dtype)];
-    const kept = [packed, ...(saved ? [saved] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    if (saved?.ungated) kept.push(adopt(saved.ungated, shape, dtype));
     if (config.lastState) result.push(adopt(scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'));
     if (training) {
       const given = [z, ...rest];
       ctx.state.config = config;
+      ctx.state.plan = problem.plan;
       ctx.state.present = given.map((t) => t !== null);
       ctx.save(...kept, ...given.filter((t): t is Tensor => t !== null));
     }
@@ -127,25 +132,36 @@ const scanOp = defineOp<[Config, Tensor | null, ...(Tensor | null)[]], Tensor[]>
 
 function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
   const config = ctx.state.config as Config;
+  const present = ctx.state.present as boolean[];
   const [packed, saved, ...kept] = ctx.saved;
+  const ungated = present[0] ? kept.shift()!.storage : null;
   let next = 0;
-  const [z, ...rest] = (ctx.state.present as boolean[]).map((present) => (present ? kept[next++] : null));
-  const { problem, shape, dtype, device } = problemOf(config, z, rest);
+  const [z, ...rest] = present.map((given) => (given ? kept[next++] : null));
+  const { problem, shape, dtype, device } = problemOf(config, z, rest, true, ctx.state.plan as ScanPlan);
   const { batch, length, channels, states } = problem;
-  const result = scanBackward(device, problem, packed.storage, saved.storage, rowsOf(dout.cast(dtype)));
+  const upstream = dout.cast(dtype);
+  const result = scanBackward(device, problem, packed.storage, { states: saved.storage, ungated }, rowsOf(z ? upstream : upstream.contiguous()));
   const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
   const region = (offset: number): Tensor => Tensor.view(grads.storage, shape, contiguousStrides(shape), offset, dtype);
   const small = [batch, length, states];
-  const sets = result.sets.flatMap(({ du, ddelta, dA, tokens, dD, dBias }) => {
+  const sets = result.sets.flatMap(({ du, ddelta, small: sums, tokens }) => {
     const both = adopt(tokens.storage, [2, ...small], dtype);
     const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => Tensor.view(both.storage, small, contiguousStrides(small), offset, dtype));
-    return [region(du), region(ddelta), adopt(dA, [channels, states], 'f32'), dB, dC, adopt(dD, [channels], 'f32'), adopt(dBias, [channels], 'f32')];
+    const { dA, dD, dBias } = channelGradients(sums, channels, states);
+    return [region(du), region(ddelta), dA, dB, dC, dD, dBias];
   });
   const { dz } = result;
-  return [null, dz && (dz.storage === grads.storage ? region(dz.offset) : adopt(dz.storage, shape, dtype)), ...sets];
+  return [null, dz && adopt(dz.storage, shape, dtype), ...sets];
 }
 
-function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[]): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {
+/** dA (D, N), dD (D) and ddeltaBias (D), as the backward scan leaves them. */
+export function channelGradients(storage: Storage, channels: number, states: number): { dA: Tensor; dD: Tensor; dBias: Tensor } {
+  const all = adopt(storage, [channels * (states + 2)], 'f32');
+  const part = (shape: Shape, offset: number): Tensor => Tensor.view(all.storage, shape, contiguousStrides(shape), offset, 'f32');
+  return { dA: part([channels, states], 0), dD: part([channels], channels * states), dBias: part([channels], channels * (states + 1)) };
+}
+
+function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[], save: boolean, plan?: ScanPlan): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {
   const u = rest[0]!;
   const [batch, length, channels] = u.shape;
   const sets = config.directions.map((direction, i): ScanSet => {
@@ -156,7 +172,8 @@ function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | nu
     };
   });
   const dtype = u.dtype as 'f32' | 'f16';
-  const problem = { batch, length, channels, states: rest[2]!.shape[1], dtype, softplus: config.softplus, sets, z: z && rowsOf(z) };
+  const size = { batch, length, channels, states: rest[2]!.shape[1], directions: sets.length, dtype };
+  const problem = { ...size, softplus: config.softplus, sets, z: z && rowsOf(z), plan: plan ?? chooseScanPlan(u.device, size, save) };
   return { problem, shape: u.shape, dtype, device: u.device };
 }
 

@@ -1,4 +1,5 @@
-// How the scan is laid out on an adapter.
+// How the scan is laid out: which lanes own which channels, states and tokens. All that an adapter can compute, and what to take
+// unmeasured; tunable.ts measures.
 
 import type { KernelEnv } from '../../core/kernel.ts';
 
@@ -9,58 +10,96 @@ export interface Layout {
   readonly fetch: 'broadcast' | 'direct';
   /** Invocations of a team: a run of them, one a channel, that exchange values. A power of two. */
   readonly width: number;
-  /** Teams of a workgroup and direction. */
+  /** Teams of a workgroup that own different channels. */
   readonly teams: number;
+  /**
+   * Parts of the sequence, each with a team of its own in the workgroup, for few rows: states at the seams are found by a first pass over
+   * each part. More than 1 only with one team.
+   */
+  readonly chunks: number;
+  /**
+   * Lanes of a team that share as many channels, each with that part of every channel's states: B and C are read in parts then, and sums
+   * over channels begin in registers. A power of two that divides the vec4s of a channel; more than 1 needs subgroups.
+   */
+  readonly split: number;
   /** Whether both directions run the same code, which chooses where it loads, or each its own. */
   readonly merged: boolean;
+}
+
+export interface ForwardLayout extends Layout {
+  /** Whether the next stretch's loads are in flight while this one is computed. Only with direct fetches. */
+  readonly ahead: boolean;
 }
 
 export interface BackwardLayout extends Layout {
   /** Whether a team lies within one subgroup; otherwise it sums in workgroup memory. */
   readonly subgroups: boolean;
-  /**
-   * Lanes of a team that share as many channels, each with that part of every channel's states: sums over channels begin in registers
-   * then, and B and C are read in parts. A power of two that divides the vec4s of a channel; more than 1 needs subgroups.
-   */
-  readonly split: number;
+}
+
+/** What training fixes together: saved states are written by one kernel and read by the other. */
+export interface BackwardPlan {
+  /** Tokens between saved states. A multiple of the stretches. */
+  readonly every: number;
+  readonly layout: BackwardLayout;
 }
 
 export interface ScanPlan {
   /** vec4s that hold the states of a channel. */
   readonly quads: number;
-  /** Tokens between saved states. A multiple of both stretches. */
   readonly every: number;
-  readonly forward: Layout;
+  readonly forward: ForwardLayout;
   readonly backward: BackwardLayout;
+}
+
+/** What a layout is chosen by. */
+export interface ScanSize {
+  readonly batch: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly states: number;
+  readonly directions: number;
+}
+
+/** What the choice looks at. A `Device` is one. */
+export interface ScanAdapter extends KernelEnv {
+  readonly adapter: { readonly software: boolean };
 }
 
 /** Bytes of workgroup memory that every adapter has. */
 const WORKGROUP_BYTES = 16384;
 
-/** Bytes of workgroup memory that the backward scan takes. */
-export function workgroupBytes(quads: number, { width, teams, subgroups, stretch }: BackwardLayout): number {
-  if (!subgroups) return width * stretch * 8 * 4;
-  return teams > 1 ? 2 * teams * stretch * 8 * quads * 4 : 0;
+/** Invocations of a workgroup that every adapter has. */
+const INVOCATIONS = 256;
+
+export const quadsOf = (states: number): number => Math.ceil(states / 4);
+
+/** Bytes of workgroup memory for the states at the seams between parts of the sequence. */
+export function seamBytes(quads: number, { width, chunks }: Layout): number {
+  return (chunks - 1) * width * (16 * quads + 4);
 }
 
-/** The layout for this adapter: what was measured to be the fastest on a data-centre GPU, and on a CPU. */
-export function scanPlan(states: number, env: KernelEnv): ScanPlan {
-  const quads = Math.ceil(states / 4);
+/** Bytes of workgroup memory that the backward scan takes. */
+export function backwardBytes(quads: number, layout: BackwardLayout): number {
+  const { width, teams, subgroups, stretch } = layout;
+  if (!subgroups) return width * stretch * 8 * 4;
+  return seamBytes(quads, layout) + (teams > 1 ? 2 * teams * stretch * 8 * quads * 4 : 0);
+}
+
+/** Tokens of a part of the sequence: whole strides of saved states. */
+export function chunkLength(length: number, every: number, { chunks }: Layout): number {
+  return Math.ceil(Math.ceil(length / every) / chunks) * every;
+}
+
+/** Lanes of a team on this adapter, and whether they can exchange values. */
+function team(env: KernelEnv): { width: number; subgroups: boolean } {
   const subgroups = env.has('subgroups') && env.subgroupMinSize >= 4;
-  const width = subgroups ? Math.min(64, env.subgroupMinSize) : 32;
-  if (subgroups && width <= 8 && env.subgroupMaxSize === width) {
-    // Subgroups as narrow as this are those of CPUs. Their compilers take seconds over long programs, their memory is read one lane at
-    // a time, and what does not fit into registers lies in the cache.
-    const layout = { stretch: 1, fetch: 'broadcast', width, teams: 1, merged: true } as const;
-    return { quads, every: historyTokens(quads), forward: layout, backward: { ...layout, subgroups, split: 1 } };
-  }
-  // What a stretch keeps in registers grows with the states; sums in workgroup memory are as many again for each of its tokens.
-  const stretch = subgroups ? Math.max(1, Math.min(4, 2 ** Math.floor(Math.log2(16 / quads)))) : 1;
-  const layout = { stretch, fetch: 'direct', width, teams: subgroups ? 4 : 1 } as const;
-  const split = subgroups ? Math.min(4, quads & -quads) : 1;
-  let backward: BackwardLayout = { ...layout, merged: false, subgroups, split };
-  while (backward.teams > 1 && workgroupBytes(quads, backward) > WORKGROUP_BYTES) backward = { ...backward, teams: backward.teams / 2 };
-  return { quads, every: Math.max(stretch, Math.min(16, historyTokens(quads))), forward: { ...layout, merged: true }, backward };
+  return { subgroups, width: subgroups ? Math.min(64, env.subgroupMinSize) : 32 };
+}
+
+/** Subgroups as narrow as this are those of CPUs: their compilers take seconds over long programs, and their memory is read one lane at a time. */
+function narrow(env: KernelEnv): boolean {
+  const { width, subgroups } = team(env);
+  return subgroups && width <= 8 && env.subgroupMaxSize === width;
 }
 
 /** Tokens whose states may be recomputed into private memory: 512 values of it at most. */
@@ -68,4 +107,64 @@ function historyTokens(quads: number): number {
   let every = 32;
   while (every > 2 && every * quads * 4 > 512) every /= 2;
   return every;
+}
+
+/** The most tokens at a time whose values fit into registers beside the states of a lane. */
+function longestStretch(quads: number): number {
+  return Math.max(1, Math.min(4, 2 ** Math.floor(Math.log2(16 / quads))));
+}
+
+/** Subgroups that keep a large GPU at work. */
+const ENOUGH_TEAMS = 1024;
+
+/** Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride. */
+function chunksFor({ batch, length, channels, states }: ScanSize, directions: number, width: number, every: number): number {
+  const teams = Math.ceil(channels / width) * batch * directions;
+  const fitting = (chunks: number): boolean => chunks * every <= length && chunks * width <= INVOCATIONS && (chunks - 1) * width * (16 * quadsOf(states) + 4) <= WORKGROUP_BYTES;
+  let chunks = 1;
+  while (chunks < 8 && teams * chunks < ENOUGH_TEAMS && fitting(2 * chunks)) chunks *= 2;
+  return chunks;
+}
+
+/** The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. */
+function shared<L extends Layout>(layout: Omit<L, 'teams' | 'chunks'>, chunks: number, bytes: (layout: L) => number): L[] {
+  const whole = [4, 2, 1].map((teams) => ({ ...layout, teams, chunks: 1 }) as L).find((l) => bytes(l) <= WORKGROUP_BYTES && l.width * l.teams <= INVOCATIONS)!;
+  return chunks > 1 ? [{ ...layout, teams: 1, chunks } as L, whole] : [whole];
+}
+
+/** Every stride and layout of the backward scan that is worth measuring. The first is the one to take unmeasured. */
+export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] {
+  const quads = quadsOf(size.states);
+  const { width, subgroups } = team(env);
+  const history = historyTokens(quads);
+  const alone = { stretch: 1, width, teams: 1, chunks: 1, split: 1, subgroups } as const;
+  if (narrow(env)) return unique([history, Math.min(16, history)]).map((every) => ({ every, layout: { ...alone, fetch: 'broadcast', merged: true } }));
+  if (!subgroups) return [{ every: Math.min(16, history), layout: { ...alone, fetch: 'direct', merged: false } }];
+  const longest = longestStretch(quads), split = Math.min(4, quads & -quads);
+  return [[16, longest], [8, longest], [8, longest / 2]].map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
+    .filter(({ every, stretch }, i, all) => all.findIndex((other) => other.every === every && other.stretch === stretch) === i)
+    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: 'direct', width, split, merged: false, subgroups }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, layout))
+      .map((layout) => ({ every, layout })));
+}
+
+/** Every layout of the forward scan that is worth measuring. The first is the one to take unmeasured. */
+export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number): ForwardLayout[] {
+  const quads = quadsOf(size.states);
+  const { width, subgroups } = team(env);
+  if (narrow(env)) return [{ stretch: 1, fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, merged: true, ahead: false }];
+  const chunks = chunksFor(size, 1, width, every);
+  const longest = subgroups ? longestStretch(quads) : 1, split = subgroups ? Math.min(4, quads & -quads) : 1;
+  // Loads ahead make up for a short stretch; with all of the sequence before it a lane has time for a long one.
+  const stretches = unique((chunks > 1 ? [longest, 2 * longest] : [2 * longest, longest]).map((stretch) => (subgroups ? Math.min(stretch, every) : 1)));
+  return stretches.flatMap((stretch) => shared<ForwardLayout>({ stretch, fetch: 'direct', width, split, merged: !subgroups, ahead: subgroups }, chunks, (layout) => seamBytes(quads, layout)));
+}
+
+/** The layout for this adapter and size, unmeasured. */
+export function scanPlan(env: ScanAdapter, size: ScanSize): ScanPlan {
+  const [{ every, layout }] = backwardPlans(env, size);
+  return { quads: quadsOf(size.states), every, forward: forwardLayouts(env, size, every)[0], backward: layout };
+}
+
+function unique(values: readonly number[]): number[] {
+  return [...new Set(values)];
 }

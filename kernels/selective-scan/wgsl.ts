@@ -1,19 +1,21 @@
 // The pieces of WGSL that the scan's forward and backward share.
 
 import type { KernelBinding } from '../../core/kernel.ts';
-import type { Layout, ScanPlan } from './plan.ts';
+import { seamBytes, type Layout } from './plan.ts';
 
 export type ScanDType = 'f32' | 'f16';
 export type Direction = 'forward' | 'reverse';
 
 /** What both kernels are made for. */
 export interface ScanVariant {
-  readonly plan: ScanPlan;
+  /** vec4s that hold the states of a channel. */
+  readonly quads: number;
+  /** Tokens between saved states. */
+  readonly every: number;
   readonly dtype: ScanDType;
   readonly directions: readonly Direction[];
   /** Index of the first direction, where the directions of one scan are run one by one. */
   readonly first: number;
-  readonly gate: boolean;
   readonly softplus: boolean;
 }
 
@@ -50,96 +52,213 @@ function token({ directions, first }: ScanVariant, i: string): string {
 }
 
 /** Bindings that both kernels begin with. */
-export function inputs({ directions, first, gate, dtype }: ScanVariant): KernelBinding[] {
+export function inputs({ directions, first, dtype }: ScanVariant): KernelBinding[] {
   const read = (name: string): KernelBinding => ({ name, type: `array<${dtype}>`, access: 'read' });
   return [
     ...directions.flatMap((_, i) => [read(`u${first + i}In`), read(`delta${first + i}In`)]),
-    ...(gate ? [read('z')] : []),
     { name: 'packed', type: 'array<vec4f>', access: 'read' },
   ];
 }
 
 /** Parameters that both kernels begin with. */
 export function parameters({ directions, first }: ScanVariant): string[] {
-  return ['L', 'D', 'batches', 'batch0', 'slots', 'packedSet', 'z0', 'zRow',
+  return ['L', 'D', 'batches', 'chunk',
     ...directions.flatMap((_, i) => [`u${first + i}`, `uRow${first + i}`, `delta${first + i}`, `deltaRow${first + i}`])];
 }
 
-/** The kernel's body from that of some of its directions, counted as `ScanVariant.first` does. */
-export function bodies(v: ScanVariant, { merged }: Layout, body: (sets: readonly number[]) => string): string {
-  const sets = v.directions.map((_, i) => v.first + i);
-  if (sets.length === 1 || merged) return body(sets);
-  return `if (wid.z == 0u) {\n${body([0])}\n} else {\n${body([1])}\n}`;
+/** Indices of the directions that a kernel runs. */
+export function setsOf({ directions, first }: ScanVariant): number[] {
+  return directions.map((_, i) => first + i);
 }
 
-/** Statements that set the direction `way`, the channel and its places. Parameters that loops use are read once, ahead of them. */
-export function channelSetup({ plan: { quads }, gate }: ScanVariant, { width, teams }: Layout, sets: readonly number[]): string {
+/** A text for each of a lane's slots, a channel and a vec4 of its states: slot (k, r) holds vec4 `quad + r` of channel `d{k}`. */
+export type Slots = (text: (k: number, r: number) => string, separator?: string) => string;
+
+export function slotsOf(quads: number, { split }: Layout): { held: number; slots: Slots } {
+  const held = quads / split;
+  return { held, slots: (text, separator = '\n') => each(split, (k) => each(held, (r) => text(k, r), separator), separator) };
+}
+
+/** The value of the lane that owns the channel of slot k, or the other way round. */
+export function across({ width, split }: Layout, value: string, k: number): string {
+  return k === 0 ? value : `subgroupShuffleXor(${value}, ${(k * width) / split}u)`;
+}
+
+/** Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once, ahead of them. */
+export function laneSetup({ quads, every }: ScanVariant, { width, teams, chunks, split }: Layout, held: number, batch: string): string {
   return `
-  ${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
-  let channel = wid.x * ${width * teams}u + li;
-  let inside = channel < p.D;
-  let d = min(channel, p.D - 1u);
-  let b = wid.y + p.batch0;
+  ${chunks > 1 ? `let part = li / ${width}u; let column = wid.x * ${width}u + li % ${width}u;` : `const part = 0u; let column = wid.x * ${width * teams}u + li;`}
   let L = p.L;
-  let base = way * p.packedSet;
-  let skip = packed[base + ${quads}u * p.D + d];
-  let rows = base + ${quads + 1}u * p.D;
-  let states = ((way * p.batches + b) * p.slots) * ${quads}u;
   let D = p.D;
+  let inside = column < D;
+  let d = min(column, D - 1u);
+  let b = ${batch};
+  let slots = (L + ${every - 1}u) / ${every}u + 1u;
+  let packedSet = ${quads + 1}u * D + ${2 * quads}u * p.batches * L;
+  ${split > 1 ? `let quad = (li & ${width - 1}u) / ${width / split}u * ${held}u;` : 'const quad = 0u;'}
+  ${each(split, (k) => `let channel${k} = column ^ ${(k * width) / split}u; let d${k} = min(channel${k}, D - 1u);`)}`;
+}
+
+/** Statements that set what belongs to direction `way`. */
+export function directionSetup({ quads }: ScanVariant, slots: Slots, sets: readonly number[]): string {
+  return `
+  let base = way * packedSet;
+  let skip = packed[base + ${quads}u * D + d];
+  let rows = base + ${quads + 1}u * D;
+  let states = ((way * p.batches + b) * slots) * ${quads}u;
   ${sets.map((set) => `let u${set}At = p.u${set} + d; let uRow${set} = p.uRow${set}; let delta${set}At = p.delta${set} + d; let deltaRow${set} = p.deltaRow${set};`).join('\n')}
-  ${gate ? 'let zAt = p.z0 + d; let zRow = p.zRow;' : ''}`;
+  ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}];`)}`;
 }
 
 /** The vec4 index of quad `quad` of the states of channel `d` in slot `slot`. */
-export function savedIndex(plan: ScanPlan, slot: string, quad: string, d: string): string {
-  return `(states + ${slot} * ${plan.quads}u + ${quad}) * D + ${d}`;
+export function savedIndex({ quads }: ScanVariant, slot: string, quad: string, d: string): string {
+  return `(states + ${slot} * ${quads}u + ${quad}) * D + ${d}`;
 }
 
 /**
  * Statements that name, of the stretch of tokens from `first` on in the scan's own order, the rows `t0…` and whether they are
  * `live0…`: tokens past the end are not, and have the last token's row.
  */
-export function placeStretch(v: ScanVariant, { stretch }: Layout): string {
-  return each(stretch, (j) => (stretch === 1 ? `const live0 = true; let t0 = b * L + ${token(v, 'first')};`
+export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): string {
+  return each(stretch, (j) => (stretch === 1 && chunks === 1 ? `const live0 = true; let t0 = b * L + ${token(v, 'first')};`
     : `let live${j} = first + ${j}u < L; let t${j} = b * L + ${token(v, `min(first + ${j}u, L - 1u)`)};`));
 }
 
-/** Statements that load their inputs `x0…` and step sizes `delta0…`, with `slope` their derivatives `slope0…`. Tokens past the end have a step of 0, which leaves every state as it is. */
-export function loadStretch({ softplus }: ScanVariant, { stretch }: Layout, sets: readonly number[], slope = false): string {
-  // One branch for all loads: they wait together.
-  const load = (set: number): string => each(stretch, (j) => `x${j} = f32(u${set}In[u${set}At + t${j} * uRow${set}]);`)
-    + each(stretch, (j) => `raw${j} = f32(delta${set}In[delta${set}At + t${j} * deltaRow${set}]);`);
-  return `${each(stretch, (j) => `var x${j}: f32; var raw${j}: f32;`)}
-    ${sets.length === 1 ? load(sets[0]) : `if (way == 0u) {\n${load(0)}\n} else {\n${load(1)}\n}`}
-    ${each(stretch, (j) => `raw${j} += skip.y;
-    ${softplus ? `let step${j} = softplus(raw${j});` : ''}
-    let delta${j} = select(0.0, ${softplus ? `step${j}.value` : `raw${j}`}, live${j});
-    ${slope ? `let slope${j} = select(0.0, ${softplus ? `step${j}.slope` : '1.0'}, live${j});` : ''}`)}`;
+/** Values that a stretch reads from memory: declared as variables `{prefix}x0…`, so that they may be loaded where one likes. */
+export interface Loads {
+  /** Declarations of the variables. */
+  declare(prefix?: string): string;
+  /** Loads them for the rows `t0…`. */
+  load(prefix?: string): string;
+  /** Takes over what was loaded with another prefix. */
+  take(prefix: string): string;
 }
 
-type Parts = 'B' | 'BC';
+/** What of its arguments a piece of code reads. */
+export interface Wanted {
+  /** u and delta, or delta alone. */
+  readonly steps?: 'u and delta' | 'delta';
+  /** Parts of B and C, where every lane loads for itself. */
+  readonly B?: boolean;
+  readonly C?: boolean;
+  /** Tokens, default those of a stretch; of B and C maybe fewer. */
+  readonly tokens?: number;
+  readonly tokensOfB?: number;
+  /** Further values by name, from the row of token j. */
+  readonly others?: readonly { readonly name: string; readonly from: (j: number) => string }[];
+}
+
+export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly number[], wanted: Wanted): Loads {
+  const { stretch, fetch, split } = layout;
+  const { held } = slotsOf(quads, layout);
+  const { tokens = stretch, tokensOfB = tokens, steps, others = [] } = wanted;
+  const names: { name: string; type: 'f32' | 'vec4f' }[] = [];
+  const bySet: ((prefix: string, set: number) => string)[] = [];
+  const plain: ((prefix: string) => string)[] = [];
+  for (let j = 0; j < tokens; j++) {
+    if (steps) names.push({ name: `raw${j}`, type: 'f32' });
+    if (steps) bySet.push((prefix, set) => `${prefix}raw${j} = f32(delta${set}In[delta${set}At + t${j} * deltaRow${set}]);`);
+    if (steps === 'u and delta') {
+      names.push({ name: `x${j}`, type: 'f32' });
+      bySet.push((prefix, set) => `${prefix}x${j} = f32(u${set}In[u${set}At + t${j} * uRow${set}]);`);
+    }
+    for (const { name, from } of others) {
+      names.push({ name: `${name}${j}`, type: 'f32' });
+      plain.push((prefix) => `${prefix}${name}${j} = ${from(j)};`);
+    }
+  }
+  if (fetch === 'direct') {
+    for (const [name, first, count] of [...(wanted.B ? [['B', 0, tokensOfB] as const] : []), ...(wanted.C ? [['C', quads, tokens] as const] : [])]) {
+      for (let r = 0; r < held; r++) {
+        for (let j = 0; j < count; j++) {
+          names.push({ name: `${name}${r}x${j}`, type: 'vec4f' });
+          plain.push((prefix) => `${prefix}${name}${r}x${j} = packed[rows + t${j} * ${2 * quads}u + ${first + r}u${split > 1 ? ' + quad' : ''}];`);
+        }
+      }
+    }
+  }
+  return {
+    declare: (prefix = '') => names.map(({ name, type }) => `var ${prefix}${name}: ${type};`).join(' '),
+    // One branch for all loads: they wait together.
+    load: (prefix = '') => {
+      const own = (set: number): string => bySet.map((text) => text(prefix, set)).join('\n');
+      return `${bySet.length === 0 ? '' : sets.length === 1 ? own(sets[0]) : `if (way == ${sets[0]}u) {\n${own(sets[0])}\n} else {\n${own(sets[1])}\n}`}
+    ${plain.map((text) => text(prefix)).join('\n')}`;
+    },
+    take: (prefix) => names.map(({ name }) => `let ${name} = ${prefix}${name};`).join(' '),
+  };
+}
+
+/** Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past the end have a step of 0, which leaves every state as it is. */
+export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = false): string {
+  return each(tokens, (j) => `let full${j} = raw${j} + skip.y;
+    ${softplus ? `let step${j} = softplus(full${j});` : ''}
+    let delta${j} = select(0.0, ${softplus ? `step${j}.value` : `full${j}`}, live${j});
+    ${slope ? `let slope${j} = select(0.0, ${softplus ? `step${j}.slope` : '1.0'}, live${j});` : ''}`);
+}
 
 /**
- * Statements that load B, and with 'BC' C, of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team shares
+ * Statements that load B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team shares
  * the loads: each lane fetches another vec4 and broadcasts it. Empty otherwise.
  */
-export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: Parts): string {
-  const { quads } = v.plan;
+export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: 'B' | 'C' | 'BC'): string {
+  const { quads } = v;
   if (fetch === 'direct') return '';
-  const entries = parts === 'B' ? quads : 2 * quads;
+  const entries = parts === 'BC' ? 2 * quads : quads;
+  const from = parts === 'C' ? `${quads}u + ` : '';
   const items = stretch * entries;
-  const load = (m: number): string => (stretch === 1 && items <= width ? `let part${m} = packed[rows + t0 * ${2 * quads}u + min(lane, ${items - 1}u)];`
+  const load = (m: number): string => (stretch === 1 && items <= width ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${from}min(lane, ${items - 1}u)];`
     : `let item${m} = min((lane & ${width - 1}u) + ${m * width}u, ${items - 1}u);
-    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + item${m} % ${entries}u];`);
+    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${from}item${m} % ${entries}u];`);
   return each(Math.ceil(items / width), load) + each(items, (i) => {
       const [j, e] = [Math.floor(i / entries), i % entries];
-      return `let ${e < quads ? `B${e}` : `C${e - quads}`}x${j} = subgroupBroadcast(part${Math.floor(i / width)}, ${i % width}u);`;
+      const name = parts === 'C' ? `C${e}` : e < quads ? `B${e}` : `C${e - quads}`;
+      return `let ${name}x${j} = subgroupBroadcast(part${Math.floor(i / width)}, ${i % width}u);`;
     });
 }
 
-/** The same for one quad, counted from the first of this lane, where every lane loads for itself. */
-export function fetchQuad({ quads }: ScanPlan, { stretch, fetch, split = 1 }: Layout & { readonly split?: number }, quad: number, parts: Parts): string {
-  if (fetch === 'broadcast') return '';
-  const load = (name: string, e: number): string => each(stretch, (j) => `let ${name}${quad}x${j} = packed[rows + t${j} * ${2 * quads}u + ${e}u${split > 1 ? ' + quad' : ''}];`);
-  return `${load('B', quad)}\n${parts === 'BC' ? load('C', quads + quad) : ''}`;
+/** Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said after each. */
+export function advanceStates(v: ScanVariant, layout: Layout, tokens: number, after: (k: number, r: number, j: number) => string = () => ''): string {
+  const { held } = slotsOf(v.quads, layout);
+  return each(layout.split, (k) => `{
+        ${each(tokens, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotInput${j} = ${across(layout, `dx${j}`, k)};`)}
+        ${each(held, (r) => each(tokens, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};${after(k, r, j)}`))}
+      }`);
+}
+
+/** Workgroup memory and code to pass what leaves one part of the sequence on to the next. Only for layouts in parts. */
+export interface Seams {
+  readonly declarations: string;
+  readonly bytes: number;
+  /** Statements by which each part leaves its values `{name}{k}q{r}`, made from zero, and `total`, its sum of step sizes. */
+  leave(name: string, total: string): string;
+  /** Statements that set `{name}{k}q{r}`, declared before, to what comes in from the parts before this one, in the order of `order`. */
+  enter(name: string): string;
+}
+
+/** `order`: whether values pass from the first part to the last (states) or from the last to the first (their derivatives). */
+export function seams(quads: number, layout: Layout, order: 'up' | 'down'): Seams {
+  const { width, chunks } = layout;
+  const { slots } = slotsOf(quads, layout);
+  const place = order === 'up' ? 'part' : `(${chunks - 1}u - part)`;
+  const at = (part: string, k: number, r: number): string => `(${part} * ${quads}u + quad + ${r}u) * ${width}u + ${lane(layout, k)}`;
+  return {
+    declarations: `var<workgroup> seamValues: array<vec4f, ${(chunks - 1) * quads * width}>;
+var<workgroup> seamSteps: array<f32, ${(chunks - 1) * width}>;`,
+    bytes: seamBytes(quads, layout),
+    leave: (name, total) => `if (${place} < ${chunks - 1}u) {
+      ${slots((k, r) => `seamValues[${at(place, k, r)}] = ${name}${k}q${r};`)}
+      seamSteps[${place} * ${width}u + li % ${width}u] = ${total};
+    }
+    workgroupBarrier();`,
+    enter: (name) => `${slots((k, r) => `${name}${k}q${r} = vec4f();`)}
+    for (var m = 0u; m < ${place}; m++) {
+      ${slots((k, r) => `${name}${k}q${r} = exp2(seamSteps[m * ${width}u + ${lane(layout, k)}] * A${k}q${r}) * ${name}${k}q${r} + seamValues[${at('m', k, r)}];`)}
+    }`,
+  };
+}
+
+/** The place in the team of the lane that owns the channel of slot k. */
+function lane({ width, split }: Layout, k: number): string {
+  return k === 0 ? `li % ${width}u` : `((li % ${width}u) ^ ${(k * width) / split}u)`;
 }

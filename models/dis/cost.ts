@@ -97,7 +97,8 @@ const TOKENS_PER_SAVED_STATE = 16;
 /**
  * Memory of a training step: f32 masters, gradients, two moments and EMA (20 bytes per parameter), and what each block keeps.
  * Per token that is residual, normed input and output (3 widths, one more after a skip), input projection (2 d), and for each
- * direction convolution, step size and gated output (3 d), projections (R + 2 N), and N states per channel every 16 tokens.
+ * direction convolution and step size (2 d), projections (R + 2 N), and N states per channel every 16 tokens; for both the output and
+ * what it was before the gate (2 d).
  */
 export function disTrainingMemory(config: DisConfig, options: DisMemoryOptions): DisMemory {
   const { batch, precision = 'f32', recompute = false } = options;
@@ -133,8 +134,8 @@ export function disSamplingMemory(config: DisConfig, options: Omit<DisMemoryOpti
 function blockActivations(config: DisConfig, size: number): number {
   const { dInner, dtRank, dState } = disDimensions(config);
   const states = (dInner * dState * 4) / TOKENS_PER_SAVED_STATE;
-  const direction = (3 * dInner + dtRank + 2 * dState) * size + states;
-  return config.embedDim * (4 + 2 * size) + 2 * dInner * size + 2 * direction;
+  const direction = (2 * dInner + dtRank + 2 * dState) * size + states;
+  return config.embedDim * (4 + 2 * size) + 4 * dInner * size + 2 * direction;
 }
 
 function memory(parts: Omit<DisMemory, 'total'>): DisMemory {

@@ -3,6 +3,7 @@
 import type { Device } from '../../core/device.ts';
 import { Storage } from '../../core/storage.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from '../../kernels/selective-scan/launch.ts';
+import { scanPlan } from '../../kernels/selective-scan/plan.ts';
 import type { Rows } from '../../kernels/rows.ts';
 import type { ScanArguments, ScanDerivatives } from '../reference/selectiveScan.ts';
 
@@ -96,7 +97,8 @@ export function problemOf(device: Device, cases: readonly ScanCase[]): ScanProbl
     const [delta] = columns(device, rows, 0, [{ data: c.delta, width: channels }]);
     return { direction: c.reverse ? 'reverse' : 'forward', u, delta, A: whole(c.A)!, B, C, D: whole(c.D), bias: whole(c.deltaBias) };
   });
-  return { batch, length, channels, states, dtype: 'f32', softplus: deltaSoftplus, sets, z: gate };
+  const size = { batch, length, channels, states };
+  return { ...size, dtype: 'f32', softplus: deltaSoftplus, sets, z: gate, plan: scanPlan(device, { ...size, directions: sets.length }) };
 }
 
 export async function runForward(device: Device, problem: ScanProblem): Promise<{ out: Float32Array; lastState: Float32Array }> {
@@ -116,13 +118,13 @@ export async function runBackward(device: Device, problem: ScanProblem, dout: Fl
   const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> => Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];
   for (let i = 0; i < sets.length; i++) {
-    const { du, ddelta, dA, tokens, dD, dBias } = result.sets[i];
+    const { du, ddelta, small: sums, tokens } = result.sets[i];
     const small = batch * length * states;
     gradients.push({
       u: await read(result.grads, du, elements), delta: await read(result.grads, ddelta, elements),
-      A: await read(dA, 0, channels * states), B: await read(tokens.storage, tokens.bOffset, small), C: await read(tokens.storage, tokens.cOffset, small),
-      ...(sets[i].D && { D: await read(dD, 0, channels) }),
-      ...(sets[i].bias && { deltaBias: await read(dBias, 0, channels) }),
+      A: await read(sums, 0, channels * states), B: await read(tokens.storage, tokens.bOffset, small), C: await read(tokens.storage, tokens.cOffset, small),
+      ...(sets[i].D && { D: await read(sums, channels * states, channels) }),
+      ...(sets[i].bias && { deltaBias: await read(sums, channels * (states + 1), channels) }),
       ...(result.dz && { z: await read(result.dz.storage, result.dz.offset, elements) }),
     });
   }

@@ -7,7 +7,7 @@ import type { Device } from '../../core/device.ts';
 import { openDevice } from '../../core/open.ts';
 import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
 import { forwardKernel } from '../../kernels/selective-scan/forward.ts';
-import { scanPlan, workgroupBytes, type ScanPlan } from '../../kernels/selective-scan/plan.ts';
+import { backwardBytes, backwardPlans, forwardLayouts, scanPlan, seamBytes, type BackwardPlan, type ForwardLayout, type ScanAdapter } from '../../kernels/selective-scan/plan.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
 import { generator, problemOf, randomCase, runBackward, runForward, values, type CaseOptions, type ScanCase } from './scanCase.ts';
@@ -27,21 +27,11 @@ const CASES: [name: string, batch: number, length: number, channels: number, sta
   ['no softplus', 1, 31, 4, 4, { deltaSoftplus: false, deltaBias: false }],
 ];
 
-/** Layouts that `scanPlan` chooses on other adapters, and more, shrunk to this one's subgroups. */
-const LAYOUTS: [string, (width: number) => ScanPlan][] = [
-  ['stretches, channels shared by four lanes', (width) => ({
-    quads: 4, every: 8, forward: { stretch: 4, fetch: 'direct', width, teams: 2, merged: false },
-    backward: { stretch: 4, fetch: 'direct', width, teams: 2, merged: false, subgroups: true, split: 4 },
-  })],
-  ['shared by two, sums of two tokens exchanged, fetched together', (width) => ({
-    quads: 4, every: 2, forward: { stretch: 2, fetch: 'broadcast', width, teams: 1, merged: true },
-    backward: { stretch: 2, fetch: 'direct', width, teams: 1, merged: true, subgroups: true, split: 2 },
-  })],
-  ['no subgroups', () => ({
-    quads: 4, every: 4, forward: { stretch: 1, fetch: 'direct', width: 32, teams: 2, merged: true },
-    backward: { stretch: 2, fetch: 'direct', width: 32, teams: 1, merged: true, subgroups: false, split: 1 },
-  })],
-];
+/** An adapter that offers the plans of a GPU, with this one's subgroups or with none. */
+function gpuLike(device: Device, subgroups: boolean): ScanAdapter {
+  const { subgroupMinSize } = device;
+  return { limits: device.limits, adapter: { software: false }, has: (feature) => subgroups && feature === 'subgroups', subgroupMinSize: subgroups ? subgroupMinSize : 0, subgroupMaxSize: subgroups ? 2 * subgroupMinSize : 0 };
+}
 
 const DEVICES = [
   ['all features', {}],
@@ -79,19 +69,28 @@ for (const [title, options] of DEVICES) {
   });
 
   if (title === 'all features') {
-    for (const [name, plan] of LAYOUTS) {
-      test(name, async ({ device }) => {
-        const [forward, reverse] = [randomCase(2, 19, 21, 16, {}), randomCase(2, 19, 21, 16, { reverse: true, seed: 5 })];
-        reverse.z = forward.z;
-        const problem = { ...problemOf(device, [forward, reverse]), plan: plan(device.subgroupMinSize) };
-        const dout = values(2 * 19 * 21, generator(94));
-        const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
-        assertClose((await runForward(device, problem)).out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, 'out');
-        const gradients = await runBackward(device, problem, dout);
-        const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
-        [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data));
-      });
-    }
+    test('both directions in every layout that a tuner can choose', async ({ device }) => {
+      const [forward, reverse] = [randomCase(2, 55, 21, 16, {}), randomCase(2, 55, 21, 16, { reverse: true, seed: 5 })];
+      reverse.z = forward.z;
+      const dout = values(2 * 55 * 21, generator(94));
+      const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
+      const both = problemOf(device, [forward, reverse]);
+      const size = { batch: 2, length: 55, channels: 21, states: 16, directions: 2 };
+      for (const env of [gpuLike(device, true), gpuLike(device, false)]) {
+        const check = async ({ every, layout }: BackwardPlan, first: ForwardLayout, backwardToo: boolean): Promise<void> => {
+          const problem = { ...both, plan: { quads: 4, every, forward: first, backward: layout } };
+          const text = JSON.stringify(backwardToo ? layout : first);
+          assertClose((await runForward(device, problem)).out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, `out ${text}`);
+          if (!backwardToo) return;
+          const gradients = await runBackward(device, problem, dout);
+          const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
+          [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data, text));
+        };
+        const plans = backwardPlans(env, size);
+        for (const plan of plans) await check(plan, forwardLayouts(env, size, plan.every)[0], true);
+        for (const layout of forwardLayouts(env, size, plans[0].every)) await check(plans[0], layout, false);
+      }
+    });
   }
 
   test('small and large steps', async ({ device }) => {
@@ -121,23 +120,29 @@ for (const [title, options] of DEVICES) {
 }
 
 const plans = suite('selective scan, layouts');
-plans('fit every adapter and every number of states', async () => {
+plans('fit every adapter, every number of states and every size', async () => {
   const device = await openDevice({ backend: 'null', defaultLimits: true });
   const sizes = [[4, 4], [8, 8], [8, 32], [16, 16], [32, 32], [32, 64], [64, 64], [128, 128]];
   for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
-    const env = { limits: device.limits, has: (feature: string) => feature === 'subgroups' && subgroupMinSize > 0, subgroupMinSize, subgroupMaxSize };
+    const env: ScanAdapter = { limits: device.limits, adapter: { software: false }, has: (feature) => feature === 'subgroups' && subgroupMinSize > 0, subgroupMinSize, subgroupMaxSize };
     for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
-      const plan = scanPlan(states, env);
-      for (const { width, teams, stretch } of [plan.forward, plan.backward]) {
-        assert.is(plan.every % stretch, 0);
-        assert.ok(width * teams <= 256);
+      for (const [batch, length] of [[1, 1026], [64, 258]]) {
+        const size = { batch, length, channels: 736, states, directions: 2 };
+        const [heuristic] = backwardPlans(env, size);
+        for (const { every, layout } of backwardPlans(env, size)) {
+          const [first, ...others] = forwardLayouts(env, size, every);
+          for (const { width, teams, chunks, stretch, split } of [layout, first, ...others]) {
+            assert.is(every % stretch, 0);
+            assert.is((states + 3 >> 2) % split, 0);
+            assert.ok(width * teams * chunks <= 256);
+          }
+          assert.ok(Math.max(backwardBytes((states + 3) >> 2, layout), seamBytes((states + 3) >> 2, first)) <= 16384);
+        }
+        if (subgroupMinSize && !device.has('subgroups')) continue;
+        const variant = { quads: (states + 3) >> 2, every: heuristic.every, dtype: 'f32' as const, directions: ['reverse' as const], first: 1, softplus: true };
+        device.kernels.get(forwardKernel, { ...variant, layout: scanPlan(env, size).forward, gate: true, save: true, total: 2 });
+        device.kernels.get(backwardKernel, { ...variant, layout: heuristic.layout });
       }
-      assert.is(plan.quads % plan.backward.split, 0);
-      assert.ok(workgroupBytes(plan.quads, plan.backward) <= 16384);
-      const variant = { plan, dtype: 'f32' as const, directions: ['reverse' as const], first: 1, gate: true, softplus: true };
-      if (subgroupMinSize && !device.has('subgroups')) continue;
-      device.kernels.get(forwardKernel, { ...variant, save: true });
-      device.kernels.get(backwardKernel, variant);
     }
   }
   await device.kernels.settled();
@@ -146,7 +151,7 @@ plans('fit every adapter and every number of states', async () => {
 });
 plans.run();
 
-function compare(actual: Partial<Record<string, Float64Array>>, expected: Record<string, Float64Array>, data: ScanCase): void {
-  for (const [name, gradient] of Object.entries(actual)) assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name}`);
+function compare(actual: Partial<Record<string, Float64Array>>, expected: Record<string, Float64Array>, data: ScanCase, context = ''): void {
+  for (const [name, gradient] of Object.entries(actual)) assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name} ${context}`);
   assert.is('z' in actual, data.z !== undefined);
 }

@@ -1,0 +1,101 @@
+// How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the backward scan,
+// which is measured with the forward scan that saves them; the forward layout is then one for that stride.
+
+import { sizeOf, type Device, type Operand, type Tunable } from '../../core/index.ts';
+import { Storage } from '../../core/storage.ts';
+import type { Rows } from '../rows.ts';
+import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
+import { backwardPlans, forwardLayouts, quadsOf, type BackwardPlan, type ForwardLayout, type ScanPlan, type ScanSize } from './plan.ts';
+import type { ScanDType } from './wgsl.ts';
+
+/** What a plan is chosen by. */
+export interface ScanClass extends ScanSize {
+  readonly dtype: ScanDType;
+}
+
+interface ForwardClass extends ScanClass {
+  readonly every: number;
+  readonly save: boolean;
+}
+
+/** The plan for a scan on this adapter: what was measured, or its rule of thumb. `save`: whether gradients are to come. */
+export function chooseScanPlan(device: Device, { batch, length, channels, states, directions, dtype }: ScanClass, save: boolean): ScanPlan {
+  const size = { batch, length, channels, states, directions, dtype };
+  // Without gradients nothing is saved, and any stride will do.
+  const { every, layout } = save ? device.tuning.choose(backwardTunable, size) : backwardPlans(device, size)[0];
+  return { quads: quadsOf(states), every, forward: device.tuning.choose(forwardTunable, { ...size, every, save }), backward: layout };
+}
+
+/** Two classes an octave. */
+const bucket = (n: number): string => `2^${Math.round(2 * Math.log2(n)) / 2}`;
+
+/** Batch × tokens × channels × states, directions, type. */
+const keyOf = ({ batch, length, channels, states, directions, dtype }: ScanClass): string => `${bucket(batch)}×${bucket(length)}×${bucket(channels)}×${states} ${directions === 2 ? 'both ' : ''}${dtype}`;
+
+export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
+  name: 'scan backward',
+  key: keyOf,
+  outline: (size) => size,
+  heuristic: (device, size) => backwardPlans(device, size)[0],
+  candidates: backwardPlans,
+  accepts: (device, size, config): config is BackwardPlan => among(config, backwardPlans(device, size)),
+  prepare(device, size) {
+    const { make, dispose } = memoryOf(device, size);
+    return {
+      run({ every, layout }) {
+        const problem = make({ quads: quadsOf(size.states), every, forward: forwardLayouts(device, size, every)[0], backward: layout });
+        const { out, packed, saved } = scanForward(device, problem, true);
+        const { grads, dz, sets } = scanBackward(device, problem, packed, saved!, problem.z!);
+        for (const storage of [out, packed, saved!.states, saved!.ungated!, grads, dz!.storage, ...sets.flatMap(({ small, tokens }) => [small, tokens.storage])]) storage.release();
+      },
+      dispose,
+    };
+  },
+};
+
+export const forwardTunable: Tunable<ForwardClass, ForwardLayout> = {
+  name: 'scan forward',
+  key: (size) => `${keyOf(size)}${size.save ? ` saving ${size.every}` : ''}`,
+  outline: (size) => size,
+  heuristic: (device, size) => forwardLayouts(device, size, size.every)[0],
+  candidates: (device, size) => forwardLayouts(device, size, size.every),
+  accepts: (device, size, config): config is ForwardLayout => among(config, forwardLayouts(device, size, size.every)),
+  prepare(device, size) {
+    const { make, dispose } = memoryOf(device, size);
+    const { layout: backward } = backwardPlans(device, size)[0];
+    return {
+      run(layout) {
+        const { out, packed, saved } = scanForward(device, make({ quads: quadsOf(size.states), every: size.every, forward: layout, backward }), size.save);
+        for (const storage of [out, packed, ...(saved ? [saved.states, saved.ungated!] : [])]) storage.release();
+      },
+      dispose,
+    };
+  },
+};
+
+function among(config: unknown, list: readonly unknown[]): boolean {
+  const text = JSON.stringify(config);
+  return list.some((c) => JSON.stringify(c) === text);
+}
+
+/** Memory of a gated scan of this size, and the scan with a plan. */
+function memoryOf(device: Device, { batch, length, channels, states, directions, dtype }: ScanClass): { make(plan: ScanPlan): ScanProblem; dispose(): void } {
+  const all: Storage[] = [];
+  const make = (elements: number, bytes: number): Storage => {
+    const storage = new Storage(device, elements * bytes, 'tuning');
+    // What a buffer of the pool holds may be anything, also numbers that a CPU is slow with.
+    device.stream.clear(storage.buffer);
+    all.push(storage);
+    return storage;
+  };
+  const rows = (width: number): Rows => ({ storage: make(batch * length * width, sizeOf(dtype)), offset: 0, row: width });
+  const vector = (elements: number): Operand => ({ storage: make(elements, 4), byteOffset: 0 });
+  const sets = (['forward', 'reverse'] as const).slice(0, directions).map((direction) => ({
+    direction, u: rows(channels), delta: rows(channels), B: rows(states), C: rows(states), A: vector(channels * states), D: vector(channels), bias: vector(channels),
+  }));
+  const z = rows(channels);
+  return {
+    make: (plan) => ({ batch, length, channels, states, dtype, softplus: true, sets, z, plan }),
+    dispose: () => all.forEach((storage) => storage.release()),
+  };
+}
