@@ -70,7 +70,7 @@ export class Pace {
 }
 
 /** Four chains of multiply-adds. The result is never written, which no compiler can know. */
-const spinKernel = defineKernel<object>('warmUp.spin', () => ({
+export const spinKernel = defineKernel<object>('warmUp.spin', () => ({
   bindings: [{ name: 'out', type: 'array<f32>', access: 'write' }],
   params: [{ name: 'rounds', type: 'u32' }],
   workgroupSize: [64],

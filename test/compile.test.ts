@@ -13,6 +13,7 @@ import type { GPUSubgroupMatrixConfig } from '../core/device.ts';
 import { chooseConfig, configs, gemm, type GemmActivation } from '../core/gemm/index.ts';
 import * as elementwise from '../core/ops/elementwise.ts';
 import { rowSoftmax, rowSoftmaxTeams } from '../core/ops/rowSoftmax.ts';
+import { spinKernel } from '../core/warmUp.ts';
 import { addLayerNorm, addRmsNorm, causalConv1d, concatLinear, mambaInner, selectiveScan, selectiveScanBidirectional, type MambaDirection, type ScanParameters } from '../kernels/index.ts';
 import { normConfigs } from '../kernels/add-norm/config.ts';
 import { createDiffusion, GaussianDiffusion } from '../models/diffusion/gaussianDiffusion.ts';
@@ -154,6 +155,9 @@ const workloads: Record<string, (device: Device) => void> = {
     };
     products({ bias: false, activation: null, accumulate: false }, true);
     for (const choices of every({ bias: BOOLS, activation: [null, 'silu', 'gelu'] as const, accumulate: BOOLS })) products(choices, false);
+  },
+  'what warms an adapter up'(device) {
+    device.kernels.get(spinKernel, {});
   },
   'selective scan'(device) {
     for (const { dtype, states, gate, softplus, skip, bias, way } of every({ dtype: floats(device), states: [1, 3, 4, 5, 8, 16, 17, 64, 128], gate: BOOLS, softplus: BOOLS, skip: BOOLS, bias: BOOLS, way: ['forward', 'reverse', 'both'] as const })) {
