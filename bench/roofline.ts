@@ -58,21 +58,22 @@ export function rooflineSvg(result: BenchResult): string {
       `<text x="${PLOT.left - 8}" y="${fixed(y(v) + 4)}" text-anchor="end">${quantity(v, 'FLOP/s')}</text>`);
   }
 
-  const slope = (rate: number, label: string, dash: string): void => {
+  const slope = (rate: number, label: string, dash: string, labelAt: number): void => {
     const from = Math.max(minX, minY / rate), to = Math.min(maxX, top / rate);
     if (to <= from) return;
     parts.push(`<line x1="${fixed(x(from))}" y1="${fixed(y(from * rate))}" x2="${fixed(x(to))}" y2="${fixed(y(to * rate))}" stroke="#333" stroke-width="1.5"${dash}/>`,
-      `<text x="14" y="-7" transform="translate(${fixed(x(from))} ${fixed(y(from * rate))}) rotate(${fixed(-angle(x(from), y(from * rate), x(to), y(to * rate)))})">${escape(label)}</text>`);
+      `<text x="14" y="${labelAt}" transform="translate(${fixed(x(from))} ${fixed(y(from * rate))}) rotate(${fixed(-angle(x(from), y(from * rate), x(to), y(to * rate)))})">${escape(label)}</text>`);
   };
-  slope(bandwidth, `copy, ${quantity(bandwidth, 'B/s')}`, '');
-  if (cached > 1.3 * bandwidth) slope(cached, `copy in cache, ${quantity(cached, 'B/s')}`, ' stroke-dasharray="5 4"');
-  const roof = (rate: number | null, label: string): void => {
+  // The lower of the two lines has its name below, so that names don't meet.
+  slope(bandwidth, `copy, ${quantity(bandwidth, 'B/s')}`, '', 17);
+  if (cached > 1.3 * bandwidth) slope(cached, `copy in cache, ${quantity(cached, 'B/s')}`, ' stroke-dasharray="5 4"', -7);
+  const roof = (rate: number | null, label: string, labelAt = -5): void => {
     if (rate === null) return;
     parts.push(`<line x1="${fixed(x(Math.max(minX, rate / cached)))}" y1="${fixed(y(rate))}" x2="${PLOT.right}" y2="${fixed(y(rate))}" stroke="#333" stroke-width="1.5"/>`,
-      `<text x="${PLOT.right - 4}" y="${fixed(y(rate) - 5)}" text-anchor="end">${escape(`${label}, ${quantity(rate, 'FLOP/s')}`)}</text>`);
+      `<text x="${PLOT.right - 4}" y="${fixed(y(rate) + labelAt)}" text-anchor="end">${escape(`${label}, ${quantity(rate, 'FLOP/s')}`)}</text>`);
   };
   roof(fma.f32, 'f32 multiply-add');
-  roof(fma.f16, 'f16 multiply-add');
+  roof(fma.f16, 'f16 multiply-add', 15);
   roof(matrix, 'matrix unit');
 
   for (const { row, intensity, speed } of points) {
