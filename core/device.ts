@@ -182,6 +182,7 @@ export class Device implements KernelEnv {
     this.check();
     this.stream.flush();
     await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
+    this.stream.idle();
     await this.kernels.settled();
     this.check();
   }
@@ -197,6 +198,7 @@ export class Device implements KernelEnv {
     this.stream.flush();
     try {
       await Promise.race([staging.mapAsync(1), this.lost]);
+      this.stream.idle();
       await this.kernels.settled();
       this.check();
       return staging.getMappedRange().slice(0, bytes);

@@ -28,8 +28,8 @@ export interface Recorder {
   refuse(what: string, instead: string): never;
 }
 
-/** Commands after which the open batch is submitted. */
-const BATCH = 256;
+/** Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the adapter begins early. */
+const BATCH = 256, FIRST_BATCH = 16;
 
 export class Stream {
   recorder: Recorder | null = null;
@@ -44,6 +44,7 @@ export class Stream {
   private encoder: GPUCommandEncoder | null = null;
   private pass: GPUComputePassEncoder | null = null;
   private pending = 0;
+  private batch = FIRST_BATCH;
   private pipeline: GPUComputePipeline | null = null;
 
   constructor(gpu: GPUDevice) {
@@ -110,6 +111,11 @@ export class Stream {
     this.gpu.queue.submit([commands]);
   }
 
+  /** Told after a wait: the adapter may have nothing to do until the next batch. */
+  idle(): void {
+    this.batch = FIRST_BATCH;
+  }
+
   /** Forgets what is open; for a device that is gone. */
   abandon(): void {
     this.encoder = null;
@@ -128,7 +134,9 @@ export class Stream {
   }
 
   private added(): void {
-    if (++this.pending >= BATCH) this.flush();
+    if (++this.pending < this.batch) return;
+    this.batch = Math.min(BATCH, 2 * this.batch);
+    this.flush();
   }
 }
 
