@@ -9,7 +9,7 @@
 // In parts for few rows, without gradients: B1 68 µs for 157, B8 113 for 228. Tried: 2 tokens (1.3 times step 2), 2 lanes for 4 (the same),
 // 8 subgroups a workgroup (1.1). Without exponentials, softplus, exchange and B and C it takes 0.9 of the time, without its stores 0.64:
 // memory holds it. The first direction's result goes out and comes back, and saved states are a third as many bytes as the arguments: 535 MB
-// for the 292 that have to move, at 2 TB/s.
+// for the 292 that have to move, at 2 TB/s. On Mesa's lavapipe, B8, one direction after the other takes 0.78 of the time of both side by side.
 
 import { defineKernel } from '../../core/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
