@@ -74,7 +74,7 @@ const INVOCATIONS = 256;
 export const quadsOf = (states: number): number => Math.ceil(states / 4);
 
 /** Bytes of workgroup memory for the states at the seams between parts of the sequence. */
-export function seamBytes(quads: number, { width, chunks }: Layout): number {
+export function seamBytes(quads: number, { width, chunks }: Pick<Layout, 'width' | 'chunks'>): number {
   return (chunks - 1) * width * (16 * quads + 4);
 }
 
@@ -120,7 +120,7 @@ const ENOUGH_TEAMS = 1024;
 /** Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride. */
 function chunksFor({ batch, length, channels, states }: ScanSize, directions: number, width: number, every: number): number {
   const teams = Math.ceil(channels / width) * batch * directions;
-  const fitting = (chunks: number): boolean => chunks * every <= length && chunks * width <= INVOCATIONS && (chunks - 1) * width * (16 * quadsOf(states) + 4) <= WORKGROUP_BYTES;
+  const fitting = (chunks: number): boolean => chunks * every <= length && chunks * width <= INVOCATIONS && seamBytes(quadsOf(states), { width, chunks }) <= WORKGROUP_BYTES;
   let chunks = 1;
   while (chunks < 8 && teams * chunks < ENOUGH_TEAMS && fitting(2 * chunks)) chunks *= 2;
   return chunks;
