@@ -143,7 +143,7 @@ const workloads: Record<string, (device: Device) => void> = {
   'matrix products'(device) {
     // The epilogue is the same text in every configuration: all of them are met by one, and all configurations without.
     const products = (choices: { bias: boolean; activation: GemmActivation | null; accumulate: boolean }, all: boolean): void => {
-      for (const { dtype, sizes, ta, tb } of every({ dtype: floats(device), sizes: [[12, 20, 516], [7, 23, 515]], ta: BOOLS, tb: BOOLS })) {
+      for (const { dtype, sizes, ta, tb } of every({ dtype: floats(device), sizes: [[16, 24, 520], [12, 20, 516], [7, 23, 515]], ta: BOOLS, tb: BOOLS })) {
         if (!all && (ta || tb)) continue;
         scope(() => {
           const [M, N, K] = sizes;

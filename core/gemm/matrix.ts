@@ -10,14 +10,16 @@
 // around each load. The same slices take the sums at the end, one for each subgroup, a strip of fragments at a time: that is where edges,
 // bias, activation and conversion to f16 happen.
 //
-// What each step gave on an NVIDIA H100, a·b and a·bᵀ of f16:                     4096³   16512×1472×368   16512×736×55
-//   one fragment a subgroup leaves at a time, between two barriers                    165        85            36 TFLOP/s
-//   slices with constant offsets, strips of fragments leave at once                   206       129            46
-//   items of 16 bytes where rows are multiples of 8                                   290       160            48
-// Before that, on an H200: loads of the next step in flight while this one is multiplied (1.26). What did not help: workgroup memory twice,
-// for one barrier a step (174 for 290), steps of 64 (270), 256 × 128 elements a workgroup (250), two strips at a time (109 for 160), loading
-// fragments straight from storage (0.37), lines without the extra 16 bytes (0.68). What holds short products: 128 × 128 elements of c
-// that wait for few steps of k, and their way out.
+// Against the form before it, which let one fragment a subgroup leave at a time between two barriers, in one run on an NVIDIA H100, µs:
+//                                                            16512×1472×368  16512×368×1472  16512×736×55  1472×368×16512
+//   before                                                        211             176             37            142
+//   slices with constant offsets, strips of fragments at once     138
+//   items of 16 bytes where rows are multiples of 8               112             106 *           28             95 *   (* in another run)
+// 4096³ took 477 µs, and 666 without the items of 16 bytes. The form before took 4,230 in that run and about 830 in another one, which
+// nobody explained. In one run with the final form what did not help, of 112 µs: strips of two rows of fragments (173), steps of 64 (160);
+// in the first run, of 477: workgroup memory twice, for one barrier a step (790), steps of 64 (509), 256 × 128 elements a workgroup (550).
+// Earlier, on an H200: loads of the next step in flight while this one is multiplied (1.26), loading fragments straight from storage (0.37),
+// lines without the extra 16 bytes (0.68).
 
 import { defineKernel, type KernelEnv } from '../kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';

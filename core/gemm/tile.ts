@@ -18,10 +18,10 @@
 //   16 × 8 elements an invocation, half as many invocations                     34.4     35.0     35.6
 // What did not help: steps of 8 (22.2 for 30.5), neighbouring invocations loading neighbouring rows instead of neighbouring k (30.5 for
 // 33.0), no branch around the last load of all (29.2 for 29.0, 33.3 for 38.7). Steps of 32 gave 5 % for a · b with 8 × 8 elements, and
-// need twice the workgroup memory that WebGPU guarantees. On an H100, f32:        4096³   16512×1472×368   16512×55×736
-//   as above                                                                         34.4     31.8             12 TFLOP/s
+// need twice the workgroup memory that WebGPU guarantees. On an H100 in one run, a · bᵀ:                4096³   16512×1472×368   16512×55×736
+//   as above                                                                         35.3     32.1             12.8 TFLOP/s
 //   offsets into workgroup memory that Dawn can see are inside, no checks in
-//   the steps before the last one                                                    42       38.6             21
+//   the steps before the last one                                                    42.2     38.6             21.0
 // Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
 
 import { defineKernel } from '../kernel.ts';

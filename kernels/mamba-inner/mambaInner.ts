@@ -4,9 +4,9 @@
 // - d(dt), dB and dC go to columns of one matrix, d(x) and d(z) to columns of d(xz) (nothing is concatenated);
 // - both directions' convolutions share one dispatch each way and leave one d(x) (see causal-conv1d/bidirectional.ts);
 // - A = -exp(A_log) is taken when the scan packs its arguments, its derivative when the scan sums dA.
-// Against the same work by its parts: 21 dispatches instead of 43, and per value of x 14 values less to move (1 forward; backward 5 at
-// the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In alternation on a software adapter, batch 4, forward
-// takes 0.92 of the time, forward and backward 0.82.
+// Against the same work by its parts: 32 dispatches instead of 54 (DiS-S at batch 8, products as they are chosen unmeasured), and per
+// value of x 14 values less to move (1 forward; backward 5 at the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In
+// alternation on a software adapter, batch 4, before the scan added up in place, forward took 0.92 of the time, forward and backward 0.82.
 
 import { concat, contiguousStrides, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, Tensor, type OpContext, type Shape } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';

@@ -7,15 +7,16 @@
 // 0. a lane a channel, the states of 32 tokens in private memory, a workgroup of one subgroup;
 // 1. 8 tokens at a time in registers, sums of 8 subgroups joined in workgroup memory: 0.52;
 // 2. 4 tokens; 4 lanes share 4 channels, so that sums over channels begin in registers: 0.45.
-// Partial sums shrink with the teams: adding them up fell to 0.3. From here on an H100, with all that belongs to it, of 1.08 ms:
+// Partial sums shrink with the teams: adding them up fell to 0.3. From here on an H100, µs, the kernel and what belongs to it; step 2 is
+// from a profile of a training step (963 and 117), the rest from runs of their own on the same kind of GPU:
 // 3. the gate's derivative in a dispatch ahead (gate.ts), from the result before the gate that the forward scan saves, in place of finding
-//    that again; no halves to add up; both directions' sums in one dispatch; loads between saved states wait together: 0.87;
-// 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 0.81.
-// In parts for few rows, B8: 0.72. Tried at step 3: loads of the next tokens ahead (1.04), the history in registers by code for each
-// stretch (1.0 to 1.8), one code for both directions (1.0), 2 lanes for 4 (1.2), 1 token (1.5), 8 subgroups (1.0), both directions in a
-// workgroup behind one barrier (1.3). What holds it: leaving out the exponentials saves 0.02 of the time, all exchange between lanes 0.1,
-// sums over channels 0.11, u and delta 0.09, gradients' stores 0.08, all of these together 0.4: the rest is multiply-adds, and a history
-// of 0.4 KB a lane that passes through the cache.
+//    that again; no halves to add up; both directions' sums in one dispatch; loads between saved states wait together: 813 and 125;
+// 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 755 and 125.
+// In parts for few rows, B8, one run, the kernel alone: 231 for 318. Tried at step 3, in its run: loads of the next tokens ahead (1.04), one
+// code for both directions (1.0 with those), 2 lanes for 4 (1.17), 8 subgroups (1.0). In other runs: the history in registers by code for each
+// stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save 0.02 of the time,
+// exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and softplus 0.28
+// (0.44 with 4 tokens). What holds the rest was not found: it is not the history alone, which in registers was no faster.
 // On a CPU's 8 lanes long programs lose: there it is step 0 with step sizes remembered and parameters read once, 0.93, and step 3's gate, 0.93.
 
 import { defineKernel } from '../../core/kernel.ts';

@@ -1,15 +1,17 @@
 // The forward scan: h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t],  y[t] = <C[t], h[t]> + D u[t], gated by silu(z[t]).
 //
-// Ladder, both directions of B64 L258 D736 N16 in f32 with what training saves, on an H100, packing and adding up included, of the time of
-// step 0 (0.42 ms):
-// 0. a lane a channel, 4 tokens loaded at a time (0.80 of one at a time), directions side by side, their results added up by a dispatch;
-// 1. a lane runs one direction after the other and adds up in place; 4 lanes share 4 channels, so that each reads a part of B and C: 0.90;
-// 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 0.75;
-// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 0.69.
-// In parts for few rows, without gradients: B1 68 µs for 157, B8 113 for 228. Tried: 2 tokens (1.3 times step 2), 2 lanes for 4 (the same),
-// 8 subgroups a workgroup (1.1). Without exponentials, softplus, exchange and B and C it takes 0.9 of the time, without its stores 0.64:
-// memory holds it. The first direction's result goes out and comes back, and saved states are a third as many bytes as the arguments: 535 MB
-// for the 292 that have to move, at 2 TB/s. On Mesa's lavapipe, B8, one direction after the other takes 0.78 of the time of both side by side.
+// Ladder, both directions of B64 L258 D736 N16 in f32 with what training saves, on an H100, µs by timestamps. Not of one run: step 0 is from a
+// profile of a training step, the others from three runs of their own on the same kind of GPU, all with the clock up.
+// 0. a lane a channel, 4 tokens loaded at a time, directions side by side (344), their results added up by a dispatch (55), arguments
+//    packed in two (24): 423;
+// 1. a lane runs one direction after the other and adds up in place; 4 lanes share 4 channels, so that each reads a part of B and C: 356 + 25;
+// 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 294 + 26;
+// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 275 + 16.
+// In parts for few rows, in one run, form of step 1: B8 118 for 228, B1 72 for 157. Tried, in one run with step 2: 2 tokens (1.24, one code
+// for both directions), 2 lanes for 4 (1.0), 8 subgroups a workgroup (1.1, the same). Taking things out of step 3: without exponentials,
+// softplus and exchange 0.88 of the time, without the result's stores 0.64, so that memory is the likely limit: the first direction's
+// result goes out and comes back, and saved states are a third as many bytes as the arguments, which makes 535 MB of the 292 that have to
+// move. On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78.
 
 import { defineKernel } from '../../core/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
