@@ -7,9 +7,9 @@ const AHEAD = 4;
 /** How many invocations share a column. */
 export type Sharing = 1 | 4 | 16;
 
-/** As many as the parts are worth, unless there are columns enough to keep a GPU busy. */
-export function sharingOf(columns: number, parts: number): Sharing {
-  if (columns >= 65536 || parts <= 2 * AHEAD) return 1;
+/** As many as the parts are worth, unless there are columns enough to keep a GPU busy, or a CPU computes: there a barrier costs more than it gives. */
+export function sharingOf(columns: number, parts: number, software: boolean): Sharing {
+  if (software || columns >= 65536 || parts <= 2 * AHEAD) return 1;
   return parts <= 16 * AHEAD ? 4 : 16;
 }
 

@@ -89,7 +89,7 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
     const size = fixedSubgroup(device);
     if (size) {
       // The columns of b that a subgroup loads cost as much as a dozen rows. What is read element by element leaves no registers for 32.
-      const most = a.transposed || N % 4 !== 0 ? 24 : 32;
+      const most = N % 4 !== 0 || (a.transposed && M % 4 !== 0) ? 24 : 32;
       const rows = [32, 24, 16, 8].filter((n) => n <= most && n % size === 0);
       const cost = (n: number): number => Math.ceil(M / n) * (n + 12);
       return subgroup(rows.length ? rows.reduce((best, n) => (cost(n) < cost(best) ? n : best)) : size, 1, size);

@@ -27,10 +27,12 @@ import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, 
  */
 const CPU_SUBGROUP = 8;
 
-/** Rows of a that an invocation loads for itself: row i is `row(i)`. */
+/** Whether rows of a come in fours: a row's neighbours lie beside it. */
+const inFours = (form: OperandForm): boolean => form.transposed && form.vec;
+
+/** Rows of a that an invocation loads for itself: row i is `row(i)`. In fours it is the first of them that counts. */
 function ownRows(form: OperandForm, rows: number, row: (i: number) => string): { setup: string; load(depth: number): string; value(q: number, i: number): string } {
-  // Transposed and aligned, rows come in fours.
-  const fours = form.transposed && form.vec;
+  const fours = inFours(form);
   const setup = range(fours ? rows / 4 : rows).map((i) => (fours
     ? `  let ra${i} = aBase + min(${row(4 * i)}, p.M - 4u);`
     : `  let ra${i} = aBase + min(${row(i)}, p.M - 1u)${form.transposed ? '' : ' * p.aStride'};`));
@@ -75,7 +77,13 @@ ${stores(rows, quads)}`,
 
 export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ config, problem }) => {
   const { rows, quads, x: size } = config;
-  const a = ownRows(problem.a, rows / size, (h) => `row0 + ${h * size}u + lane`);
+  // Lanes own single rows, or runs of four.
+  const run = inFours(problem.a) ? 4 : 1;
+  const a = ownRows(problem.a, run * Math.ceil(rows / (run * size)), (h) => `row0 + ${h * size}u + ${run === 1 ? '' : `${run}u * `}lane`);
+  const fromLane = (q: number, i: number): string => {
+    const owner = Math.floor(i / run);
+    return `subgroupShuffle(${a.value(q, run * Math.floor(owner / size) + i % run)}, ${owner % size}u)`;
+  };
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
   const inMemory = size <= CPU_SUBGROUP && problem.b.vec && problem.c.vec;
   const name = inMemory ? (i: number, j: number): string => `s[${i * quads + j}]` : inVariable;
@@ -96,7 +104,7 @@ ${b.setup}
 ${inMemory ? `  var s: array<vec4f, ${rows * quads}>;` : sums(rows, quads)}
 ${kLoop(problem, (depth) => [
     a.load(depth), b.load(depth),
-    multiply(rows, quads, depth, (q, i) => `subgroupShuffle(${a.value(q, Math.floor(i / size))}, ${i % size}u)`, b.value, name),
+    multiply(rows, quads, depth, fromLane, b.value, name),
   ].join('\n'))}
 ${inMemory ? storeLoop(rows, quads) : stores(rows, quads)}`,
   };

@@ -135,8 +135,8 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const split = config.splits > 1;
   const vector = config.form === 'vector', matrix = config.form === 'matrix';
   return {
-    // Where lanes own rows, or rows don't come in fours, a transposed a is read element by element.
-    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.form === 'subgroup' || config.rows % 4 !== 0)), ...(matrix && { wide: aligned(spec.a, a.transposed ? M : K, batch, 8) }) },
+    // Where lanes share K, or rows don't come in fours, a transposed a is read element by element.
+    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)), ...(matrix && { wide: aligned(spec.a, a.transposed ? M : K, batch, 8) }) },
     b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: aligned(spec.b, b.transposed ? K : N, batch, 8) }) },
     c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector },
     bias: split ? null : spec.bias?.dtype ?? null,

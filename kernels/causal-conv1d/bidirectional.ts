@@ -6,12 +6,14 @@ import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
 import type { Device, Operand } from '../../core/index.ts';
 import { Storage } from '../../core/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
-import { CHANNELS, each, SIGMOID, STRETCH, type ConvDType } from './kernels.ts';
+import { CHANNELS, each, SIGMOID, STEP, stretchOf, type ConvDType } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 interface Variant {
   readonly width: number;
   readonly dtype: ConvDType;
+  /** Tokens that an invocation walks along. */
+  readonly stretch: number;
   readonly bias: boolean;
   readonly silu: boolean;
 }
@@ -45,10 +47,9 @@ function common(v: Variant): { bindings: KernelBinding[]; declarations: string; 
       { name: 'x', type: `array<${v.dtype}>`, access: 'read' }, read('weight0'), read('weight1'), ...(v.bias ? [read('bias0'), read('bias1')] : []),
     ],
     declarations: `
-fn input(b: u32, t: i32, d: u32) -> f32 {
-  if (t < 0 || t >= i32(p.L)) { return 0.0; }
-  return f32(x[p.x0 + (b * p.L + u32(t)) * p.xRow + d]);
-}
+fn row(b: u32, t: i32) -> u32 { return b * p.L + u32(clamp(t, 0, i32(p.L) - 1)); }
+fn within(t: i32) -> bool { return t >= 0 && t < i32(p.L); }
+fn input(b: u32, t: i32, d: u32) -> f32 { return select(0.0, f32(x[p.x0 + row(b, t) * p.xRow + d]), within(t)); }
 ${SIGMOID}`,
     setup: `
   let channel = gid.x;
@@ -56,21 +57,22 @@ ${SIGMOID}`,
   let d = channel;
   let part = wid.y;
   let b = wid.z;
-  let first = i32(part * ${STRETCH}u);
-  let end = min(first + ${STRETCH}, i32(p.L));
+  let first = i32(part * ${v.stretch}u);
+  let end = min(first + ${v.stretch}, i32(p.L));
   ${each(W, (w) => `let v${w} = weight0[d * ${W}u + ${w}u]; let w${w} = weight1[d * ${W}u + ${w}u];`)}
   let offset0 = ${v.bias ? 'bias0[d]' : '0.0'};
   let offset1 = ${v.bias ? 'bias1[d]' : '0.0'};`,
   };
 }
 
-/** The convolutions at token c, where x0 … x(2W-2) hold x[c - (W-1)] … x[c + (W-1)]. */
-function outputs(W: number): string {
-  return `let a0 = offset0 + ${each(W, (k) => `v${k} * x${k}`, ' + ')};
-    let a1 = offset1 + ${each(W, (k) => `w${k} * x${2 * W - 2 - k}`, ' + ')};`;
+/** The convolutions at token c + j, where x0 … x(2W-2) hold x[c - (W-1)] … x[c + (W-1)] and further ones follow. */
+function outputs(W: number, j: number): string {
+  return `let a${j} = offset0 + ${each(W, (k) => `v${k} * x${k + j}`, ' + ')};
+    let e${j} = offset1 + ${each(W, (k) => `w${k} * x${2 * W - 2 - k + j}`, ' + ')};`;
 }
 
-const shift = (name: string, count: number): string => each(count - 1, (k) => `${name}${k} = ${name}${k + 1};`, ' ');
+/** What a step leaves to the next. */
+const shift = (name: string, count: number): string => each(count, (k) => `${name}${k} = ${name}${k + STEP};`, ' ');
 
 /** Grid: (ceil(D / CHANNELS), stretches, batch). */
 const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
@@ -84,13 +86,15 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
     declarations,
     body: `${setup}
   ${each(2 * W - 2, (k) => `var x${k} = input(b, first + ${k - (W - 1)}, d);`)}
-  for (var c = first; c < end; c++) {
-    var x${2 * W - 2} = input(b, c + ${W - 1}, d);
-    ${outputs(W)}
-    let at = (b * p.L + u32(c)) * p.D + d;
-    y[p.y0 + at] = ${v.dtype}(${v.silu ? 'a0 * sigmoid(a0)' : 'a0'});
-    y[p.y1 + at] = ${v.dtype}(${v.silu ? 'a1 * sigmoid(a1)' : 'a1'});
-    ${shift('x', 2 * W - 1)}
+  for (var c = first; c < end; c += ${STEP}) {
+    ${each(STEP, (j) => `let x${2 * W - 2 + j} = input(b, c + ${W - 1 + j}, d);`)}
+    ${each(STEP, (j) => `${outputs(W, j)}
+    if (c + ${j} < end) {
+      let at = row(b, c + ${j}) * p.D + d;
+      y[p.y0 + at] = ${v.dtype}(${v.silu ? `a${j} * sigmoid(a${j})` : `a${j}`});
+      y[p.y1 + at] = ${v.dtype}(${v.silu ? `e${j} * sigmoid(e${j})` : `e${j}`});
+    }`)}
+    ${shift('x', 2 * W - 2)}
   }`,
   };
 });
@@ -103,7 +107,7 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
 const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) => {
   const { bindings, declarations, setup } = common(v);
   const W = v.width;
-  const slope = (a: string): string => (v.silu ? `let s${a} = sigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));` : `let u${a} = 1.0;`);
+  const slope = (a: string): string => (v.silu ? `let s${a} = sigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));` : `const u${a} = 1.0;`);
   return {
     enable: v.dtype === 'f16' ? ['f16'] : [],
     bindings: [
@@ -120,30 +124,29 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   ${each(W, (k) => `var dv${k} = 0.0; var dw${k} = 0.0;`)}
   var db0 = 0.0;
   var db1 = 0.0;
-  for (var c = first - ${W - 1}; c < end + ${W - 1}; c++) {
-    var x${2 * W - 2} = input(b, c + ${W - 1}, d);
-    var g${W - 1} = 0.0;
-    var h${2 * W - 2} = 0.0;
-    if (c >= 0 && c < i32(p.L)) {
-      ${outputs(W)}
-      ${slope('a0')}
-      ${slope('a1')}
-      let at = (b * p.L + u32(c)) * p.D + d;
-      g${W - 1} = f32(dy[p.y0 + at]) * ua0;
-      h${2 * W - 2} = f32(dy[p.y1 + at]) * ua1;
-    }
-    if (c >= first && c < end) {
-      ${each(W, (k) => `dv${k} += g${W - 1} * x${k}; dw${k} += h${2 * W - 2} * x${2 * W - 2 - k};`, ' ')}
-      db0 += g${W - 1};
-      db1 += h${2 * W - 2};
-    }
-    let t = c - ${W - 1};
-    if (t >= first) {
-      dx[p.dx0 + (b * p.L + u32(t)) * p.dxRow + d] = ${v.dtype}(${each(W, (k) => `v${k} * g${W - 1 - k} + w${k} * h${k}`, ' + ')});
-    }
-    ${shift('x', 2 * W - 1)}
-    ${shift('g', W)}
-    ${shift('h', 2 * W - 1)}
+  for (var c = first - ${W - 1}; c < end + ${W - 1}; c += ${STEP}) {
+    ${each(STEP, (j) => `let x${2 * W - 2 + j} = input(b, c + ${W - 1 + j}, d);
+    let at${j} = row(b, c + ${j}) * p.D + d;
+    let up${j} = vec2f(f32(dy[p.y0 + at${j}]), f32(dy[p.y1 + at${j}]));`)}
+    ${each(STEP, (j) => `${outputs(W, j)}
+    ${slope(`a${j}`)}
+    ${slope(`e${j}`)}
+    let live${j} = within(c + ${j});
+    let g${W - 1 + j} = select(0.0, up${j}.x * ua${j}, live${j});
+    let h${2 * W - 2 + j} = select(0.0, up${j}.y * ue${j}, live${j});
+    let own${j} = c + ${j} >= first && c + ${j} < end;
+    let ownG${j} = select(0.0, g${W - 1 + j}, own${j});
+    let ownH${j} = select(0.0, h${2 * W - 2 + j}, own${j});`)}
+    ${each(W, (k) => `dv${k} += ${each(STEP, (j) => `ownG${j} * x${k + j}`, ' + ')};
+    dw${k} += ${each(STEP, (j) => `ownH${j} * x${2 * W - 2 - k + j}`, ' + ')};`)}
+    db0 += ${each(STEP, (j) => `ownG${j}`, ' + ')};
+    db1 += ${each(STEP, (j) => `ownH${j}`, ' + ')};
+    ${each(STEP, (j) => `if (c + ${j - (W - 1)} >= first && c + ${j - (W - 1)} < end) {
+      dx[p.dx0 + row(b, c + ${j - (W - 1)}) * p.dxRow + d] = ${v.dtype}(${each(W, (k) => `v${k} * g${W - 1 - k + j} + w${k} * h${k + j}`, ' + ')});
+    }`)}
+    ${shift('x', 2 * W - 2)}
+    ${shift('g', W - 1)}
+    ${shift('h', 2 * W - 2)}
   }
   let at = (b * p.stretches + part) * ${2 * (W + 1)}u * p.D + d;
   ${each(W, (k) => `sums[at + ${k}u * p.D] = dv${k}; sums[at + ${W + 1 + k}u * p.D] = dw${k};`)}
@@ -152,30 +155,27 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   };
 });
 
-function grid({ batch, length, channels }: ConvPairArguments): [number, number, number] {
-  return [Math.ceil(channels / CHANNELS), Math.ceil(length / STRETCH), batch];
-}
-
-function launch(args: ConvPairArguments, y: RowPair): { variant: Variant; inputs: Operand[]; params: number[] } {
-  const { length, channels, width, dtype, silu, x, weights, biases } = args;
+function launch(device: Device, args: ConvPairArguments, y: RowPair): { variant: Variant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+  const { batch, length, channels, width, dtype, silu, x, weights, biases } = args;
+  const stretch = stretchOf(device), stretches = Math.ceil(length / stretch);
   return {
-    variant: { width, dtype, silu, bias: biases !== null },
+    variant: { width, dtype, stretch, silu, bias: biases !== null },
     inputs: [bindRows(x), ...weights, ...(biases ?? [])],
-    params: [length, channels, x.offset, x.row, Math.ceil(length / STRETCH), ...y.offsets],
+    params: [length, channels, x.offset, x.row, stretches, ...y.offsets],
+    groups: [Math.ceil(channels / CHANNELS), stretches, batch],
   };
 }
 
 /** Writes both directions' results to `y`. */
 export function convPairForward(device: Device, args: ConvPairArguments, y: RowPair): void {
-  const { variant, inputs, params } = launch(args, y);
-  device.run(forwardKernel, variant, [...inputs, { storage: y.storage, byteOffset: 0 }], params, grid(args));
+  const { variant, inputs, params, groups } = launch(device, args, y);
+  device.run(forwardKernel, variant, [...inputs, { storage: y.storage, byteOffset: 0 }], params, groups);
 }
 
 /** Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in one f32 buffer. */
 export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Storage {
   const { batch, channels, width } = args;
-  const { variant, inputs, params } = launch(args, dy);
-  const groups = grid(args);
+  const { variant, inputs, params, groups } = launch(device, args, dy);
   const parts = batch * groups[1];
   const rows = 2 * (width + 1);
   const sums = new Storage(device, parts * rows * channels * 4, 'partial sums of causalConv1d');

@@ -2,6 +2,7 @@
 // reverse direction time runs the other way: y[t] sees x[t + (W-1-w)]. A channel lies next to its neighbours, so that every
 // access is coalesced; an invocation walks along a stretch of tokens with the last inputs in registers and reads each once.
 
+import type { Device } from '../../core/device.ts';
 import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
 
 export type ConvDType = 'f32' | 'f16';
@@ -11,13 +12,18 @@ export interface ConvVariant {
   readonly width: number;
   readonly dtype: ConvDType;
   readonly direction: Direction;
+  /** Tokens that an invocation walks along. */
+  readonly stretch: number;
   readonly bias: boolean;
   readonly silu: boolean;
 }
 
-/** Tokens that one invocation walks along, and invocations (channels) of a workgroup. */
-export const STRETCH = 16;
+/** Tokens of a step of an invocation, whose loads wait together, and invocations (channels) of a workgroup. */
+export const STEP = 4;
 export const CHANNELS = 64;
+
+/** Tokens that an invocation walks along. On a CPU a short walk only means more partial sums and tokens at both ends read twice. */
+export const stretchOf = ({ adapter }: Device): number => (adapter.software ? 64 : 16);
 
 const PARAMS = ['L', 'D', 'x0', 'xRow', 'stretches'];
 /** `count` texts, one for each number from 0. */
@@ -41,20 +47,18 @@ function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; dec
     ],
     declarations: `
 fn token(i: i32) -> u32 { return ${token}; }
-fn input(b: u32, i: i32, d: u32) -> f32 {
-  if (i < 0 || i >= i32(p.L)) { return 0.0; }
-  return f32(x[p.x0 + (b * p.L + token(i)) * p.xRow + d]);
-}${SIGMOID}`,
+fn input(b: u32, i: i32, d: u32) -> f32 { return f32(x[p.x0 + (b * p.L + token(clamp(i, 0, i32(p.L) - 1))) * p.xRow + d]); }${SIGMOID}`,
     setup: `
   let channel = gid.x;
-  let d = min(channel, p.D - 1u);
-  let inside = channel < p.D;
+  if (channel >= p.D) { return; }
+  let d = channel;
   let part = wid.y;
   let b = wid.z;
-  let first = i32(part * ${STRETCH}u);
-  let end = min(first + ${STRETCH}, i32(p.L));
+  let first = i32(part * ${v.stretch}u);
+  let end = min(first + ${v.stretch}, i32(p.L));
   ${each(v.width, (w) => `let w${w} = weight[d * ${v.width}u + ${w}u];`)}
-  let offset = ${v.bias ? 'bias[d]' : '0.0'};`,
+  let offset = ${v.bias ? 'bias[d]' : '0.0'};
+  ${each(v.width - 1, (k) => `var x${k} = select(0.0, input(b, first - ${v.width - 1 - k}, d), first >= ${v.width - 1 - k});`)}`,
   };
 }
 
@@ -69,13 +73,11 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
     workgroupSize: [CHANNELS],
     declarations,
     body: `${setup}
-  if (!inside) { return; }
-  ${each(W - 1, (k) => `var x${k} = input(b, first - ${W - 1 - k}, d);`)}
-  for (var i = first; i < end; i++) {
-    let x${W - 1} = input(b, i, d);
-    let y = offset + ${each(W, (k) => `w${k} * x${k}`, ' + ')};
-    out[(b * p.L + token(i)) * p.D + d] = ${v.dtype}(${v.silu ? 'y * sigmoid(y)' : 'y'});
-    ${each(W - 1, (k) => `x${k} = x${k + 1};`, ' ')}
+  for (var i = first; i < end; i += ${STEP}) {
+    ${each(STEP, (j) => `let x${W - 1 + j} = input(b, i + ${j}, d);`)}
+    ${each(STEP, (j) => `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
+    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * sigmoid(y${j})` : `y${j}`}); }`)}
+    ${each(W - 1, (k) => `x${k} = x${k + STEP};`, ' ')}
   }`,
   };
 });
@@ -100,29 +102,20 @@ export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backwa
     workgroupSize: [CHANNELS],
     declarations,
     body: `${setup}
-  if (!inside) { return; }
-  ${each(W - 1, (k) => `var x${k} = input(b, first - ${W - 1 - k}, d);`)}
   ${each(W - 1, (k) => `var g${k} = 0.0;`)}
   ${each(W, (k) => `var dw${k} = 0.0;`)}
   var db = 0.0;
-  for (var i = first; i < end + ${W - 1}; i++) {
-    let x${W - 1} = input(b, i, d);
-    var g${W - 1} = 0.0;
-    if (i < i32(p.L)) {
-      g${W - 1} = f32(dout[p.dout0 + (b * p.L + token(i)) * p.doutRow + d]);
-      ${v.silu ? `let y = offset + ${each(W, (k) => `w${k} * x${k}`, ' + ')};
-      let s = sigmoid(y);
-      g${W - 1} *= s * (1.0 + y * (1.0 - s));` : ''}
-    }
-    if (i < end) {
-      ${each(W, (k) => `dw${k} += g${W - 1} * x${k};`, ' ')}
-      db += g${W - 1};
-    }
-    let done = i - ${W - 1};
-    if (done >= first) {
-      dx[(b * p.L + token(done)) * p.D + d] = ${v.dtype}(${each(W, (k) => `g${k} * w${W - 1 - k}`, ' + ')});
-    }
-    ${each(W - 1, (k) => `x${k} = x${k + 1}; g${k} = g${k + 1};`, ' ')}
+  for (var i = first; i < end + ${W - 1}; i += ${STEP}) {
+    ${each(STEP, (j) => `let x${W - 1 + j} = input(b, i + ${j}, d);
+    let up${j} = f32(dout[p.dout0 + (b * p.L + token(min(i + ${j}, i32(p.L) - 1))) * p.doutRow + d]);`)}
+    ${each(STEP, (j) => `${v.silu ? `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
+    let s${j} = sigmoid(y${j});` : ''}
+    let g${W - 1 + j} = select(0.0, up${j}${v.silu ? ` * s${j} * (1.0 + y${j} * (1.0 - s${j}))` : ''}, i + ${j} < i32(p.L));
+    let own${j} = select(0.0, g${W - 1 + j}, i + ${j} < end);`)}
+    ${each(W, (k) => `dw${k} += ${each(STEP, (j) => `own${j} * x${k + j}`, ' + ')};`)}
+    db += ${each(STEP, (j) => `own${j}`, ' + ')};
+    ${each(STEP, (j) => `if (i + ${j - (W - 1)} >= first && i + ${j - (W - 1)} < end) { dx[(b * p.L + token(i + ${j - (W - 1)})) * p.D + d] = ${v.dtype}(${each(W, (k) => `g${k + j} * w${W - 1 - k}`, ' + ')}); }`)}
+    ${each(W - 1, (k) => `x${k} = x${k + STEP}; g${k} = g${k + STEP};`, ' ')}
   }
   let at = (b * p.stretches + part) * ${W + 1}u * p.D + d;
   ${each(W, (k) => `sums[at + ${k}u * p.D] = dw${k};`)}

@@ -2,7 +2,7 @@
 
 import { defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
 import { bindRows as bound, rowsOf } from '../rows.ts';
-import { CHANNELS, convBackwardKernel, convForwardKernel, STRETCH, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
+import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 export interface CausalConv1dOptions {
@@ -77,9 +77,10 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
 function launch({ silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const [batch, length, channels] = x.shape;
   const rows = rowsOf(x);
-  const stretches = Math.ceil(length / STRETCH);
+  const stretch = stretchOf(x.device);
+  const stretches = Math.ceil(length / stretch);
   return {
-    variant: { width: weight.shape[1], dtype: x.dtype as ConvDType, direction, bias: bias !== null, silu },
+    variant: { width: weight.shape[1], dtype: x.dtype as ConvDType, direction, stretch, bias: bias !== null, silu },
     inputs: [bound(rows), dense(weight.cast('f32')), ...(bias ? [dense(bias.cast('f32'))] : [])],
     params: [length, channels, rows.offset, rows.row, stretches],
     groups: [Math.ceil(channels / CHANNELS), stretches, batch],

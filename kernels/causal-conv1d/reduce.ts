@@ -33,6 +33,6 @@ const reduceKernel = defineKernel<Variant>('causalConv1d.reduce', ({ width, sets
 /** Adds up `parts` of (sets, W + 1, D) partial sums; `out` has of each set dweight (D, W), then dbias (D). */
 export function convReduce(device: Device, sums: Operand, out: Operand, { parts, sets, width, channels }: { parts: number; sets: number; width: number; channels: number }): void {
   const columns = sets * (width + 1) * channels;
-  const sharing = sharingOf(columns, parts);
+  const sharing = sharingOf(columns, parts, device.adapter.software);
   device.run(reduceKernel, { width, sets, sharing }, [sums, out], [parts, channels], grid1d(columns, columnsPerGroup(sharing)));
 }

@@ -188,7 +188,7 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
       [length, padded, rows, blocks, tokenSums / 4, batch0 * length, ...results.flatMap(({ tokens: { bOffset, bRow, cOffset, cRow } }) => [bOffset, bRow, cOffset, cRow])], [x, y, sets.length]);
   }
   if (z) dy.storage.release();
-  const sharing = sharingOf(perChannel, parts);
+  const sharing = sharingOf(perChannel, parts, device.adapter.software);
   const [x, y] = grid1d(perChannel, columnsPerGroup(sharing));
   device.run(reduceChannelsKernel, { states, logA, sharing, directions: sets.length }, [whole(sums), ...results.map(({ small }) => whole(small)), ...(logA ? sets.map(({ A }) => A) : [])],
     [channels, parts], [x, y, sets.length]);
