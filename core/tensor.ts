@@ -55,6 +55,9 @@ export class Tensor {
     return t;
   }
 
+  /** @internal Whether its elements are nobody else's, though other tensors have other parts of its storage. */
+  exclusive = false;
+
   // ── memory ──
 
   /** @throws DisposedError after `dispose()` */
@@ -156,7 +159,7 @@ export class Tensor {
 
   /** @internal Adds to `grad`, which gets memory of its own: a gradient may be expanded, or go to several leaves. */
   accumulate(g: Tensor): void {
-    const sum = keep(this.accumulated?.add(g) ?? (g.isContiguous && !g.storage.shared ? g : g.clone()));
+    const sum = keep(this.accumulated?.add(g) ?? (g.isContiguous && (g.exclusive || !g.storage.shared) ? g : g.clone()));
     if (sum !== g) g.dispose();
     this.accumulated?.dispose();
     this.accumulated = sum;

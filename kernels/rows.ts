@@ -33,3 +33,10 @@ export function adopt(storage: Storage, shape: Shape, dtype: DType): Tensor {
   storage.release();
   return t;
 }
+
+/** A contiguous part of a storage, from element `offset` on, that no other tensor overlaps. */
+export function partOf({ storage, dtype }: Tensor, shape: Shape, offset: number): Tensor {
+  const t = Tensor.view(storage, shape, contiguousStrides(shape), offset, dtype);
+  t.exclusive = true;
+  return t;
+}

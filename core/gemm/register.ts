@@ -12,10 +12,15 @@
 //   24 rows share a load of b                                                          48         51                   50
 // Later steps, as ratios to all before them, on DiS-S, 8 × 258 tokens (npm run bench -- --against): in_proj a·bᵀ 1.16, its gradients 1.08,
 // out_proj 1.13, 512³ 1.17, 1024³ 1.30. They are shuffles, which take one instruction where a broadcast takes three (1.09 of in_proj by
-// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b or c is no vec4, shuffles alone.
+// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b or c is no vec4, shuffles alone. aᵀ·b by lanes
+// that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other.
 // The register form reaches 14. What did not help: twice as many columns a lane, 40 and 48 rows, two steps of k at a time, other orders of
-// loads and sums. What holds it: without its loads the product runs at 175. A vec4 of 8 lanes is 300 instructions to the driver, each
-// element with a check of its bounds; an address that is the same for all lanes costs as much, and Dawn adds no clamp of its own.
+// loads and sums. What holds it, from the machine code: fma becomes a product and a sum, so that half of the time is arithmetic at the speed
+// of the core's three vector units, with a masked store a block (the loop has a mask). The other half is loads: a vec4 of 8 lanes is 300
+// instructions, each element with a check of its bounds, 2 KB of program; larger tiles need fewer loads a sum and lose all of it, and more,
+// because the loop then leaves the core's 32 KiB instruction cache (64 rows: 1.45). An address that is the same for all lanes costs as
+// much unless it is known when compiling; a uniform buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes
+// (LP_NATIVE_VECTOR_WIDTH) double it.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmVariant, OperandForm } from './spec.ts';

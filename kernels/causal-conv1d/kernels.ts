@@ -1,6 +1,11 @@
 // The depthwise causal convolution, y[t] = act(bias + Σ_w weight[w] x[t - (W-1-w)]), forward and backward, on (B, L, D). In the
 // reverse direction time runs the other way: y[t] sees x[t + (W-1-w)]. A channel lies next to its neighbours, so that every
 // access is coalesced; an invocation walks along a stretch of tokens with the last inputs in registers and reads each once.
+//
+// Ladder on Mesa's lavapipe, 8 × 258 × 736 f32, with SiLU in alternation (npm run bench -- --against), without it forward + backward in
+// runs one after the other: 0. a token at a time, with branches at the edges: 14.6 ms; 1. weight gradients added up without workgroup
+// memory: backward 1.1 to 1.2; 2. four tokens at a time, edges by selection: forward 1.18, backward 1.15, 9.8 ms; 3. 64 tokens a walk for 16,
+// so that fewer are read twice and fewer sums written: 7.3 ms.
 
 import type { Device } from '../../core/device.ts';
 import { defineKernel, type KernelBinding } from '../../core/kernel.ts';

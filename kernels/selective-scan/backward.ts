@@ -17,7 +17,10 @@
 // stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save 0.02 of the time,
 // exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and softplus 0.28
 // (0.44 with 4 tokens). What holds the rest was not found: it is not the history alone, which in registers was no faster.
-// On a CPU's 8 lanes long programs lose: there it is step 0 with step sizes remembered and parameters read once, 0.93, and step 3's gate, 0.93.
+// On a CPU's 8 lanes it is step 0 with step sizes remembered and parameters read once, 0.93, and step 3's gate, 0.93. Then states and step
+// sizes in workgroup memory, 2 tokens at a time and shuffles for broadcasts, B8, in alternation: 0.82 of one direction, 0.75 of both.
+// A private array that is indexed had been 0.4 of the time. What holds it: the program is longer than the 32 KiB that a core keeps of one,
+// so that 4 tokens at a time, with fewer instructions in all, are slower (1.1).
 
 import { defineKernel } from '../../core/kernel.ts';
 import { backwardBytes, type BackwardLayout } from './plan.ts';
@@ -44,10 +47,17 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   /** Stretches between two saved states. */
   const stretches = every / stretch;
+  /** Of the history, vec4 `at` of states before stretches, and the numbers of token `at`. */
+  const inWorkgroup = layout.history === 'workgroup';
+  const ofLane = (array: string, at: string): string => `${array}[${inWorkgroup ? `(${at}) * ${width}u + li` : at}]`;
+  const start = (at: string): string => ofLane('starts', at), step = (at: string): string => ofLane('steps', at);
+  const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
+  const history = `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>;
+  ${space} steps: array<vec3f, ${every * lanes}>;`;
   const stored = (k: number, r: number): string => `saved[${savedIndex(v, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', `quad + ${r}u`, `d${k}`)}]`;
   const up = { name: 'up', from: (j: number) => `select(0.0, f32(dy[dyAt + t${j} * D]), inside && live${j})` };
 
-  /** States before every stretch and the numbers of every token, into private memory. */
+  /** States before every stretch and the numbers of every token, into the history. */
   const advance = (sets: readonly number[]): string => {
     const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
     return `for (var s = 1u; s < stretches + 1u; s++) {
@@ -56,10 +66,10 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
         ${loads.declare()}
         ${loads.load()}
         ${stepSizes(v, stretch, true)}
-        ${each(stretch, (j) => `steps[first - begin + ${j}u] = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
+        ${each(stretch, (j) => `${step(`first - begin + ${j}u`)} = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
         ${fetchShared(v, layout, 'B')}
         ${advanceStates(v, layout, stretch)}
-        ${slots((k, r) => `starts[s * ${quads}u + ${k * held + r}u] = h${k}q${r};`, ' ')}
+        ${slots((k, r) => `${start(`s * ${quads}u + ${k * held + r}u`)} = h${k}q${r};`, ' ')}
       }`;
   };
 
@@ -84,7 +94,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${placeStretch(v, layout)}
     ${loads.declare()}
     ${loads.load()}
-    ${each(stretch, (j) => `let step${j} = steps[first - begin + ${j}u]; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)}
+    ${each(stretch, (j) => `let step${j} = ${step(`first - begin + ${j}u`)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};
     dSkip += up${j} * x${j};
     var dExponent${j} = 0.0;
@@ -143,12 +153,12 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   /** What lies between two saved states. */
   const between = (sets: readonly number[]): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
     {
-      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)}; starts[${k * held + r}] = h${k}q${r};`)}
+      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)}; ${start(`${k * held + r}u`)} = h${k}q${r};`)}
       ${together ? advanceTogether(sets) : advance(sets)}
     }
     for (var s = stretches; s > 0u; s--) {
       let first = begin + (s - 1u) * ${stretch}u;
-      ${slots((k, r) => `let h${k}q${r} = starts[(s - 1u) * ${quads}u + ${k * held + r}u];`)}
+      ${slots((k, r) => `let h${k}q${r} = ${start(`(s - 1u) * ${quads}u + ${k * held + r}u`)};`)}
       ${back(sets)}
     }`;
 
@@ -189,11 +199,11 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ],
     params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [width * teams * chunks],
-    workgroupBytes: backwardBytes(quads, layout),
-    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}`,
+    workgroupBytes: backwardBytes(quads, { every, layout }),
+    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}
+${inWorkgroup ? history : ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}
-  var starts: array<vec4f, ${(stretches + 1) * quads}>;
-  var steps: array<vec3f, ${every}>;
+  ${inWorkgroup ? '' : history}
   ${sets.length === 1 || merged ? body(sets) : `if (wid.z == 0u) {\n${body([sets[0]])}\n} else {\n${body([sets[1]])}\n}`}`,
   };
 });

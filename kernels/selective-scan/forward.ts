@@ -11,7 +11,8 @@
 // for both directions), 2 lanes for 4 (1.0), 8 subgroups a workgroup (1.1, the same). Taking things out of step 3: without exponentials,
 // softplus and exchange 0.88 of the time, without the result's stores 0.64, so that memory is the likely limit: the first direction's
 // result goes out and comes back, and saved states are a third as many bytes as the arguments, which makes 535 MB of the 292 that have to
-// move. On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78.
+// move. On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78. There no branch between
+// saved states, 2 tokens at a time and code of its own for each direction: 0.89; 1 or 4 tokens so: 1.0; for one direction 1 token, 0.95 (2: 1.14).
 
 import { defineKernel } from '../../core/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
@@ -38,7 +39,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
   const sum = gate && save ? 'ungated' : 'out';
   const store = (slot: string): string => slots((k, r) => `if (channel${k} < D) { saved[${savedIndex(v, slot, `quad + ${r}u`, `d${k}`)}] = h${k}q${r}; }`, ' ');
-  const keep = `if (${every === stretch ? '' : `first % ${every}u == 0u && `}${chunks > 1 ? 'first < L' : 'true'}) { ${store(`first / ${every}u`)} }`;
+  const keep = `{ let first = begin + i; if (${chunks > 1 ? 'first < L' : 'true'}) { ${store(`first / ${every}u`)} } }`;
 
   const direction = (sets: readonly number[]): string => {
     /** Whether this code runs some direction after the first, or the last one; and a condition where it runs others too. */
@@ -57,7 +58,6 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
       : `out[at${j}] = ${dtype}(y${j});`);
     const write = (j: number): string => (!gate || (last && one) ? finish(j) : last ? `if (way == ${total - 1}u) { ${finish(j)} } else { ${sum}[at${j}] = ${dtype}(y${j}); }` : `${sum}[at${j}] = ${dtype}(y${j});`);
     const run = `
-    ${save ? keep : ''}
     ${ahead ? `${loads.take('next')}
     {
       let first = begin + i + ${stretch}u;
@@ -98,10 +98,19 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${placeStretch(v, layout)}
     ${loads.load('next')}
   }` : ''}
-  for (var i = 0u; i < ${seam ? 'p.chunk' : 'L'}; i += ${stretch}u) {
+  let tokens = ${seam ? 'p.chunk' : 'L'};
+  ${save ? `// A branch between saved states would be taken, with no lane in it, by a CPU.
+  for (var i = 0u; i < tokens;) {
+    ${keep}
+    let next = min(i + ${every}u, tokens);
+    for (; i < next; i += ${stretch}u) {
+      let first = begin + i;
+      ${run}
+    }
+  }` : `for (var i = 0u; i < tokens; i += ${stretch}u) {
     let first = begin + i;
     ${run}
-  }
+  }`}
   ${save ? `${seam ? `if (part == ${chunks - 1}u) {` : '{'} ${store('(slots - 1u)')} }` : ''}
   ${seam && total > 1 ? '// The next direction meets these tokens in other invocations.\n  storageBarrier();\n  workgroupBarrier();' : ''}`;
   };

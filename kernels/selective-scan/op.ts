@@ -1,8 +1,8 @@
 // The public selective scan and its place on the autograd tape.
 
-import { contiguousStrides, defineOp, dense, DTypeError, LimitError, sameShape, scope, ShapeError, show, Tensor, type DType, type OpContext, type Shape } from '../../core/index.ts';
+import { defineOp, dense, DTypeError, LimitError, sameShape, scope, ShapeError, show, type DType, type OpContext, type Shape, type Tensor } from '../../core/index.ts';
 import type { Storage } from '../../core/storage.ts';
-import { adopt, rowsOf } from '../rows.ts';
+import { adopt, partOf, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
 import type { ScanPlan } from './plan.ts';
 import { chooseScanPlan } from './tunable.ts';
@@ -142,13 +142,12 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
   const upstream = dout.cast(dtype);
   const result = scanBackward(device, problem, packed.storage, { states: saved.storage, ungated }, rowsOf(z ? upstream : upstream.contiguous()));
   const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
-  const region = (offset: number): Tensor => Tensor.view(grads.storage, shape, contiguousStrides(shape), offset, dtype);
   const small = [batch, length, states];
   const sets = result.sets.flatMap(({ du, ddelta, small: sums, tokens }) => {
     const both = adopt(tokens.storage, [2, ...small], dtype);
-    const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => Tensor.view(both.storage, small, contiguousStrides(small), offset, dtype));
+    const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => partOf(both, small, offset));
     const { dA, dD, dBias } = channelGradients(sums, channels, states);
-    return [region(du), region(ddelta), dA, dB, dC, dD, dBias];
+    return [partOf(grads, shape, du), partOf(grads, shape, ddelta), dA, dB, dC, dD, dBias];
   });
   const { dz } = result;
   return [null, dz && adopt(dz.storage, shape, dtype), ...sets];
@@ -157,8 +156,7 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
 /** dA (D, N), dD (D) and ddeltaBias (D), as the backward scan leaves them. */
 export function channelGradients(storage: Storage, channels: number, states: number): { dA: Tensor; dD: Tensor; dBias: Tensor } {
   const all = adopt(storage, [channels * (states + 2)], 'f32');
-  const part = (shape: Shape, offset: number): Tensor => Tensor.view(all.storage, shape, contiguousStrides(shape), offset, 'f32');
-  return { dA: part([channels, states], 0), dD: part([channels], channels * states), dBias: part([channels], channels * (states + 1)) };
+  return { dA: partOf(all, [channels, states], 0), dD: partOf(all, [channels], channels * states), dBias: partOf(all, [channels], channels * (states + 1)) };
 }
 
 function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[], save: boolean, plan?: ScanPlan): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {

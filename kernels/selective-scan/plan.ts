@@ -34,6 +34,11 @@ export interface ForwardLayout extends Layout {
 export interface BackwardLayout extends Layout {
   /** Whether a team lies within one subgroup; otherwise it sums in workgroup memory. */
   readonly subgroups: boolean;
+  /**
+   * Where a lane keeps states and step sizes between recomputing and using them. An array that is indexed costs a CPU a dozen instructions a
+   * value, workgroup memory, of which each lane has a part to itself, three or four.
+   */
+  readonly history: 'private' | 'workgroup';
 }
 
 /** What training fixes together: saved states are written by one kernel and read by the other. */
@@ -79,10 +84,11 @@ export function seamBytes(quads: number, { width, chunks }: Pick<Layout, 'width'
 }
 
 /** Bytes of workgroup memory that the backward scan takes. */
-export function backwardBytes(quads: number, layout: BackwardLayout): number {
-  const { width, teams, subgroups, stretch } = layout;
+export function backwardBytes(quads: number, { every, layout }: BackwardPlan): number {
+  const { width, teams, subgroups, stretch, history } = layout;
   if (!subgroups) return width * stretch * 8 * 4;
-  return seamBytes(quads, layout) + (teams > 1 ? 2 * teams * stretch * 8 * quads * 4 : 0);
+  const kept = history === 'workgroup' ? width * 16 * ((every / stretch + 1) * quads + every) : 0;
+  return kept + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * stretch * 8 * quads * 4 : 0);
 }
 
 /** Tokens of a part of the sequence: whole strides of saved states. */
@@ -137,13 +143,20 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   const quads = quadsOf(size.states);
   const { width, subgroups } = team(env);
   const history = historyTokens(quads);
-  const alone = { stretch: 1, width, teams: 1, chunks: 1, split: 1, subgroups } as const;
-  if (narrow(env)) return unique([history, Math.min(16, history)]).map((every) => ({ every, layout: { ...alone, fetch: 'broadcast', merged: true } }));
+  const alone = { stretch: 1, width, teams: 1, chunks: 1, split: 1, subgroups, history: 'private' } as const;
+  if (narrow(env)) {
+    // Two tokens at a time where that is not too long a program.
+    const stretch = quads <= 4 ? 2 : 1;
+    return unique([history, Math.min(16, history)]).map((every) => {
+      const [plan, small] = (['workgroup', 'private'] as const).map((place): BackwardPlan => ({ every, layout: { ...alone, stretch, fetch: 'broadcast', merged: true, history: place } }));
+      return backwardBytes(quads, plan) <= WORKGROUP_BYTES ? plan : small;
+    });
+  }
   if (!subgroups) return [{ every: Math.min(16, history), layout: { ...alone, fetch: 'direct', merged: false } }];
   const longest = longestStretch(quads), split = Math.min(4, quads & -quads);
   return [[16, longest], [8, longest], [8, longest / 2]].map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
     .filter(({ every, stretch }, i, all) => all.findIndex((other) => other.every === every && other.stretch === stretch) === i)
-    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: 'direct', width, split, merged: false, subgroups }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, layout))
+    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: 'direct', width, split, merged: false, subgroups, history: 'private' }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, { every, layout }))
       .map((layout) => ({ every, layout })));
 }
 
@@ -151,7 +164,12 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
 export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number): ForwardLayout[] {
   const quads = quadsOf(size.states);
   const { width, subgroups } = team(env);
-  if (narrow(env)) return [{ stretch: 1, fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, merged: true, ahead: false }];
+  if (narrow(env)) {
+    const one = { fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, ahead: false } as const;
+    // Code of its own for each direction has no branches, which a CPU takes both of.
+    const list: ForwardLayout[] = [{ ...one, stretch: 2, merged: false }, { ...one, stretch: 1, merged: true }];
+    return size.directions === 1 ? list.reverse() : list;
+  }
   const chunks = chunksFor(size, 1, width, every);
   const longest = subgroups ? longestStretch(quads) : 1, split = subgroups ? Math.min(4, quads & -quads) : 1;
   // Loads ahead make up for a short stretch; with all of the sequence before it a lane has time for a long one.

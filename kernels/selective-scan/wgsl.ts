@@ -199,7 +199,7 @@ export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = fal
 
 /**
  * Statements that load B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team shares
- * the loads: each lane fetches another vec4 and broadcasts it. Empty otherwise.
+ * the loads: each lane fetches another vec4 and all take it from there. A shuffle is one instruction of a CPU, a broadcast three. Empty otherwise.
  */
 export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: 'B' | 'C' | 'BC'): string {
   const { quads } = v;
@@ -213,7 +213,7 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
   return each(Math.ceil(items / width), load) + each(items, (i) => {
       const [j, e] = [Math.floor(i / entries), i % entries];
       const name = parts === 'C' ? `C${e}` : e < quads ? `B${e}` : `C${e - quads}`;
-      return `let ${name}x${j} = subgroupBroadcast(part${Math.floor(i / width)}, ${i % width}u);`;
+      return `let ${name}x${j} = subgroupShuffle(part${Math.floor(i / width)}, ${i % width}u);`;
     });
 }
 

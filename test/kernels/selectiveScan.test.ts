@@ -136,7 +136,7 @@ plans('fit every adapter, every number of states and every size', async () => {
             assert.is((states + 3 >> 2) % split, 0);
             assert.ok(width * teams * chunks <= 256);
           }
-          assert.ok(Math.max(backwardBytes((states + 3) >> 2, layout), seamBytes((states + 3) >> 2, first)) <= 16384);
+          assert.ok(Math.max(backwardBytes((states + 3) >> 2, { every, layout }), seamBytes((states + 3) >> 2, first)) <= 16384);
         }
         if (subgroupMinSize && !device.has('subgroups')) continue;
         const variant = { quads: (states + 3) >> 2, every: heuristic.every, dtype: 'f32' as const, directions: ['reverse' as const], first: 1, softplus: true };
