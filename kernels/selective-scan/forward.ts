@@ -39,7 +39,8 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
   const sum = gate && save ? 'ungated' : 'out';
   const store = (slot: string): string => slots((k, r) => `if (channel${k} < D) { saved[${savedIndex(v, slot, `quad + ${r}u`, `d${k}`)}] = h${k}q${r}; }`, ' ');
-  const keep = `{ let first = begin + i; if (${chunks > 1 ? 'first < L' : 'true'}) { ${store(`first / ${every}u`)} } }`;
+  // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU is faster with the branch.
+  const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${every}u`)} }`;
 
   const direction = (sets: readonly number[]): string => {
     /** Whether this code runs some direction after the first, or the last one; and a condition where it runs others too. */
@@ -99,8 +100,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${loads.load('next')}
   }` : ''}
   let tokens = ${seam ? 'p.chunk' : 'L'};
-  ${save ? `// A branch between saved states would be taken, with no lane in it, by a CPU.
-  for (var i = 0u; i < tokens;) {
+  ${save && !ahead ? `for (var i = 0u; i < tokens;) {
     ${keep}
     let next = min(i + ${every}u, tokens);
     for (; i < next; i += ${stretch}u) {
@@ -109,6 +109,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     }
   }` : `for (var i = 0u; i < tokens; i += ${stretch}u) {
     let first = begin + i;
+    ${save ? (every === stretch ? keep : `if (first % ${every}u == 0u) { ${keep} }`) : ''}
     ${run}
   }`}
   ${save ? `${seam ? `if (part == ${chunks - 1}u) {` : '{'} ${store('(slots - 1u)')} }` : ''}
