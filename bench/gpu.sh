@@ -10,8 +10,8 @@ folder=${1:-bench/results}
 seconds=${2:-240}
 shift $(( $# < 2 ? $# : 2 ))
 # What must be reached, in this order. The fast tier has f16 in place of f32, and repeats training in f32 where time is left.
-training='^step DiS-[SB]/2 training( in 2 parts)? (64|128|256)×'
-half='^step DiS-[SB]/2 training f16 (64|128|256)×'
+training='^step DiS-[SB]/2 training( in 4 parts)? (64|128|256)×'
+half='^step DiS-[SB]/2 training f16 (in 4 parts )?(64|128|256)×'
 kernels='^(scan|matmul) .* S 64×258( f16)?$'
 quickstart='^step quick start training'
 squares='^matmul matmul 4096'

@@ -9,7 +9,7 @@ import { inSequence } from '../work.ts';
 import { disWork, trainingWork } from './count.ts';
 import { Inputs, type Float } from './shapes.ts';
 
-type Kind = 'forward' | 'backward' | 'training' | 'trainingHalf' | 'trainingParts' | 'uncaptured' | 'sampling';
+type Kind = 'forward' | 'backward' | 'training' | 'trainingHalf' | 'trainingParts' | 'trainingHalfParts' | 'uncaptured' | 'sampling';
 
 interface Setting {
   readonly name: DisName;
@@ -43,8 +43,8 @@ function settings(): Setting[] {
     ...of('DiS-Ti/2', 32, [8], 1, ALL), ...of('DiS-XS/2', 32, [8], 2, ALL),
     ...of('DiS-S/2', 32, [1], 1, ['forward', 'sampling']), ...of('DiS-S/2', 32, [8], 0, ALL), ...of('DiS-S/2', 32, [64, 128, 256], 0, ALL),
     ...of('DiS-B/2', 32, [1], 1, ['forward', 'sampling']), ...of('DiS-B/2', 32, [8], 1, ALL), ...of('DiS-B/2', 32, [64, 128, 256], 0, ALL),
-    // The largest batch in two parts: as a whole it asks for more memory than a GPU of 80 GB has.
-    ...of('DiS-B/2', 32, [256], 0, ['trainingParts']),
+    // The largest batch in parts: as a whole it asks for more memory than a GPU of 80 GB has.
+    ...of('DiS-B/2', 32, [256], 0, ['trainingParts', 'trainingHalfParts']),
   ];
 }
 
@@ -145,7 +145,8 @@ function settingCases({ name, imgSize, batch, priority, kinds, as }: Setting): B
     }),
     training: () => trained('training', 'training', { precision: 'f32', capture: true }),
     trainingHalf: () => trained('trainingHalf', 'training f16', { precision: 'f16', capture: true }),
-    trainingParts: () => trained('trainingParts', 'training in 2 parts', { precision: 'f32', capture: true, microBatches: 2 }),
+    trainingParts: () => trained('trainingParts', 'training in 4 parts', { precision: 'f32', capture: true, microBatches: 4 }),
+    trainingHalfParts: () => trained('trainingHalfParts', 'training f16 in 4 parts', { precision: 'f16', capture: true, microBatches: 4 }),
     uncaptured: () => trained('uncaptured', 'training, not captured', { precision: 'f32', capture: false }),
     sampling: () => make('sampling', 'sampling step', {
       work: forward, live: sampling, prepare: (device) => withModel(device, config, (model, inputs) => {
