@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isSoftware, openNodeGpu } from '../../core/gpu-node.ts';
+import { isSoftware, openNodeGpu, spinFor } from '../../core/gpu-node.ts';
 
 const MODULE = JSON.stringify(new URL('../../core/gpu-node.ts', import.meta.url).href);
 
@@ -82,6 +82,13 @@ test('polite polling replaces setImmediate while an instance asks for it, and le
   second.release();
   assert.is(globalThis.setImmediate, original);
   plain.release();
+});
+
+test('only long rows of tiny dispatches are spun for', () => {
+  assert.is(spinFor(1000, Infinity), spinFor(1, Infinity));
+  assert.is(spinFor(1000, 1), spinFor(1, Infinity));
+  assert.is(spinFor(10, 0.01), spinFor(1, Infinity));
+  assert.ok(spinFor(1000, 0.05) >= 1000 * 0.05);
 });
 
 test('the process exits by itself after release, and not before while a device waits', () => {
