@@ -1,7 +1,7 @@
 // The public causal convolution and its place on the autograd tape.
 
 import { defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
-import { bindRows as bound, rowsOf } from '../rows.ts';
+import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
 import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
@@ -70,7 +70,7 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     device.run(convBackwardKernel, variant, [...inputs, bound(upstream), dx, sums], [...params, upstream.offset, upstream.row], groups);
     const out = empty(device, [(width + 1) * channels]);
     convReduce(device, sums, out, { parts, sets: 1, width, channels });
-    return [null, dx, out.slice(0, 0, width * channels).reshape(channels, width), bias && out.slice(0, width * channels)];
+    return [null, dx, partOf(out, [channels, width], 0), bias && partOf(out, [channels], width * channels)];
   },
 });
 

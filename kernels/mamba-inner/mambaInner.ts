@@ -8,11 +8,12 @@
 // value of x 14 values less to move (1 forward; backward 5 at the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In
 // alternation on a software adapter, batch 4, before the scan added up in place, forward took 0.92 of the time, forward and backward 0.82.
 
-import { concat, contiguousStrides, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, Tensor, type OpContext, type Shape } from '../../core/index.ts';
+import type { Tensor} from '../../core/index.ts';
+import { concat, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, type OpContext, type Shape } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 import { sizeOf } from '../../core/dtype.ts';
 import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
-import { adopt, rowsOf, type Rows } from '../rows.ts';
+import { adopt, partOf, rowsOf, type Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from '../selective-scan/launch.ts';
 import { channelGradients } from '../selective-scan/op.ts';
 import type { ScanPlan } from '../selective-scan/plan.ts';
@@ -185,11 +186,10 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
   const taps = sets[0][0].shape[1];
   const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, { storage: dxz.storage, offset: 0, row: 2 * channels });
   const dconv = adopt(convs, [convs.bytes / 4], 'f32');
-  const view = (shape: Shape, offset: number): Tensor => Tensor.view(dconv.storage, shape, contiguousStrides(shape), offset, 'f32');
   const perSet = sets.flatMap(([, bias], i) => {
     const at = i * (taps + 1) * channels;
     const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(scanned[i].small, channels, states);
-    return [view([channels, taps], at), bias && view([channels], at + taps * channels), products[i].dxProj, products[i].ddtProj, ddtBias, daLog, dskip];
+    return [partOf(dconv, [channels, taps], at), bias && partOf(dconv, [channels], at + taps * channels), products[i].dxProj, products[i].ddtProj, ddtBias, daLog, dskip];
   });
   return [dxz, ...perSet];
 }

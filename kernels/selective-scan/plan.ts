@@ -108,6 +108,9 @@ function narrow(env: KernelEnv): boolean {
   return subgroups && width <= 8 && env.subgroupMaxSize === width;
 }
 
+/** Tokens at a time on a CPU: two where that is not too long a program. */
+const narrowStretch = (quads: number): number => (quads <= 4 ? 2 : 1);
+
 /** Tokens whose states may be recomputed into private memory: 512 values of it at most. */
 function historyTokens(quads: number): number {
   let every = 32;
@@ -145,8 +148,7 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   const history = historyTokens(quads);
   const alone = { stretch: 1, width, teams: 1, chunks: 1, split: 1, subgroups, history: 'private' } as const;
   if (narrow(env)) {
-    // Two tokens at a time where that is not too long a program.
-    const stretch = quads <= 4 ? 2 : 1;
+    const stretch = narrowStretch(quads);
     return unique([history, Math.min(16, history)]).map((every) => {
       const [plan, small] = (['workgroup', 'private'] as const).map((place): BackwardPlan => ({ every, layout: { ...alone, stretch, fetch: 'broadcast', merged: true, history: place } }));
       return backwardBytes(quads, plan) <= WORKGROUP_BYTES ? plan : small;
@@ -167,7 +169,7 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number):
   if (narrow(env)) {
     const one = { fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, ahead: false } as const;
     // Code of its own for each direction has no branches, which a CPU takes both of.
-    const list: ForwardLayout[] = [{ ...one, stretch: 2, merged: false }, { ...one, stretch: 1, merged: true }];
+    const list: ForwardLayout[] = [{ ...one, stretch: narrowStretch(quads), merged: false }, { ...one, stretch: 1, merged: true }];
     return size.directions === 1 ? list.reverse() : list;
   }
   const chunks = chunksFor(size, 1, width, every);

@@ -107,6 +107,23 @@ test('gradients of a few arguments only, nothing left behind', async ({ device }
   assert.is(after.liveBytes, before.liveBytes);
 });
 
+test('gradients lie in one memory and stand alone: one can be written to, and others added to', async ({ device }) => {
+  const c = randomCase(2, 9, 7, 16, { seed: 3 });
+  const t = onDevice(device, c);
+  const upstream = values(c.u.length, generator(4));
+  const gradient = tensor(device, upstream, { shape: [2, 9, 7] });
+  const expected = scanReference(c, upstream).gradients;
+  const backward = (): void => scope(() => selectiveScan({ ...t, deltaSoftplus: true }).backward({ gradient }));
+  backward();
+  const { delta, ...others } = t;
+  noGrad(() => delta.grad!.copy_(zeros(device, delta.shape)));
+  for (const name of NAMES) if (name !== 'delta') assertClose(await others[name].grad!.data(), expected[name], 5e-5, `gradient of ${name}`);
+  backward();
+  assertClose(await delta.grad!.data(), expected.delta, 5e-5, 'gradient of delta, begun anew');
+  assertClose(await t.u.grad!.data(), expected.u.map((g) => 2 * g), 5e-5, 'gradient of u, twice');
+  for (const name of NAMES) t[name].grad = null;
+});
+
 test('refuses what does not fit', ({ device }) => {
   const good = { u: zeros(device, [2, 3, 4]), delta: zeros(device, [2, 3, 4]), A: zeros(device, [4, 5]), B: zeros(device, [2, 3, 5]), C: zeros(device, [2, 3, 5]) };
   const refused = (change: Partial<Record<keyof OnDevice, Tensor>>, kind: new (message: string) => Error, words: string): void => {
