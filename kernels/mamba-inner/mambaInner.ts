@@ -8,8 +8,7 @@
 // value of x 14 values less to move (1 forward; backward 5 at the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In
 // alternation on a software adapter, batch 4, before the scan added up in place, forward took 0.92 of the time, forward and backward 0.82.
 
-import type { Tensor} from '../../core/index.ts';
-import { concat, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, type OpContext, type Shape } from '../../core/index.ts';
+import { concat, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, type OpContext, type Shape, type Tensor } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 import { sizeOf } from '../../core/dtype.ts';
 import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
