@@ -44,7 +44,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const { stretch, split, width, teams, chunks, merged } = layout;
   const { held, slots } = slotsOf(quads, layout);
   const last = stretch - 1;
-  const sums = teamSums(quads, layout, (token) => `(tokens + (first + ${token}) * tokenRow)`);
+  const sums = teamSums(quads, { every, layout }, (token) => `(tokens + (begin + ${token}) * tokenRow)`);
   const seam = chunks > 1 ? seams(quads, layout, 'down') : null;
 
   /** Stretches between two saved states. */
@@ -123,7 +123,6 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${each(stretch, (m) => sums.token(r, last - m))}
       ${sums.quad(r)}
     }`)}
-    ${sums.end}
     ${each(stretch, (j) => `let dRaw${j} = (dExponent${j} * 0.6931471805599453 + dInput${j} * x${j}) * slope${j};
     dBias += dRaw${j};
     if (inside && live${j}) {
@@ -162,7 +161,8 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       let first = begin + (s - 1u) * ${stretch}u;
       ${slots((k, r) => `let h${k}q${r} = ${start(`(s - 1u) * ${quads}u + ${k * held + r}u`)};`)}
       ${back(sets)}
-    }`;
+    }
+    ${sums.end('stretches')}`;
 
   const body = (sets: readonly number[]): string => `${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
   ${directionSetup(v, slots, sets)}

@@ -88,7 +88,7 @@ export function backwardBytes(quads: number, { every, layout }: BackwardPlan): n
   const { width, teams, subgroups, stretch, history } = layout;
   if (!subgroups) return width * stretch * 8 * 4;
   const kept = history === 'workgroup' ? width * 16 * ((every / stretch + 1) * quads + every) : 0;
-  return kept + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * stretch * 8 * quads * 4 : 0);
+  return kept + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0);
 }
 
 /** Tokens of a part of the sequence: whole strides of saved states. */

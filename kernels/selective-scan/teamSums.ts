@@ -5,7 +5,7 @@
 // sum costs about one shuffle a value in place of log2(width). After three exchanges a lane holds one value; with those of other
 // tokens it goes on. Without subgroups, and between teams, the sums go through workgroup memory.
 
-import type { BackwardLayout } from './plan.ts';
+import type { BackwardLayout, BackwardPlan } from './plan.ts';
 import { each } from './wgsl.ts';
 
 /** Values of a token that are summed at a time. */
@@ -14,24 +14,26 @@ const VALUES = 8;
 /** Names of the values of token j, which the kernel defines as vec4s. */
 const valuesOf = (j: number): string[] => Array.from({ length: VALUES }, (_, i) => `g${i < VALUES / 2 ? 'B' : 'C'}${j}[${i % 4}]`);
 
-/** Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token counted in the stretch. */
+/** Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token counted from `begin`. */
 export interface TeamSums {
   readonly declarations: string;
   /** Before everything. */
   readonly begin: string;
-  /** After token j in quad q; tokens come last first. */
+  /** After token j of the stretch in quad q; tokens come last first. */
   token(q: number, j: number): string;
   /** After all tokens of quad q. */
   quad(q: number): string;
-  /** After the last quad. */
-  readonly end: string;
+  /** After the stretches between two saved states, as many as the WGSL expression says: teams meet once for all of them. */
+  end(stretches: string): string;
 }
 
-export function teamSums(quads: number, layout: BackwardLayout, block: (token: string) => string): TeamSums {
-  return layout.subgroups ? shuffled(quads, layout, block) : shared(layout, block);
+export function teamSums(quads: number, plan: BackwardPlan, block: (token: string) => string): TeamSums {
+  const { layout } = plan;
+  return layout.subgroups ? shuffled(quads, plan, block) : shared(layout, block);
 }
 
-function shuffled(quads: number, { width, teams, stretch, split }: BackwardLayout, block: (token: string) => string): TeamSums {
+function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token: string) => string): TeamSums {
+  const { width, teams, stretch, split } = layout;
   const masks = Array.from({ length: Math.log2(width / split) }, (_, i) => width / split >> (i + 1));
   const within = masks.slice(0, Math.log2(VALUES));
   const between = masks.slice(within.length);
@@ -49,7 +51,7 @@ function shuffled(quads: number, { width, teams, stretch, split }: BackwardLayou
   };
   const bits = (list: readonly number[], size: number): string => ['0u', ...list.flatMap((mask, i) => (size >> (i + 1) ? [`select(0u, ${size >> (i + 1)}u, high${mask})`] : []))].join(' + ');
   const row = VALUES * quads;
-  const tile = stretch * row;
+  const tile = every * row;
   const pending = new Map<number, string[]>();
   return {
     declarations: teams > 1 ? `var<workgroup> tile: array<f32, ${2 * teams * tile}>;` : '',
@@ -70,19 +72,19 @@ function shuffled(quads: number, { width, teams, stretch, split }: BackwardLayou
           for (const mask of between) mine = exchange(lines, mine, mask, `t${j}v${i}`);
           return mine[0];
         });
-        const token = `(${j}u + placeToken)`;
-        const at = teams > 1 ? `tile[turn + (team * ${stretch}u + ${token}) * ${row}u` : `sums[${block(token)}`;
+        const token = `(first - begin + ${j}u + placeToken)`;
+        const at = teams > 1 ? `tile[turn + (team * ${every}u + ${token}) * ${row}u` : `sums[${block(token)}`;
         const stores = sums.map((sum, i) => `${at} + ${VALUES * q + i}u + placeValue] = ${sum};`).join(' ');
         lines.push(copies ? `if (original) { ${stores} }` : stores);
       }
       return lines.join('\n');
     },
     quad: () => '',
-    end: teams > 1 ? `workgroupBarrier();
-    for (var e = li; e < ${tile}u; e += ${width * teams}u) {
+    end: (stretches) => (teams > 1 ? `workgroupBarrier();
+    for (var e = li; e < ${stretches} * ${stretch * row}u; e += ${width * teams}u) {
       sums[${block(`(e / ${row}u)`)} + e % ${row}u] = ${each(teams, (m) => `tile[turn + e + ${m * tile}u]`, ' + ')};
     }
-    turn = ${teams * tile}u - turn;` : '',
+    turn = ${teams * tile}u - turn;` : ''),
   };
 }
 
@@ -97,9 +99,9 @@ function shared({ width, stretch }: BackwardLayout, block: (token: string) => st
     for (var e = li; e < ${count}u; e += ${width}u) {
       var total = 0.0;
       for (var m = 0u; m < ${width}u; m++) { total += tile[e * ${width}u + ((m + li) & ${width - 1}u)]; }
-      sums[${block(`(e / ${VALUES}u)`)} + ${VALUES * q}u + e % ${VALUES}u] = total;
+      sums[${block(`(first - begin + e / ${VALUES}u)`)} + ${VALUES * q}u + e % ${VALUES}u] = total;
     }
     workgroupBarrier();`,
-    end: '',
+    end: () => '',
   };
 }
