@@ -3,7 +3,7 @@
 import type { GPUSubgroupMatrixConfig } from '../device.ts';
 import type { KernelEnv } from '../kernel.ts';
 import { matrixBytes } from './matrix.ts';
-import type { GemmConfig, GemmProblem } from './spec.ts';
+import { operandForms, type GemmConfig, type GemmProblem } from './spec.ts';
 
 /** What the choice looks at: the adapter's abilities, and whether it computes on the CPU. A `Device` is one. */
 export interface GemmAdapter extends KernelEnv {
@@ -62,12 +62,31 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
   return { ...config, splits: Math.max(1, Math.min(Math.floor(2 * few / tiles), Math.floor(problem.K / 128), MOST_PARTS)) };
 }
 
+/** The most rows whose program stays in a CPU's instruction cache, where operands are read in vec4 and where not. */
+const CPU_ROWS = [40, 32] as const;
+
+/** Where a CPU computes: rows that divide M evenly or, where c is turned round, N. */
+function cpuFamily(problem: GemmProblem, size: number): GemmConfig[] {
+  const { a, b, c } = operandForms(problem);
+  const most = CPU_ROWS[b.vec && c.vec && (a.vec || !a.transposed) ? 0 : 1];
+  const mostTurned = CPU_ROWS[a.vec && (b.vec || b.transposed) ? 0 : 1];
+  const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
+  const rows = [most, 32, 24, 16, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
+  return [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
+}
+
+/** Time of a product by such a configuration, in multiply-adds of a subgroup: what is loaded costs as much as most of what is computed. */
+function cpuCost({ M, N }: GemmProblem, { rows, x: size, flip }: GemmConfig): number {
+  const [down, across] = flip ? [N, M] : [M, N];
+  return Math.ceil(down / rows) * Math.ceil(across / (4 * size)) * (rows + 7.5 * Math.ceil(rows / size) + 35);
+}
+
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
 export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const { M, N } = problem;
   const list = [register(1, 1, 64, 1), register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8)];
   const size = fixedSubgroup(device);
-  if (size) list.push(...[8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size)));
+  if (size) list.push(...(device.adapter.software ? cpuFamily(problem, size) : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))));
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
   if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
@@ -77,7 +96,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const whole = family(device, problem);
-  const parts = whole.filter((c) => c.form !== 'vector').map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
+  const parts = whole.filter((c) => c.form !== 'vector' && !c.flip).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   const chosen = chooseConfig(device, problem);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
 }
@@ -88,11 +107,8 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   if (device.adapter.software) {
     const size = fixedSubgroup(device);
     if (size) {
-      // The columns of b that a subgroup loads cost as much as a dozen rows. What is read element by element leaves no registers for 32.
-      const most = N % 4 !== 0 || (a.transposed && M % 4 !== 0) ? 24 : 32;
-      const rows = [32, 24, 16, 8].filter((n) => n <= most && n % size === 0);
-      const cost = (n: number): number => Math.ceil(M / n) * (n + 12);
-      return subgroup(rows.length ? rows.reduce((best, n) => (cost(n) < cost(best) ? n : best)) : size, 1, size);
+      const cost = (c: GemmConfig): number => cpuCost(problem, c);
+      return cpuFamily(problem, size).reduce((best, c) => (cost(c) < cost(best) ? c : best));
     }
     return M <= 2 ? register(1, 1, 64, 1) : register(4, 1, 8, 8);
   }

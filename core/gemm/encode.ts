@@ -6,7 +6,7 @@ import { Storage } from '../storage.ts';
 import { matrixKernel } from './matrix.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
 import { registerKernel, subgroupKernel } from './register.ts';
-import { problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
+import { flipped, problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
 import { tileKernel } from './tile.ts';
 import { vectorColumns, vectorKernel } from './vector.ts';
 
@@ -17,7 +17,8 @@ const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tile
 
 /** Encodes a product that is known to be sound, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {
-  for (const part of withinGrid(spec, config)) dispatch(device, part, config);
+  const turned = config.flip && config.splits === 1 ? flipped(spec) : spec;
+  for (const part of withinGrid(turned, config)) dispatch(device, part, config);
 }
 
 function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
@@ -84,7 +85,7 @@ function withinGrid(spec: GemmSpec, config: GemmConfig): GemmSpec[] {
         batch: Math.min(items, batch - z),
         a: move(a, a.transposed ? m : m * a.rowStride),
         b: move(spec.b, 0),
-        c: move(c, m * c.rowStride),
+        c: move(c, c.transposed ? m : m * c.rowStride),
       });
     }
   }

@@ -13,17 +13,19 @@
 // Later steps, as ratios to all before them, on DiS-S, 8 × 258 tokens (npm run bench -- --against): in_proj a·bᵀ 1.16, its gradients 1.08,
 // out_proj 1.13, 512³ 1.17, 1024³ 1.30. They are shuffles, which take one instruction where a broadcast takes three (1.09 of in_proj by
 // themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b or c is no vec4, shuffles alone. aᵀ·b by lanes
-// that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other.
-// The register form reaches 14. What did not help: twice as many columns a lane, 40 and 48 rows, two steps of k at a time, other orders of
+// that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other. In alternation: 40 rows 1.03 to 1.07, of aᵀ·b (a
+// round of runs of four, and one of single rows) 1.00 to 1.05; rows that divide c evenly, and c turned round where it is narrow: x_proj of
+// DiS-S 1.07 to 1.10 and of DiS-B 1.24 to 1.27, their weights' gradients 1.21 and 1.25 to 1.28, dt_proj's gradients 1.35 to 1.58, one column 2.2.
+// The register form reaches 14. What did not help: twice as many columns a lane, 46 and 48 rows, two steps of k at a time, other orders of
 // loads and sums. What holds it, from the machine code: fma becomes a product and a sum, so that half of the time is arithmetic at the speed
 // of the core's three vector units, with a masked store a block (the loop has a mask). The other half is loads: a vec4 of 8 lanes is 300
 // instructions, each element with a check of its bounds, 2 KB of program; larger tiles need fewer loads a sum and lose all of it, and more,
-// because the loop then leaves the core's 32 KiB instruction cache (64 rows: 1.45). An address that is the same for all lanes costs as
+// because the loop then leaves the core's 32 KiB instruction cache (64 rows: 1.45; 48: 1.08). An address that is the same for all lanes costs as
 // much unless it is known when compiling; a uniform buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes
 // (LP_NATIVE_VECTOR_WIDTH) double it.
 
 import { defineKernel } from '../kernel.ts';
-import type { GemmVariant, OperandForm } from './spec.ts';
+import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
 import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range } from './wgsl.ts';
 
 /**
@@ -35,33 +37,38 @@ const CPU_SUBGROUP = 8;
 /** Whether rows of a come in fours: a row's neighbours lie beside it. */
 const inFours = (form: OperandForm): boolean => form.transposed && form.vec;
 
-/** Rows of a that an invocation loads for itself: row i is `row(i)`. In fours it is the first of them that counts. */
-function ownRows(form: OperandForm, rows: number, row: (i: number) => string): { setup: string; load(depth: number): string; value(q: number, i: number): string } {
-  const fours = inFours(form);
-  const setup = range(fours ? rows / 4 : rows).map((i) => (fours
-    ? `  let ra${i} = aBase + min(${row(4 * i)}, p.M - 4u);`
-    : `  let ra${i} = aBase + min(${row(i)}, p.M - 1u)${form.transposed ? '' : ' * p.aStride'};`));
+/** Rows of a that an invocation loads for itself. */
+interface OwnRows {
+  readonly setup: string;
+  load(depth: number): string;
+  /** Element of step q in row e of run g. */
+  four(q: number, g: number, e: number): string;
+  single(q: number, i: number): string;
+}
+
+/** `fours`: the first rows of runs of four that lie side by side; `singles`: rows alone. */
+function ownRows({ transposed }: OperandForm, fours: readonly string[], singles: readonly string[]): OwnRows {
+  const steps = (depth: number): string[] => range(depth).flatMap((q) => [
+    `    let ka${q} = (k + ${q}u) * p.aStride;`, ...fours.map((_, g) => `    let vf${q}_${g} = a4(rf${g} + ka${q});`),
+  ]);
   return {
-    setup: setup.join('\n'),
-    load(depth) {
-      if (!form.transposed) return range(rows).map((i) => `    let va${i} = vec4f(${depth === 4 ? 'a4' : 'a1'}(ra${i} + k));`).join('\n');
-      const lines: string[] = [];
-      for (const q of range(depth)) {
-        lines.push(`    let ka${q} = (k + ${q}u) * p.aStride;`);
-        if (fours) for (const g of range(rows / 4)) lines.push(`    let va${q}_${g} = a4(ra${g} + ka${q});`);
-      }
-      if (!fours) {
-        for (const i of range(rows)) lines.push(`    let va${i} = vec4f(${range(4).map((q) => (q < depth ? `a1(ra${i} + ka${q})` : '0.0')).join(', ')});`);
-      }
-      return lines.join('\n');
-    },
-    value: (q, i) => (fours ? `va${q}_${i >> 2}.${component(i)}` : `va${i}.${component(q)}`),
+    setup: [
+      ...fours.map((row, g) => `  let rf${g} = aBase + min(${row}, p.M - 4u);`),
+      ...singles.map((row, i) => `  let ra${i} = aBase + min(${row}, p.M - 1u)${transposed ? '' : ' * p.aStride'};`),
+    ].join('\n'),
+    load: (depth) => (transposed
+      ? [...steps(depth), ...singles.map((_, i) => `    let va${i} = vec4f(${range(4).map((q) => (q < depth ? `a1(ra${i} + ka${q})` : '0.0')).join(', ')});`)]
+      : singles.map((_, i) => `    let va${i} = vec4f(${depth === 4 ? 'a4' : 'a1'}(ra${i} + k));`)).join('\n'),
+    four: (q, g, e) => `vf${q}_${g}.${component(e)}`,
+    single: (q, i) => `va${i}.${component(q)}`,
   };
 }
 
 export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ config, problem }) => {
   const { rows, quads, x, y } = config;
-  const a = ownRows(problem.a, rows, (i) => `row0 + ${i}u`);
+  const fours = inFours(problem.a);
+  const list = (count: number, step: number): string[] => range(count).map((i) => `row0 + ${i * step}u`);
+  const a = ownRows(problem.a, list(fours ? rows / 4 : 0, 4), list(fours ? 0 : rows, 1));
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
   return {
     bindings: bindings(problem),
@@ -75,22 +82,24 @@ export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ conf
 ${a.setup}
 ${b.setup}
 ${sums(rows, quads)}
-${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => a.value(q, i), b.value)].join('\n'))}
-${stores(rows, quads)}`,
+${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => (fours ? a.four(q, i >> 2, i & 3) : a.single(q, i)), b.value)].join('\n'))}
+${stores(problem, rows, quads)}`,
   };
 });
 
 export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ config, problem }) => {
   const { rows, quads, x: size } = config;
-  // Lanes own single rows, or runs of four.
-  const run = inFours(problem.a) ? 4 : 1;
-  const a = ownRows(problem.a, run * Math.ceil(rows / (run * size)), (h) => `row0 + ${h * size}u + ${run === 1 ? '' : `${run}u * `}lane`);
+  // Lanes own runs of four rows, as many as make whole rounds, and single ones for the rest.
+  const round = 4 * size;
+  const fours = inFours(problem.a) ? Math.max(1, Math.floor(rows / round)) : 0, inRuns = Math.min(rows, fours * round);
+  const a = ownRows(problem.a, range(fours).map((g) => `row0 + ${g * round}u + 4u * lane`), range(Math.ceil((rows - inRuns) / size)).map((h) => `row0 + ${inRuns + h * size}u + lane`));
   const fromLane = (q: number, i: number): string => {
-    const owner = Math.floor(i / run);
-    return `subgroupShuffle(${a.value(q, run * Math.floor(owner / size) + i % run)}, ${owner % size}u)`;
+    const [own, owner] = i < inRuns ? [a.four(q, Math.floor(i / round), i % 4), Math.floor((i % round) / 4)]
+      : [a.single(q, Math.floor((i - inRuns) / size)), (i - inRuns) % size];
+    return `subgroupShuffle(${own}, ${owner}u)`;
   };
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
-  const inMemory = size <= CPU_SUBGROUP && problem.b.vec && problem.c.vec;
+  const inMemory = size <= CPU_SUBGROUP && problem.b.vec && (problem.c.vec || problem.c.transposed);
   const name = inMemory ? (i: number, j: number): string => `s[${i * quads + j}]` : inVariable;
   return {
     bindings: bindings(problem),
@@ -111,7 +120,7 @@ ${kLoop(problem, (depth) => [
     a.load(depth), b.load(depth),
     multiply(rows, quads, depth, fromLane, b.value, name),
   ].join('\n'))}
-${inMemory ? storeLoop(rows, quads) : stores(rows, quads)}`,
+${inMemory ? storeLoop(problem, rows, quads) : stores(problem, rows, quads)}`,
   };
 });
 
@@ -132,14 +141,14 @@ function multiply(rows: number, quads: number, depth: number, a: (q: number, i: 
   return lines.join('\n');
 }
 
-function stores(rows: number, quads: number): string {
+function stores({ c }: ProblemForm, rows: number, quads: number): string {
   return range(quads).map((j) => `  let bias${j} = bias4(col${j});
-${range(rows).map((i) => `  store4(cBase, row0 + ${i}u, col${j}, s${i}_${j} + bias${j});`).join('\n')}`).join('\n');
+${range(rows).map((i) => `  store4(cBase, row0 + ${i}u, col${j}, s${i}_${j} + ${c.transposed ? `bias1(row0 + ${i}u)` : `bias${j}`});`).join('\n')}`).join('\n');
 }
 
 /** The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of the program. */
-function storeLoop(rows: number, quads: number): string {
+function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {
   return `  let end = min(row0 + ${rows}u, p.M);
 ${range(quads).map((j) => `  let bias${j} = bias4(col${j});
-  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + bias${j}); }`).join('\n')}`;
+  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `bias${j}`}); }`).join('\n')}`;
 }

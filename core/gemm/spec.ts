@@ -45,7 +45,7 @@ export interface GemmProblem {
   readonly a: GemmLayout;
   /** K × N. */
   readonly b: GemmLayout;
-  /** M × N, not transposed. */
+  /** M × N, not transposed. Only inside the family, where it is `flipped`, it may be. */
   readonly c: GemmLayout;
 }
 
@@ -92,7 +92,8 @@ export interface ProblemForm {
  * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
  * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
- * `splits` > 1 cuts K into that many parts, summed in order by a second kernel.
+ * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `flip` computes cᵀ = bᵀ · aᵀ, where K is whole: lanes
+ * then own rows of c, which saves what the last columns of a narrow c would leave idle.
  */
 export interface GemmConfig {
   readonly form: 'subgroup' | 'register' | 'tile' | 'matrix' | 'vector';
@@ -104,6 +105,7 @@ export interface GemmConfig {
   /** Steps of k that are staged at once; 4 where nothing is staged. */
   readonly depth: number;
   readonly splits: number;
+  readonly flip?: boolean;
   /** M, N and K of the matrix unit. */
   readonly unit?: readonly [number, number, number];
 }
@@ -128,6 +130,12 @@ export function operandForms({ M, N, K, batch = 1, a, b, c }: GemmProblem): Pick
   return { a: operandForm(a, a.transposed ? M : K, batch), b: operandForm(b, b.transposed ? K : N, batch), c: operandForm(c, N, batch) };
 }
 
+/** The product that gives the transposed result. */
+export function flipped(spec: GemmSpec): GemmSpec {
+  const turn = (m: GemmMatrix): GemmMatrix => ({ ...m, transposed: !m.transposed });
+  return { ...spec, M: spec.N, N: spec.M, a: turn(spec.b), b: turn(spec.a), c: turn(spec.c) };
+}
+
 /** The form of a product as a configuration will compile it. */
 export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const { a, b, c } = operandForms(spec);
@@ -138,7 +146,8 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
     // Where lanes share K, or rows don't come in fours, a transposed a is read element by element.
     a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)), ...(matrix && { wide: aligned(spec.a, a.transposed ? M : K, batch, 8) }) },
     b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: aligned(spec.b, b.transposed ? K : N, batch, 8) }) },
-    c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector },
+    // Lanes own runs of columns: those of a transposed c lie in rows of their own.
+    c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector && !c.transposed },
     bias: split ? null : spec.bias?.dtype ?? null,
     activation: split ? null : spec.activation ?? null,
     accumulate: split ? false : spec.accumulate ?? false,

@@ -35,7 +35,10 @@ export function extensions(problem: ProblemForm): KernelExtension[] {
 /** `a1(i)`: element i. `a4(i)`: elements i to i+3, all of them there. */
 function loader(name: string, form: OperandForm): string {
   const array = name.toUpperCase();
-  if (form.vec) return `fn ${name}4(i: u32) -> vec4f { return vec4f(${array}[i >> 2u]); }`;
+  if (form.vec) {
+    return `fn ${name}1(i: u32) -> f32 { return f32(${array}[i >> 2u][i & 3u]); }
+fn ${name}4(i: u32) -> vec4f { return vec4f(${array}[i >> 2u]); }`;
+  }
   return `fn ${name}1(i: u32) -> f32 { return f32(${array}[i]); }
 fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${name}1(i + 2u), ${name}1(i + 3u)); }`;
 }
@@ -62,11 +65,11 @@ export function declarations(problem: ProblemForm): string {
   return [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation), storing(problem)].join('\n');
 }
 
-/** `store1`, `store4` (elements of c, unless they lie outside) and `bias1`, `bias4`. Calls `activate`. */
+/** `store1`, `store4` (elements of c, unless they lie outside) and `bias1`, `bias4`. Calls `activate`. With a transposed c biases belong to rows. */
 export function storing({ c, bias, accumulate }: ProblemForm): string {
   const old = accumulate ? (at: string): string => ` + ${c.vec ? 'vec4f' : 'f32'}(C[${at}])` : (): string => '';
   const biases = bias
-    ? `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, p.N - 1u)]); }
+    ? `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, p.${c.transposed ? 'M' : 'N'} - 1u)]); }
 fn bias4(col: u32) -> vec4f { return vec4f(bias1(col), bias1(col + 1u), bias1(col + 2u), bias1(col + 3u)); }`
     : 'fn bias1(col: u32) -> f32 { return 0.0; }\nfn bias4(col: u32) -> vec4f { return vec4f(); }';
   if (c.vec) {
@@ -80,7 +83,7 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   return `${biases}
 fn store1(base: u32, row: u32, col: u32, v: f32) {
   if (row >= p.M || col >= p.N) { return; }
-  let at = base + row * p.cStride + col;
+  let at = base + ${c.transposed ? 'col * p.cStride + row' : 'row * p.cStride + col'};
   C[at] = ${c.dtype}(activate(vec4f(v${old('at')})).x);
 }
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {

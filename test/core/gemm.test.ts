@@ -141,7 +141,7 @@ function everyConfig(device: Device, software = device.adapter.software): GemmCo
     subgroupMatrixConfigs: device.subgroupMatrixConfigs, has: (f) => device.has(f),
   };
   // The matrix unit takes f16 only.
-  const matrix = { offset: 0, rowStride: 1, dtype: 'f16' } as const;
+  const matrix = { offset: 0, rowStride: 4096, dtype: 'f16' } as const;
   const shapes = [[1, 368, 368], [8, 1, 4096], [55, 736, 2064], [2064, 736, 368], [4096, 4096, 4096]];
   const found = new Map<string, GemmConfig>();
   for (const [M, N, K] of shapes) {
@@ -232,6 +232,17 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
     }
   });
 }
+
+test('rows in runs of four and alone, results turned round', async ({ device }) => {
+  const size = device.subgroupMinSize;
+  if (!everyConfig(device).some((c) => c.form === 'subgroup')) return;
+  const subgroup: GemmConfig = { form: 'subgroup', rows: 5 * size, quads: 1, x: size, y: 1, depth: 4, splits: 1 };
+  await compare(device, { M: 12 * size + 4, N: 36, K: 22, ta: true, gap: 4 }, [subgroup]);
+  for (const [i, c] of cases.entries()) {
+    // 7 rows, none in runs; 12, in runs where they lie side by side.
+    await compare(device, c, [{ ...subgroup, rows: i % 2 ? 7 : 12, flip: true }]);
+  }
+});
 
 test('every case', async ({ device }) => {
   for (const c of cases) await compare(device, c, [{ form: 'register', rows: 4, quads: 1, x: 8, y: 8, depth: 4, splits: 1 }]);
