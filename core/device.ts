@@ -64,6 +64,8 @@ export class Device implements KernelEnv {
   private destroyed = false;
   private readonly groups = new Map<string, GPUBindGroup>();
   private readonly uniforms = new Map<string, GPUBuffer>();
+  /** By their bytes. */
+  private readonly words = new Map<number, { u32: Uint32Array<ArrayBuffer>; i32: Int32Array; f32: Float32Array }>();
   /** Remember where each tensor is made, for `leakReport()`. Slows the host down. */
   traceTensors = false;
   private readonly leaks: FinalizationRegistry<Birth>;
@@ -75,11 +77,11 @@ export class Device implements KernelEnv {
     this.adapter = adapter;
     this.tier = options.tier;
     this.release = options.release;
-    this.limits = gpu.limits;
+    this.limits = plainLimits(gpu.limits);
     this.subgroupMinSize = options.info.subgroupMinSize ?? 0;
     this.subgroupMaxSize = options.info.subgroupMaxSize ?? 0;
     this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
-    this.pool = new BufferPool(gpu);
+    this.pool = new BufferPool(gpu, Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize));
     this.stream = new Stream(gpu);
     this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
       this.failure ??= error;
@@ -130,9 +132,23 @@ export class Device implements KernelEnv {
       if (bindings[i].access === 'write') o.storage.version++;
       return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
     });
-    const data = packParams(compiled, params);
-    recorder?.dispatched(compiled, bound, data, [x, y, z]);
+    const data = this.pack(compiled, params);
+    recorder?.dispatched(compiled, bound, data.slice(0), [x, y, z]);
     if (!recorder?.ahead) this.encode(compiled, bound, data, x, y, z);
+  }
+
+  /** The parameters as the kernel reads them, in memory that the next dispatch overwrites: commands have copied it by then. */
+  private pack({ name, source, paramBytes }: Compiled, values: readonly number[]): ArrayBuffer {
+    const { params = [] } = source;
+    if (params.length !== values.length) throw new EngineError(`[${name}] ${values.length} parameters given, expected ${params.length}.`);
+    if (!params.length) return EMPTY;
+    let words = this.words.get(paramBytes);
+    if (!words) {
+      const buffer = new ArrayBuffer(paramBytes);
+      this.words.set(paramBytes, words = { u32: new Uint32Array(buffer), i32: new Int32Array(buffer), f32: new Float32Array(buffer) });
+    }
+    for (let i = 0; i < params.length; i++) words[params[i].type][i] = values[i];
+    return words.u32.buffer;
   }
 
   private encode(compiled: Compiled, bound: readonly Bound[], data: ArrayBuffer, x: number, y: number, z: number): void {
@@ -298,18 +314,9 @@ function uniformKey(data: ArrayBuffer): string {
 
 const EMPTY = new ArrayBuffer(0);
 
-function packParams(compiled: Compiled, values: readonly number[]): ArrayBuffer {
-  const params = compiled.source.params ?? [];
-  if (params.length !== values.length) {
-    throw new EngineError(`[${compiled.name}] ${values.length} parameters given, expected ${params.length}.`);
-  }
-  if (!params.length) return EMPTY;
-  const data = new ArrayBuffer(compiled.paramBytes);
-  const view = new DataView(data);
-  params.forEach((param, i) => {
-    if (param.type === 'f32') view.setFloat32(i * 4, values[i], true);
-    else if (param.type === 'i32') view.setInt32(i * 4, values[i], true);
-    else view.setUint32(i * 4, values[i], true);
-  });
-  return data;
+/** The same limits as numbers: what the implementation gives asks it each time. */
+function plainLimits(limits: GPUSupportedLimits): GPUSupportedLimits {
+  const plain: Record<string, number> = {};
+  for (const name in limits) plain[name] = limits[name as 'maxBufferSize'];
+  return Object.freeze(plain) as unknown as GPUSupportedLimits;
 }

@@ -31,15 +31,18 @@ export class BufferPool {
   created = 0;
 
   private readonly gpu: GPUDevice;
+  private readonly limit: number;
   private readonly free = new Map<number, PooledBuffer[]>();
 
-  constructor(gpu: GPUDevice) {
+  /** @param limit bytes that a buffer may have */
+  constructor(gpu: GPUDevice, limit: number) {
     this.gpu = gpu;
+    this.limit = limit;
   }
 
   /** @throws LimitError where the adapter allows no buffer of that size. */
   acquire(bytes: number, what: string): PooledBuffer {
-    const limit = Math.min(this.gpu.limits.maxBufferSize, this.gpu.limits.maxStorageBufferBindingSize);
+    const { limit } = this;
     if (bytes > limit) {
       throw new LimitError(
         `[allocate] ${what} takes ${bytes} bytes, expected at most ${limit}, the adapter's largest storage binding; `
