@@ -13,11 +13,11 @@ export interface GemmAdapter extends KernelEnv {
 
 const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'register', rows, quads, x, y, depth: 4, splits: 1 });
 const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'subgroup', rows, quads, x: size, y: 1, depth: 4, splits: 1 });
-const tile = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'tile', rows, quads, x, y, depth: 16, splits: 1 });
+const tile = (rows: number, quads: number, x: number, y: number, depth = 16): GemmConfig => ({ form: 'tile', rows, quads, x, y, depth, splits: 1 });
 const vector = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'vector', rows, quads, x, y, depth: 4, splits: 1 });
 
-/** From 128 × 128 to 32 × 32 elements of c: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
-const TILES = [tile(16, 2, 16, 8), tile(8, 2, 8, 16), tile(8, 2, 8, 8), tile(4, 1, 8, 8)] as const;
+/** From 128 × 128 to 32 × 32 elements of c, and 64 × 32 for few columns: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
+const TILES = [tile(16, 2, 16, 8), tile(8, 2, 8, 16), tile(8, 2, 8, 8), tile(4, 1, 8, 16, 32), tile(4, 1, 8, 8)] as const;
 
 /** The same sizes with more invocations that own less: for adapters with few registers. */
 const LIGHT_TILES = [tile(8, 2, 16, 16), tile(4, 1, 16, 16)] as const;

@@ -132,12 +132,17 @@ ${across.map((j) => `      let b${j} = ${right(j, q)};
   // A lane's columns are the same in all rows if the lanes are whole rows.
   const whole = size % quads === 0;
   const column = (e: string): string => `col0 + subCol * ${columns}u + 4u * (${e} % ${quads}u)`;
-  const leave = (i: number): string => `${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${j * n / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
+  const place = (i: number, h: number): string => `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
+  const rounds = range(Math.ceil(m * quads / size));
+  const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
+  // What is added to is read ahead of the barrier, all of a strip at once: a read can't be moved ahead of a write to the same buffer.
+  const leave = (i: number): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}
+${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${j * n / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
   workgroupBarrier();
-${range(Math.ceil(m * quads / size)).map((h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
-    let e = lane + ${h * size}u;${whole ? '' : ` let col = ${column('e')}; let biases = bias4(col);`}
+${rounds.map((h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
+    let e = lane + ${h * size}u;${whole ? '' : ` let col = ${columnOf(h)}; let biases = bias4(col);`}
     let sum = bitcast<vec4f>(memory[sgId][e / ${quads}u * ${sumsLine(quads)}u + e % ${quads}u]);
-    store4(cBase, row0 + subRow * ${rows}u + ${i * m}u + e / ${quads}u, col, sum + biases);
+    store4(cBase, ${place(i, h)}, col, sum + biases${problem.accumulate ? ` + was${i}_${h}` : ''});
   }`).join('\n')}`;
   return {
     bindings: bindings(problem),

@@ -26,7 +26,7 @@
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
-import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range } from './wgsl.ts';
+import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range, storeAll } from './wgsl.ts';
 
 /**
  * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array says so to the
@@ -141,14 +141,17 @@ function multiply(rows: number, quads: number, depth: number, a: (q: number, i: 
   return lines.join('\n');
 }
 
-function stores({ c }: ProblemForm, rows: number, quads: number): string {
-  return range(quads).map((j) => `  let bias${j} = bias4(col${j});
-${range(rows).map((i) => `  store4(cBase, row0 + ${i}u, col${j}, s${i}_${j} + ${c.transposed ? `bias1(row0 + ${i}u)` : `bias${j}`});`).join('\n')}`).join('\n');
+function stores(problem: ProblemForm, rows: number, quads: number): string {
+  const { transposed } = problem.c;
+  return `${range(quads).map((j) => `  let added${j} = bias4(col${j});`).join('\n')}
+${storeAll(range(quads).flatMap((j) => range(rows).map((i) => ({
+    row: `row0 + ${i}u`, col: `col${j}`, value: `s${i}_${j}`, bias: transposed ? `bias1(row0 + ${i}u)` : `added${j}`,
+  }))), problem)}`;
 }
 
 /** The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of the program. */
 function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {
   return `  let end = min(row0 + ${rows}u, p.M);
-${range(quads).map((j) => `  let bias${j} = bias4(col${j});
-  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `bias${j}`}); }`).join('\n')}`;
+${range(quads).map((j) => `  let added${j} = bias4(col${j});
+  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `added${j}`} + old4(cBase, row, col${j})); }`).join('\n')}`;
 }

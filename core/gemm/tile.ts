@@ -26,7 +26,7 @@
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
-import { bindings, component, declarations, extensions, PARAMS, prologue, range } from './wgsl.ts';
+import { bindings, component, declarations, extensions, PARAMS, prologue, range, storeAll } from './wgsl.ts';
 
 /** Bytes of workgroup memory that a configuration takes. */
 export function tileBytes({ rows, quads, x, y, depth }: GemmConfig): number {
@@ -135,7 +135,7 @@ ${range(4).map(step).join('\n')}
     }
     workgroupBarrier();
   }
-${range(quads).map((j) => `  let bias${j} = bias4(${col(j)});
-${range(rows).map((i) => `  store4(cBase, ${row(i)}, ${col(j)}, s${i}_${j} + bias${j});`).join('\n')}`).join('\n')}`,
+${range(quads).map((j) => `  let added${j} = bias4(${col(j)});`).join('\n')}
+${storeAll(range(quads).flatMap((j) => range(rows).map((i) => ({ row: row(i), col: col(j), value: `s${i}_${j}`, bias: `added${j}` }))), problem)}`,
   };
 });

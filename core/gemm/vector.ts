@@ -74,7 +74,7 @@ ${tail}${each((i, j) => `sums[(lid.y * ${results}u + ${i * cols + j}u) * ${x}u +
     let owner = block0 + i / ${results}u;
     let row = owner / blocks * ${rows}u + i % ${results}u / ${cols}u;
     let col = owner % blocks * ${cols}u + i % ${cols}u;
-    store1(cBase, row, col, sum + bias1(col));
+    store1(cBase, row, col, sum + bias1(col) + old1(cBase, row, col));
   }`,
   };
 });

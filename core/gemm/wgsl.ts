@@ -65,30 +65,52 @@ export function declarations(problem: ProblemForm): string {
   return [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation), storing(problem)].join('\n');
 }
 
-/** `store1`, `store4` (elements of c, unless they lie outside) and `bias1`, `bias4`. Calls `activate`. With a transposed c biases belong to rows. */
+/**
+ * `store1`, `store4` (elements of c, unless they lie outside), `bias1`, `bias4`, and `old1`, `old4`: what c holds there, if that is to be
+ * added. Calls `activate`. With a transposed c biases belong to rows.
+ */
 export function storing({ c, bias, accumulate }: ProblemForm): string {
-  const old = accumulate ? (at: string): string => ` + ${c.vec ? 'vec4f' : 'f32'}(C[${at}])` : (): string => '';
-  const biases = bias
-    ? `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, p.${c.transposed ? 'M' : 'N'} - 1u)]); }
-fn bias4(col: u32) -> vec4f { return vec4f(bias1(col), bias1(col + 1u), bias1(col + 2u), bias1(col + 3u)); }`
-    : 'fn bias1(col: u32) -> f32 { return 0.0; }\nfn bias4(col: u32) -> vec4f { return vec4f(); }';
+  const place = (row: string, col: string): string => `base + ${c.transposed ? `${col} * p.cStride + ${row}` : `${row} * p.cStride + ${col}`}`;
+  const four = (one: string): string => `vec4f(${range(4).map((i) => one.replace('col', i ? `col + ${i}u` : 'col')).join(', ')})`;
+  const last = (n: string, width: number): string => `p.${n} - ${width}u`;
+  const list = bias
+    ? [`fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, ${last(c.transposed ? 'M' : 'N', 1)})]); }`,
+      `fn bias4(col: u32) -> vec4f { return ${four('bias1(col)')}; }`]
+    : ['fn bias1(col: u32) -> f32 { return 0.0; }', 'fn bias4(col: u32) -> vec4f { return vec4f(); }'];
+  if (!accumulate) list.push('fn old1(base: u32, row: u32, col: u32) -> f32 { return 0.0; }', 'fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(); }');
   if (c.vec) {
-    return `${biases}
+    if (accumulate) list.push(`fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(C[(${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 4)})`)}) >> 2u]); }`);
+    return `${list.join('\n')}
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   if (row >= p.M || col >= p.N) { return; }
-  let at = (base + row * p.cStride + col) >> 2u;
-  C[at] = vec4<${c.dtype}>(activate(v${old('at')}));
+  C[(${place('row', 'col')}) >> 2u] = vec4<${c.dtype}>(activate(v));
 }`;
   }
-  return `${biases}
+  if (accumulate) {
+    list.push(`fn old1(base: u32, row: u32, col: u32) -> f32 { return f32(C[${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 1)})`)}]); }`,
+      `fn old4(base: u32, row: u32, col: u32) -> vec4f { return ${four('old1(base, row, col)')}; }`);
+  }
+  return `${list.join('\n')}
 fn store1(base: u32, row: u32, col: u32, v: f32) {
   if (row >= p.M || col >= p.N) { return; }
-  let at = base + ${c.transposed ? 'col * p.cStride + row' : 'row * p.cStride + col'};
-  C[at] = ${c.dtype}(activate(vec4f(v${old('at')})).x);
+  C[${place('row', 'col')}] = ${c.dtype}(activate(vec4f(v)).x);
 }
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   store1(base, row, col, v.x); store1(base, row, col + 1u, v.y); store1(base, row, col + 2u, v.z); store1(base, row, col + 3u, v.w);
 }`;
+}
+
+/**
+ * Statements that store sums with bias and, where it is added to, what c holds. That is read for several at a time: a read can't be
+ * moved ahead of a write to the same buffer, and one by one they would wait for each other.
+ */
+export function storeAll(sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[], { accumulate }: ProblemForm, at = 8): string {
+  if (!accumulate) return sums.map(({ row, col, value, bias }) => `  store4(cBase, ${row}, ${col}, ${value} + ${bias});`).join('\n');
+  const groups = range(Math.ceil(sums.length / at)).map((g) => sums.slice(g * at, (g + 1) * at));
+  return groups.map((group) => `  {
+${group.map(({ row, col }, i) => `    let was${i} = old4(cBase, ${row}, ${col});`).join('\n')}
+${group.map(({ row, col, value, bias }, i) => `    store4(cBase, ${row}, ${col}, ${value} + ${bias} + was${i});`).join('\n')}
+  }`).join('\n');
 }
 
 /** Where the operands of this item of the batch begin, and which part of K is ours. */

@@ -25,6 +25,9 @@ interface Variant {
 
 const GROUP = 64;
 
+/** Elements that are loaded at a time. */
+const TOGETHER = 8;
+
 /** y[o, k, i] = ⊕_r x[o, r, i] over the kth piece of the reduced dimension; `row` has no inner dimension and a workgroup for each (o, k). */
 export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => {
   const arg = op === 'argmax' || op === 'argmin';
@@ -42,6 +45,18 @@ export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row
   const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
   const declarations = `${float ? 'fn isNan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }' : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
+  /** All elements from `from` to the end, every `stride`th. Sums read several at a time, so that the loads wait together; they are added in their order. */
+  const loop = (from: string, stride: number, at: (r: string) => string): string => {
+    const one = `for (; r < end; r += ${stride}u) { ${step(at('r'))} }`;
+    if (arg) return `var r = ${from};\n  ${one}`;
+    const eight = Array.from({ length: TOGETHER }, (_, i) => i);
+    return `var r = ${from};
+  for (; r + ${(TOGETHER - 1) * stride}u < end; r += ${TOGETHER * stride}u) {
+    ${eight.map((i) => `let v${i} = ${t}(x[${at(`(r + ${i * stride}u)`)}]);`).join(' ')}
+    ${eight.map((i) => `acc = join(acc, v${i});`).join(' ')}
+  }
+  ${one}`;
+  };
   const common = {
     label: op,
     bindings: [{ name: 'x', type: `array<${from}>`, access: 'read' as const }, { name: 'y', type: `array<${to}>`, access: 'write' as const }],
@@ -58,7 +73,7 @@ fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   ${range('at / p.inner % p.pieces')}
   let base = at / (p.inner * p.pieces) * p.reduced * p.inner + at % p.inner;
   ${begin}
-  for (var r = first; r < end; r++) { ${step('base + r * p.inner')} }
+  ${loop('first', 1, (r) => `base + ${r} * p.inner`)}
   ${result}`,
     };
   }
@@ -72,7 +87,7 @@ var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: arr
   ${range('at % p.pieces')}
   let base = at / p.pieces * p.reduced;
   ${begin}
-  for (var r = first + li; r < end; r += ${GROUP}u) { ${step('base + r')} }
+  ${loop('first + li', GROUP, (r) => `base + ${r}`)}
   part[li] = acc;
   ${arg ? 'bestOf[li] = best;' : ''}
   workgroupBarrier();
