@@ -159,6 +159,9 @@ export interface NormSumVariant {
 
 const COLUMNS = 32;
 
+/** Partial sums that an invocation loads at a time. */
+const TOGETHER = 8;
+
 /** Columns of partial sums that a workgroup of `normSumKernel` adds up. */
 export function normSumColumns(v: NormSumVariant): number {
   return v.slices === 1 ? 64 : COLUMNS;
@@ -171,6 +174,7 @@ export const normSumKernel = defineKernel<NormSumVariant>('addNormSum', (v) => {
   const columns = normSumColumns(v);
   const list = bindings(row, [['partial', 'f32', 'read'], ...v.outputs.map((type, k) => [`out${k}`, type, 'write'] as const)]);
   const shared = v.slices > 1;
+  const together = Array.from({ length: TOGETHER }, (_, i) => i);
   return {
     bindings: list,
     params: [{ name: 'teams', type: 'u32' }],
@@ -183,7 +187,13 @@ let column = (wid.y * nwg.x + wid.x) * ${columns}u + lid.x;
 let slice = lid.y;
 var sum = ${row.zero};
 if (column < ${total}u) {
-  for (var team = slice; team < p.teams; team += ${v.slices}u) { sum += partial[team * ${total}u + column]; }
+  // Loads wait together, and are added in their order.
+  var team = slice;
+  for (; team + ${(TOGETHER - 1) * v.slices}u < p.teams; team += ${TOGETHER * v.slices}u) {
+    ${together.map((i) => `let v${i} = partial[(team + ${i * v.slices}u) * ${total}u + column];`).join(' ')}
+    ${together.map((i) => `sum += v${i};`).join(' ')}
+  }
+  for (; team < p.teams; team += ${v.slices}u) { sum += partial[team * ${total}u + column]; }
 }
 ${shared ? `scratch[slice * ${columns}u + lid.x] = sum;
 for (var half = ${v.slices / 2}u; half > 0u; half >>= 1u) {

@@ -31,7 +31,7 @@ export function normConfig(device: Device, width: number): NormConfig {
   return {
     team,
     keep: team.kind !== 'invocation' && heldFloats(width, team) <= most,
-    partials: software ? 64 : 512,
+    partials: software ? 64 : 1024,
     slices: software ? 1 : 8,
   };
 }
