@@ -17,12 +17,12 @@
 // round of runs of four, and one of single rows) 1.00 to 1.05; rows that divide c evenly, and c turned round where it is narrow: x_proj of
 // DiS-S 1.07 to 1.10 and of DiS-B 1.24 to 1.27, their weights' gradients 1.21 and 1.25 to 1.28, dt_proj's gradients 1.35 to 1.58, one column 2.2.
 // The register form reaches 14. What did not help: twice as many columns a lane, 46 and 48 rows, two steps of k at a time, other orders of
-// loads and sums, up to eight subgroups that share rows of a through workgroup memory (0.6 to 0.8). What holds it, from the machine code: fma becomes a product and a sum, so that half of the time is arithmetic at the speed
-// of the core's three vector units, with a masked store a block (the loop has a mask). The other half is loads: a vec4 of 8 lanes is 300
-// instructions, each element with a check of its bounds, 2 KB of program; larger tiles need fewer loads a sum and lose all of it, and more,
-// because the loop then leaves the core's 32 KiB instruction cache (64 rows: 1.45; 48: 1.08). An address that is the same for all lanes costs as
-// much unless it is known when compiling; a uniform buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes
-// (LP_NATIVE_VECTOR_WIDTH) double it.
+// loads and sums, up to eight subgroups that share rows of a through workgroup memory (0.6 to 0.8). What holds it, from the machine code: fma
+// becomes a product and a sum, so that half of the time is arithmetic at the speed of the core's three vector units, with a masked store a
+// block (the loop has a mask). The other half is loads: a vec4 of 8 lanes is 300 instructions, each element with a check of its bounds, 2 KB
+// of program; larger tiles need fewer loads a sum and lose all of it, and more, because the loop then leaves the core's 32 KiB instruction
+// cache (64 rows: 1.45; 48: 1.08). An address that is the same for all lanes costs as much unless it is known when compiling; a uniform
+// buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes (LP_NATIVE_VECTOR_WIDTH) double it.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';

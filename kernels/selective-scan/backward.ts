@@ -11,14 +11,19 @@
 // from a profile of a training step (963 and 117), the rest from runs of their own on the same kind of GPU:
 // 3. the gate's derivative in a dispatch ahead (gate.ts), from the result before the gate that the forward scan saves, in place of finding
 //    that again; no halves to add up; both directions' sums in one dispatch; loads between saved states wait together: 813 and 125;
-// 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 755 and 125.
+// 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 755 and 125;
+// 5. subgroups of a workgroup meet once for all tokens between saved states: 736, and 766 without in that run.
 // In parts for few rows, B8, one run, the kernel alone: 231 for 318. Tried at step 3, in its run: loads of the next tokens ahead (1.04), one
 // code for both directions (1.0 with those), 2 lanes for 4 (1.17), 8 subgroups (1.0). In other runs: the history in registers by code for each
 // stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save 0.02 of the time,
 // exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and softplus 0.28
-// (0.44 with 4 tokens). What holds the rest was not measured: it is not the history alone, which in registers was no faster. Counted from the
-// source it is about 430 instructions a token and subgroup (a state takes 13 of arithmetic and 2 exponentials), which at four a clock are
-// 0.35 ms: 60 % of a copy's bandwidth, 0.3 ms, is out of reach of this formula in f32.
+// (0.44 with 4 tokens). What holds it: registers let three workgroups onto a multiprocessor (398 µs; 227 one alone, a fourth 649, six 768), too
+// few to hide what one waits for; and about 430 instructions a token and subgroup (a state takes 13 of arithmetic and 2 exponentials), which at
+// four a clock are 0.35 ms: 60 % of a copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 5: states from the saved
+// ones in place of a history (1.03 to 1.1); gradients, A or both in workgroup memory (1.0 to 1.1: the compiler takes as many registers); the
+// next tokens' lines touched ahead, which one workgroup alone gains from (0.9) and registers lose again (1.15); 8, 12 or 16 subgroups (1.0 to
+// 1.2, 1.0, 1.5); states saved every 4 tokens, 4 at a time, with lines touched ahead (0.87, but the forward scan takes 1.27 for it).
+// Without the driver's checks of bounds 0.94.
 // On a CPU's 8 lanes it is step 0 with step sizes remembered and parameters read once, 0.93, and step 3's gate, 0.93. Then states and step
 // sizes in workgroup memory, 2 tokens at a time and shuffles for broadcasts, B8, in alternation: 0.82 of one direction, 0.75 of both.
 // A private array that is indexed had been 0.4 of the time. What holds it: the program is longer than the 32 KiB that a core keeps of one,
