@@ -194,6 +194,9 @@ function findDriverFolder(): string | undefined {
 const SPIN_MS = 0.3;
 const TIMER_MS = 1;
 
+/** Between polls of a long row. Each poll leaves the garbage collector a native function, which takes longer to be rid of than most. */
+const PAUSE_MS = 0.05;
+
 /** A dispatch of a row that is worth spinning for takes no longer than this, polled by timer; and how many make a row. */
 const TINY_MS = 0.1, ROW = 64;
 
@@ -218,10 +221,13 @@ function acquirePolitePolling(globals: NodeGpuGlobals): void {
     noteCalls(globals.GPUComputePassEncoder.prototype, 'dispatchWorkgroups', () => { dispatched++; }),
   ];
   const original = globalThis.setImmediate;
-  const polite = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown =>
-    isNative(callback) && performance.now() - waitStart > spin
-      ? setTimeout(callback, TIMER_MS, ...args)
-      : original(callback, ...args);
+  const polite = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown => {
+    if (!isNative(callback)) return original(callback, ...args);
+    const now = performance.now();
+    if (now - waitStart > spin) return setTimeout(callback, TIMER_MS, ...args);
+    if (spin > SPIN_MS) while (performance.now() - now < PAUSE_MS);
+    return original(callback, ...args);
+  };
   // The own properties carry setImmediate's promisified form.
   const patched = Object.defineProperties(polite, Object.getOwnPropertyDescriptors(original)) as typeof setImmediate;
   globalThis.setImmediate = patched;
