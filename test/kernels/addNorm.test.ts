@@ -78,6 +78,11 @@ test('every form gives the same numbers', async () => {
   }
 });
 
+test('many partial sums, added up by few invocations and by one', async () => {
+  // 75 of them: whole rounds of eight for each of 4 or 8 invocations, and a rest.
+  for (const slices of [1, 4, 8]) await check({ norm: 'layer', rows: 150, width: 20 }, { ...normConfig(device, 20), partials: 75, slices });
+});
+
 test('variance is taken around the mean', async () => {
   const plain = { norm: 'layer', rows: 5, width: 66, weight: false, bias: false, residual: false, residualOut: false } as const;
   await check({ ...plain, offset: 300 }, normConfig(device, 66));
