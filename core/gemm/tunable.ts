@@ -34,8 +34,9 @@ export const gemmTunable: Tunable<GemmProblem, GemmConfig> = {
   candidates: configs,
   accepts(device, problem, config): config is GemmConfig {
     const { splits, ...form } = (config ?? {}) as Partial<GemmConfig>;
-    const text = JSON.stringify({ ...form, splits: 1 });
-    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && family(device, problem).some((c) => JSON.stringify(c) === text);
+    const text = JSON.stringify(form), whole = splits === 1;
+    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && (whole || !form.flip)
+      && family(device, problem).some(({ splits: _, ...c }) => JSON.stringify(c) === text);
   },
   prepare(device, problem) {
     const { M, N, K, batch = 1 } = problem;

@@ -7,7 +7,7 @@ import type { Device } from '../../core/device.ts';
 import { ValueError } from '../../core/errors.ts';
 import { openDevice } from '../../core/open.ts';
 import { Storage } from '../../core/storage.ts';
-import { chooseConfig, configs, gemm, type GemmActivation, type GemmAdapter, type GemmConfig, type GemmDType, type GemmMatrix, type GemmSpec } from '../../core/gemm/index.ts';
+import { chooseConfig, configs, gemm, gemmTunable, type GemmActivation, type GemmAdapter, type GemmConfig, type GemmDType, type GemmLayout, type GemmMatrix, type GemmSpec } from '../../core/gemm/index.ts';
 
 interface Case {
   M: number;
@@ -341,6 +341,21 @@ test('the matrix unit\'s form compiles', async () => {
     await device.synchronize();
   } finally {
     device.destroy();
+  }
+});
+
+test('what a file says of a candidate is taken again', ({ device }) => {
+  // As a GPU with a matrix unit has it, and as this adapter does.
+  const units = [{ componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 }];
+  const gpu = { adapter: { software: false }, limits: device.limits, subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: units, has: () => true } as unknown as Device;
+  const rows = (rowStride: number, transposed = false): GemmLayout => ({ offset: 0, rowStride, transposed, dtype: 'f16' });
+  for (const d of [device, gpu]) {
+    for (const [M, N, K] of [[2064, 56, 736], [2064, 55, 736], [8, 368, 4096]]) {
+      const problem = { M, N, K, a: rows(K), b: rows(K, true), c: rows(N) };
+      for (const config of configs(d, problem)) assert.ok(gemmTunable.accepts(d, problem, JSON.parse(JSON.stringify(config))), JSON.stringify(config));
+      assert.not(gemmTunable.accepts(d, problem, { ...chooseConfig(d, problem), rows: 7 }));
+      assert.not(gemmTunable.accepts(d, problem, { ...chooseConfig(d, problem), splits: 0 }));
+    }
   }
 });
 
