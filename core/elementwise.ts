@@ -127,11 +127,6 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   };
 });
 
-/** Whether a tensor begins, and its memory ends, at a whole vector. */
-function inVectors(t: Tensor): boolean {
-  return t.offset % 4 === 0 && (t.storage.bytes / sizeOf(t.dtype)) % 4 === 0;
-}
-
 /** Runs a program without recording. Outputs are new tensors, or the views given in `into`. */
 function compute(prog: Program, tensors: readonly Tensor[], scalars: readonly number[], device: Device, into?: readonly Tensor[]): Tensor[] {
   const shape = into ? into[0].shape : broadcastShapes(prog.name, ...tensors.map((t) => t.shape));
@@ -140,18 +135,12 @@ function compute(prog: Program, tensors: readonly Tensor[], scalars: readonly nu
   if (n === 0) return [...outs];
   if (tensors.length + outs.length > device.limits.maxStorageBuffersPerShaderStage) return computeInParts(prog, tensors, scalars, device, outs);
   const all = [...tensors, ...outs];
-  const vectors = n % 4 === 0;
-  if (n > 1 && all.every((t) => sameShape(t.shape, shape) && isContiguous(shape, t.strides) && (!vectors || inVectors(t)))) {
-    // What most operations are: every operand one row, read as it lies.
-    const count = vectors ? n / 4 : n;
-    const variant: Variant = { program: prog.id, rank: 0, vec: vectors, access: all.map((): Access => 'vector'), outs: outs.map((t) => t.dtype) };
-    device.run(elementwiseKernel, variant, all.map((t) => ({ storage: t.storage, byteOffset: 0 })), [count, ...scalars, ...all.map((t) => t.offset)], grid1d(count, GROUP));
-    return [...outs];
-  }
-  const collapsed = collapse(shape, all.map((t) => broadcastStrides(t.shape, t.strides, shape)));
+  // Most operations take operands of one shape that lie as one row: there is nothing to look for.
+  const plain = all.every((t) => sameShape(t.shape, shape) && isContiguous(shape, t.strides));
+  const collapsed = plain ? { shape: [n], strides: all.map(() => [1]) } : collapse(shape, all.map((t) => broadcastStrides(t.shape, t.strides, shape)));
   const sizes = collapsed.shape, strides = collapsed.strides;
   const last = sizes.length - 1;
-  const aligned = (t: Tensor, s: Shape): boolean => s[last] === 1 && s.every((v, d) => d === last || v % 4 === 0) && inVectors(t);
+  const aligned = (t: Tensor, s: Shape): boolean => s[last] === 1 && t.offset % 4 === 0 && s.every((v, d) => d === last || v % 4 === 0) && (t.storage.bytes / sizeOf(t.dtype)) % 4 === 0;
   const vec = sizes[last] % 4 === 0 && outs.every((t, k) => aligned(t, strides[tensors.length + k]));
   const access = all.map((t, i): Access => (strides[i][last] === 0 ? 'splat' : vec && !aligned(t, strides[i]) ? 'gather' : 'vector'));
   const flat = last === 0 && strides.every((s, i) => s[0] === 1 ? access[i] === 'vector' : s[0] === 0 && i < tensors.length);
