@@ -64,7 +64,7 @@ export class Device implements KernelEnv {
   private destroyed = false;
   private readonly groups = new Map<string, GPUBindGroup>();
   private readonly uniforms = new Map<string, GPUBuffer>();
-  /** By their bytes. */
+  /** Room for a kernel's parameters, by their bytes. */
   private readonly words = new Map<number, { u32: Uint32Array<ArrayBuffer>; i32: Int32Array; f32: Float32Array }>();
   /** Remember where each tensor is made, for `leakReport()`. Slows the host down. */
   traceTensors = false;

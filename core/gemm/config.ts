@@ -62,14 +62,14 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
   return { ...config, splits: Math.max(1, Math.min(Math.floor(2 * few / tiles), Math.floor(problem.K / 128), MOST_PARTS)) };
 }
 
-/** The most rows whose program stays in a CPU's instruction cache, where operands are read in vec4 and where not. */
-const CPU_ROWS = [40, 32] as const;
+/** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
+const mostRows = (vec: boolean): number => (vec ? 40 : 32);
 
 /** Where a CPU computes: rows that divide M evenly or, where c is turned round, N. */
 function cpuFamily(problem: GemmProblem, size: number): GemmConfig[] {
   const { a, b, c } = operandForms(problem);
-  const most = CPU_ROWS[b.vec && c.vec && (a.vec || !a.transposed) ? 0 : 1];
-  const mostTurned = CPU_ROWS[a.vec && (b.vec || b.transposed) ? 0 : 1];
+  const most = mostRows(b.vec && c.vec && (a.vec || !a.transposed));
+  const mostTurned = mostRows(a.vec && (b.vec || b.transposed));
   const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
   const rows = [most, 32, 24, 16, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
   return [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });

@@ -45,7 +45,7 @@ export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row
   const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
   const declarations = `${float ? 'fn isNan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }' : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
-  /** All elements from `from` to the end, every `stride`th. Sums read several at a time, so that the loads wait together; they are added in their order. */
+  /** All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time, so that they wait together. They are joined in their order. */
   const loop = (from: string, stride: number, at: (r: string) => string): string => {
     const one = `for (; r < end; r += ${stride}u) { ${step(at('r'))} }`;
     if (arg) return `var r = ${from};\n  ${one}`;

@@ -20,7 +20,7 @@
 // (0.44 with 4 tokens). What holds it: registers let three workgroups onto a multiprocessor (398 µs; 227 one alone, a fourth 649, six 768), too
 // few to hide what one waits for; and about 430 instructions a token and subgroup (a state takes 13 of arithmetic and 2 exponentials), which at
 // four a clock are 0.35 ms: 60 % of a copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 5: states from the saved
-// ones in place of a history (1.03 to 1.1); gradients, A or both in workgroup memory (1.0 to 1.1: the compiler takes as many registers); the
+// ones in place of a history (1.03 to 1.13); gradients, A or both in workgroup memory (0.9 to 1.1 of that: as many registers are taken); the
 // next tokens' lines touched ahead, which one workgroup alone gains from (0.9) and registers lose again (1.15); 8, 12 or 16 subgroups (1.0 to
 // 1.2, 1.0, 1.5); states saved every 4 tokens, 4 at a time, with lines touched ahead (0.87, but the forward scan takes 1.27 for it).
 // Without the driver's checks of bounds 0.94.
