@@ -12,10 +12,11 @@
 //   24 rows share a load of b                                                          48         51                   50
 // Later steps, as ratios to all before them, on DiS-S, 8 × 258 tokens (npm run bench -- --against): in_proj a·bᵀ 1.16, its gradients 1.08,
 // out_proj 1.13, 512³ 1.17, 1024³ 1.30. They are shuffles, which take one instruction where a broadcast takes three (1.09 of in_proj by
-// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b is no vec4, or c neither that nor turned round, shuffles alone. aᵀ·b by lanes
-// that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other. In alternation: 40 rows 1.03 to 1.07, of aᵀ·b (a
-// round of runs of four, and one of single rows) 1.00 to 1.05; rows that divide c evenly, and c turned round where it is narrow: x_proj of
-// DiS-S 1.07 to 1.10 and of DiS-B 1.24 to 1.27, their weights' gradients 1.21 and 1.25 to 1.28, dt_proj's gradients 1.35 to 1.58, one column 2.2.
+// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b is no vec4, or c neither that nor turned round,
+// shuffles alone. aᵀ·b by lanes that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other. In alternation: 40 rows
+// 1.03 to 1.07, of aᵀ·b (a round of runs of four, and one of single rows) 1.00 to 1.05; rows that divide c evenly, and c turned round where
+// it is narrow: x_proj of DiS-S 1.07 to 1.10 and of DiS-B 1.24 to 1.27, their weights' gradients 1.21 and 1.25 to 1.28, dt_proj's gradients
+// 1.35 to 1.58, one column 2.2.
 // The register form reaches 14. What did not help: twice as many columns a lane, 46 and 48 rows, two steps of k at a time, other orders of
 // loads and sums, up to eight subgroups that share rows of a through workgroup memory (0.6 to 0.8). What holds it, from the machine code: fma
 // becomes a product and a sum, so that half of the time is arithmetic at the speed of the core's three vector units, with a masked store a

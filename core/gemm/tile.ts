@@ -22,8 +22,8 @@
 //   as above                                                                         35.3     32.1             12.8 TFLOP/s
 //   offsets into workgroup memory that Dawn can see are inside, no checks in
 //   the steps before the last one                                                    42.2     38.6             21.0
-// What is added to is read for eight rows at a time: 16512×1536×80 218 to 158 µs, 16512×736×55 91 to 72. 64 × 32 elements a workgroup, in steps of
-// 32, for few columns: 16512×23×736 67 to 48.
+// What is added to is read for eight rows at a time: 16512×1536×80 218 to 158 µs, 16512×736×55 91 to 72. 64 × 32 elements a workgroup, in
+// steps of 32, for few columns: 16512×23×736 67 to 48.
 // Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
 
 import { defineKernel } from '../kernel.ts';
