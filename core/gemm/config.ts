@@ -3,6 +3,7 @@
 import type { GPUSubgroupMatrixConfig } from '../device.ts';
 import type { KernelEnv } from '../kernel.ts';
 import { matrixBytes } from './matrix.ts';
+import { panelSpan } from './panel.ts';
 import { operandForms, type GemmConfig, type GemmProblem } from './spec.ts';
 
 /** What the choice looks at: the adapter's abilities, and whether it computes on the CPU. A `Device` is one. */
@@ -13,6 +14,7 @@ export interface GemmAdapter extends KernelEnv {
 
 const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'register', rows, quads, x, y, depth: 4, splits: 1 });
 const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'subgroup', rows, quads, x: size, y: 1, depth: 4, splits: 1 });
+const panel = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'panel', rows, quads, x: size, y: 1, depth: PANEL_DEPTH, splits: 1 });
 const tile = (rows: number, quads: number, x: number, y: number, depth = 16): GemmConfig => ({ form: 'tile', rows, quads, x, y, depth, splits: 1 });
 const vector = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'vector', rows, quads, x, y, depth: 4, splits: 1 });
 
@@ -65,20 +67,30 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
 /** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
 const mostRows = (vec: boolean): number => (vec ? 40 : 32);
 
-/** Where a CPU computes: rows that divide M evenly or, where c is turned round, N. */
+/** Steps of k whose rows of b a panel keeps. */
+const PANEL_DEPTH = 384;
+
+/** Where a CPU computes: panels, and for few rows subgroups, whose rows divide M evenly or, where c is turned round, N. */
 function cpuFamily(problem: GemmProblem, size: number): GemmConfig[] {
   const { a, b, c } = operandForms(problem);
   const most = mostRows(b.vec && c.vec && (a.vec || !a.transposed));
   const mostTurned = mostRows(a.vec && (b.vec || b.transposed));
   const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
-  const rows = [most, 32, 24, 16, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
-  return [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
+  const rows = [most, 24, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
+  const list = [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
+  // A panel adds the parts of a long K up in c.
+  const panels = problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH ? [] : [panel(24, 2, size), panel(32, 1, size)];
+  return [...list, ...panels, ...panels.map((c) => ({ ...c, flip: true }))];
 }
 
 /** Time of a product by such a configuration, in multiply-adds of a subgroup: what is loaded costs as much as most of what is computed. */
-function cpuCost({ M, N }: GemmProblem, { rows, x: size, flip }: GemmConfig): number {
+function cpuCost({ M, N, batch }: GemmProblem, config: GemmConfig): number {
+  const { form, rows, quads, x: size, flip } = config;
   const [down, across] = flip ? [N, M] : [M, N];
-  return Math.ceil(down / rows) * Math.ceil(across / (4 * size)) * (rows + 7.5 * Math.ceil(rows / size) + 35);
+  const tiles = Math.ceil(down / rows) * Math.ceil(across / (4 * quads * size)), ofA = 7.5 * Math.ceil(rows / size);
+  if (form !== 'panel') return tiles * (rows + ofA + 35);
+  const parts = Math.ceil(down / panelSpan({ M: down, N: across, batch }, config));
+  return tiles * (rows * quads + ofA + 7 * quads) + parts * Math.ceil(across / (4 * quads * size)) * 46 * quads;
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
@@ -96,7 +108,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const whole = family(device, problem);
-  const parts = whole.filter((c) => c.form !== 'vector' && !c.flip).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
+  const parts = whole.filter((c) => c.form !== 'vector' && c.form !== 'panel' && !c.flip).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   const chosen = chooseConfig(device, problem);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
 }

@@ -4,6 +4,7 @@ import type { Device, Operand } from '../device.ts';
 import { grid1d } from '../kernel.ts';
 import { Storage } from '../storage.ts';
 import { matrixKernel } from './matrix.ts';
+import { panelChunk, panelKernel, panelSpan } from './panel.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
 import { registerKernel, subgroupKernel } from './register.ts';
 import { flipped, problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
@@ -13,7 +14,7 @@ import { vectorColumns, vectorKernel } from './vector.ts';
 /** Workgroups that a dispatch may have in one dimension. */
 const GRID_LIMIT = 65535;
 
-const kernels = { register: registerKernel, subgroup: subgroupKernel, tile: tileKernel, matrix: matrixKernel, vector: vectorKernel } as const;
+const kernels = { register: registerKernel, subgroup: subgroupKernel, panel: panelKernel, tile: tileKernel, matrix: matrixKernel, vector: vectorKernel } as const;
 
 /** Encodes a product that is known to be sound, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {
@@ -32,8 +33,9 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
   const { chunk, splits } = parts(K, config);
   if (splits === 1) {
     const problem = problemForm(spec, { ...config, splits: 1 });
+    const rest = config.form === 'panel' ? [chunk, panelSpan(spec, config)] : [K, 1];
     device.run(kernels[config.form], { config: { ...config, splits: 1 }, problem }, biasAt ? [aAt, bAt, cAt, biasAt] : [aAt, bAt, cAt],
-      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, K, 1], workgroups(spec, config, 1));
+      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, ...rest], workgroups(spec, config, 1));
     return;
   }
   const storage = new Storage(device, batch * splits * M * N * 4, 'gemm parts');
@@ -47,17 +49,20 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
   storage.release();
 }
 
-function workgroups({ M, N, batch = 1 }: GemmSpec, config: GemmConfig, splits: number): [number, number, number] {
+function workgroups(spec: GemmSpec, config: GemmConfig, splits: number): [number, number, number] {
+  const { M, N, batch = 1 } = spec;
   const { form, rows, quads, x, y } = config;
   if (form === 'vector') {
     const [gx, gy] = grid1d(Math.ceil(M / rows) * Math.ceil(N / vectorColumns(config)), y);
     return [gx, gy, batch * splits];
   }
-  return [Math.ceil(N / (4 * quads * x)), Math.ceil(M / (rows * y)), batch * splits];
+  const down = form === 'panel' ? panelSpan(spec, config) : rows * y;
+  return [Math.ceil(N / (4 * quads * x)), Math.ceil(M / down), batch * splits];
 }
 
 /** Elements of K in a part, a multiple of the configuration's depth, and how many parts that makes. */
 function parts(K: number, config: GemmConfig): { chunk: number; splits: number } {
+  if (config.form === 'panel') return { chunk: panelChunk(K, config), splits: 1 };
   const chunk = Math.max(config.depth, Math.ceil(K / config.splits / config.depth) * config.depth);
   return { chunk, splits: Math.max(1, Math.ceil(K / chunk)) };
 }

@@ -87,6 +87,7 @@ export interface ProblemForm {
  * A way to compute a product.
  *
  * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and broadcasts.
+ * - `panel`: a subgroup keeps `depth` rows of b for 4 · `quads` columns a lane in private memory, and takes a past them by `rows`.
  * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
  * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup memory.
  * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
@@ -96,7 +97,7 @@ export interface ProblemForm {
  * then own rows of c, which saves what the last columns of a narrow c would leave idle.
  */
 export interface GemmConfig {
-  readonly form: 'subgroup' | 'register' | 'tile' | 'matrix' | 'vector';
+  readonly form: 'subgroup' | 'panel' | 'register' | 'tile' | 'matrix' | 'vector';
   readonly rows: number;
   readonly quads: number;
   /** Workgroup size. */
@@ -152,6 +153,6 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
     activation: split ? null : spec.activation ?? null,
     accumulate: split ? false : spec.accumulate ?? false,
     split,
-    tail: K % config.depth !== 0,
+    tail: K % (config.form === 'panel' ? 4 : config.depth) !== 0,
   };
 }

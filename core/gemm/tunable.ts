@@ -35,7 +35,7 @@ export const gemmTunable: Tunable<GemmProblem, GemmConfig> = {
   accepts(device, problem, config): config is GemmConfig {
     const { splits, ...form } = (config ?? {}) as Partial<GemmConfig>;
     const text = JSON.stringify(form), whole = splits === 1;
-    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && (whole || !form.flip)
+    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && (whole || !(form.flip || form.form === 'panel'))
       && family(device, problem).some(({ splits: _, ...c }) => JSON.stringify(c) === text);
   },
   prepare(device, problem) {

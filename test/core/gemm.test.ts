@@ -254,6 +254,17 @@ test('without optional features, under the default limits', async ({ plain }) =>
   for (let i = 0; i < candidates.length; i++) await compare(plain, cases[3 * i % cases.length], [candidates[i]]);
 });
 
+test('a panel takes a long K in parts, and many rows by several workgroups', async ({ device }) => {
+  const size = device.subgroupMinSize;
+  if (!device.has('subgroups') || size !== device.subgroupMaxSize) return;
+  const panel = (rows: number, quads: number): GemmConfig => ({ form: 'panel', rows, quads, x: size, y: 1, depth: 16, splits: 1 });
+  for (const [ta, tb] of layouts) {
+    await compare(device, { M: 28, N: 68, K: 44, ta, tb, bias: true, activation: 'silu', accumulate: true, batch: 2 }, [panel(24, 2)]);
+    await compare(device, { M: 55, N: 23, K: 66, ta, tb, bias: true, activation: 'gelu', gap: 3 }, [panel(32, 1), { ...panel(24, 2), flip: true }]);
+  }
+  await compare(device, { M: 530, N: 36, K: 20, tb: true }, [panel(24, 2)]);
+});
+
 test('sizes of one', async ({ device }) => {
   await compare(device, { M: 1, N: 1, K: 1 });
   await compare(device, { M: 1, N: 9, K: 1, ta: true });

@@ -1,0 +1,149 @@
+// Products for adapters that compute on the CPU, with a panel of b in private memory. A workgroup is one subgroup, whose lanes own
+// 4 · `quads` neighbouring columns each. It keeps `depth` rows of b for its columns in private arrays, and takes rows of a past it, `rows` at a
+// time: the lanes load a block of 4 steps between them and shuffle.
+//
+// On Mesa's lavapipe an element of a storage buffer takes nine instructions, most of them for its bounds. Here b pays that once per `parts` of
+// the rows instead of once per tile, so that a tile may be small enough for the instruction cache and wide enough to use each load of a often.
+// A private array costs two instructions an element, if all arrays are indexed alike: there is one for each step of a block and each
+// column, because the index is then taken apart once for all of them. (One array of vec4 for all: 55 GFLOP/s where this makes 67, and compiles for
+// ten seconds. Nor do workgroup memory, which checks the mask of each lane, and storage at addresses that the compiler knows to be the same in all
+// lanes give more: an element for all lanes takes twelve instructions.)
+
+import { defineKernel } from '../kernel.ts';
+import type { GemmConfig, GemmProblem, GemmVariant, OperandForm, ProblemForm } from './spec.ts';
+import { bindings, component, declarations, extensions, PARAMS, range } from './wgsl.ts';
+
+/** Steps of k that an invocation takes at once. */
+const BLOCK = 4;
+
+/** `chunk` counts the steps of k whose rows of b are kept at a time, at most the configuration's depth; `span` the rows of c that a workgroup takes. */
+const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
+
+/** Workgroups that keep a CPU's cores at work, and rows that a panel must be used for to be worth its loads. */
+const ENOUGH = 16, LEAST_SPAN = 256;
+
+/** Rows of c that a workgroup takes past its panel: few enough for all cores to have work. */
+export function panelSpan({ M, N, batch = 1 }: Pick<GemmProblem, 'M' | 'N' | 'batch'>, { rows, quads, x }: GemmConfig): number {
+  const panels = Math.ceil(N / (4 * quads * x)) * batch;
+  const parts = Math.max(1, Math.min(Math.ceil(ENOUGH / panels), Math.floor(M / LEAST_SPAN)));
+  return Math.ceil(M / parts / rows) * rows;
+}
+
+/** Steps of k whose rows of b are kept at a time: parts of K of about the same length. */
+export function panelChunk(K: number, { depth }: GemmConfig): number {
+  return Math.max(BLOCK, BLOCK * Math.ceil(K / Math.ceil(K / depth) / BLOCK));
+}
+
+/** The lanes' loads of a block of a, and where they put its elements. */
+function blockOfA(a: OperandForm, rows: number, size: number, tail: boolean): { setup: string; load: string; element(q: number, i: number): string } {
+  const loads = range(Math.ceil(rows / size));
+  // Where rows lie side by side, a lane loads four of them at one step: fours are dealt out step after step.
+  if (a.transposed && a.vec) {
+    const fours = rows / 4;
+    return {
+      setup: loads.map((g) => `    let four${g} = min(${g * size}u + lane, ${fours * BLOCK - 1}u); let step${g} = four${g} / ${fours}u;
+    let ra${g} = aBase + min(row0 + 4u * (four${g} % ${fours}u), p.M - 4u);`).join('\n'),
+      load: loads.map((g) => (tail
+        ? `      let va${g} = select(vec4f(), a4(ra${g} + min(k + step${g}, k1 - 1u) * p.aStride), k + step${g} < k1);`
+        : `      let va${g} = a4(ra${g} + (k + step${g}) * p.aStride);`)).join('\n'),
+      element(q, i) {
+        const four = q * fours + Math.floor(i / 4);
+        return `subgroupShuffle(va${Math.floor(four / size)}.${component(i)}, ${four % size}u)`;
+      },
+    };
+  }
+  return {
+    setup: loads.map((g) => `    let ra${g} = aBase + min(row0 + ${g * size}u + lane, p.M - 1u)${a.transposed ? '' : ' * p.aStride'};`).join('\n'),
+    load: loads.map((g) => `      let va${g} = ${along(a, 'a', (k) => (a.transposed ? `ra${g} + (${k}) * p.aStride` : `ra${g} + ${k}`), tail)};`).join('\n'),
+    element: (q, i) => `subgroupShuffle(va${Math.floor(i / size)}.${component(q)}, ${i % size}u)`,
+  };
+}
+
+/** Elements of an operand at steps k to k + 3, 0 beyond k1. */
+function along(form: OperandForm, name: string, at: (k: string) => string, tail: boolean): string {
+  if (form.vec && !tail) return `${name}4(${at('k')})`;
+  return `vec4f(${range(BLOCK).map((q) => (tail ? `select(0.0, ${name}1(${at(`min(k + ${q}u, k1 - 1u)`)}), k + ${q}u < k1)` : `${name}1(${at(`k + ${q}u`)})`)).join(', ')})`;
+}
+
+const kept = (q: number, j: number, x: number): string => `kept${q}_${j}_${x}`;
+
+/** Statements that keep a block of b: steps k to k + 3 of quad j, whose first column is `col`. */
+function keep(b: OperandForm, j: number, tail: boolean): string {
+  const column = (x: number): string => `min(col${j} + ${x}u, p.N - 1u)`;
+  const lines: string[] = [];
+  if (b.transposed) {
+    for (const x of range(4)) {
+      lines.push(`      let b${j}${x} = ${along(b, 'b', (k) => `bBase + ${column(x)} * p.bStride + ${k}`, tail)};`,
+        `      ${range(BLOCK).map((q) => `${kept(q, j, x)}[block] = b${j}${x}.${component(q)};`).join(' ')}`);
+    }
+    return lines.join('\n');
+  }
+  for (const q of range(BLOCK)) {
+    const k = tail ? `min(k + ${q}u, k1 - 1u)` : `(k + ${q}u)`;
+    const four = b.vec ? `b4(bBase + ${k} * p.bStride + min(col${j}, p.N - 4u))` : `vec4f(${range(4).map((x) => `b1(bBase + ${k} * p.bStride + ${column(x)})`).join(', ')})`;
+    lines.push(`      let b${j}${q} = ${tail ? `select(vec4f(), ${four}, k + ${q}u < k1)` : four};`,
+      `      ${range(4).map((x) => `${kept(q, j, x)}[block] = b${j}${q}.${component(x)};`).join(' ')}`);
+  }
+  return lines.join('\n');
+}
+
+/** Stores the sums of a tile. How often the loop runs is not known when it is compiled: unrolled, it would be most of the program. */
+function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
+  return `    let end = min(row0 + ${rows}u, rowEnd);
+${range(quads).map((j) => `    for (var row = row0; row < end; row++) {
+      var sum = s[(row - row0) * ${quads}u + ${j}u];
+      if (k0 > 0u) { sum += old4(cBase, row, col${j}); } else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
+      store4(cBase, row, col${j}, sum);
+    }`).join('\n')}`;
+}
+
+export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, problem }) => {
+  const { rows, quads, x: size, depth } = config;
+  const { tail } = problem;
+  const a = blockOfA(problem.a, rows, size, tail);
+  const columns = range(BLOCK).flatMap((q) => range(quads).map((j) => [q, j] as const));
+  const sums = range(rows * quads);
+  return {
+    bindings: bindings(problem),
+    params: PANEL_PARAMS,
+    workgroupSize: [size],
+    enable: ['subgroups', ...extensions(problem)],
+    // Later parts of K read what earlier ones stored, and the last one alone is the whole sum.
+    declarations: `${columns.flatMap(([q, j]) => range(4).map((x) => `var<private> ${kept(q, j, x)}: array<f32, ${depth / BLOCK}>;`)).join('\n')}
+var<private> whole: bool;
+${declarations({ ...problem, accumulate: true }, 'whole')}`,
+    body: `  let aBase = p.aOffset + wid.z * p.aBatch;
+  let bBase = p.bOffset + wid.z * p.bBatch;
+  let cBase = p.cOffset + wid.z * p.cBatch;
+${range(quads).map((j) => `  let col${j} = (wid.x * ${size}u + lane) * ${4 * quads}u + ${4 * j}u;
+  let added${j} = bias4(col${j});`).join('\n')}
+  let rowEnd = min((wid.y + 1u) * p.span, p.M);
+  var k0 = 0u;
+  loop {
+    let k1 = min(k0 + p.chunk, p.K);
+    whole = k1 == p.K;
+    for (var k = k0; k < k1; k += ${BLOCK}u) {
+      let block = (k - k0) / ${BLOCK}u;
+${range(quads).map((j) => keep(problem.b, j, tail)).join('\n')}
+    }
+    for (var row0 = wid.y * p.span; row0 < rowEnd; row0 += ${rows}u) {
+${a.setup}
+    var s: array<vec4f, ${rows * quads}>;
+${sums.map((i) => `    s[${i}] = vec4f();`).join('\n')}
+    for (var k = k0; k < k1; k += ${BLOCK}u) {
+      let block = (k - k0) / ${BLOCK}u;
+${a.load}
+${columns.map(([q, j]) => `      let y${q}_${j} = vec4f(${range(4).map((x) => `${kept(q, j, x)}[block]`).join(', ')});`).join('\n')}
+${range(rows).map((i) => `      ${range(BLOCK).map((q) => `let x${q}_${i} = vec4f(${a.element(q, i)});`).join(' ')}
+${range(quads).map((j) => {
+    const sum = `s[${i * quads + j}]`;
+    return `      ${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}, ${before})`, sum)};`;
+  }).join('\n')}`).join('\n')}
+    }
+${store(problem, rows, quads)}
+    }
+    k0 = k1;
+    if (k0 >= p.K) { break; }
+  }`,
+  };
+});
