@@ -79,6 +79,11 @@ async function measurePrepared(device: Device, name: string, prepared: Prepared,
   try {
     const replay = captured ? (): void => { captured!.replay(); } : step;
     const before = await warmUp(device);
+    if (slow) {
+      // The buffers of a list are new: the system gives out their pages when they are first written.
+      replay();
+      await device.synchronize();
+    }
     let each = slow ? Infinity : await iterationTime(device, replay, batch);
     const repeats = captured ? repeatsFor(dispatches, each, batch) : 1;
     if (repeats > 1) {

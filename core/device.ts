@@ -3,7 +3,7 @@
 
 import { DeviceLostError, EngineError, GpuError, LimitError } from './errors.ts';
 import type { DType } from './dtype.ts';
-import { KernelCache, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
+import { KernelCache, gridInTurns, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
 import { BufferPool } from './pool.ts';
 import type { Profiler } from './profiler.ts';
 import { show, type Shape } from './shape.ts';
@@ -83,7 +83,7 @@ export class Device implements KernelEnv {
     this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
     this.pool = new BufferPool(gpu, Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize));
     this.stream = new Stream(gpu);
-    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
+    this.kernels = new KernelCache(gpu, this, { immediates: options.immediates, software: adapter.software }, (error) => {
       this.failure ??= error;
     });
     this.tuning = new Tuning(this);
@@ -122,7 +122,8 @@ export class Device implements KernelEnv {
     this.stream.profiler?.hostBegins();
     const { recorder } = this.stream;
     const compiled = this.kernels.get(kernel, variant, recorder?.ahead);
-    const [x, y = 1, z = 1] = groups;
+    const [fullX, fullY = 1, z = 1] = groups;
+    const [x, y] = compiled.turns === 1 ? [fullX, fullY] : gridInTurns(fullX, fullY, compiled.turns);
     if (x === 0 || y === 0 || z === 0) return;
     const { bindings } = compiled.source;
     if (operands.length !== bindings.length) throw new EngineError(`[${compiled.name}] ${operands.length} operands given, expected ${bindings.length}, one a binding.`);

@@ -120,7 +120,7 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   });
   const text = [...helpers, ...body].join('\n');
   return {
-    label, bindings, params, workgroupSize: [GROUP],
+    label, bindings, params, workgroupSize: [GROUP], light: true,
     enable: operands.some((o) => o.type === 'f16') ? ['f16'] : [],
     declarations: [...(text.includes('special(') ? [SPECIAL] : []), ...helpers].join('\n'),
     body: lines.join('\n'),

@@ -33,6 +33,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
     bindings: [{ name: 'state', type: 'array<u32>', access: 'read' }, { name: 'y', type: `array<${type}>`, access: 'write' }],
     params: [{ name: 'n', type: 'u32' }, { name: 'first', type: 'u32' }, { name: 'a', type: 'f32' }, { name: 'b', type: 'f32' }, { name: 'low', type: 'i32' }, { name: 'span', type: 'u32' }],
     workgroupSize: [64],
+    light: true,
     label: `random.${kind}`,
     enable: type === 'f16' ? ['f16'] : [],
     declarations: `${PHILOX_WGSL}

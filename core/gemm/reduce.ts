@@ -22,6 +22,7 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
     ],
     params: ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [REDUCE_WORKGROUP],
+    light: true,
     enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
     declarations: activationFunction(activation),
     body: `  let perRow = p.N / ${wide}u;

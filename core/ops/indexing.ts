@@ -35,6 +35,7 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
     // `size` along the axis in x, `count` along it in index.
     params: [{ name: 'n', type: 'u32' }, { name: 'size', type: 'u32' }, { name: 'count', type: 'u32' }, { name: 'inner', type: 'u32' }],
     workgroupSize: [64],
+    light: !scatter,
     enable: type === 'f16' ? ['f16'] : [],
     body: scatter ? `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let k = (flat / p.inner) % p.size; let o = flat / (p.inner * p.size);

@@ -38,6 +38,7 @@ const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, v
     bindings: [...each((k) => ({ name: `g${k}`, type: array(dtype), access: 'read' as const })), { name: 'arena', type: array('f32'), access: 'write' }],
     params: each((k) => [`end${k}`, `first${k}`, `place${k}`]).flat().map((name) => ({ name, type: 'u32' })),
     workgroupSize: [GROUP],
+    light: true,
     enable: dtype === 'f16' ? ['f16'] : [],
     body: each(branch).join(' else '),
   };

@@ -25,6 +25,7 @@ export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4
     ],
     params: (['size', 'width', 'dout0', 'doutRow', 'z0', 'zRow', 'dz0', 'dzRow'] as const).map((name) => ({ name, type: 'u32' })),
     workgroupSize: [GATE_WORKGROUP],
+    light: true,
     declarations: FUNCTIONS,
     body: `
   if (flat >= p.size) { return; }

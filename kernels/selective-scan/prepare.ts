@@ -56,6 +56,7 @@ export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare
     ],
     params: ['size', 'channels', 'start', ...sets.flatMap((_, m) => [`b${m}`, `bRow${m}`, `c${m}`, `cRow${m}`])].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [256],
+    light: true,
     body: `
   if (flat >= p.size) { return; }
   let heads = ${4 * quads}u * p.channels;
