@@ -83,14 +83,17 @@ function cpuFamily(problem: GemmProblem, size: number): GemmConfig[] {
   return [...list, ...panels, ...panels.map((c) => ({ ...c, flip: true }))];
 }
 
-/** Time of a product by such a configuration, in multiply-adds of a subgroup: what is loaded costs as much as most of what is computed. */
-function cpuCost({ M, N, batch }: GemmProblem, config: GemmConfig): number {
+/**
+ * Time of a product by such a configuration, in multiply-adds of a subgroup: what is loaded costs as much as most of what is computed. A core
+ * that is left with nothing to do counts too, of two.
+ */
+function cpuCost({ M, N, batch = 1 }: GemmProblem, config: GemmConfig): number {
   const { form, rows, quads, x: size, flip } = config;
   const [down, across] = flip ? [N, M] : [M, N];
-  const tiles = Math.ceil(down / rows) * Math.ceil(across / (4 * quads * size)), ofA = 7.5 * Math.ceil(rows / size);
-  if (form !== 'panel') return tiles * (rows + ofA + 35);
-  const parts = Math.ceil(down / panelSpan({ M: down, N: across, batch }, config));
-  return tiles * (rows * quads + ofA + 7 * quads) + parts * Math.ceil(across / (4 * quads * size)) * 46 * quads;
+  const panels = Math.ceil(across / (4 * quads * size)) * batch, tiles = Math.ceil(down / rows) * panels, ofA = 7.5 * Math.ceil(rows / size);
+  const groups = form === 'panel' ? Math.ceil(down / panelSpan({ M: down, N: across, batch }, config)) * panels : tiles;
+  const work = form === 'panel' ? tiles * (rows * quads + ofA + 7 * quads) + groups * 46 * quads : tiles * (rows + ofA + 35);
+  return work * 2 * Math.ceil(groups / 2) / groups;
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */

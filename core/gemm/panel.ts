@@ -19,14 +19,14 @@ const BLOCK = 4;
 /** `chunk` counts the steps of k whose rows of b are kept at a time, at most the configuration's depth; `span` the rows of c that a workgroup takes. */
 const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
 
-/** Workgroups that keep a CPU's cores at work, and rows that a panel must be used for to be worth its loads. */
-const ENOUGH = 16, LEAST_SPAN = 256;
+/** Workgroups that keep a CPU's cores at work, if each takes so many rows that its loads of b are few beside them; and the fewest, even so. */
+const ENOUGH = 16, LONG = 256, FEWEST = 2, SHORT = 48;
 
-/** Rows of c that a workgroup takes past its panel: few enough for all cores to have work. */
+/** Rows of c that a workgroup takes past its panel. */
 export function panelSpan({ M, N, batch = 1 }: Pick<GemmProblem, 'M' | 'N' | 'batch'>, { rows, quads, x }: GemmConfig): number {
   const panels = Math.ceil(N / (4 * quads * x)) * batch;
-  const parts = Math.max(1, Math.min(Math.ceil(ENOUGH / panels), Math.floor(M / LEAST_SPAN)));
-  return Math.ceil(M / parts / rows) * rows;
+  const cut = (groups: number, span: number): number => Math.min(Math.ceil(groups / panels), Math.floor(M / span));
+  return Math.ceil(M / Math.max(1, cut(ENOUGH, LONG), cut(FEWEST, SHORT)) / rows) * rows;
 }
 
 /** Steps of k whose rows of b are kept at a time: parts of K of about the same length. */
@@ -65,6 +65,7 @@ function along(form: OperandForm, name: string, at: (k: string) => string, tail:
   return `vec4f(${range(BLOCK).map((q) => (tail ? `select(0.0, ${name}1(${at(`min(k + ${q}u, k1 - 1u)`)}), k + ${q}u < k1)` : `${name}1(${at(`k + ${q}u`)})`)).join(', ')})`;
 }
 
+const ofSum = (j: number, x: number): string => `s${j}_${x}`;
 const kept = (q: number, j: number, x: number): string => `kept${q}_${j}_${x}`;
 
 /** Statements that keep a block of b: steps k to k + 3 of quad j, whose first column is `col`. */
@@ -91,7 +92,8 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
 function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
   return `    let end = min(row0 + ${rows}u, rowEnd);
 ${range(quads).map((j) => `    for (var row = row0; row < end; row++) {
-      var sum = s[(row - row0) * ${quads}u + ${j}u];
+      let at = row - row0;
+      var sum = vec4f(${range(4).map((x) => `${ofSum(j, x)}[at]`).join(', ')});
       if (k0 > 0u) { sum += old4(cBase, row, col${j}); } else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
       store4(cBase, row, col${j}, sum);
     }`).join('\n')}`;
@@ -102,7 +104,7 @@ export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, pr
   const { tail } = problem;
   const a = blockOfA(problem.a, rows, size, tail);
   const columns = range(BLOCK).flatMap((q) => range(quads).map((j) => [q, j] as const));
-  const sums = range(rows * quads);
+  const sums = range(quads).flatMap((j) => range(4).map((x) => ofSum(j, x)));
   return {
     bindings: bindings(problem),
     params: PANEL_PARAMS,
@@ -128,17 +130,17 @@ ${range(quads).map((j) => keep(problem.b, j, tail)).join('\n')}
     }
     for (var row0 = wid.y * p.span; row0 < rowEnd; row0 += ${rows}u) {
 ${a.setup}
-    var s: array<vec4f, ${rows * quads}>;
-${sums.map((i) => `    s[${i}] = vec4f();`).join('\n')}
+${sums.map((name) => `    var ${name}: array<f32, ${rows}>;`).join('\n')}
+${range(rows).map((i) => `    ${sums.map((name) => `${name}[${i}] = 0.0;`).join(' ')}`).join('\n')}
     for (var k = k0; k < k1; k += ${BLOCK}u) {
       let block = (k - k0) / ${BLOCK}u;
 ${a.load}
-${columns.map(([q, j]) => `      let y${q}_${j} = vec4f(${range(4).map((x) => `${kept(q, j, x)}[block]`).join(', ')});`).join('\n')}
-${range(rows).map((i) => `      ${range(BLOCK).map((q) => `let x${q}_${i} = vec4f(${a.element(q, i)});`).join(' ')}
-${range(quads).map((j) => {
-    const sum = `s[${i * quads + j}]`;
-    return `      ${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}, ${before})`, sum)};`;
-  }).join('\n')}`).join('\n')}
+${columns.map(([q, j]) => `      ${range(4).map((x) => `let y${q}_${j}_${x} = ${kept(q, j, x)}[block];`).join(' ')}`).join('\n')}
+${range(rows).map((i) => `      ${range(BLOCK).map((q) => `let x${q}_${i} = ${a.element(q, i)};`).join(' ')}
+${range(quads).map((j) => `      ${range(4).map((x) => {
+    const sum = `${ofSum(j, x)}[${i}]`;
+    return `${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}_${x}, ${before})`, sum)};`;
+  }).join(' ')}`).join('\n')}`).join('\n')}
     }
 ${store(problem, rows, quads)}
     }
