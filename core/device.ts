@@ -64,6 +64,8 @@ export class Device implements KernelEnv {
   private destroyed = false;
   private readonly groups = new Map<string, GPUBindGroup>();
   private readonly uniforms = new Map<string, GPUBuffer>();
+  /** Buffers to read back through, by their bytes. */
+  private readonly staging = new Map<number, GPUBuffer[]>();
   /** Room for a kernel's parameters, by their bytes. */
   private readonly words = new Map<number, { u32: Uint32Array<ArrayBuffer>; i32: Int32Array; f32: Float32Array }>();
   /** Remember where each tensor is made, for `leakReport()`. Slows the host down. */
@@ -208,23 +210,35 @@ export class Device implements KernelEnv {
   async readBytes(storage: Bound['storage'], offset: number, bytes: number): Promise<ArrayBuffer> {
     this.check();
     this.stream.recorder?.refuse('reads values back', 'return tensors and read them after the step');
-    const size = roundUp4(bytes);
+    const size = Math.max(4, roundUp4(bytes));
+    const free = this.staging.get(size) ?? [];
+    this.staging.set(size, free);
     const MAP_READ_COPY_DST = 0x1 | 0x8;
-    const staging = this.gpu.createBuffer({ size: Math.max(4, size), usage: MAP_READ_COPY_DST });
-    if (size > 0) this.stream.copy(storage.buffer, offset, staging, 0, size);
-    this.stream.flush();
+    const staging = free.pop() ?? this.gpu.createBuffer({ size, usage: MAP_READ_COPY_DST });
+    if (bytes > 0) {
+      this.stream.copy(storage.buffer, offset, staging, 0, size);
+      // A host write has to come after the copy.
+      touch(this.stream, storage.buffer);
+    }
     try {
+      // What is read back in one turn of the host is submitted together.
+      await null;
+      this.stream.flush();
       await Promise.race([staging.mapAsync(1), this.lost]);
       this.stream.idle();
       await this.kernels.settled();
       this.check();
-      return staging.getMappedRange().slice(0, bytes);
+      const result = staging.getMappedRange().slice(0, bytes);
+      if (size <= STAGING_BYTES && free.length < STAGING_BUFFERS) {
+        staging.unmap();
+        free.push(staging);
+      } else staging.destroy();
+      return result;
     } catch (error) {
+      staging.destroy();
       await this.kernels.settled();
       this.check();
       throw error;
-    } finally {
-      staging.destroy();
     }
   }
 
@@ -237,6 +251,8 @@ export class Device implements KernelEnv {
   trim(): void {
     this.stream.flush();
     this.groups.clear();
+    for (const free of this.staging.values()) for (const buffer of free.splice(0)) buffer.destroy();
+    this.staging.clear();
     this.pool.trim();
   }
 
@@ -314,6 +330,9 @@ function uniformKey(data: ArrayBuffer): string {
 }
 
 const EMPTY = new ArrayBuffer(0);
+
+/** Buffers to read back through that are kept, of one size, and the largest of them. */
+const STAGING_BUFFERS = 4, STAGING_BYTES = 1 << 20;
 
 /** The same limits as numbers: what the implementation gives asks it each time. */
 function plainLimits(limits: GPUSupportedLimits): GPUSupportedLimits {

@@ -218,7 +218,7 @@ function acquirePolitePolling(globals: NodeGpuGlobals): void {
   const unpatch = [
     noteWaits(globals.GPUQueue.prototype, 'onSubmittedWorkDone'),
     noteWaits(globals.GPUBuffer.prototype, 'mapAsync'),
-    noteCalls(globals.GPUComputePassEncoder.prototype, 'dispatchWorkgroups', () => { dispatched++; }),
+    noteDispatches(globals.GPUComputePassEncoder.prototype),
   ];
   const original = globalThis.setImmediate;
   const polite = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown => {
@@ -261,12 +261,13 @@ function noteWaits<K extends string>(prototype: Record<K, (...args: never[]) => 
   return () => { prototype[name] = original; };
 }
 
-/** Wraps a method so that each call is told; returns the undo. */
-function noteCalls<K extends string>(prototype: Record<K, (...args: never[]) => unknown>, name: K, told: () => void): () => void {
-  const original = prototype[name];
-  prototype[name] = function (this: unknown, ...args: never[]) {
-    told();
-    return original.apply(this, args);
+/** Counts dispatches; returns the undo. Called for every dispatch, so without a list of arguments. */
+function noteDispatches(prototype: GPUComputePassEncoder): () => void {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the encoder
+  const original = prototype.dispatchWorkgroups;
+  prototype.dispatchWorkgroups = function (this: GPUComputePassEncoder, x: number, y?: number, z?: number) {
+    dispatched++;
+    return original.call(this, x, y, z);
   };
-  return () => { prototype[name] = original; };
+  return () => { prototype.dispatchWorkgroups = original; };
 }

@@ -79,6 +79,8 @@ export class FusedAdamW {
   private readonly places = new Map<Tensor, number>();
   private readonly live = new Map<string, Tensor>();
   private rate: number;
+  /** Whether the state holds these settings with this rate; one that was loaded brings its own. */
+  private settled = true;
 
   /** @throws ValueError when the module has no parameters, or f16 is asked of an adapter without it */
   constructor(module: Module, options: FusedAdamWOptions = {}) {
@@ -130,7 +132,9 @@ export class FusedAdamW {
 
   set lr(value: number) {
     if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`[FusedAdamW] The learning rate is ${value}, expected a finite number from 0 on.`);
+    if (value === this.rate && this.settled) return;
     this.rate = value;
+    this.settled = true;
     const words = this.state.slice(0, 0, ADAMW_SETTINGS_WORDS);
     words.write(adamWSettings({ ...this.settings, lr: value }));
     words.dispose();
@@ -236,6 +240,7 @@ export class FusedAdamW {
     for (const [arena, values] of plan) arena.write(values);
     noGrad(() => this.half?.flat.copy_(this.params.flat));
     this.state.write(Float32Array.from(words));
+    this.settled = false;
   }
 
   /** Frees everything but the parameters. */

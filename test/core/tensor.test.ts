@@ -42,6 +42,16 @@ test('fill, ranges and the identity', async ({ device }) => {
   result.forEach((t) => t.dispose());
 });
 
+test('what is read back is what was there when it was asked for', async ({ device }) => {
+  const t = tensor(device, [1, 2, 3]);
+  const [first, second] = [t.data(), t.data()];
+  t.write([4, 5, 6]);
+  const third = t.data();
+  t.write([7, 8, 9]);
+  assert.equal((await Promise.all([first, second, third, t.data()])).map((values) => Array.from(values)), [[1, 2, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]]);
+  t.dispose();
+});
+
 test('values come back as written, through views, whatever the type and the alignment', async ({ device }) => {
   for (const dtype of ['f32', 'f16', 'i32', 'bool'] as DType[]) {
     if (dtype === 'f16' && !device.has('shader-f16')) continue;

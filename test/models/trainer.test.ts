@@ -129,6 +129,22 @@ for (const [name, options] of Object.entries({
   });
 }
 
+test('a resumed run keeps the learning rate it was given, not that of the state', async ({ device }) => {
+  const [slow, fast] = [trainer(device, { lr: 1e-3 }), trainer(device, { lr: 1e-2 })];
+  await steps(slow, 2);
+  await steps(fast, 1);
+  const { tensors, json } = await slow.state();
+  fast.loadState({ tensors, json: JSON.parse(JSON.stringify(json)) as typeof json });
+  const read = async (t: Trainer): Promise<Float32Array> => Float32Array.from(await t.model.stateDict().get('inner.weight')!.data());
+  const before = await read(fast);
+  assert.equal(before, await read(slow));
+  await Promise.all([steps(slow, 3), steps(fast, 3)]);
+  const [small, large] = [await read(slow), await read(fast)];
+  // AdamW's step is proportional to the rate.
+  for (let i = 0; i < before.length; i++) assert.ok(Math.abs(large[i] - before[i] - 10 * (small[i] - before[i])) < 1e-5 + 1e-3 * Math.abs(large[i] - before[i]), `${i}: ${large[i] - before[i]} is not ten times ${small[i] - before[i]}`);
+  [slow, fast].forEach(done);
+});
+
 test('a state of another model is refused and nothing is changed', async ({ device }) => {
   const t = trainer(device);
   await steps(t, 1);
