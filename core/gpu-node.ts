@@ -263,7 +263,6 @@ function noteWaits<K extends string>(prototype: Record<K, (...args: never[]) => 
 
 /** Counts dispatches; returns the undo. Called for every dispatch, so without a list of arguments. */
 function noteDispatches(prototype: GPUComputePassEncoder): () => void {
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the encoder
   const original = prototype.dispatchWorkgroups;
   prototype.dispatchWorkgroups = function (this: GPUComputePassEncoder, x: number, y?: number, z?: number) {
     dispatched++;

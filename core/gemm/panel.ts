@@ -2,12 +2,19 @@
 // 4 · `quads` neighbouring columns each. It keeps `depth` rows of b for its columns in private arrays, and takes rows of a past it, `rows` at a
 // time: the lanes load a block of 4 steps between them and shuffle.
 //
-// On Mesa's lavapipe an element of a storage buffer takes nine instructions, most of them for its bounds. Here b pays that once per `parts` of
-// the rows instead of once per tile, so that a tile may be small enough for the instruction cache and wide enough to use each load of a often.
-// A private array costs two instructions an element, if all arrays are indexed alike: there is one for each step of a block and each
-// column, because the index is then taken apart once for all of them. (One array of vec4 for all: 55 GFLOP/s where this makes 67, and compiles for
-// ten seconds. Nor do workgroup memory, which checks the mask of each lane, and storage at addresses that the compiler knows to be the same in all
-// lanes give more: an element for all lanes takes twelve instructions.)
+// Mesa's lavapipe takes nine instructions for an element of a storage buffer, most of them for its bounds. b pays that once for all the rows that a
+// workgroup takes instead of once a tile, so that a tile may be small enough for the instruction cache and wide enough for a load of a to be used
+// often. What each step gave, in_proj of DiS-S for 8 × 258 tokens on two cores, one run:
+//   `subgroup`, 40 rows (register.ts)                                     48 GFLOP/s
+//   b in one private array of vec4, 16 rows × 8 columns a lane                41, 24 rows 44 to 55; compiles for ten seconds
+//   an array for each step of a block and each column, all indexed alike    67: an index is taken apart once for all of them; compiles in one
+//   1,032 rows past a panel for 344                                         71
+// Against `subgroup`, each with its best rows, one run: in_proj 1.42, its gradients 1.28 and 1.27, out_proj and gradients 1.30 to 1.37, x_proj 1.21
+// to 1.28, dt_proj 1.43, 512³ 1.18, 1024³ 1.30; DiS-S/2 batch 8 forward + backward, 10.98 to 8.94 s. Sums in arrays of their own, which the stores
+// index: 1.0, and 1.25 to 1.8 where K is 4 to 64. SwiftShader: 1.12 to 1.20. What did not help: 3 quads (0.91), 4 (0.96), 8 steps at a time with 16 rows
+// (0.98), one address for all lanes, which the driver sees if it comes from immediates (an element for all lanes takes ten instructions,
+// and a lane's share of a shuffled vec4 as many: 1.0). A `depth` of 1,536 gives 1.06 where K is 1,472: parts of a long K are added
+// up in c. What holds it: 0.7 of the time is the products and sums, at the speed of the core's vector units.
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmConfig, GemmProblem, GemmVariant, OperandForm, ProblemForm } from './spec.ts';
