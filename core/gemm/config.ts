@@ -8,7 +8,7 @@ import { operandForms, type GemmConfig, type GemmProblem } from './spec.ts';
 
 /** What the choice looks at: the adapter's abilities, and whether it computes on the CPU. A `Device` is one. */
 export interface GemmAdapter extends KernelEnv {
-  readonly adapter: { readonly software: boolean };
+  readonly adapter: { readonly software: boolean; readonly vendor?: string };
   readonly subgroupMatrixConfigs: readonly GPUSubgroupMatrixConfig[];
 }
 
@@ -71,15 +71,16 @@ const mostRows = (vec: boolean): number => (vec ? 40 : 32);
 const PANEL_DEPTH = 384;
 
 /** Where a CPU computes: panels, and for few rows subgroups, whose rows divide M evenly or, where c is turned round, N. */
-function cpuFamily(problem: GemmProblem, size: number): GemmConfig[] {
+function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number): GemmConfig[] {
   const { a, b, c } = operandForms(problem);
   const most = mostRows(b.vec && c.vec && (a.vec || !a.transposed));
   const mostTurned = mostRows(a.vec && (b.vec || b.transposed));
   const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
   const rows = [most, 24, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
   const list = [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
-  // A panel adds the parts of a long K up in c.
-  const panels = problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH ? [] : [panel(24, 2, size), panel(32, 1, size)];
+  // A panel adds the parts of a long K up in c. Direct3D's compiler was never tried with that much private memory.
+  const apart = adapter.vendor === 'microsoft' || (problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH);
+  const panels = apart ? [] : [panel(24, 2, size), panel(32, 1, size)];
   return [...list, ...panels, ...panels.map((c) => ({ ...c, flip: true }))];
 }
 
@@ -101,7 +102,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   const { M, N } = problem;
   const list = [register(1, 1, 64, 1), register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8)];
   const size = fixedSubgroup(device);
-  if (size) list.push(...(device.adapter.software ? cpuFamily(problem, size) : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))));
+  if (size) list.push(...(device.adapter.software ? cpuFamily(device, problem, size) : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))));
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
   if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
@@ -123,7 +124,7 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
     const size = fixedSubgroup(device);
     if (size) {
       const cost = (c: GemmConfig): number => cpuCost(problem, c);
-      return cpuFamily(problem, size).reduce((best, c) => (cost(c) < cost(best) ? c : best));
+      return cpuFamily(device, problem, size).reduce((best, c) => (cost(c) < cost(best) ? c : best));
     }
     return M <= 2 ? register(1, 1, 64, 1) : register(4, 1, 8, 8);
   }
