@@ -89,7 +89,7 @@ export function rooflineSvg(result: BenchResult): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="13" fill="#222">
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>
 <text x="${PLOT.left}" y="34" font-size="18">${escape(title)}</text>
-<text x="${PLOT.right}" y="34" text-anchor="end">${escape(`${date.slice(0, 10)}, ${commit.slice(0, 9)}`)}</text>
+<text x="${PLOT.right}" y="${PLOT.bottom + 46}" text-anchor="end">${escape(`${date.slice(0, 10)}, ${commit.slice(0, 9)}`)}</text>
 ${parts.join('\n')}
 <rect x="${PLOT.left}" y="${PLOT.top}" width="${PLOT.right - PLOT.left}" height="${PLOT.bottom - PLOT.top}" fill="none" stroke="#999"/>
 <text x="${(PLOT.left + PLOT.right) / 2}" y="${PLOT.bottom + 50}" text-anchor="middle">operations per byte that has to move</text>

@@ -19,18 +19,21 @@ interface Variant {
   readonly index: 'i32' | 'u32';
   /** The index has one dimension and holds for every other: whole slices are taken. */
   readonly slices: boolean;
+  /** Whether slices are whole vec4s: n and inner count these. */
+  readonly vec: boolean;
 }
 
 /** gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k]. */
-export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices }) => {
-  const t = type === 'f16' ? 'f32' : type;
+export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices, vec }) => {
+  const vector = (element: string): string => (vec ? `vec4<${element}>` : element);
+  const stored = vector(type), t = vector(type === 'f16' ? 'f32' : type);
   // Negative indices count from the end.
   const wrapped = (q: string): string => (index === 'i32' ? `select(at[${q}], at[${q}] + i32(p.size), at[${q}] < 0)` : `at[${q}]`);
   return {
     label: scatter ? 'scatterAdd' : 'gather',
     bindings: [
-      { name: 'x', type: `array<${type}>`, access: 'read' }, { name: 'at', type: `array<${index}>`, access: 'read' },
-      ...(scatter ? [{ name: 's', type: `array<${type}>`, access: 'read' as const }] : []), { name: 'y', type: `array<${type}>`, access: 'write' },
+      { name: 'x', type: `array<${stored}>`, access: 'read' }, { name: 'at', type: `array<${index}>`, access: 'read' },
+      ...(scatter ? [{ name: 's', type: `array<${stored}>`, access: 'read' as const }] : []), { name: 'y', type: `array<${stored}>`, access: 'write' },
     ],
     // `size` along the axis in x, `count` along it in index.
     params: [{ name: 'n', type: 'u32' }, { name: 'size', type: 'u32' }, { name: 'count', type: 'u32' }, { name: 'inner', type: 'u32' }],
@@ -44,7 +47,7 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
     let q = (o * p.count + j) * p.inner + i;
     if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc += ${t}(s[q]); }
   }
-  y[flat] = ${type}(acc);` : `  if (flat >= p.n) { return; }
+  y[flat] = ${stored}(acc);` : `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let j = flat / p.inner % p.count; let o = flat / (p.inner * p.count);
   // An index out of range reads the nearest element: the GPU can't raise an error.
   let k = min(u32(max(${wrapped(slices ? 'j' : 'flat')}, ${index === 'i32' ? '0' : '0u'})), p.size - 1u);
@@ -75,8 +78,9 @@ function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source:
   const y = Tensor.empty(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
   if (y.numel) {
     const operands = [x, index, ...(source ? [source] : [])].map(denseOperand);
-    x.device.run(indexKernel, { scatter: source !== null, type: storageType(x.dtype), index: index.dtype as 'i32' | 'u32', slices }, [...operands, y],
-      [y.numel, x.shape[axis], count, numelOf(x.shape.slice(axis + 1))], grid1d(y.numel, 64));
+    const inner = numelOf(x.shape.slice(axis + 1)), vec = slices && inner % 4 === 0, width = vec ? 4 : 1;
+    x.device.run(indexKernel, { scatter: source !== null, type: storageType(x.dtype), index: index.dtype as 'i32' | 'u32', slices, vec }, [...operands, y],
+      [y.numel / width, x.shape[axis], count, inner / width], grid1d(y.numel / width, 64));
   }
   return y;
 }

@@ -30,6 +30,7 @@ export const configs: ShippedConfigs = [
     'scan backward 2^4×2^4×2^7×16 both f32',
   ]],
   [{"form":"matrix","rows":32,"quads":8,"x":2,"y":2,"depth":32,"splits":1,"unit":[16,16,16]}, [
+    'gemm 2^14×2^9.5×2^4.5 f16u f16tu f16',
     'gemm 2^8×2^6×2^8 f16 f16 f16',
   ]],
   [{"form":"register","rows":1,"quads":1,"x":64,"y":1,"depth":4,"splits":1}, [
@@ -39,9 +40,6 @@ export const configs: ShippedConfigs = [
   [{"form":"register","rows":4,"quads":1,"x":8,"y":8,"depth":4,"splits":1}, [
     'gemm 2^8×2^7×4 f16 f16t f16',
     'gemm 2^8×2^8×2^6 f16 f16t f16',
-  ]],
-  [{"form":"tile","rows":16,"quads":2,"x":16,"y":8,"depth":16,"splits":1}, [
-    'gemm 2^14×2^9.5×2^4.5 f16u f16tu f16',
   ]],
   [{"form":"tile","rows":4,"quads":1,"x":16,"y":16,"depth":16,"splits":1}, [
     'gemm 2^8×2^7×2^6 f16 f16 f16',
