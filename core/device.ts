@@ -85,7 +85,7 @@ export class Device implements KernelEnv {
     this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
     this.pool = new BufferPool(gpu, Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize));
     this.stream = new Stream(gpu);
-    this.kernels = new KernelCache(gpu, this, { immediates: options.immediates, software: adapter.software }, (error) => {
+    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
       this.failure ??= error;
     });
     this.tuning = new Tuning(this);

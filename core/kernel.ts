@@ -146,12 +146,16 @@ export function checkSource(name: string, source: KernelSource, env: KernelEnv):
   }
 }
 
+/** What the compiler of kernels looks at beside. */
+interface ComputingEnv extends KernelEnv {
+  readonly adapter: { readonly software: boolean };
+}
+
 /** Compiles kernels for one device, each text once. */
 export class KernelCache {
   private readonly gpu: GPUDevice;
-  private readonly env: KernelEnv;
+  private readonly env: ComputingEnv;
   private readonly immediates: boolean;
-  private readonly software: boolean;
   private readonly variants = new Map<string, Compiled>();
   private readonly texts = new Map<string, Compiled>();
   private readonly layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
@@ -160,9 +164,8 @@ export class KernelCache {
   private readonly checks = new Set<Promise<void>>();
   private nextId = 0;
 
-  constructor(gpu: GPUDevice, env: KernelEnv, { immediates, software }: { immediates: boolean; software: boolean }, onError: (error: Error) => void) {
+  constructor(gpu: GPUDevice, env: ComputingEnv, immediates: boolean, onError: (error: Error) => void) {
     this.gpu = gpu;
-    this.software = software;
     this.env = env;
     this.immediates = immediates;
     this.onError = onError;
@@ -195,7 +198,7 @@ export class KernelCache {
     checkSource(kernel.name, source, this.env);
     const paramBytes = (source.params?.length ?? 0) * 4;
     const immediate = this.immediates && paramBytes <= IMMEDIATE_BYTES;
-    const turns = this.software && source.light ? TURNS : 1;
+    const turns = this.env.adapter.software && source.light ? TURNS : 1;
     const text = moduleText(source, immediate, turns);
     const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
