@@ -45,15 +45,14 @@ fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${nam
 
 /**
  * GELU is the exact one, x·Φ(x), with erf after Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). SiLU keeps the
- * exponent below overflow, which WGSL leaves undefined.
+ * exponent below overflow, which WGSL leaves undefined. Where `when` is false the function gives back what it gets.
  */
 export function activationFunction(activation: GemmActivation | null, when?: string): string {
-  const unless = when && activation ? `if (!${when}) { return v; } ` : '';
+  const unless = when ? `if (!${when}) { return v; } ` : '';
   if (activation === 'silu') return `fn activate(v: vec4f) -> vec4f { ${unless}return v / (1.0 + exp(min(-v, vec4f(80.0)))); }`;
   if (activation === 'gelu') {
     return `fn activate(v: vec4f) -> vec4f {
-  ${unless}
-  let x = abs(v) * 0.7071067811865476;
+  ${unless}let x = abs(v) * 0.7071067811865476;
   let t = 1.0 / (1.0 + 0.3275911 * x);
   let tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * exp(-min(x * x, vec4f(80.0)));
   return max(v, vec4f()) - 0.5 * abs(v) * tail;
@@ -62,7 +61,7 @@ export function activationFunction(activation: GemmActivation | null, when?: str
   return 'fn activate(v: vec4f) -> vec4f { return v; }';
 }
 
-/** Loads, and what `storing` declares. */
+/** Loads, and what `storing` declares; sums are activated `when` that holds, or always. */
 export function declarations(problem: ProblemForm, when?: string): string {
   return [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation, when), storing(problem)].join('\n');
 }
