@@ -74,8 +74,8 @@ export interface Compiled {
   readonly paramBytes: number;
   /** Whether parameters travel in the command. Otherwise they are a uniform buffer behind the last binding. */
   readonly immediate: boolean;
-  /** Indices `flat` that an invocation takes one after the other: it needs so many times fewer workgroups. */
-  readonly turns: number;
+  /** Whether an invocation takes as many indices `flat` as its last parameter says, for which `inTurns` gives the grid. */
+  readonly turns: boolean;
   readonly id: number;
 }
 
@@ -83,14 +83,14 @@ export interface Compiled {
 const IMMEDIATE_BYTES = 64;
 
 /**
- * Turns that an invocation of a light kernel takes on adapters that compute on the CPU, where to begin with one costs as much as to load two
- * vec4: 1,000 additions of 4,096 elements, a dispatch each, take 0.74 of the time, large ones 0.65. 8 turns save little more, and leave other cores
- * with nothing to do for small tensors.
+ * On adapters that compute on the CPU to begin with an invocation costs as much as to load two vec4, so that one of a light kernel takes 4 turns;
+ * and to wake a second core costs more than what up to 16 workgroups do, so that one takes all of their turns. Of 1,000 additions of 4,096
+ * elements, a dispatch each, 0.74 and 0.91 of the time; of large ones 0.65. 8 turns save little more.
  */
-const TURNS = 4;
+const TURNS = 4, ALONE = 16;
 
 /** The whole module of a kernel source. */
-export function moduleText(source: KernelSource, immediate: boolean, turns = 1): string {
+export function moduleText(source: KernelSource, immediate: boolean, turns = false): string {
   const lines: string[] = [];
   for (const extension of source.enable ?? []) lines.push(`enable ${extension};`);
   const params = source.params ?? [];
@@ -111,11 +111,11 @@ fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: v
   @builtin(local_invocation_index) li: u32, @builtin(num_workgroups) nwg: vec3u${subgroups
     ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''}${matrices ? ', @builtin(subgroup_id) sgId: u32' : ''}) {`);
   const invocations = x * y * z;
-  if (turns > 1) {
+  if (turns) {
     // A function, because the body may return.
     lines.splice(-1, 0, `fn invocation(flat: u32, wid: vec3u) {\n${source.body}\n}`);
-    lines.push(`  let first = (wid.y * nwg.x + wid.x) * ${turns * invocations}u + li;
-  for (var turn = 0u; turn < ${turns}u; turn++) { invocation(first + turn * ${invocations}u, wid); }`, '}');
+    lines.push(`  let first = (wid.y * nwg.x + wid.x) * (p.turns * ${invocations}u) + li;
+  for (var turn = 0u; turn < p.turns; turn++) { invocation(first + turn * ${invocations}u, wid); }`, '}');
     return lines.join('\n');
   }
   if (/\bflat\b/.test(source.body)) lines.push(`  let flat = (wid.y * nwg.x + wid.x) * ${invocations}u + li;`);
@@ -194,11 +194,12 @@ export class KernelCache {
     const key = `${kernel.name}:${JSON.stringify(variant)}`;
     const known = this.variants.get(key);
     if (known && (known.pipeline || ahead)) return known;
-    const source = kernel.source(variant, this.env);
+    const plain = kernel.source(variant, this.env), { params = [] } = plain;
+    const turns = this.env.adapter.software && !!plain.light && params.length * 4 < IMMEDIATE_BYTES;
+    const source: KernelSource = turns ? { ...plain, params: [...params, { name: 'turns', type: 'u32' }] } : plain;
     checkSource(kernel.name, source, this.env);
     const paramBytes = (source.params?.length ?? 0) * 4;
     const immediate = this.immediates && paramBytes <= IMMEDIATE_BYTES;
-    const turns = this.env.adapter.software && source.light ? TURNS : 1;
     const text = moduleText(source, immediate, turns);
     const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
@@ -273,8 +274,9 @@ function gridOf(groups: number): [number, number, number] {
   return [Math.ceil(groups / y), y, 1];
 }
 
-/** The grid of a kernel whose invocations take several turns, from that for one. */
-export function gridInTurns(x: number, y: number, turns: number): [number, number] {
+/** Turns that the invocations of a light kernel take, and its grid, from the grid for one turn. */
+export function inTurns(x: number, y: number): [turns: number, x: number, y: number] {
+  const turns = x * y <= ALONE ? Math.max(1, x * y) : TURNS;
   const [nx, ny] = gridOf(Math.ceil(x * y / turns));
-  return [nx, ny];
+  return [turns, nx, ny];
 }
