@@ -61,6 +61,8 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
   const begun = performance.now();
   const elapsed = (): number => (performance.now() - begun) / 1000;
   const { filter, quick, progress, note } = options;
+  const wanted = filter === undefined ? cases : cases.filter((c) => matches(c, filter));
+  if (wanted.length === 0) throw new Error(`[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`);
   const open = async (): Promise<Device> => {
     const device = await openDevice(options.device);
     await loadTuning(device);
@@ -73,8 +75,6 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     const ceilings = await measureCeilings(device, { quick, progress: (what) => progress(`ceilings: ${what}`) });
     note(ceilingsTable(ceilings));
 
-    const wanted = filter === undefined ? cases : cases.filter((c) => matches(c, filter));
-    if (wanted.length === 0) throw new Error(`[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`);
     const limits = limitsFor(device, options, elapsed());
     // Who names cases wants them, whatever their priority.
     const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
