@@ -68,7 +68,20 @@ export type StepShape = Pick<RunConfig, 'model' | 'diffusion'> & { readonly sett
  * Measures the kernels of a training step that were not measured on this adapter, after one step of a model that is thrown away.
  * @returns what was measured, in order
  */
-export async function tuneStep(device: Device, { model: config, diffusion, settings }: StepShape, options: TuneOptions = {}): Promise<TuningResult[]> {
+export async function tuneStep(device: Device, shape: StepShape, options: TuneOptions = {}): Promise<TuningResult[]> {
+  const results: TuningResult[] = [];
+  // What is found may bring more: how far apart the backward scan wants states to be saved is what its forward is measured for.
+  for (let round = 0; round < 2; round++) {
+    await meet(device, shape);
+    const found = await device.tuning.tune(options);
+    results.push(...found);
+    if (found.length === 0 || options.signal?.aborted) break;
+  }
+  return results;
+}
+
+/** One step, by which the kernels of all the others come up. */
+async function meet(device: Device, { model: config, diffusion, settings }: StepShape): Promise<void> {
   const generator = new Generator(device);
   const model = new Dis(generator, config);
   const process = createDiffusion(device, diffusion);
@@ -83,5 +96,4 @@ export async function tuneStep(device: Device, { model: config, diffusion, setti
     generator.dispose();
     device.trim();
   }
-  return device.tuning.tune(options);
 }
