@@ -12,6 +12,9 @@ export interface GemmAdapter extends KernelEnv {
   readonly subgroupMatrixConfigs: readonly GPUSubgroupMatrixConfig[];
 }
 
+/** Steps of k whose rows of b a panel keeps. */
+const PANEL_DEPTH = 384;
+
 const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'register', rows, quads, x, y, depth: 4, splits: 1 });
 const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'subgroup', rows, quads, x: size, y: 1, depth: 4, splits: 1 });
 const panel = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'panel', rows, quads, x: size, y: 1, depth: PANEL_DEPTH, splits: 1 });
@@ -57,6 +60,9 @@ function tilesOf({ rows, quads, x, y }: GemmConfig, { M, N, batch = 1 }: GemmPro
   return Math.ceil(M / (rows * y)) * Math.ceil(N / (4 * quads * x)) * batch;
 }
 
+/** Whether K may be computed in parts: a panel adds its own up, and a result that is turned round is stored whole. */
+export const cuttable = ({ form, flip }: Pick<GemmConfig, 'form' | 'flip'>): boolean => form !== 'panel' && !flip;
+
 /** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
 function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
   const tiles = tilesOf(config, problem), few = device.adapter.software ? 8 : ENOUGH;
@@ -66,9 +72,6 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
 
 /** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
 const mostRows = (vec: boolean): number => (vec ? 40 : 32);
-
-/** Steps of k whose rows of b a panel keeps. */
-const PANEL_DEPTH = 384;
 
 /** Where a CPU computes: panels, and for few rows subgroups, whose rows divide M evenly or, where c is turned round, N. */
 function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number): GemmConfig[] {
@@ -112,7 +115,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const whole = family(device, problem);
-  const parts = whole.filter((c) => c.form !== 'vector' && c.form !== 'panel' && !c.flip).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
+  const parts = whole.filter((c) => c.form !== 'vector' && cuttable(c)).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   const chosen = chooseConfig(device, problem);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
 }

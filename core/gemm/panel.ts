@@ -137,18 +137,18 @@ ${range(quads).map((j) => keep(problem.b, j, tail)).join('\n')}
     }
     for (var row0 = wid.y * p.span; row0 < rowEnd; row0 += ${rows}u) {
 ${a.setup}
-${sums.map((name) => `    var ${name}: array<f32, ${rows}>;`).join('\n')}
-${range(rows).map((i) => `    ${sums.map((name) => `${name}[${i}] = 0.0;`).join(' ')}`).join('\n')}
-    for (var k = k0; k < k1; k += ${BLOCK}u) {
-      let block = (k - k0) / ${BLOCK}u;
+${sums.map((name) => `      var ${name}: array<f32, ${rows}>;`).join('\n')}
+${range(rows).map((i) => `      ${sums.map((name) => `${name}[${i}] = 0.0;`).join(' ')}`).join('\n')}
+      for (var k = k0; k < k1; k += ${BLOCK}u) {
+        let block = (k - k0) / ${BLOCK}u;
 ${a.load}
-${columns.map(([q, j]) => `      ${range(4).map((x) => `let y${q}_${j}_${x} = ${kept(q, j, x)}[block];`).join(' ')}`).join('\n')}
-${range(rows).map((i) => `      ${range(BLOCK).map((q) => `let x${q}_${i} = ${a.element(q, i)};`).join(' ')}
-${range(quads).map((j) => `      ${range(4).map((x) => {
+${columns.map(([q, j]) => `        ${range(4).map((x) => `let y${q}_${j}_${x} = ${kept(q, j, x)}[block];`).join(' ')}`).join('\n')}
+${range(rows).map((i) => `        ${range(BLOCK).map((q) => `let x${q}_${i} = ${a.element(q, i)};`).join(' ')}
+${range(quads).map((j) => `        ${range(4).map((x) => {
     const sum = `${ofSum(j, x)}[${i}]`;
     return `${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}_${x}, ${before})`, sum)};`;
   }).join(' ')}`).join('\n')}`).join('\n')}
-    }
+      }
 ${store(problem, rows, quads)}
     }
     k0 = k1;

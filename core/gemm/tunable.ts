@@ -3,7 +3,7 @@
 import type { Device } from '../device.ts';
 import { Storage } from '../storage.ts';
 import type { Tunable } from '../tuning.ts';
-import { chooseConfig, configs, family, MOST_PARTS } from './config.ts';
+import { chooseConfig, configs, cuttable, family, MOST_PARTS } from './config.ts';
 import { encodeGemm } from './encode.ts';
 import { operandForms, type GemmConfig, type GemmLayout, type GemmMatrix, type GemmProblem, type OperandForm } from './spec.ts';
 
@@ -33,9 +33,9 @@ export const gemmTunable: Tunable<GemmProblem, GemmConfig> = {
   heuristic: chooseConfig,
   candidates: configs,
   accepts(device, problem, config): config is GemmConfig {
-    const { splits, ...form } = (config ?? {}) as Partial<GemmConfig>;
-    const text = JSON.stringify(form), whole = splits === 1;
-    return Number.isInteger(splits) && splits! >= 1 && splits! <= MOST_PARTS && (whole || !(form.flip || form.form === 'panel'))
+    const { splits, ...form } = (config ?? {}) as GemmConfig;
+    const text = JSON.stringify(form);
+    return Number.isInteger(splits) && splits >= 1 && splits <= MOST_PARTS && (splits === 1 || cuttable(form))
       && family(device, problem).some(({ splits: _, ...c }) => JSON.stringify(c) === text);
   },
   prepare(device, problem) {

@@ -8,6 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as core from '../../core/index.ts';
 import { capture, defineKernel, openDevice, scope, tensor, type Device } from '../../core/index.ts';
+import { inTurns } from '../../core/kernel.ts';
 import { uniform } from '../support.ts';
 
 const test = suite('device');
@@ -163,6 +164,15 @@ ${last}`;
     assert.is(result.status, status, `${last}: ${result.signal ?? ''} ${result.stderr}`);
     assert.match(result.stdout + (status === 1 ? result.stderr : ''), output);
   }
+});
+
+test('turns of an invocation make up for the workgroups that are left out', () => {
+  for (const [x, y] of [[1, 1], [16, 1], [17, 1], [65535, 1], [65535, 3], [40000, 2], [65535, 65535]]) {
+    const [turns, nx, ny] = inTurns(x, y);
+    assert.ok(turns * nx * ny >= x * y && nx <= 65535 && ny <= 65535, `${x} × ${y} gave ${turns} turns of ${nx} × ${ny}`);
+    assert.ok(turns * (nx * ny - ny) < x * y, `${x} × ${y}: ${nx} × ${ny} is more than a row too many`);
+  }
+  assert.equal(inTurns(0, 1).slice(1), [0, 1]);
 });
 
 test.run();

@@ -25,7 +25,8 @@ test('every type is gathered, selected, scattered, joined and padded, by i32 and
   const types: DType[] = ['f32', ...(device.has('shader-f16') ? ['f16' as const] : []), 'i32', 'u32', 'bool'];
   for (const dtype of types) {
     for (const indexType of ['i32', 'u32'] as const) {
-      for (const shape of [[7], [5, 7], [3, 55], [2, 7, 3]]) {
+      // Slices of 8 and 12 elements are taken four at a time.
+      for (const shape of [[7], [5, 7], [3, 55], [2, 7, 3], [5, 8], [3, 2, 6]]) {
         const { t: dense, array } = sample(device, shape, dtype);
         // The same values as a view that is reversed twice.
         const t = scope(() => dense.flip(0).contiguous().flip(0));
@@ -99,6 +100,20 @@ test('one-hot rows', async ({ device }) => {
   assert.is(numelOf(y.shape), 12);
   index.dispose();
   y.dispose();
+});
+
+test('the gradient of selected rows is added up where they came from, one element or four at a time', async ({ device }) => {
+  const index = [2, 0, 2, -1, 2];
+  for (const width of [7, 8]) {
+    const x = tensor(device, new Float32Array(4 * width), { shape: [4, width], requiresGrad: true });
+    const factors = Float32Array.from({ length: index.length * width }, (_, i) => i + 1);
+    scope(() => x.indexSelect(0, tensor(device, Int32Array.from(index))).mul(tensor(device, factors, { shape: [index.length, width] })).sum().backward());
+    const expected = new Float32Array(4 * width);
+    index.forEach((row, j) => { for (let i = 0; i < width; i++) expected[((row + 4) % 4) * width + i] += factors[j * width + i]; });
+    assert.equal(Array.from(await x.grad!.data()), [...expected], `width ${width}`);
+    x.grad = null;
+    x.dispose();
+  }
 });
 
 test.run();

@@ -19,6 +19,8 @@ const run = (name: string, x: Tensor, axes: number[]): Tensor => (x as unknown a
 test('reductions at odd sizes, over rows, columns and both, in f32 and f16', async ({ device }) => {
   const cases: [shape: number[], axes: number[]][] = [
     [[7, 55], [1]], [[7, 55], [0]], [[7, 55], [0, 1]], [[2, 66, 7], [1]], [[3, 1, 5], [1]], [[3, 2, 5], [0, 2]], [[2, 258, 3], [1]], [[1026, 3], [0]], [[3, 1026], [1]], [[2, 7, 3, 5], [1, 3]],
+    // Rows enough for a CPU not to share one.
+    [[258, 66], [1]],
   ];
   for (const dtype of (device.has('shader-f16') ? ['f32', 'f16'] : ['f32']) as DType[]) {
     for (const [shape, axes] of cases) {
@@ -51,6 +53,21 @@ test('many elements are reduced in pieces', async ({ device }) => {
     }
     x.dispose();
   }
+});
+
+test('extrema and their indices of many rows, with NaN in some', async ({ device }) => {
+  const [rows, width] = [300, 55];
+  const host = uniform(rows * width, 9);
+  for (let r = 0; r < rows; r += 7) host[r * width + (r % width)] = NaN;
+  const x = tensor(device, host, { shape: [rows, width] });
+  const result = scope(() => [x.max(1), x.min(1), x.argmax(1), x.argmin(1)]);
+  const got = await Promise.all(result.map((t) => t.data()));
+  for (let r = 0; r < rows; r++) {
+    const row = Array.from(host.subarray(r * width, (r + 1) * width)), nan = row.findIndex(Number.isNaN);
+    const expected = nan >= 0 ? [NaN, NaN, nan, nan] : [Math.max(...row), Math.min(...row), row.indexOf(Math.max(...row)), row.indexOf(Math.min(...row))];
+    assert.equal(got.map((values) => values[r]), expected, `row ${r}`);
+  }
+  [x, ...result].forEach((t) => t.dispose());
 });
 
 test('NaN decides extrema and their indices, wherever it stands', async ({ device }) => {
