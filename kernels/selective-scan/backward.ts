@@ -61,7 +61,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
   const history = `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>;
   ${space} steps: array<vec3f, ${every * lanes}>;`;
-  const stored = (k: number, r: number): string => `saved[${savedIndex(v, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', `quad + ${r}u`, `d${k}`)}]`;
+  const stored = (k: number, r: number): string => `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
   const up = { name: 'up', from: (j: number) => `select(0.0, f32(dy[dyAt + t${j} * D]), inside && live${j})` };
 
   /** States before every stretch and the numbers of every token, into the history. */
@@ -110,19 +110,19 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${each(held, (r) => `{
       ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
       ${each(split, (k) => `{
-      ${each(stretch, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotInput${j} = ${across(layout, `dx${j}`, k)}; let slotUp${j} = ${across(layout, `up${j}`, k)};`)}
+      ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
       let before0 = h${k}q${r};
       ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
       ${each(stretch, (m) => {
         const j = last - m;
         return `dh${k}q${r} += slotUp${j} * C${r}x${j};
-      dInput${j} += ${across(layout, `dot(dh${k}q${r}, B${r}x${j})`, k)};
+      dInput${j} += ${across(`dot(dh${k}q${r}, B${r}x${j})`, k)};
       gB${j} += dh${k}q${r} * slotInput${j};
       gC${j} += slotUp${j} * before${j + 1};
       dh${k}q${r} *= a${j};
       let w${j} = dh${k}q${r} * before${j};
       dA${k}q${r} += w${j} * slotDelta${j};
-      dExponent${j} += ${across(layout, `dot(w${j}, A${k}q${r})`, k)};`;
+      dExponent${j} += ${across(`dot(w${j}, A${k}q${r})`, k)};`;
       })}
       }`)}
       ${each(stretch, (m) => sums.token(r, last - m))}
@@ -150,7 +150,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${each(stretch, (j) => `span += delta${j};`)}
     ${fetchShared(v, layout, 'C')}
     ${each(split, (k) => `{
-      ${each(stretch, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotUp${j} = ${across(layout, `up${j}`, k)};`)}
+      ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
       ${each(held, (r) => each(stretch, (m) => `dh${k}q${r} = exp2(slotDelta${last - m} * A${k}q${r}) * (dh${k}q${r} + slotUp${last - m} * C${r}x${last - m});`))}
     }`)}
   }`;

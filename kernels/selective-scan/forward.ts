@@ -34,8 +34,8 @@ export interface ForwardVariant extends ScanVariant {
 
 /**
  * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result lies. `out`,
- * and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads, D)
- * vec4s, slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
+ * and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads,
+ * `savedColumns`) vec4s, slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
  */
 export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
   const { layout, dtype, quads, every, gate, save, total } = v;
@@ -43,7 +43,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const { held, slots } = slotsOf(quads, layout);
   const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
   const sum = gate && save ? 'ungated' : 'out';
-  const store = (slot: string): string => slots((k, r) => `if (channel${k} < D) { saved[${savedIndex(v, slot, `quad + ${r}u`, `d${k}`)}] = h${k}q${r}; }`, ' ');
+  const store = (slot: string): string => `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
   // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU is faster with the branch.
   const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${every}u`)} }`;
 
@@ -76,9 +76,9 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${stepSizes(v, stretch)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j}${later ? ` + before${j}` : ''};`)}
     ${fetchShared(v, layout, 'BC')}
-    ${each(split, (k) => each(stretch, (j) => `let slotDelta${k}x${j} = ${across(layout, `delta${j}`, k)}; let slotInput${k}x${j} = ${across(layout, `dx${j}`, k)}; var slotY${k}x${j} = 0.0;`))}
+    ${each(split, (k) => each(stretch, (j) => `let slotDelta${k}x${j} = ${across(`delta${j}`, k)}; let slotInput${k}x${j} = ${across(`dx${j}`, k)}; var slotY${k}x${j} = 0.0;`))}
     ${each(held, (r) => each(split, (k) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${k}x${j} * A${k}q${r}) * h${k}q${r} + slotInput${k}x${j} * B${r}x${j}; slotY${k}x${j} += dot(h${k}q${r}, C${r}x${j});`)))}
-    ${each(stretch, (j) => each(split, (k) => `y${j} += ${across(layout, `slotY${k}x${j}`, k)};`, ' '))}
+    ${each(stretch, (j) => each(split, (k) => `y${j} += ${across(`slotY${k}x${j}`, k)};`, ' '))}
     ${each(stretch, (j) => `if (inside && live${j}) { let at${j} = t${j} * D + d; ${write(j)} }`)}`;
     const start = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
     return `

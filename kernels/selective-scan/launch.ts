@@ -12,7 +12,7 @@ import { GATE_WORKGROUP, gateBackwardKernel } from './gate.ts';
 import { chunkLength, quadsOf, type ScanPlan } from './plan.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
 import { channelSums, lastStateKernel, reduceChannelsKernel, reduceTokensKernel } from './reduce.ts';
-import type { Direction, ScanDType } from './wgsl.ts';
+import { savedColumns, type Direction, type ScanDType } from './wgsl.ts';
 
 /** The arguments of one direction. */
 export interface ScanSet {
@@ -109,7 +109,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
   const bytes = batch * length * channels * sizeOf(dtype);
   const out = new Storage(device, bytes, 'result of selectiveScan');
   const saved = save ? {
-    states: new Storage(device, sets.length * batch * slotsOf(length, every) * quads * channels * 16, 'saved states of selectiveScan'),
+    states: new Storage(device, sets.length * batch * slotsOf(length, every) * quads * savedColumns(channels, layout) * 16, 'saved states of selectiveScan'),
     ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
   } : null;
   const shared = [...(z ? [bind(z)] : []), whole(out), ...(saved ? [whole(saved.states)] : []), ...(saved?.ungated ? [whole(saved.ungated)] : [])];
@@ -137,7 +137,7 @@ function runsOf(device: Device, sets: readonly ScanSet[], each: (set: ScanSet) =
 export function scanLastState(device: Device, { batch, length, channels, states, plan }: ScanProblem, saved: ScanSaved): Storage {
   const size = batch * channels * states;
   const last = new Storage(device, size * 4, 'last state of selectiveScan');
-  device.run(lastStateKernel, { states }, [whole(saved.states), whole(last)], [channels, slotsOf(length, plan.every), size], grid1d(size, 64));
+  device.run(lastStateKernel, { states, split: plan.forward.split }, [whole(saved.states), whole(last)], [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.every), size], grid1d(size, 64));
   return last;
 }
 

@@ -70,21 +70,25 @@ export const reduceChannelsKernel = defineKernel<ReduceChannelsVariant>('selecti
   };
 });
 
-/** Last states (B, D, N) from the last slot of the saved ones (B, slots, quads, D) vec4s. */
-export const lastStateKernel = defineKernel<{ states: number }>('selectiveScan.lastState', ({ states }) => {
-  const quads = Math.ceil(states / 4);
+/** Last states (B, D, N) from the last slot of the saved ones (B, slots, quads, columns) vec4s, where `split` lanes shared channels. */
+export const lastStateKernel = defineKernel<{ states: number; split: number }>('selectiveScan.lastState', ({ states, split }) => {
+  const quads = Math.ceil(states / 4), held = quads / split;
   return {
     bindings: [
       { name: 'saved', type: 'array<f32>', access: 'read' },
       { name: 'last', type: 'array<f32>', access: 'write' },
     ],
-    params: (['channels', 'slots', 'size'] as const).map((name) => ({ name, type: 'u32' })),
+    params: (['channels', 'columns', 'slots', 'size'] as const).map((name) => ({ name, type: 'u32' })),
     workgroupSize: [64],
     body: `
   if (flat >= p.size) { return; }
   let n = flat % ${states}u;
   let d = flat / ${states}u % p.channels;
   let b = flat / (${states}u * p.channels);
-  last[flat] = saved[((((b + 1u) * p.slots - 1u) * ${quads}u + n / 4u) * p.channels + d) * 4u + n % 4u];`,
+  // The lane that had this part of the channel, and which of its channels that was.
+  let owner = n / 4u / ${held}u;
+  let row = ((d ^ owner) & ${split - 1}u) * ${held}u + n / 4u % ${held}u;
+  let column = (d & ~${split - 1}u) | owner;
+  last[flat] = saved[((((b + 1u) * p.slots - 1u) * ${quads}u + row) * p.columns + column) * 4u + n % 4u];`,
   };
 });

@@ -34,7 +34,7 @@ export function teamSums(quads: number, plan: BackwardPlan, block: (token: strin
 
 function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token: string) => string): TeamSums {
   const { width, teams, stretch, split } = layout;
-  const masks = Array.from({ length: Math.log2(width / split) }, (_, i) => width / split >> (i + 1));
+  const masks = Array.from({ length: Math.log2(width / split) }, (_, i) => width >> (i + 1));
   const within = masks.slice(0, Math.log2(VALUES));
   const between = masks.slice(within.length);
   const group = Math.min(stretch, 2 ** between.length);
@@ -45,7 +45,7 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
     return Array.from({ length: Math.ceil(half) }, (_, i) => {
       const name = `${label}m${mask}i${i}`;
       const [keep, give] = half < 1 ? [held[0], held[0]] : [`select(${held[i]}, ${held[i + half]}, high${mask})`, `select(${held[i + half]}, ${held[i]}, high${mask})`];
-      lines.push(`let ${name} = ${keep} + subgroupShuffleXor(${give}, ${mask}u);`);
+      lines.push(`let ${name} = ${keep} + subgroupShuffle(${give}, partner${mask});`);
       return name;
     });
   };
@@ -55,8 +55,8 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
   const pending = new Map<number, string[]>();
   return {
     declarations: teams > 1 ? `var<workgroup> tile: array<f32, ${2 * teams * tile}>;` : '',
-    begin: `${masks.map((mask) => `let high${mask} = (lane & ${mask}u) != 0u;`).join(' ')}
-  let placeValue = ${bits(within, VALUES)}${split > 1 ? ` + (lane & ${width - 1}u) / ${width / split}u * ${row / split}u` : ''};
+    begin: `${masks.map((mask) => `let high${mask} = (lane & ${mask}u) != 0u; let partner${mask} = lane ^ ${mask}u;`).join(' ')}
+  let placeValue = ${bits(within, VALUES)}${split > 1 ? ` + (lane & ${split - 1}u) * ${row / split}u` : ''};
   let placeToken = ${bits(between, group)};
   ${copies ? `let original = (lane & ${copies}u) == 0u;` : ''}
   ${teams > 1 ? `let team = li / ${width}u; var turn = 0u;` : ''}`,

@@ -79,9 +79,12 @@ export function slotsOf(quads: number, { split }: Layout): { held: number; slots
   return { held, slots: (text, separator = '\n') => each(split, (k) => each(held, (r) => text(k, r), separator), separator) };
 }
 
-/** The value of the lane that owns the channel of slot k, or the other way round. */
-export function across({ width, split }: Layout, value: string, k: number): string {
-  return k === 0 ? value : `subgroupShuffleXor(${value}, ${(k * width) / split}u)`;
+/**
+ * The value of the lane that owns the channel of slot k, or the other way round. The lanes that share channels lie in one quad: a swap in a quad
+ * can't leave the subgroup, where Dawn follows every `subgroupShuffleXor` with a select in case it does.
+ */
+export function across(value: string, k: number): string {
+  return k === 0 ? value : `quadSwap${['X', 'Y', 'Diagonal'][k - 1]}(${value})`;
 }
 
 /** Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once, ahead of them. */
@@ -95,8 +98,10 @@ export function laneSetup({ quads, every }: ScanVariant, { width, teams, chunks,
   let b = ${batch};
   let slots = (L + ${every - 1}u) / ${every}u + 1u;
   let packedSet = ${quads + 1}u * D + ${2 * quads}u * p.batches * L;
-  ${split > 1 ? `let quad = (li & ${width - 1}u) / ${width / split}u * ${held}u;` : 'const quad = 0u;'}
-  ${each(split, (k) => `let channel${k} = column ^ ${(k * width) / split}u; let d${k} = min(channel${k}, D - 1u);`)}`;
+  ${split > 1 ? `let quad = (li & ${split - 1}u) * ${held}u;` : 'const quad = 0u;'}
+  ${each(split, (k) => `let channel${k} = column ^ ${k}u; let d${k} = min(channel${k}, D - 1u);`)}
+  let savedRow = ${split > 1 ? `(D + ${split - 1}u) & ~${split - 1}u` : 'D'};
+  let savedColumn = min(column, savedRow - 1u);`;
 }
 
 /** Statements that set what belongs to direction `way`. */
@@ -110,9 +115,14 @@ export function directionSetup({ quads }: ScanVariant, slots: Slots, sets: reado
   ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}];`)}`;
 }
 
-/** The vec4 index of quad `quad` of the states of channel `d` in slot `slot`. */
-export function savedIndex({ quads }: ScanVariant, slot: string, quad: string, d: string): string {
-  return `(states + ${slot} * ${quads}u + ${quad}) * D + ${d}`;
+/** Columns of a row of saved states: as many lanes as have a part of some channel. */
+export function savedColumns(channels: number, { split }: Pick<Layout, 'split'>): number {
+  return Math.ceil(channels / split) * split;
+}
+
+/** The vec4 index of what the lane has in slot (k, r), in slot `slot` of saved states: a row for each, in the order of the lanes, so that they lie side by side. */
+export function savedIndex({ quads }: ScanVariant, { split }: Layout, slot: string, k: number, r: number): string {
+  return `(states + ${slot} * ${quads}u + ${k * (quads / split) + r}u) * savedRow + savedColumn`;
 }
 
 /**
@@ -221,7 +231,7 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
 export function advanceStates(v: ScanVariant, layout: Layout, tokens: number, after: (k: number, r: number, j: number) => string = () => ''): string {
   const { held } = slotsOf(v.quads, layout);
   return each(layout.split, (k) => `{
-        ${each(tokens, (j) => `let slotDelta${j} = ${across(layout, `delta${j}`, k)}; let slotInput${j} = ${across(layout, `dx${j}`, k)};`)}
+        ${each(tokens, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};`)}
         ${each(held, (r) => each(tokens, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};${after(k, r, j)}`))}
       }`);
 }
@@ -259,6 +269,6 @@ var<workgroup> seamSteps: array<f32, ${(chunks - 1) * width}>;`,
 }
 
 /** The place in the team of the lane that owns the channel of slot k. */
-function lane({ width, split }: Layout, k: number): string {
-  return k === 0 ? `li % ${width}u` : `((li % ${width}u) ^ ${(k * width) / split}u)`;
+function lane({ width }: Layout, k: number): string {
+  return k === 0 ? `li % ${width}u` : `((li % ${width}u) ^ ${k}u)`;
 }
