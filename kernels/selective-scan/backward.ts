@@ -12,14 +12,21 @@
 // 3. the gate's derivative in a dispatch ahead (gate.ts), from the result before the gate that the forward scan saves, in place of finding
 //    that again; no halves to add up; both directions' sums in one dispatch; loads between saved states wait together: 813 and 125;
 // 4. states saved every 8 tokens, 2 tokens at a time (which the tuner tries; twice the states to keep): 755 and 125;
-// 5. subgroups of a workgroup meet once for all tokens between saved states: 736, and 766 without in that run.
+// 5. subgroups of a workgroup meet once for all tokens between saved states: 736, and 766 without in that run;
+// 6. what the compiled code showed (an H100's shader cache holds what nvdisasm reads): lanes that share channels lie in a quad, and sums go by
+//    shuffles with an index that stays, since Dawn follows every subgroupShuffleXor with a select, 28 a token: 704 for 728;
+// 7. loads that were meant to wait together were waited for one token after the other. Now u, delta and dy between two saved states are
+//    loaded at the end of those before them, B and C by the workgroup into its memory, with a softplus without a division: 637, and 770
+//    with the loads of step 6; 4 tokens at a time: 613. One direction 329 for 381 of step 5. In f16 604 for 733.
 // In parts for few rows, B8, one run, the kernel alone: 231 for 318. Tried at step 3, in its run: loads of the next tokens ahead (1.04), one
 // code for both directions (1.0 with those), 2 lanes for 4 (1.17), 8 subgroups (1.0). In other runs: the history in registers by code for each
 // stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save 0.02 of the time,
 // exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and softplus 0.28
-// (0.44 with 4 tokens). What holds it: registers let three workgroups onto a multiprocessor (398 µs; 227 one alone, a fourth 649, six 768), too
-// few to hide what one waits for; and about 430 instructions a token and subgroup (a state takes 13 of arithmetic and 2 exponentials), which at
-// four a clock are 0.35 ms: 60 % of a copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 5: states from the saved
+// (0.44 with 4 tokens). What holds it: registers (168 with 2 tokens at a time, 255 with 4) let three subgroups a scheduler be, or two, too few to
+// hide what one waits for, of which most are the fixed latencies of arithmetic; and 390 instructions a token and subgroup (a state takes 11 to 14
+// of arithmetic and 1.5 exponentials, all of it 220 and 26 of the special unit at 8 clocks each), which at four a clock are 0.32 ms: 60 % of a
+// copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 7: B and C read anew for each channel (1.05; 241
+// registers), two stretches a turn of the loop (1.03), 2 or 8 subgroups (1.02, 1.15), states saved every 16 tokens (1.12). Tried at step 5: states from the saved
 // ones in place of a history (1.03 to 1.13); gradients, A or both in workgroup memory (0.9 to 1.1 of that: as many registers are taken); the
 // next tokens' lines touched ahead, which one workgroup alone gains from (0.9) and registers lose again (1.15); 8, 12 or 16 subgroups (1.0 to
 // 1.2, 1.0, 1.5); states saved every 4 tokens, 4 at a time, with lines touched ahead (0.87, but the forward scan takes 1.27 for it).
@@ -32,7 +39,7 @@
 import { defineKernel } from '../../core/kernel.ts';
 import { backwardBytes, type BackwardLayout } from './plan.ts';
 import { teamSums } from './teamSums.ts';
-import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, type ScanVariant } from './wgsl.ts';
+import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stageOf, stepSizes, type ScanVariant, type Wanted } from './wgsl.ts';
 
 export interface BackwardVariant extends ScanVariant {
   readonly layout: BackwardLayout;
@@ -54,54 +61,65 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   /** Stretches between two saved states. */
   const stretches = every / stretch;
-  /** Of the history, vec4 `at` of states before stretches, and the numbers of token `at`. */
+  /** Of the history, vec4 `at` of states before stretches, and x, delta, its slope and dy of token `at`. */
   const inWorkgroup = layout.history === 'workgroup';
   const ofLane = (array: string, at: string): string => `${array}[${inWorkgroup ? `(${at}) * ${width}u + li` : at}]`;
   const start = (at: string): string => ofLane('starts', at), step = (at: string): string => ofLane('steps', at);
   const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
   const history = `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>;
-  ${space} steps: array<vec3f, ${every * lanes}>;`;
+  ${space} steps: array<vec4f, ${every * lanes}>;`;
   const stored = (k: number, r: number): string => `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
   const up = { name: 'up', from: (j: number) => `select(0.0, f32(dy[dyAt + t${j} * D]), inside && live${j})` };
 
   /** States before every stretch and the numbers of every token, into the history. */
   const advance = (sets: readonly number[]): string => {
-    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
+    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, others: [up] });
     return `for (var s = 1u; s < stretches + 1u; s++) {
         let first = begin + (s - 1u) * ${stretch}u;
         ${placeStretch(v, layout)}
         ${loads.declare()}
         ${loads.load()}
         ${stepSizes(v, stretch, true)}
-        ${each(stretch, (j) => `${step(`first - begin + ${j}u`)} = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
+        ${each(stretch, (j) => `${step(`first - begin + ${j}u`)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
         ${fetchShared(v, layout, 'B')}
         ${advanceStates(v, layout, stretch)}
         ${slots((k, r) => `${start(`s * ${quads}u + ${k * held + r}u`)} = h${k}q${r};`, ' ')}
       }`;
   };
 
-  /** The same for few tokens in one go, so that their loads wait together. */
+  /** The same for few tokens in one go, so that their loads wait together; with a stage these are in flight while the tokens after them are computed. */
   const together = every <= 16 && split > 1;
+  const stage = layout.fetch === 'staged' ? stageOf(v, layout, every) : null;
+  const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [up] };
+  const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: every })}
+        ${loadsOf(v, layout, sets, ahead).load('next')}
+        ${stage!.load}`;
   const advanceTogether = (sets: readonly number[]): string => {
     const tokens = every - stretch;
-    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, tokens: every, tokensOfB: tokens });
+    const loads = loadsOf(v, layout, sets, { ...(stage ? {} : ahead), B: true, tokens: every, tokensOfB: tokens });
     return `let first = begin;
       ${placeStretch(v, { ...layout, stretch: every })}
       ${loads.declare()}
+      ${stage ? `${loadsOf(v, layout, sets, ahead).take('next')} let stageAt = ${stage.place('0u')};` : ''}
       ${loads.load()}
+      ${stage ? `{
+        let first = (max(c, 2u) - 2u) * ${every}u;
+        ${loadAhead(sets)}
+      }` : ''}
       ${stepSizes(v, every, true)}
-      ${each(every, (j) => `steps[${j}] = vec3f(x${j}, delta${j}, slope${j}); let dx${j} = delta${j} * x${j};`)}
+      ${each(every, (j) => `steps[${j}] = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
       ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` starts[${((j + 1) / stretch) * quads + k * held + r}] = h${k}q${r};` : ''))}`;
   };
 
   /** The stretch from `first` on backwards, from the states before it. */
   const back = (sets: readonly number[]): string => {
-    const loads = loadsOf(v, layout, sets, { B: true, C: true, others: [up] });
+    const loads = loadsOf(v, layout, sets, { B: true, C: true });
     return `
     ${placeStretch(v, layout)}
     ${loads.declare()}
+    ${stage ? `let stageAt = ${stage.place('first - begin')};` : ''}
     ${loads.load()}
-    ${each(stretch, (j) => `let step${j} = ${step(`first - begin + ${j}u`)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z;`)}
+    ${each(stretch, (j) => `let step${j} = ${step(`first - begin + ${j}u`)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z; let up${j} = step${j}.w;`)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};
     dSkip += up${j} * x${j};
     var dExponent${j} = 0.0;
@@ -111,7 +129,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
       ${each(split, (k) => `{
       ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
-      let before0 = h${k}q${r};
+      let before0 = ${start(`s * ${quads}u + ${k * held + r}u`)};
       ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
       ${each(stretch, (m) => {
         const j = last - m;
@@ -162,12 +180,14 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)}; ${start(`${k * held + r}u`)} = h${k}q${r};`)}
       ${together ? advanceTogether(sets) : advance(sets)}
     }
-    for (var s = stretches; s > 0u; s--) {
-      let first = begin + (s - 1u) * ${stretch}u;
-      ${slots((k, r) => `let h${k}q${r} = ${start(`(s - 1u) * ${quads}u + ${k * held + r}u`)};`)}
+    for (var left = stretches; left > 0u; left--) {
+      let s = left - 1u;
+      let first = begin + s * ${stretch}u;
       ${back(sets)}
     }
-    ${sums.end('stretches')}`;
+    ${stage ? stage.put : ''}
+    ${sums.end('stretches')}
+    ${stage ? `${teams > 1 ? '' : 'workgroupBarrier();'} ${stage.turn}` : ''}`;
 
   const body = (sets: readonly number[]): string => `${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
   ${directionSetup(v, slots, sets)}
@@ -183,7 +203,16 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   ${seam.enter('dh')}
   let most = p.chunk / ${every}u;
   for (var n = most; n > 0u; n--) {
-    let c = part * most + n;` : `for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`}
+    let c = part * most + n;` : `${stage ? `${loadsOf(v, layout, sets, ahead).declare('next')}
+  ${stage.begin}
+  {
+    let first = (L - 1u) / ${every}u * ${every}u;
+    ${loadAhead(sets)}
+    ${stage.put}
+    ${stage.turn}
+    workgroupBarrier();
+  }` : ''}
+  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`}
     let begin = (c - 1u) * ${every}u;
     ${between(sets)}
   }
@@ -207,7 +236,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [width * teams * chunks],
     workgroupBytes: backwardBytes(quads, { every, layout }),
-    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}
+    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
 ${inWorkgroup ? history : ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}
   ${inWorkgroup ? '' : history}

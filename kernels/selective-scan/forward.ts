@@ -6,7 +6,9 @@
 //    packed in two (24): 423;
 // 1. a lane runs one direction after the other and adds up in place; 4 lanes share 4 channels, so that each reads a part of B and C: 356 + 25;
 // 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 294 + 26;
-// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 275 + 16.
+// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 275 + 16;
+// 4. quads share channels (backward.ts, step 6), softplus and gate without a division and its selects, four values packed an invocation: 280 + 12
+//    for 291 + 14 in one run; without states 219 for 239, one direction without states 119 + 11 for 129 + 12.
 // In parts for few rows, in one run, form of step 1: B8 118 for 228, B1 72 for 157. Tried, in one run with step 2: 2 tokens (1.24, one code
 // for both directions), 2 lanes for 4 (1.0), 8 subgroups a workgroup (1.1, the same). Taking things out of step 3: without exponentials,
 // softplus and exchange 0.88 of the time, without the result's stores 0.64, so that memory is the likely limit: the first direction's
@@ -14,7 +16,9 @@
 // move. Of one direction, which moves no result twice, the time is the same in f16: instructions hold that. Tried there: softplus without a
 // division (0.96 to 1.0), a loop of its own for tokens that are surely there (0.91 without a tail, 1.18 with one, which takes registers; on an H200
 // with a tail of single tokens 0.96 of one direction and 0.97 of both, but 1.39 of both with states saved), with it B and C not ahead (0.92 of one
-// direction, 1.03 to 1.47 of the others). An exp2 takes one slot beside its 8 clocks of the special unit. Of what a
+// direction, 1.03 to 1.47 of the others). Tried with step 4, of one direction: B and C in workgroup memory and no branches (0.97), with that the
+// next token's exponentials in flight while this one's sums are made (1.1 to 1.2: the compiler issues them all at the end of a turn, where the special
+// unit is what they wait for), 16 tokens (1.15). An exp2 takes one slot beside its 8 clocks of the special unit. Of what a
 // further workgroup on a multiprocessor takes, 250 clocks a token and subgroup, the 20 exponentials and reciprocals fill 160.
 // On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78. There no branch between
 // saved states, 2 tokens at a time and code of its own for each direction: 0.89; 1 or 4 tokens so: 1.0; for one direction 1 token, 0.95 (2: 1.14).

@@ -99,7 +99,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
   const { every, forward: layout } = problem.plan;
   const quads = quadsOf(states);
   const size = packedSize(quads, channels, batch * length);
-  const packed = new Storage(device, sets.length * size * 4, 'packed arguments of selectiveScan');
+  const packed = new Storage(device, sets.length * size * 16, 'packed arguments of selectiveScan');
   const mine = ({ A, B, C, D, bias }: ScanSet): Operand[] => [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : [])];
   for (const run of runsOf(device, sets, (set) => mine(set).length, 1)) {
     const [x, y] = grid1d(size, 256);

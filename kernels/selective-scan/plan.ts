@@ -6,8 +6,11 @@ import type { KernelEnv } from '../../core/kernel.ts';
 export interface Layout {
   /** Tokens that are computed at a time, in registers. A power of two. */
   readonly stretch: number;
-  /** Where B and C of a token, the same for all channels, come from: each lane of a team fetches a part and broadcasts it, or all read the same address. */
-  readonly fetch: 'broadcast' | 'direct';
+  /**
+   * Where B and C of a token, the same for all channels, come from: each lane of a team fetches a part and broadcasts it, all read the same
+   * address, or a workgroup puts those of some tokens into its memory.
+   */
+  readonly fetch: 'broadcast' | 'direct' | 'staged';
   /** Invocations of a team: a run of them, one a channel, that exchange values. A power of two. */
   readonly width: number;
   /** Teams of a workgroup that own different channels. */
@@ -83,12 +86,15 @@ export function seamBytes(quads: number, { width, chunks }: Pick<Layout, 'width'
   return (chunks - 1) * width * (16 * quads + 4);
 }
 
+/** Bytes of workgroup memory for B and C of `tokens`, twice. */
+const stageBytes = (quads: number, tokens: number): number => 2 * tokens * 2 * quads * 16;
+
 /** Bytes of workgroup memory that the backward scan takes. */
 export function backwardBytes(quads: number, { every, layout }: BackwardPlan): number {
-  const { width, teams, subgroups, stretch, history } = layout;
+  const { width, teams, subgroups, stretch, history, fetch } = layout;
   if (!subgroups) return width * stretch * 8 * 4;
   const kept = history === 'workgroup' ? width * 16 * ((every / stretch + 1) * quads + every) : 0;
-  return kept + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0);
+  return kept + (fetch === 'staged' ? stageBytes(quads, every) : 0) + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0);
 }
 
 /** Tokens of a part of the sequence: whole strides of saved states. */
@@ -135,10 +141,10 @@ function chunksFor({ batch, length, channels, states }: ScanSize, directions: nu
   return chunks;
 }
 
-/** The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. */
+/** The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. A stage is for teams that have the same tokens. */
 function shared<L extends Layout>(layout: Omit<L, 'teams' | 'chunks'>, chunks: number, bytes: (layout: L) => number): L[] {
   const whole = [4, 2, 1].map((teams) => ({ ...layout, teams, chunks: 1 }) as L).find((l) => bytes(l) <= WORKGROUP_BYTES && l.width * l.teams <= INVOCATIONS)!;
-  return chunks > 1 ? [{ ...layout, teams: 1, chunks } as L, whole] : [whole];
+  return chunks > 1 ? [{ ...layout, fetch: 'direct', teams: 1, chunks } as L, whole] : [whole];
 }
 
 /** Every stride and layout of the backward scan that is worth measuring. The first is the one to take unmeasured. */
@@ -158,7 +164,7 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   const longest = longestStretch(quads), split = Math.min(4, quads & -quads);
   return [[16, longest], [8, longest], [8, longest / 2]].map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
     .filter(({ every, stretch }, i, all) => all.findIndex((other) => other.every === every && other.stretch === stretch) === i)
-    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: 'direct', width, split, merged: false, subgroups, history: 'private' }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, { every, layout }))
+    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: split > 1 ? 'staged' : 'direct', width, split, merged: false, subgroups, history: 'private' }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, { every, layout }))
       .map((layout) => ({ every, layout })));
 }
 

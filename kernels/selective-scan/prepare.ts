@@ -13,33 +13,37 @@ export interface PrepareVariant {
   readonly sets: readonly { readonly skip: boolean; readonly bias: boolean }[];
 }
 
-/** f32 values of one direction in the packed buffer, for `rows` = batch · length tokens. A whole number of vec4s. */
+/** vec4s of one direction in the packed buffer, for `rows` = batch · length tokens. */
 export function packedSize(quads: number, channels: number, rows: number): number {
-  return 4 * ((quads + 1) * channels + 2 * quads * rows);
+  return (quads + 1) * channels + 2 * quads * rows;
 }
 
 /**
- * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L, 2, quads, 4) of B
- * and C; zeros fill up. One invocation a value, z the direction.
+ * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L, quads, 2, 4) of B
+ * and C, so that what a lane reads of both lies in one sector; zeros fill up. One invocation a vec4, z the direction.
  */
 export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, logA, sets }) => {
   const quads = Math.ceil(states / 4);
+  /** The states from 4·quad on, of those that are there. */
+  const four = (at: (i: number) => string): string => each(4, (i) => (states % 4 === 0 ? `value[${i}] = ${at(i)};` : `if (4u * quad + ${i}u < ${states}u) { value[${i}] = ${at(i)}; }`));
   const value = ({ skip, bias }: PrepareVariant['sets'][number], m: number): string => `
   if (flat < heads) {
-    let d = (flat / 4u) % p.channels;
-    let n = flat / (4u * p.channels) * 4u + flat % 4u;
-    if (n < ${states}u) { value = ${logA ? `-exp(A${m}[d * ` : `(A${m}[d * `}${states}u + n]) * 1.4426950408889634; }
+    let quad = flat / p.channels;
+    let start = flat % p.channels * ${states}u + 4u * quad;
+    ${four((i) => `${logA ? `-exp(A${m}[start + ${i}u])` : `A${m}[start + ${i}u]`} * 1.4426950408889634`)}
   } else if (flat < tail) {
-    let d = (flat - heads) / 4u;
-    let which = flat % 4u;
-    ${each(2, (i) => ((i === 0 ? skip : bias) ? `if (which == ${i}u) { value = ${i === 0 ? 'D' : 'bias'}${m}[d]; }` : ''))}
+    let d = flat - heads;
+    value = vec4f(${skip ? `D${m}[d]` : '0.0'}, ${bias ? `bias${m}[d]` : '0.0'}, 0.0, 0.0);
   } else {
-    let row = (flat - tail) / ${8 * quads}u;
-    let n = (flat - tail) % ${8 * quads}u;
-    if (n < ${states}u) {
-      value = f32(B${m}[p.b${m} + row * p.bRow${m} + n]);
-    } else if (n >= ${4 * quads}u && n - ${4 * quads}u < ${states}u) {
-      value = f32(C${m}[p.c${m} + row * p.cRow${m} + n - ${4 * quads}u]);
+    let row = (flat - tail) / ${2 * quads}u;
+    let vector = (flat - tail) % ${2 * quads}u;
+    let quad = vector / 2u;
+    if (vector % 2u == 0u) {
+      let start = p.b${m} + row * p.bRow${m} + 4u * quad;
+      ${four((i) => `f32(B${m}[start + ${i}u])`)}
+    } else {
+      let start = p.c${m} + row * p.cRow${m} + 4u * quad;
+      ${four((i) => `f32(C${m}[start + ${i}u])`)}
     }
   }`;
   return {
@@ -52,16 +56,16 @@ export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare
         ...(skip ? [{ name: `D${m}`, type: 'array<f32>', access: 'read' } as const] : []),
         ...(bias ? [{ name: `bias${m}`, type: 'array<f32>', access: 'read' } as const] : []),
       ]),
-      { name: 'packed', type: 'array<f32>', access: 'write' },
+      { name: 'packed', type: 'array<vec4f>', access: 'write' },
     ],
     params: ['size', 'channels', 'start', ...sets.flatMap((_, m) => [`b${m}`, `bRow${m}`, `c${m}`, `cRow${m}`])].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [256],
     light: true,
     body: `
   if (flat >= p.size) { return; }
-  let heads = ${4 * quads}u * p.channels;
-  let tail = heads + 4u * p.channels;
-  var value = 0.0;
+  let heads = ${quads}u * p.channels;
+  let tail = heads + p.channels;
+  var value = vec4f();
   ${sets.length === 1 ? value(sets[0], 0) : `if (wid.z == 0u) {${value(sets[0], 0)}\n} else {${value(sets[1], 1)}\n}`}
   packed[p.start + wid.z * p.size + flat] = value;`,
   };

@@ -25,23 +25,20 @@ export function each(count: number, text: (i: number) => string, separator = '\n
 }
 
 /**
- * log(1 + e) for e in [0, 1] as 2 artanh(e / (2 + e)): relatively exact, where log(1.0 + e) loses the digits of a small e, which
- * is a small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold 20.
+ * log(1 + e) for e in [0, 1] by the polynomial of least relative error, 3e-8: log(1.0 + e) loses the digits of a small e, which is a
+ * small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold 20.
  */
 export const FUNCTIONS = `
 struct Gate { value: f32, slope: f32 }
 fn log1pUnit(e: f32) -> f32 {
-  let s = e / (2.0 + e);
-  let r = s * s;
-  return 2.0 * s * (1.0 + r * (0.33333333 + r * (0.2 + r * (0.14285714 + r * (0.11111111 + r * (0.09090909 + r * 0.07692308))))));
+  return e * (0.99999994 + e * (-0.49999493 + e * (0.33319098 + e * (-0.24842982 + e * (0.19106007 + e * (-0.13663246 + e * (0.07822596 + e * (-0.02950524 + e * 0.005232694))))))));
 }
 fn sigmoid(x: f32) -> f32 {
-  let e = exp(-abs(x));
-  return select(e, 1.0, x >= 0.0) / (1.0 + e);
+  return 1.0 / (1.0 + exp(min(-x, 87.0)));
 }
 fn softplus(x: f32) -> Gate {
   let e = exp(-abs(x));
-  return Gate(max(x, 0.0) + log1pUnit(e), select(select(e, 1.0, x >= 0.0) / (1.0 + e), 1.0, x > 20.0));
+  return Gate(max(x, 0.0) + log1pUnit(e), select(e, 1.0, x >= 0.0) / (1.0 + e));
 }`;
 
 /** The place of the ith token in the order of direction `way`. */
@@ -177,12 +174,13 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
       plain.push((prefix) => `${prefix}${name}${j} = ${from(j)};`);
     }
   }
-  if (fetch === 'direct') {
-    for (const [name, first, count] of [...(wanted.B ? [['B', 0, tokensOfB] as const] : []), ...(wanted.C ? [['C', quads, tokens] as const] : [])]) {
+  if (fetch !== 'broadcast') {
+    for (const [name, second, count] of [...(wanted.B ? [['B', 0, tokensOfB] as const] : []), ...(wanted.C ? [['C', 1, tokens] as const] : [])]) {
       for (let r = 0; r < held; r++) {
         for (let j = 0; j < count; j++) {
           names.push({ name: `${name}${r}x${j}`, type: 'vec4f' });
-          plain.push((prefix) => `${prefix}${name}${r}x${j} = packed[rows + t${j} * ${2 * quads}u + ${first + r}u${split > 1 ? ' + quad' : ''}];`);
+          const at = fetch === 'staged' ? `staged[stageAt + ${2 * (quads * j + r) + second}u]` : `packed[rows + t${j} * ${2 * quads}u + ${2 * r + second}u${split > 1 ? ' + 2u * quad' : ''}]`;
+          plain.push((prefix) => `${prefix}${name}${r}x${j} = ${at};`);
         }
       }
     }
@@ -201,10 +199,10 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
 
 /** Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past the end have a step of 0, which leaves every state as it is. */
 export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = false): string {
-  return each(tokens, (j) => `let full${j} = raw${j} + skip.y;
-    ${softplus ? `let step${j} = softplus(full${j});` : ''}
-    let delta${j} = select(0.0, ${softplus ? `step${j}.value` : `full${j}`}, live${j});
-    ${slope ? `let slope${j} = select(0.0, ${softplus ? `step${j}.slope` : '1.0'}, live${j});` : ''}`);
+  // Far enough below zero a softplus and its derivative are 0.
+  return each(tokens, (j) => `let full${j} = select(${softplus ? '-1e30' : '0.0'}, raw${j} + skip.y, live${j});
+    ${softplus ? `let step${j} = softplus(full${j}); let delta${j} = step${j}.value;` : `let delta${j} = full${j};`}
+    ${slope ? `let slope${j} = ${softplus ? `step${j}.slope` : `select(0.0, 1.0, live${j})`};` : ''}`);
 }
 
 /**
@@ -213,18 +211,46 @@ export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = fal
  */
 export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: 'B' | 'C' | 'BC'): string {
   const { quads } = v;
-  if (fetch === 'direct') return '';
+  if (fetch !== 'broadcast') return '';
   const entries = parts === 'BC' ? 2 * quads : quads;
-  const from = parts === 'C' ? `${quads}u + ` : '';
+  const entry = (e: string): string => (parts === 'BC' ? e : `2u * (${e})${parts === 'C' ? ' + 1u' : ''}`);
   const items = stretch * entries;
-  const load = (m: number): string => (stretch === 1 && items <= width ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${from}min(lane, ${items - 1}u)];`
+  const load = (m: number): string => (stretch === 1 && items <= width ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${entry(`min(lane, ${items - 1}u)`)}];`
     : `let item${m} = min((lane & ${width - 1}u) + ${m * width}u, ${items - 1}u);
-    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${from}item${m} % ${entries}u];`);
+    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${entry(`item${m} % ${entries}u`)}];`);
   return each(Math.ceil(items / width), load) + each(items, (i) => {
       const [j, e] = [Math.floor(i / entries), i % entries];
-      const name = parts === 'C' ? `C${e}` : e < quads ? `B${e}` : `C${e - quads}`;
+      const name = parts === 'BC' ? `${e % 2 ? 'C' : 'B'}${e >> 1}` : `${parts}${e}`;
       return `let ${name}x${j} = subgroupShuffle(part${Math.floor(i / width)}, ${i % width}u);`;
     });
+}
+
+/** B and C of a run of tokens in workgroup memory, for all teams of a workgroup; two of them, of which one is filled while the other is read. */
+export interface Stage {
+  readonly declarations: string;
+  /** Declarations ahead of everything. */
+  readonly begin: string;
+  /** Statements that load this lane's part of the tokens from `first` on. */
+  readonly load: string;
+  /** Statements that put it where the next tokens read it, after a barrier. */
+  readonly put: string;
+  /** Statements that turn to what was put. */
+  readonly turn: string;
+  /** Where the lane reads, from token `at` on: for `stageAt`. */
+  place(at: string): string;
+}
+
+export function stageOf(v: ScanVariant, { width, teams }: Layout, tokens: number): Stage {
+  const row = 2 * v.quads, items = tokens * row, lanes = width * teams, parts = Math.ceil(items / lanes);
+  const item = (m: number): string => (m === 0 ? 'li' : `(li + ${m * lanes}u)`);
+  return {
+    declarations: `var<workgroup> staged: array<vec4f, ${2 * items}>;`,
+    begin: `${each(parts, (m) => `var part${m}: vec4f;`, ' ')} var stageHalf = 0u;`,
+    load: each(parts, (m) => `part${m} = packed[rows + (b * L + ${token(v, `min(first + min(${item(m)}, ${items - 1}u) / ${row}u, L - 1u)`)}) * ${row}u + ${item(m)} % ${row}u];`),
+    put: each(parts, (m) => `${(m + 1) * lanes > items ? `if (${item(m)} < ${items}u) ` : ''}{ staged[${items}u - stageHalf + ${item(m)}] = part${m}; }`),
+    turn: `stageHalf = ${items}u - stageHalf;`,
+    place: (at) => `stageHalf + (${at}) * ${row}u + 2u * quad`,
+  };
 }
 
 /** Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said after each. */

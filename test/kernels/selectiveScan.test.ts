@@ -80,7 +80,9 @@ for (const [title, options] of DEVICES) {
         const check = async ({ every, layout }: BackwardPlan, first: ForwardLayout, backwardToo: boolean): Promise<void> => {
           const problem = { ...both, plan: { quads: 4, every, forward: first, backward: layout } };
           const text = JSON.stringify(backwardToo ? layout : first);
-          assertClose((await runForward(device, problem)).out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, `out ${text}`);
+          const { out, lastState } = await runForward(device, problem);
+          assertClose(out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, `out ${text}`);
+          assertClose(lastState, expected[0].lastState, FORWARD, `last state ${text}`);
           if (!backwardToo) return;
           const gradients = await runBackward(device, problem, dout);
           const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
