@@ -6,7 +6,8 @@ import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
 import type { Device, Operand } from '../../core/index.ts';
 import { Storage } from '../../core/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
-import { CHANNELS, each, SIGMOID, STEP, stretchOf, type ConvDType } from './kernels.ts';
+import { SIGMOID } from '../sigmoid.ts';
+import { CHANNELS, each, STEP, stretchOf, type ConvDType, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 interface Variant {
@@ -155,9 +156,9 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   };
 });
 
-function launch(device: Device, args: ConvPairArguments, y: RowPair): { variant: Variant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+function launch(device: Device, pass: Pass, args: ConvPairArguments, y: RowPair): { variant: Variant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const { batch, length, channels, width, dtype, silu, x, weights, biases } = args;
-  const stretch = stretchOf(device), stretches = Math.ceil(length / stretch);
+  const stretch = stretchOf(device, pass, args), stretches = Math.ceil(length / stretch);
   return {
     variant: { width, dtype, stretch, silu, bias: biases !== null },
     inputs: [bindRows(x), ...weights, ...(biases ?? [])],
@@ -168,14 +169,14 @@ function launch(device: Device, args: ConvPairArguments, y: RowPair): { variant:
 
 /** Writes both directions' results to `y`. */
 export function convPairForward(device: Device, args: ConvPairArguments, y: RowPair): void {
-  const { variant, inputs, params, groups } = launch(device, args, y);
+  const { variant, inputs, params, groups } = launch(device, 'forward', args, y);
   device.run(forwardKernel, variant, [...inputs, { storage: y.storage, byteOffset: 0 }], params, groups);
 }
 
 /** Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in one f32 buffer. */
 export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Storage {
   const { batch, channels, width } = args;
-  const { variant, inputs, params, groups } = launch(device, args, dy);
+  const { variant, inputs, params, groups } = launch(device, 'backward', args, dy);
   const parts = batch * groups[1];
   const rows = 2 * (width + 1);
   const sums = new Storage(device, parts * rows * channels * 4, 'partial sums of causalConv1d');

@@ -2,7 +2,7 @@
 
 import { defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
 import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
-import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvDType, type ConvVariant, type Direction } from './kernels.ts';
+import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvDType, type ConvVariant, type Direction, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 export interface CausalConv1dOptions {
@@ -49,7 +49,7 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
   name: 'causalConv1d',
   firstDerivativeOnly: true,
   forward(ctx, config, x, weight, bias) {
-    const { variant, inputs, params, groups } = launch(config, x, weight, bias);
+    const { variant, inputs, params, groups } = launch('forward', config, x, weight, bias);
     const out = empty(x.device, x.shape, x.dtype);
     x.device.run(convForwardKernel, variant, [...inputs, out], params, groups);
     ctx.state.config = config;
@@ -60,7 +60,7 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     if (!dout) return [];
     const [x, weight, bias = null] = ctx.saved;
     const { device } = x;
-    const { variant, inputs, params, groups } = launch(ctx.state.config as Config, x, weight, bias);
+    const { variant, inputs, params, groups } = launch('backward', ctx.state.config as Config, x, weight, bias);
     const [batch, , channels] = x.shape;
     const parts = batch * groups[1];
     const { width } = variant;
@@ -74,10 +74,10 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
   },
 });
 
-function launch({ silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+function launch(pass: Pass, { silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const [batch, length, channels] = x.shape;
   const rows = rowsOf(x);
-  const stretch = stretchOf(x.device);
+  const stretch = stretchOf(x.device, pass, { batch, length, channels });
   const stretches = Math.ceil(length / stretch);
   return {
     variant: { width: weight.shape[1], dtype: x.dtype as ConvDType, direction, stretch, bias: bias !== null, silu },

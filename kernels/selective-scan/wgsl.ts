@@ -1,6 +1,7 @@
 // The pieces of WGSL that the scan's forward and backward share.
 
 import type { KernelBinding } from '../../core/kernel.ts';
+import { SIGMOID } from '../sigmoid.ts';
 import { seamBytes, type Layout } from './plan.ts';
 
 export type ScanDType = 'f32' | 'f16';
@@ -28,13 +29,10 @@ export function each(count: number, text: (i: number) => string, separator = '\n
  * log(1 + e) for e in [0, 1] by the polynomial of least relative error, 3e-8: log(1.0 + e) loses the digits of a small e, which is a
  * small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold 20.
  */
-export const FUNCTIONS = `
+export const FUNCTIONS = `${SIGMOID}
 struct Gate { value: f32, slope: f32 }
 fn log1pUnit(e: f32) -> f32 {
   return e * (0.99999994 + e * (-0.49999493 + e * (0.33319098 + e * (-0.24842982 + e * (0.19106007 + e * (-0.13663246 + e * (0.07822596 + e * (-0.02950524 + e * 0.005232694))))))));
-}
-fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(min(-x, 87.0)));
 }
 fn softplus(x: f32) -> Gate {
   let e = exp(-abs(x));
