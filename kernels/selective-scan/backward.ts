@@ -26,8 +26,8 @@
 // hide what one waits for, of which most are the fixed latencies of arithmetic; and 390 instructions a token and subgroup (a state takes 11 to 14
 // of arithmetic and 1.5 exponentials, all of it 220 and 26 of the special unit at 8 clocks each), which at four a clock are 0.32 ms: 60 % of a
 // copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 7: B and C read anew for each channel (1.05; 241
-// registers), two stretches a turn of the loop (1.03), 2 or 8 subgroups (1.02, 1.15), states saved every 16 tokens (1.12). Tried at step 5: states from the saved
-// ones in place of a history (1.03 to 1.13); gradients, A or both in workgroup memory (0.9 to 1.1 of that: as many registers are taken); the
+// registers), two stretches a turn of the loop (1.03), 2 or 8 subgroups (1.02, 1.15), states saved every 16 tokens (1.12). Tried at step 5:
+// states from the saved ones in place of a history (1.03 to 1.13); gradients, A or both in workgroup memory (0.9 to 1.1 of that: as many registers are taken); the
 // next tokens' lines touched ahead, which one workgroup alone gains from (0.9) and registers lose again (1.15); 8, 12 or 16 subgroups (1.0 to
 // 1.2, 1.0, 1.5); states saved every 4 tokens, 4 at a time, with lines touched ahead (0.87, but the forward scan takes 1.27 for it).
 // Without the driver's checks of bounds 0.94.
@@ -87,13 +87,15 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       }`;
   };
 
-  /** The same for few tokens in one go, so that their loads wait together; with a stage these are in flight while the tokens after them are computed. */
+  /** Whether the tokens between two saved states are few, and advanced in one go. */
   const together = every <= 16 && split > 1;
   const stage = layout.fetch === 'staged' ? stageOf(v, layout, every) : null;
+  /** What of these tokens is loaded together; with a stage into variables `next…`, a turn of the loop ahead. */
   const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [up] };
   const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: every })}
         ${loadsOf(v, layout, sets, ahead).load('next')}
         ${stage!.load}`;
+  /** `advance` for these tokens. */
   const advanceTogether = (sets: readonly number[]): string => {
     const tokens = every - stretch;
     const loads = loadsOf(v, layout, sets, { ...(stage ? {} : ahead), B: true, tokens: every, tokensOfB: tokens });

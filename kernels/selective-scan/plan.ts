@@ -22,7 +22,7 @@ export interface Layout {
   readonly chunks: number;
   /**
    * Lanes of a team that share as many channels, each with that part of every channel's states: B and C are read in parts then, and sums
-   * over channels begin in registers. A power of two that divides the vec4s of a channel; more than 1 needs subgroups.
+   * over channels begin in registers. 1, 2 or 4, for they lie in a quad, and a divisor of the vec4s of a channel; more than 1 needs subgroups.
    */
   readonly split: number;
   /** Whether both directions run the same code, which chooses where it loads, or each its own. */
@@ -164,8 +164,10 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   const longest = longestStretch(quads), split = Math.min(4, quads & -quads);
   return [[16, longest], [8, longest], [8, longest / 2]].map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
     .filter(({ every, stretch }, i, all) => all.findIndex((other) => other.every === every && other.stretch === stretch) === i)
-    .flatMap(({ every, stretch }) => shared<BackwardLayout>({ stretch, fetch: split > 1 ? 'staged' : 'direct', width, split, merged: false, subgroups, history: 'private' }, chunksFor(size, size.directions, width, every), (layout) => backwardBytes(quads, { every, layout }))
-      .map((layout) => ({ every, layout })));
+    .flatMap(({ every, stretch }) => {
+      const layout = { stretch, fetch: split > 1 ? 'staged' : 'direct', width, split, merged: false, subgroups, history: 'private' } as const;
+      return shared<BackwardLayout>(layout, chunksFor(size, size.directions, width, every), (one) => backwardBytes(quads, { every, layout: one })).map((one) => ({ every, layout: one }));
+    });
 }
 
 /** Every layout of the forward scan that is worth measuring. The first is the one to take unmeasured. */
