@@ -112,9 +112,15 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   return list;
 }
 
+/** Whether more than half of what a CPU computes in this configuration lies below the result, where one of fewer rows does the same. */
+function idle({ adapter }: GemmAdapter, { M, N }: GemmProblem, { form, rows, flip }: GemmConfig): boolean {
+  const down = flip ? N : M;
+  return adapter.software && (form === 'subgroup' || form === 'panel') && rows > 8 && rows > 2 * down;
+}
+
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
-  const whole = family(device, problem);
+  const whole = family(device, problem).filter((c) => !idle(device, problem, c));
   const parts = whole.filter((c) => c.form !== 'vector' && cuttable(c)).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   const chosen = chooseConfig(device, problem);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
