@@ -77,7 +77,7 @@ export function normBackward(device: Device, args: NormBackward, config: NormCon
   const { norm, rows, width } = args;
   const outputs = present([args.dweight, args.dbias]);
   const sums = { weight: args.dweight != null, bias: args.dbias != null };
-  const inside = outputs.length > 0 && config.keep;
+  const inside = outputs.length > 0 && config.keepBackward;
   const split = inside ? runs(rows, config.partials) : { teams: rows, rowsPerTeam: 1 };
   const h = float(args.h);
   const residual = maybe(args.residual);
@@ -85,7 +85,7 @@ export function normBackward(device: Device, args: NormBackward, config: NormCon
   const factors = args.factors != null, unscaled = args.factors === 'before';
   device.run(normBackwardKernel, {
     norm, width, h, residual, factors, unscaled, weight: maybe(args.weight), dy, dresidualOut: maybe(args.dresidualOut), dx: float(args.dx),
-    dresidual: maybe(args.dresidual), sums: inside ? sums : { weight: false, bias: false }, team: config.team, keep: config.keep,
+    dresidual: maybe(args.dresidual), sums: inside ? sums : { weight: false, bias: false }, team: config.team, keep: config.keepBackward,
   },
   present([args.h, args.residual, args.weight, args.dy, args.dresidualOut, args.stats, args.dx, args.dresidual, inside ? args.partial : null]),
   [rows, split.teams, split.rowsPerTeam], grid1d(split.teams * config.team.size, groupSize(config.team)));

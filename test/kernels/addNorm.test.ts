@@ -73,7 +73,8 @@ for (const width of [1, 7, 55, 66, 258, 368, 1026, 4100]) {
 }
 
 test('every form gives the same numbers', async () => {
-  for (const width of [55, 44]) {
+  // 37 vectors: a shorter loop would be unrolled by the driver, which then compiles for seconds.
+  for (const width of [55, 148]) {
     for (const config of normConfigs(device, width)) await check({ norm: 'layer', rows: 19, width }, config);
   }
 });
@@ -162,7 +163,7 @@ test('without a residual, prenorm gives x back and its gradient arrives', async 
 test('x of each sample times its factor, in every form, with the sum given back or not', async () => {
   const [samples, length, eps] = [3, 4, 1e-5];
   const factors = [1.25, 0, 2];
-  for (const [norm, op, width, types] of [['rms', addRmsNorm, 44, ['f32', 'f16']], ['layer', addLayerNorm, 55, ['f32']]] as const) {
+  for (const [norm, op, width, types] of [['rms', addRmsNorm, 148, ['f32', 'f16']], ['layer', addLayerNorm, 55, ['f32']]] as const) {
     const rows = samples * length;
     const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f16'));
     const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
