@@ -88,16 +88,18 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
 }
 
 /**
- * Time of a product by such a configuration, in multiply-adds of a subgroup: what is loaded costs as much as most of what is computed. A core
- * that is left with nothing to do counts too, of two.
+ * Time of a product by such a configuration, in multiply-adds of a subgroup for each of K: what is loaded costs as much as most of what is
+ * computed. A core that is left with nothing to do counts too, of two, and so does compiling, for which Mesa takes a quarter of a second to a
+ * whole one: spread over 20,000 products, as many of a kind as a few thousand steps of a small model have.
  */
-function cpuCost({ M, N, batch = 1 }: GemmProblem, config: GemmConfig): number {
+function cpuCost({ M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): number {
   const { form, rows, quads, x: size, flip } = config;
   const [down, across] = flip ? [N, M] : [M, N];
   const panels = Math.ceil(across / (4 * quads * size)) * batch, tiles = Math.ceil(down / rows) * panels, ofA = 7.5 * Math.ceil(rows / size);
   const groups = form === 'panel' ? Math.ceil(down / panelSpan({ M: down, N: across, batch }, config)) * panels : tiles;
   const work = form === 'panel' ? tiles * (rows * quads + ofA + 7 * quads) + groups * 46 * quads : tiles * (rows + ofA + 35);
-  return work * 2 * Math.ceil(groups / 2) / groups;
+  const compiling = (form === 'panel' ? 1600 : 1000) * rows * quads;
+  return work * 2 * Math.ceil(groups / 2) / groups + compiling / K;
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
@@ -112,17 +114,13 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   return list;
 }
 
-/** Whether more than half of what a CPU computes in this configuration lies below the result, where one of fewer rows does the same. */
-function idle({ adapter }: GemmAdapter, { M, N }: GemmProblem, { form, rows, flip }: GemmConfig): boolean {
-  const down = flip ? N : M;
-  return adapter.software && (form === 'subgroup' || form === 'panel') && rows > 8 && rows > 2 * down;
-}
-
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
-  const whole = family(device, problem).filter((c) => !idle(device, problem, c));
-  const parts = whole.filter((c) => c.form !== 'vector' && cuttable(c)).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   const chosen = chooseConfig(device, problem);
+  // By the estimate, at most twice as long: what is measured is compiled first.
+  const estimated = ({ form }: GemmConfig): boolean => device.adapter.software && (form === 'subgroup' || form === 'panel');
+  const whole = family(device, problem).filter((c) => !estimated(c) || !estimated(chosen) || cpuCost(problem, c) <= 2 * cpuCost(problem, chosen));
+  const parts = whole.filter((c) => c.form !== 'vector' && cuttable(c)).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
 }
 
