@@ -16,6 +16,8 @@ const PROJECT = dirname(TEST_FOLDER);
 // Mesa's software driver spends most of the tests' time in LLVM's optimizer. What it makes of a kernel is checked where the numbers
 // of the original are: in the golden tests, the command line's and the browser's.
 const QUICK_COMPILER = { GALLIVM_PERF: 'nopt' };
+// The longest, begun first: otherwise the last of them runs alone at the end.
+const FIRST = ['test/kernels/selectiveScan.test.ts', 'test/core/gemm.test.ts', 'test/golden/models.test.ts', 'test/cli/commands.test.ts'];
 // How long a process may live on in silence after its tests are done: whoever holds on to the adapter keeps it from exiting.
 const EXIT_GRACE_MS = 30_000;
 
@@ -83,7 +85,7 @@ async function runAll(files: readonly string[], { jobs, timeout, env, alone }: S
     }
   };
 
-  const queue = files.filter((file) => !alone(file));
+  const queue = files.filter((file) => !alone(file)).sort((a, b) => Number(FIRST.includes(b)) - Number(FIRST.includes(a)));
   await Promise.all(Array.from({ length: Math.min(jobs, queue.length) }, async () => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) await runOne(file);
   }));
