@@ -263,6 +263,10 @@ test('a panel takes a long K in parts, and many rows by several workgroups', asy
     await compare(device, { M: 55, N: 23, K: 66, ta, tb, bias: true, activation: 'gelu', gap: 3 }, [panel(32, 1), { ...panel(24, 2), flip: true }]);
   }
   await compare(device, { M: 530, N: 36, K: 20, tb: true }, [panel(24, 2)]);
+  // In f16 as it is chosen: all of K in one part, or sums in f32.
+  await compare(device, { M: 50, N: 68, K: 44, tb: true, dtype: 'f16', bias: true, activation: 'silu', accumulate: true }, [{ ...panel(24, 2), depth: 384 }]);
+  await compare(device, { M: 55, N: 23, K: 66, ta: true, dtype: 'f16', gap: 3 }, [{ ...panel(32, 1), depth: 384 }, { ...panel(24, 2), depth: 384, flip: true }]);
+  await compare(device, { M: 55, N: 36, K: 70, ta: true, tb: true, dtype: 'f16', cDtype: 'f32', accumulate: true }, [panel(24, 2)]);
 });
 
 test('sizes of one', async ({ device }) => {

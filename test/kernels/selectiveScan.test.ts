@@ -7,7 +7,7 @@ import type { Device } from '../../core/device.ts';
 import { openDevice } from '../../core/open.ts';
 import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
 import { forwardKernel } from '../../kernels/selective-scan/forward.ts';
-import { backwardBytes, backwardPlans, forwardLayouts, scanPlan, seamBytes, type BackwardPlan, type ForwardLayout, type ScanAdapter } from '../../kernels/selective-scan/plan.ts';
+import { backwardBytes, backwardPlans, forwardLayouts, seamBytes, type BackwardPlan, type ForwardLayout, type ScanAdapter } from '../../kernels/selective-scan/plan.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
 import { generator, problemOf, randomCase, runBackward, runForward, values, type CaseOptions, type ScanCase } from './scanCase.ts';
@@ -74,31 +74,24 @@ for (const [title, options] of DEVICES) {
       reverse.z = forward.z;
       const dout = values(2 * 55 * 21, generator(94));
       const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
+      const both = problemOf(device, [forward, reverse]);
       const size = { batch: 2, length: 55, channels: 21, states: 16, directions: 2 };
-      // With 8 storage buffers each direction's code is a kernel of its own. The two compile in half the time that one with both takes.
-      const portable = await openDevice({ defaultLimits: true });
-      const [together, apart] = [device, portable].map((on) => ({ on, problem: problemOf(on, [forward, reverse]) }));
       for (const env of [gpuLike(device, true), gpuLike(device, false)]) {
-        const check = async ({ on, problem }: typeof together, { every, layout }: BackwardPlan, first: ForwardLayout, backwardToo: boolean): Promise<void> => {
-          const planned = { ...problem, plan: { quads: 4, every, forward: first, backward: layout } };
+        const check = async ({ every, layout }: BackwardPlan, first: ForwardLayout, backwardToo: boolean): Promise<void> => {
+          const problem = { ...both, plan: { quads: 4, every, forward: first, backward: layout } };
           const text = JSON.stringify(backwardToo ? layout : first);
-          const { out, lastState } = await runForward(on, planned);
+          const { out, lastState } = await runForward(device, problem);
           assertClose(out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, `out ${text}`);
           assertClose(lastState, expected[0].lastState, FORWARD, `last state ${text}`);
           if (!backwardToo) return;
-          const gradients = await runBackward(on, planned, dout);
+          const gradients = await runBackward(device, problem, dout);
           const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
           [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data, text));
         };
-        // Together: the first, which is in parts where any is, and the last, which is whole and the shortest.
         const plans = backwardPlans(env, size);
-        for (const [i, plan] of plans.entries()) {
-          const layouts = forwardLayouts(env, size, plan.every);
-          await check(i === 0 || i === plans.length - 1 ? together : apart, plan, i === 0 ? layouts[0] : layouts.find(({ chunks }) => chunks === 1)!, true);
-        }
-        for (const layout of forwardLayouts(env, size, plans[0].every).slice(1)) await check(apart, plans[0], layout, false);
+        for (const plan of plans) await check(plan, forwardLayouts(env, size, plan.every)[0], true);
+        for (const layout of forwardLayouts(env, size, plans[0].every)) await check(plans[0], layout, false);
       }
-      portable.destroy();
     });
   }
 
@@ -129,28 +122,35 @@ for (const [title, options] of DEVICES) {
 }
 
 const plans = suite('selective scan, layouts');
-plans('fit every adapter, every number of states and every size', async () => {
+plans('fit every adapter, every number of states and every size, and compile under the default limits', async () => {
   const device = await openDevice({ backend: 'null', defaultLimits: true });
+  const types = device.has('shader-f16') ? ['f32', 'f16'] as const : ['f32'] as const;
   const sizes = [[4, 4], [8, 8], [8, 32], [16, 16], [32, 32], [32, 64], [64, 64], [128, 128]];
   for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
     const env: ScanAdapter = { limits: device.limits, adapter: { software: false }, has: (feature) => feature === 'subgroups' && subgroupMinSize > 0, subgroupMinSize, subgroupMaxSize };
     for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
       for (const [batch, length] of [[1, 1026], [64, 258]]) {
         const size = { batch, length, channels: 736, states, directions: 2 };
-        const [heuristic] = backwardPlans(env, size);
+        const compiles = !subgroupMinSize || device.has('subgroups');
         for (const { every, layout } of backwardPlans(env, size)) {
-          const [first, ...others] = forwardLayouts(env, size, every);
-          for (const { width, teams, chunks, stretch, split } of [layout, first, ...others]) {
+          const forward = forwardLayouts(env, size, every);
+          for (const one of [layout, ...forward]) {
+            const { width, teams, chunks, stretch, split } = one;
             assert.is(every % stretch, 0);
             assert.is((states + 3 >> 2) % split, 0);
             assert.ok(width * teams * chunks <= 256);
+            assert.ok(seamBytes((states + 3) >> 2, one) <= 16384);
           }
-          assert.ok(Math.max(backwardBytes((states + 3) >> 2, { every, layout }), seamBytes((states + 3) >> 2, first)) <= 16384);
+          assert.ok(backwardBytes((states + 3) >> 2, { every, layout }) <= 16384);
+          if (!compiles) continue;
+          for (const [first, direction] of (['forward', 'reverse'] as const).entries()) {
+            for (const dtype of types) {
+              const variant = { quads: (states + 3) >> 2, every, dtype, directions: [direction], first, softplus: true };
+              for (const one of forward) device.kernels.get(forwardKernel, { ...variant, layout: one, gate: true, save: true, total: 2 });
+              device.kernels.get(backwardKernel, { ...variant, layout });
+            }
+          }
         }
-        if (subgroupMinSize && !device.has('subgroups')) continue;
-        const variant = { quads: (states + 3) >> 2, every: heuristic.every, dtype: 'f32' as const, directions: ['reverse' as const], first: 1, softplus: true };
-        device.kernels.get(forwardKernel, { ...variant, layout: scanPlan(env, size).forward, gate: true, save: true, total: 2 });
-        device.kernels.get(backwardKernel, { ...variant, layout: heuristic.layout });
       }
     }
   }
