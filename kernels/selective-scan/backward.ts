@@ -18,14 +18,24 @@
 // 7. loads that were meant to wait together were waited for one token after the other. Now u, delta and dy between two saved states are
 //    loaded at the end of those before them, B and C by the workgroup into its memory, with a softplus without a division: 637, and 770
 //    with the loads of step 6; 4 tokens at a time: 613. One direction 329 for 381 of step 5. In f16 604 for 733.
-// In parts for few rows, B8, one run, the kernel alone: 231 for 318. Tried at step 3, in its run: loads of the next tokens ahead (1.04), one
-// code for both directions (1.0 with those), 2 lanes for 4 (1.17), 8 subgroups (1.0). In other runs: the history in registers by code for each
-// stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save 0.02 of the time,
-// exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and softplus 0.28
-// (0.44 with 4 tokens). What holds it: registers (168 with 2 tokens at a time, 255 with 4) let three subgroups a scheduler be, or two, too few to
-// hide what one waits for, of which most are the fixed latencies of arithmetic; and 390 instructions a token and subgroup (a state takes 11 to 14
-// of arithmetic and 1.5 exponentials, all of it 220 and 26 of the special unit at 8 clocks each), which at four a clock are 0.32 ms: 60 % of a
-// copy's bandwidth, 0.3 ms, is out of reach of this formula in f32. Tried at step 7: B and C read anew for each channel (1.05; 241
+// 8. where it waited, which a profiler told of this WGSL as CUDA: for each dy where it is loaded, by its select, and for saved states at the
+//    start of a run of tokens; now selects are where values are used, saved states are loaded with the next tokens, and what belongs to a
+//    stretch has one index that Tint clamps. In alternation, µs: both directions 616 to 549, one direction 335 to 296, in f16 606 to 533.
+// In parts for few rows, B8, one run, the kernel alone: 231 for 318, with step 8 204 for 212. Tried at step 3, in its run: loads of the next
+// tokens ahead (1.04), one code for both directions (1.0 with those), 2 lanes for 4 (1.17), 8 subgroups (1.0). In other runs: the history in
+// registers by code for each stretch (773 at 8 tokens, 1,430 at 16), 1 token at a time (1,194). Taken out one by one at step 4, exponentials save
+// 0.02 of the time, exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and
+// softplus 0.28 (0.44 with 4 tokens). What holds it: registers (168 with 2 tokens at a time, 255 with 4) let three subgroups a scheduler be, or
+// two, which issue in 0.53 of all clocks; and 390 instructions a token and subgroup (a state takes 11 to 14 of arithmetic and 1.5 exponentials,
+// all of it 220 and 26 of the special unit at 8 clocks each), which at one a clock are 0.28 ms: 60 % of a copy's bandwidth, 0.3 ms with
+// what belongs to it, is out of reach of this formula in f32. Of the samples of a profile 0.27 issue, 0.24 wait for memory, 0.16 for arithmetic, 0.1
+// are not chosen, 0.07 wait for the dispatch, 0.06 for shuffles and the special unit, 0.04 each for barriers and for instructions: an H100
+// fetches those of a loop at full speed up to 2,048, 32 KiB, and at half of it beyond; this one has 1,980. Its compiler moves loads ahead to the
+// end of the loop whose turn they span, behind the stretches. Tried at step 8 against that: loads in the turn of a stretch, kept in private memory
+// (1.22, 1.7 with 2 tokens), behind a branch in the first or last stretch (1.15), lines touched there (1.15 to 1.25: private memory falls out of
+// the cache), B and C staged before the first stretch (1.02). The gate's derivative in here, without gate.ts: 0.96 of both kernels in f32, 1.03 in f16
+// and in one direction. Slots in a loop, with dh, dA and A in private memory: a third of the program, 1.34 to 1.5.
+// Tried at step 7: B and C read anew for each channel (1.05; 241
 // registers), two stretches a turn of the loop (1.03), 2 or 8 subgroups (1.02, 1.15), states saved every 16 tokens (1.12). Tried at step 5:
 // states from the saved ones in place of a history (1.03 to 1.13); gradients, A or both in workgroup memory (0.9 to 1.1 of that: as many registers are taken); the
 // next tokens' lines touched ahead, which one workgroup alone gains from (0.9) and registers lose again (1.15); 8, 12 or 16 subgroups (1.0 to
@@ -61,15 +71,20 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   /** Stretches between two saved states. */
   const stretches = every / stretch;
-  /** Of the history, vec4 `at` of states before stretches, and x, delta, its slope and dy of token `at`. */
+  /** Whether the tokens between two saved states are few, and advanced in one go. */
+  const together = every <= 16 && split > 1;
+  /** Of the history, vec4 `i` of the states before stretch s, and x, delta, its slope and the gradient of token j of stretch s. */
   const inWorkgroup = layout.history === 'workgroup';
   const ofLane = (array: string, at: string): string => `${array}[${inWorkgroup ? `(${at}) * ${width}u + li` : at}]`;
-  const start = (at: string): string => ofLane('starts', at), step = (at: string): string => ofLane('steps', at);
+  const start = (s: string, i: number): string => (together ? `past[${s}].states[${i}]` : ofLane('starts', `${s} * ${quads}u + ${i}u`));
+  const step = (s: string, j: number): string => (together ? `past[${s}].steps[${j}]` : ofLane('steps', `${s} * ${stretch}u + ${j}u`));
   const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
-  const history = `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>;
-  ${space} steps: array<vec4f, ${every * lanes}>;`;
+  const history = together ? `var past: array<Stretch, ${stretches}>;`
+    : `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>; ${space} steps: array<vec4f, ${every * lanes}>;`;
   const stored = (k: number, r: number): string => `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
-  const up = { name: 'up', from: (j: number) => `select(0.0, f32(dy[dyAt + t${j} * D]), inside && live${j})` };
+  const up = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
+  /** Of tokens whose gradients were loaded, those that count. Not where they are loaded, which would wait for them there. */
+  const upstream = (tokens: number): string => each(tokens, (j) => `let up${j} = select(0.0, dy${j}, inside && live${j});`);
 
   /** States before every stretch and the numbers of every token, into the history. */
   const advance = (sets: readonly number[]): string => {
@@ -80,15 +95,14 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
         ${loads.declare()}
         ${loads.load()}
         ${stepSizes(v, stretch, true)}
-        ${each(stretch, (j) => `${step(`first - begin + ${j}u`)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
+        ${upstream(stretch)}
+        ${each(stretch, (j) => `${step('(s - 1u)', j)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
         ${fetchShared(v, layout, 'B')}
         ${advanceStates(v, layout, stretch)}
-        ${slots((k, r) => `${start(`s * ${quads}u + ${k * held + r}u`)} = h${k}q${r};`, ' ')}
+        ${slots((k, r) => `${start('s', k * held + r)} = h${k}q${r};`, ' ')}
       }`;
   };
 
-  /** Whether the tokens between two saved states are few, and advanced in one go. */
-  const together = every <= 16 && split > 1;
   const stage = layout.fetch === 'staged' ? stageOf(v, layout, every) : null;
   /** What of these tokens is loaded together; with a stage into variables `next…`, a turn of the loop ahead. */
   const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [up] };
@@ -109,8 +123,9 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
         ${loadAhead(sets)}
       }` : ''}
       ${stepSizes(v, every, true)}
-      ${each(every, (j) => `steps[${j}] = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
-      ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` starts[${((j + 1) / stretch) * quads + k * held + r}] = h${k}q${r};` : ''))}`;
+      ${upstream(every)}
+      ${each(every, (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
+      ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` ${start(`${(j + 1) / stretch}`, k * held + r)} = h${k}q${r};` : ''))}`;
   };
 
   /** The stretch from `first` on backwards, from the states before it. */
@@ -121,7 +136,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${loads.declare()}
     ${stage ? `let stageAt = ${stage.place('first - begin')};` : ''}
     ${loads.load()}
-    ${each(stretch, (j) => `let step${j} = ${step(`first - begin + ${j}u`)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z; let up${j} = step${j}.w;`)}
+    ${each(stretch, (j) => `let step${j} = ${step('s', j)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z; let up${j} = step${j}.w;`)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};
     dSkip += up${j} * x${j};
     var dExponent${j} = 0.0;
@@ -131,7 +146,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
       ${each(split, (k) => `{
       ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
-      let before0 = ${start(`s * ${quads}u + ${k * held + r}u`)};
+      let before0 = ${start('s', k * held + r)};
       ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
       ${each(stretch, (m) => {
         const j = last - m;
@@ -167,6 +182,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${loads.declare()}
     ${loads.load()}
     ${stepSizes(v, stretch)}
+    ${upstream(stretch)}
     ${each(stretch, (j) => `span += delta${j};`)}
     ${fetchShared(v, layout, 'C')}
     ${each(split, (k) => `{
@@ -179,7 +195,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   /** What lies between two saved states. */
   const between = (sets: readonly number[]): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
     {
-      ${slots((k, r) => `var h${k}q${r} = ${stored(k, r)}; ${start(`${k * held + r}u`)} = h${k}q${r};`)}
+      ${slots((k, r) => `var h${k}q${r} = ${stage ? `ahead${k}q${r}` : stored(k, r)}; ${start('0', k * held + r)} = h${k}q${r};`)}
       ${together ? advanceTogether(sets) : advance(sets)}
     }
     for (var left = stretches; left > 0u; left--) {
@@ -187,7 +203,8 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       let first = begin + s * ${stretch}u;
       ${back(sets)}
     }
-    ${stage ? stage.put : ''}
+    ${stage ? `${stage.put}
+    ${slots((k, r) => `ahead${k}q${r} = saved[${savedIndex(v, layout, '(max(c, 2u) - 2u)', k, r)}];`)}` : ''}
     ${sums.end('stretches')}
     ${stage ? `${teams > 1 ? '' : 'workgroupBarrier();'} ${stage.turn}` : ''}`;
 
@@ -207,6 +224,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   for (var n = most; n > 0u; n--) {
     let c = part * most + n;` : `${stage ? `${loadsOf(v, layout, sets, ahead).declare('next')}
   ${stage.begin}
+  ${slots((k, r) => `var ahead${k}q${r} = saved[${savedIndex(v, layout, `((L - 1u) / ${every}u)`, k, r)}];`)}
   {
     let first = (L - 1u) / ${every}u * ${every}u;
     ${loadAhead(sets)}
@@ -238,7 +256,8 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [width * teams * chunks],
     workgroupBytes: backwardBytes(quads, { every, layout }),
-    declarations: `${FUNCTIONS}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
+    // One index, which Tint keeps within bounds, does for all that belongs to a stretch.
+    declarations: `${FUNCTIONS}\n${together ? `struct Stretch { states: array<vec4f, ${quads}>, steps: array<vec4f, ${stretch}> }` : ''}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
 ${inWorkgroup ? history : ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}
   ${inWorkgroup ? '' : history}

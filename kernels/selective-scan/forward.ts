@@ -8,7 +8,8 @@
 // 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 294 + 26;
 // 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 275 + 16;
 // 4. quads share channels (backward.ts, step 6), softplus and gate without a division and its selects, four values packed an invocation: 280 + 12
-//    for 291 + 14 in one run; without states 219 for 239, one direction without states 119 + 11 for 129 + 12.
+//    for 291 + 14 in one run; without states 219 for 239, one direction without states 119 + 11 for 129 + 12;
+// 5. without states, results are written a turn later, in alternation: 212 for 221, one direction 114 for 119; in parts B8 97 for 103, B1 59 for 62.
 // In parts for few rows, in one run, form of step 1: B8 118 for 228, B1 72 for 157. Tried, in one run with step 2: 2 tokens (1.24, one code
 // for both directions), 2 lanes for 4 (1.0), 8 subgroups a workgroup (1.1, the same). Taking things out of step 3: without exponentials,
 // softplus and exchange 0.88 of the time, without the result's stores 0.64, so that memory is the likely limit: the first direction's
@@ -19,13 +20,14 @@
 // direction, 1.03 to 1.47 of the others). Tried with step 4, of one direction: B and C in workgroup memory and no branches (0.97), with that the
 // next token's exponentials in flight while this one's sums are made (1.1 to 1.2: the compiler issues them all at the end of a turn, where the special
 // unit is what they wait for), 16 tokens (1.15). An exp2 takes one slot beside its 8 clocks of the special unit. Of what a
-// further workgroup on a multiprocessor takes, 250 clocks a token and subgroup, the 20 exponentials and reciprocals fill 160.
+// further workgroup on a multiprocessor takes, 250 clocks a token and subgroup, the 20 exponentials and reciprocals fill 160. Arithmetic of which
+// one in eight is an exponential issues in 0.87 of all clocks at best, with 11 clocks an exponential; this kernel issues in 0.66.
 // On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78. There no branch between
 // saved states, 2 tokens at a time and code of its own for each direction: 0.89; 1 or 4 tokens so: 1.0; for one direction 1 token, 0.95 (2: 1.14).
 
 import { defineKernel } from '../../core/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
-import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, type ScanVariant } from './wgsl.ts';
+import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, token, type ScanVariant } from './wgsl.ts';
 
 export interface ForwardVariant extends ScanVariant {
   readonly layout: ForwardLayout;
@@ -63,6 +65,14 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
         ...(gate && last ? [{ name: 'gate', from: (j: number) => `f32(z[p.z0 + d + t${j} * p.zRow])` }] : []),
       ],
     });
+    /**
+     * Whether a stretch's results are written by the turn after it. Then a turn ends in one block, in whose midst a driver's compiler puts the
+     * loads ahead; it moves them behind branches that come after. With states saved as well that takes too many registers.
+     */
+    const delayed = ahead && one && !save;
+    const result = (j: number): string => `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
+    /** Writes the stretch before token `end`; `live` says whether token j of it is one. */
+    const writeBefore = (end: string, live: (j: number) => string): string => each(stretch, (j) => `if (${live(j)}) { out[(b * L + ${token(v, `(${end} - ${stretch - j}u)`)}) * D + d] = result${j}; }`);
     const finish = (j: number): string => (gate
       ? `${save ? `ungated[at${j}] = ${dtype}(y${j});` : ''} out[at${j}] = ${dtype}(y${j} * gate${j} * sigmoid(gate${j}));`
       : `out[at${j}] = ${dtype}(y${j});`);
@@ -83,7 +93,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${each(split, (k) => each(stretch, (j) => `let slotDelta${k}x${j} = ${across(`delta${j}`, k)}; let slotInput${k}x${j} = ${across(`dx${j}`, k)}; var slotY${k}x${j} = 0.0;`))}
     ${each(held, (r) => each(split, (k) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${k}x${j} * A${k}q${r}) * h${k}q${r} + slotInput${k}x${j} * B${r}x${j}; slotY${k}x${j} += dot(h${k}q${r}, C${r}x${j});`)))}
     ${each(stretch, (j) => each(split, (k) => `y${j} += ${across(`slotY${k}x${j}`, k)};`, ' '))}
-    ${each(stretch, (j) => `if (inside && live${j}) { let at${j} = t${j} * D + d; ${write(j)} }`)}`;
+    ${each(stretch, (j) => (delayed ? `result${j} = ${result(j)};` : `if (inside && live${j}) { let at${j} = t${j} * D + d; ${write(j)} }`))}`;
     const start = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
     return `
   ${directionSetup(v, slots, sets)}
@@ -109,6 +119,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${loads.load('next')}
   }` : ''}
   let tokens = ${seam ? 'p.chunk' : 'L'};
+  ${delayed ? each(stretch, (j) => `var result${j} = ${dtype}();`, ' ') : ''}
   ${save && !ahead ? `for (var i = 0u; i < tokens;) {
     ${keep}
     let next = min(i + ${every}u, tokens);
@@ -119,8 +130,13 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   }` : `for (var i = 0u; i < tokens; i += ${stretch}u) {
     let first = begin + i;
     ${save ? (every === stretch ? keep : `if (first % ${every}u == 0u) { ${keep} }`) : ''}
+    ${delayed ? `if (inside && i > 0u) { ${writeBefore('first', (j) => (seam ? `first - ${stretch - j}u < L` : 'true'))} }` : ''}
     ${run}
-  }`}
+  }
+  ${delayed ? `if (inside) {
+    let end = begin + (tokens + ${stretch - 1}u) / ${stretch}u * ${stretch}u;
+    ${writeBefore('end', (j) => `end - ${stretch - j}u < L`)}
+  }` : ''}`}
   ${save ? `${seam ? `if (part == ${chunks - 1}u) {` : '{'} ${store('(slots - 1u)')} }` : ''}
   ${seam && total > 1 ? '// The next direction meets these tokens in other invocations.\n  storageBarrier();\n  workgroupBarrier();' : ''}`;
   };

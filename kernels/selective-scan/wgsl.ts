@@ -40,7 +40,7 @@ fn softplus(x: f32) -> Gate {
 }`;
 
 /** The place of the ith token in the order of direction `way`. */
-function token({ directions, first }: ScanVariant, i: string): string {
+export function token({ directions, first }: ScanVariant, i: string): string {
   const place = (direction: Direction): string => (direction === 'reverse' ? `L - 1u - ${i}` : i);
   const [one, two = one] = directions;
   return one === two ? `(${place(one)})` : `select(${place(two)}, ${place(one)}, way == ${first}u)`;
