@@ -70,7 +70,10 @@ interface Staging {
   readonly line: number;
 }
 
-/** An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes, otherwise eight. */
+/**
+ * An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes, otherwise eight. What one load reads
+ * behind the end of a row is cut off along K; along M and N nothing is made of it.
+ */
 function staging({ name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean }, depth: number, invocations: number): Staging {
   const x = name.toLowerCase(), [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.wide ? 8 : form.vec ? 4 : 1;
@@ -79,6 +82,7 @@ function staging({ name, form, extent, slices: count, first, alongK }: Operand &
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / ${width}u`);
   const perLine = (alongK ? depth : extent) / EIGHT, lines = alongK ? extent : depth;
   const perSlice = perLine * lines, items = perSlice * count;
+  const lastItem = width === 8 ? `(${bound} - 1u) / 8u * 8u` : `${bound} - ${width}u`;
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
   const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
   const masked = [...load], store: string[] = [];
@@ -92,13 +96,14 @@ function staging({ name, form, extent, slices: count, first, alongK }: Operand &
     for (const part of alongK ? [0] : parts) {
       setup.push(`  let from${id}_${part} = ${alongK
         ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)} + ${8 / width}u * at${id}`
-        : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${bound} - ${width}u)`)} + line${id} * ${x}PerLine`};`);
+        : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)} + line${id} * ${x}PerLine`};`);
     }
     const address = (part: number): string => (alongK ? `from${id}_0 + ${x}Step + ${part}u` : `from${id}_${part} + ${x}Step`);
     const inside = (part: number): string => `k + ${alongK ? `8u * at${id} + ${part * width}u` : `line${id}`} < k1`;
     load.push(when(`v${id} = ${joined(parts.map((part) => `${name}[${address(part)}]`))};`));
     // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
-    masked.push(when(`v${id} = ${joined(parts.map((part) => `select(${zero}, ${name}[select(${x}First, ${address(part)}, ${inside(part)})], ${inside(part)})`))};`));
+    const value = (part: number): string => `${name}[select(${x}First, ${address(part)}, ${inside(part)})]`;
+    masked.push(when(`v${id} = ${width === 8 && alongK ? `cutOff(${value(0)}, k1 - min(k1, k + 8u * at${id}))` : joined(parts.map((part) => `select(${zero}, ${value(part)}, ${inside(part)})`))};`));
     store.push(when(`memory[${slice} + ${first}u][line${id} * ${perLine + 1}u + at${id}] = v${id};`));
   }
   return { setup: setup.join('\n'), load: load.join('\n'), masked: masked.join('\n'), store: store.join('\n'), alongK, line: perLine + 1 };
@@ -110,6 +115,12 @@ function joined(parts: readonly string[]): string {
   const four = (i: number): string => `bitcast<vec2<u32>>(${parts.length === 2 ? parts[i] : `vec4<f16>(${parts.slice(4 * i, 4 * i + 4).join(', ')})`})`;
   return `vec4<u32>(${four(0)}, ${four(1)})`;
 }
+
+/** The first n of 8 elements; the others become zero, whatever they are. */
+const CUT_OFF = `fn cutOff(v: vec4<u32>, n: u32) -> vec4<u32> {
+  let left = vec4<u32>(n) - min(vec4<u32>(n), vec4<u32>(0u, 2u, 4u, 6u));
+  return v & select(select(vec4<u32>(), vec4<u32>(0xffffu), left == vec4<u32>(1u)), vec4<u32>(0xffffffffu), left >= vec4<u32>(2u));
+}`;
 
 export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, problem }, env: KernelEnv) => {
   const { rows, quads, x, y, depth, unit } = config;
@@ -152,6 +163,7 @@ ${rounds.map((h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - 
     workgroupBytes: length * count * 16,
     enable: ['subgroups', 'chromium_experimental_subgroup_matrix', ...extensions(problem)],
     declarations: `${activationFunction(problem.activation)}
+${problem.tail ? CUT_OFF : ''}
 ${storing(problem)}
 var<workgroup> memory: array<array<vec4<u32>, ${length}>, ${count}>;`,
     body: `${prologue(problem)}

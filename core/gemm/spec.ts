@@ -65,7 +65,7 @@ export interface OperandForm {
   readonly transposed: boolean;
   /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
   readonly vec: boolean;
-  /** Whether it is bound as 16 bytes of f16, which needs multiples of 8. The matrix form alone asks for that. */
+  /** Whether it is bound as 16 bytes of f16, which needs rows at multiples of 8 elements, and memory for the last 8. The matrix form alone asks for that. */
   readonly wide?: boolean;
 }
 
@@ -122,6 +122,12 @@ function aligned({ offset, rowStride, batchStride = 0 }: GemmLayout, extent: num
   return extent % n === 0 && offset % n === 0 && rowStride % n === 0 && (batch === 1 || batchStride % n === 0);
 }
 
+/** Whether each row of a matrix, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last eight some may lie behind the row. */
+function inEights({ storage, dtype, offset, rowStride, batchStride = 0 }: GemmMatrix, rows: number, extent: number, batch: number): boolean {
+  const end = offset + (batch - 1) * batchStride + (rows - 1) * rowStride + Math.ceil(extent / 8) * 8;
+  return aligned({ offset, rowStride, batchStride, dtype }, 0, batch, 8) && end * 2 <= storage.bytes;
+}
+
 function operandForm(layout: GemmLayout, extent: number, batch: number): OperandForm {
   return { dtype: layout.dtype, transposed: layout.transposed ?? false, vec: aligned(layout, extent, batch, 4) };
 }
@@ -145,8 +151,8 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const vector = config.form === 'vector', matrix = config.form === 'matrix';
   return {
     // Where lanes share K, or rows don't come in fours, a transposed a is read element by element.
-    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)), ...(matrix && { wide: aligned(spec.a, a.transposed ? M : K, batch, 8) }) },
-    b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: aligned(spec.b, b.transposed ? K : N, batch, 8) }) },
+    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)), ...(matrix && { wide: a.transposed ? inEights(spec.a, K, M, batch) : inEights(spec.a, M, K, batch) }) },
+    b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: b.transposed ? inEights(spec.b, N, K, batch) : inEights(spec.b, K, N, batch) }) },
     // Lanes own runs of columns: those of a transposed c lie in rows of their own.
     c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector && !c.transposed },
     bias: split ? null : spec.bias?.dtype ?? null,

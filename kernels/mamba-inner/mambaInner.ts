@@ -104,13 +104,16 @@ interface Sizes {
   readonly states: number;
   /** Elements between the directions in a buffer of both. */
   readonly region: number;
+  /** Step sizes' rank, B and C of a token lie side by side in rows so far apart: a matrix unit's operands are read 8 elements at a time. */
+  readonly width: number;
 }
 
 function sizesOf(xz: Tensor, sets: readonly DirectionArguments[]): Sizes {
   const [batch, length, twice] = xz.shape;
   const channels = twice / 2;
   const align = xz.device.limits.minStorageBufferOffsetAlignment / sizeOf(xz.dtype);
-  return { batch, length, channels, rank: sets[0][3].shape[1], states: sets[0][5].shape[1], region: Math.ceil(batch * length * channels / align) * align };
+  const rank = sets[0][3].shape[1], states = sets[0][5].shape[1];
+  return { batch, length, channels, rank, states, width: Math.ceil((rank + 2 * states) / 8) * 8, region: Math.ceil(batch * length * channels / align) * align };
 }
 
 const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
@@ -121,13 +124,13 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
     const dtype = xz.dtype as 'f32' | 'f16';
     const sets = DIRECTIONS.map((_, i) => rest.slice(i * PER_DIRECTION, (i + 1) * PER_DIRECTION) as DirectionArguments);
     const sizes = sizesOf(xz, sets);
-    const { batch, length, channels, rank, states, region } = sizes;
+    const { batch, length, channels, rank, states, region, width } = sizes;
     const rows = batch * length;
     const u = empty(device, [2 * region], dtype);
     const delta = empty(device, [2 * region], dtype);
     convPairForward(device, convArguments(xz, sets, sizes), { storage: u.storage, offsets: [0, region] });
     const projected = sets.map(([, , xProj, dtProj], i) => {
-      const out = empty(device, [rows, rank + 2 * states], dtype);
+      const out = empty(device, [rows, width], dtype);
       gemm(device, { M: rows, N: rank + 2 * states, K: channels, a: matrix(u, channels, i * region), b: transposed(matrixOf(xProj)), c: matrixOf(out) });
       gemm(device, { M: rows, N: channels, K: rank, a: matrixOf(out), b: transposed(matrixOf(dtProj)), c: matrix(delta, channels, i * region) });
       return out;
@@ -155,11 +158,10 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
   const projected = [projected0, projected1];
   const sets = directionsOf(flat, ctx.state.bias as boolean);
   const sizes = sizesOf(xz, sets);
-  const { batch, length, channels, rank, states, region } = sizes;
+  const { batch, length, channels, rank, states, region, width } = sizes;
   const { device } = xz;
   const dtype = xz.dtype as 'f32' | 'f16';
   const rows = batch * length;
-  const width = rank + 2 * states;
   const needs = (set: number, index: number): boolean => ctx.needs[1 + set * PER_DIRECTION + index];
 
   const dxz = empty(device, xz.shape, dtype);
@@ -177,8 +179,8 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
     const ddtProj = needs(i, 3) ? empty(device, dtProj.shape, dtype) : null;
     gemm(device, { M: rows, N: rank, K: channels, a: ddelta, b: matrixOf(dtProj), c: dwide });
     if (ddtProj) gemm(device, { M: channels, N: rank, K: rows, a: transposed(ddelta), b: matrixOf(projected[i]), c: matrixOf(ddtProj) });
-    gemm(device, { M: rows, N: channels, K: width, a: dwide, b: matrixOf(xProj), c: du, accumulate: true });
-    if (dxProj) gemm(device, { M: width, N: channels, K: rows, a: transposed(dwide), b: matrix(u, channels, i * region), c: matrixOf(dxProj) });
+    gemm(device, { M: rows, N: channels, K: rank + 2 * states, a: dwide, b: matrixOf(xProj), c: du, accumulate: true });
+    if (dxProj) gemm(device, { M: rank + 2 * states, N: channels, K: rows, a: transposed(dwide), b: matrix(u, channels, i * region), c: matrixOf(dxProj) });
     return { dxProj, ddtProj };
   });
   const dy2: RowPair = { storage: all.storage, offsets: [scanned[0].du, scanned[1].du] };
@@ -211,8 +213,7 @@ function convArguments(xz: Tensor, [[w0, b0], [w1, b1]]: readonly DirectionArgum
 }
 
 function scanProblem(xz: Tensor, sets: readonly DirectionArguments[], sizes: Sizes, u: Tensor, delta: Tensor, projected: readonly Tensor[], plan: ScanPlan): ScanProblem {
-  const { batch, length, channels, rank, states, region } = sizes;
-  const width = rank + 2 * states;
+  const { batch, length, channels, rank, states, region, width } = sizes;
   const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
   return {
     batch, length, channels, states, dtype: xz.dtype as 'f32' | 'f16', softplus: true, logA: true, z: half(xz, channels), plan,

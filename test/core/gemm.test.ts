@@ -20,6 +20,8 @@ interface Case {
   offset?: number;
   /** Elements between the end of a row and the next. */
   gap?: number;
+  /** Whether the gap behind the last row is there too. */
+  room?: boolean;
   dtype?: GemmDType;
   cDtype?: GemmDType;
   bias?: boolean;
@@ -45,12 +47,12 @@ function typed(values: ArrayLike<number>, dtype: GemmDType): Float32Array | Floa
 
 /** A random matrix. The elements that lie between its rows are numbers too: whoever reads them gets a wrong result, not zeros. */
 function matrix(device: Device, rows: number, cols: number, transposed: boolean, c: Case, dtype: GemmDType): Stored {
-  const { batch = 1, offset = 0, gap = 0 } = c;
+  const { batch = 1, offset = 0, gap = 0, room = false } = c;
   const [outer, inner] = transposed ? [cols, rows] : [rows, cols];
   const rowStride = inner + gap;
   const batchStride = outer * rowStride;
-  // The last row ends the storage: nothing may be read behind it.
-  const values = typed(Float64Array.from({ length: offset + batch * batchStride - gap }, random), dtype);
+  // The last row ends the storage, or its gap: nothing may be read behind it. In a gap that is there are numbers that spoil every sum.
+  const values = typed(Float64Array.from({ length: offset + batch * batchStride - (room ? 0 : gap) }, (_, i) => (room && (i - offset) % rowStride >= inner ? NaN : random())), dtype);
   return { storage: upload(device, values), offset, rowStride, transposed, batchStride, dtype, values: Float64Array.from(values) };
 }
 
@@ -105,7 +107,7 @@ function problem(device: Device, c: Case): Problem {
   const { M, N, K, dtype = 'f32', batch = 1 } = c;
   const a = matrix(device, M, K, c.ta ?? false, c, dtype);
   const b = matrix(device, K, N, c.tb ?? false, c, dtype);
-  const out = matrix(device, M, N, false, c, c.cDtype ?? dtype);
+  const out = matrix(device, M, N, false, { ...c, room: false }, c.cDtype ?? dtype);
   const biasValues = c.bias ? typed(Float64Array.from({ length: N + 3 }, random), dtype) : null;
   const bias = biasValues ? Float64Array.from(biasValues).subarray(3) : null;
   const expected = out.values.slice();
@@ -196,6 +198,9 @@ const cases: readonly Case[] = [
   // Aligned but for the number of elements: a vec4 at the end of the last row would reach behind the storage.
   { M: 12, N: 20, K: 18, tb: true, gap: 2 },
   { M: 22, N: 20, K: 70, ta: true, dtype: 'f16', gap: 2 },
+  // Rows of which the last eight elements are not all theirs, in memory that is there.
+  { M: 39, N: 23, K: 55, gap: 1, dtype: 'f16', room: true },
+  { M: 55, N: 47, K: 39, ta: true, tb: true, gap: 1, dtype: 'f16', room: true, offset: 8 },
   { M: 12, N: 24, K: 16, ta: true, tb: true, offset: 2050, accumulate: true, bias: true, activation: 'silu' },
   // More than one of the largest tiles each way.
   { M: 133, N: 140, K: 36, bias: true },
