@@ -16,6 +16,8 @@
 //   slices with constant offsets, strips of fragments at once     138
 //   items of 16 bytes where rows are multiples of 8               112             106 *           28             95 *   (* in another run)
 // What is added to is read ahead of a strip's stores, not element by element between them: 16512×1536×80 136 to 71 µs, 16512×736×55 50 to 38.
+// Rows of 55 columns that lie 56 apart are read in items too, 23 of them as well: the six products of DiS-S's step size, B and C, with 16512
+// rows, 164 µs for 178 (16512×736×55 26 for 30, 736×23×16512 32 for 39, 55×736×16512 31 for 35, 16512×55×736 24 for 22).
 // 4096³ took 477 µs, and 666 without the items of 16 bytes. The form before took 4,230 in that run and about 830 in another one, which
 // nobody explained. In one run with the final form what did not help, of 112 µs: strips of two rows of fragments (173), steps of 64 (160);
 // in the first run, of 477: workgroup memory twice, for one barrier a step (790), steps of 64 (509), 256 × 128 elements a workgroup (550).
