@@ -200,8 +200,9 @@ export class Device implements KernelEnv {
   async synchronize(): Promise<void> {
     this.check();
     this.stream.flush();
+    const { submits } = this.stream;
     await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
-    this.stream.idle();
+    this.stream.waited(submits);
     await this.kernels.settled();
     this.check();
   }
@@ -224,8 +225,9 @@ export class Device implements KernelEnv {
       // What is read back in one turn of the host is submitted together.
       await null;
       this.stream.flush();
+      const { submits } = this.stream;
       await Promise.race([staging.mapAsync(1), this.lost]);
-      this.stream.idle();
+      this.stream.waited(submits);
       await this.kernels.settled();
       this.check();
       const result = staging.getMappedRange().slice(0, bytes);

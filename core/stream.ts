@@ -111,9 +111,9 @@ export class Stream {
     this.gpu.queue.submit([commands]);
   }
 
-  /** Told after a wait: the adapter may have nothing to do until the next batch. */
-  idle(): void {
-    this.batch = FIRST_BATCH;
+  /** Told after a wait for the first `submits` batches: if there were no more since, the adapter has nothing to do until the next one. */
+  waited(submits: number): void {
+    if (this.submits === submits) this.batch = FIRST_BATCH;
   }
 
   /** Forgets what is open; for a device that is gone. */

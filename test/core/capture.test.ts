@@ -113,6 +113,28 @@ test('a replay is noticed by the tape, and its intermediate values come from the
   for (const t of [w, x, y, step.result, step]) t.dispose();
 });
 
+test('an adapter that waits is given a small batch first, one that has work is given as much at a time as ever', async ({ device }) => {
+  const x = tensor(device, uniform(66));
+  const step = capture(device, () => scope(() => {
+    for (let i = 0; i < 60; i++) x.copy_(x.add(1));
+  }));
+  const submitsOf = (replays: number): number => {
+    const before = device.stream.submits;
+    for (let i = 0; i < replays; i++) step.replay();
+    return device.stream.submits - before;
+  };
+  await device.synchronize();
+  assert.ok(submitsOf(1) > 2, 'a small batch first');
+  const done = device.synchronize();
+  assert.ok(submitsOf(2) >= 1);
+  await done;
+  assert.ok(submitsOf(1) <= 1, 'the wait was overtaken');
+  await device.synchronize();
+  assert.ok(submitsOf(1) > 2, 'a small batch again');
+  step.dispose();
+  x.dispose();
+});
+
 test('a step that reads back is refused in words', async ({ device }) => {
   const x = tensor(device, [1]);
   let reading: Promise<unknown> = Promise.resolve();
