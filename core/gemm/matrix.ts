@@ -119,7 +119,7 @@ function joined(parts: readonly string[]): string {
 }
 
 /** The first n of 8 elements; the others become zero, whatever they are. */
-const CUT_OFF = `fn cutOff(v: vec4<u32>, n: u32) -> vec4<u32> {
+export const CUT_OFF = `fn cutOff(v: vec4<u32>, n: u32) -> vec4<u32> {
   let left = vec4<u32>(n) - min(vec4<u32>(n), vec4<u32>(0u, 2u, 4u, 6u));
   return v & select(select(vec4<u32>(), vec4<u32>(0xffffu), left == vec4<u32>(1u)), vec4<u32>(0xffffffffu), left >= vec4<u32>(2u));
 }`;

@@ -117,19 +117,20 @@ export interface GemmVariant {
   readonly problem: ProblemForm;
 }
 
-/** Whether the rows of a matrix that is `extent` elements wide in memory begin and end at multiples of `n` elements. */
-function aligned({ offset, rowStride, batchStride = 0 }: GemmLayout, extent: number, batch: number, n: number): boolean {
-  return extent % n === 0 && offset % n === 0 && rowStride % n === 0 && (batch === 1 || batchStride % n === 0);
+/** Whether all rows of a matrix begin at multiples of `n` elements. */
+function begins({ offset, rowStride, batchStride = 0 }: GemmLayout, batch: number, n: number): boolean {
+  return offset % n === 0 && rowStride % n === 0 && (batch === 1 || batchStride % n === 0);
 }
 
-/** Whether each row of a matrix, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last eight some may lie behind the row. */
-function inEights({ storage, dtype, offset, rowStride, batchStride = 0 }: GemmMatrix, rows: number, extent: number, batch: number): boolean {
+/** Whether each of the rows, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last eight some may lie behind the row. */
+function inEights(matrix: GemmMatrix, rows: number, extent: number, batch: number): boolean {
+  const { storage, offset, rowStride, batchStride = 0 } = matrix;
   const end = offset + (batch - 1) * batchStride + (rows - 1) * rowStride + Math.ceil(extent / 8) * 8;
-  return aligned({ offset, rowStride, batchStride, dtype }, 0, batch, 8) && end * 2 <= storage.bytes;
+  return begins(matrix, batch, 8) && end * 2 <= storage.bytes;
 }
 
 function operandForm(layout: GemmLayout, extent: number, batch: number): OperandForm {
-  return { dtype: layout.dtype, transposed: layout.transposed ?? false, vec: aligned(layout, extent, batch, 4) };
+  return { dtype: layout.dtype, transposed: layout.transposed ?? false, vec: extent % 4 === 0 && begins(layout, batch, 4) };
 }
 
 /** How the operands of a product lie in memory. */

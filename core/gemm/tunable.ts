@@ -18,7 +18,7 @@ function operand({ dtype, transposed, vec }: OperandForm): string {
 
 const matrix = ({ offset, rowStride, transposed, batchStride, dtype }: GemmLayout): GemmLayout => ({
   // What of an offset matters is its alignment.
-  offset: offset % 4, rowStride, dtype, ...(transposed !== undefined && { transposed }), ...(batchStride !== undefined && { batchStride }),
+  offset: offset % 8, rowStride, dtype, ...(transposed !== undefined && { transposed }), ...(batchStride !== undefined && { batchStride }),
 });
 
 /** Keys are sizes, then a, b and c: `t` for transposed, `u` for not aligned to 4 elements. */

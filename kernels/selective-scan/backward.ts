@@ -27,13 +27,13 @@
 // 0.02 of the time, exchange between lanes 0.1, sums over channels 0.11, u and delta 0.09, gradients' stores 0.08; all of these and B, C and
 // softplus 0.28 (0.44 with 4 tokens). What holds it: registers (168 with 2 tokens at a time, 255 with 4) let three subgroups a scheduler be, or
 // two, which issue in 0.53 of all clocks; and 390 instructions a token and subgroup (a state takes 11 to 14 of arithmetic and 1.5 exponentials,
-// all of it 220 and 26 of the special unit at 8 clocks each), which at one a clock are 0.28 ms: 60 % of a copy's bandwidth, 0.3 ms with
-// what belongs to it, is out of reach of this formula in f32. Of the samples of a profile 0.27 issue, 0.24 wait for memory, 0.16 for arithmetic, 0.1
+// all of it 220 and 26 of the special unit at 8 clocks each), which at one a clock are 0.28 ms, beside 0.13 of gate and
+// sums: 60 % of a copy's bandwidth, 0.31 ms for all, is out of reach of this formula in f32. Of the samples of a profile 0.27 issue, 0.24 wait for memory, 0.16 for arithmetic, 0.1
 // are not chosen, 0.07 wait for the dispatch, 0.06 for shuffles and the special unit, 0.04 each for barriers and for instructions: an H100
-// fetches those of a loop at full speed up to 2,048, 32 KiB, and at half of it beyond; this one has 1,980. Its compiler moves loads ahead to the
+// fetches those of a loop at full speed up to 2,048, 32 KiB, and at 0.35 to 0.75 of it beyond; this one has 1,980. Its compiler moves loads ahead to the
 // end of the loop whose turn they span, behind the stretches. Tried at step 8 against that: loads in the turn of a stretch, kept in private memory
-// (1.22, 1.7 with 2 tokens), behind a branch in the first or last stretch (1.15), lines touched there (1.15 to 1.25: private memory falls out of
-// the cache), B and C staged before the first stretch (1.02). The gate's derivative in here, without gate.ts: 0.96 of both kernels in f32, 1.03 in f16
+// (1.22, 1.7 with 2 tokens), behind a branch in the first or last stretch (1.15), lines touched there (1.15 to 1.25, maybe since private memory
+// falls out of the cache), B and C staged before the first stretch (1.02). The gate's derivative in here, without gate.ts: 0.96 of both kernels in f32, 1.03 in f16
 // and in one direction. Slots in a loop, with dh, dA and A in private memory: a third of the program, 1.34 to 1.5.
 // Tried at step 7: B and C read anew for each channel (1.05; 241
 // registers), two stretches a turn of the loop (1.03), 2 or 8 subgroups (1.02, 1.15), states saved every 16 tokens (1.12). Tried at step 5:
@@ -82,13 +82,13 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const history = together ? `var past: array<Stretch, ${stretches}>;`
     : `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>; ${space} steps: array<vec4f, ${every * lanes}>;`;
   const stored = (k: number, r: number): string => `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
-  const up = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
+  const gradient = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
   /** Of tokens whose gradients were loaded, those that count. Not where they are loaded, which would wait for them there. */
   const upstream = (tokens: number): string => each(tokens, (j) => `let up${j} = select(0.0, dy${j}, inside && live${j});`);
 
   /** States before every stretch and the numbers of every token, into the history. */
   const advance = (sets: readonly number[]): string => {
-    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, others: [up] });
+    const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, others: [gradient] });
     return `for (var s = 1u; s < stretches + 1u; s++) {
         let first = begin + (s - 1u) * ${stretch}u;
         ${placeStretch(v, layout)}
@@ -105,7 +105,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   const stage = layout.fetch === 'staged' ? stageOf(v, layout, every) : null;
   /** What of these tokens is loaded together; with a stage into variables `next…`, a turn of the loop ahead. */
-  const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [up] };
+  const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [gradient] };
   const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: every })}
         ${loadsOf(v, layout, sets, ahead).load('next')}
         ${stage!.load}`;
@@ -174,7 +174,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   /** A first pass over a part of the sequence, for the derivatives of the states that it passes on to the part before. */
   const adjoint = (sets: readonly number[]): string => {
-    const loads = loadsOf(v, layout, sets, { steps: 'delta', C: true, others: [up] });
+    const loads = loadsOf(v, layout, sets, { steps: 'delta', C: true, others: [gradient] });
     return `var span = 0.0;
   for (var i = p.chunk; i > 0u; i -= ${stretch}u) {
     let first = part * p.chunk + i - ${stretch}u;

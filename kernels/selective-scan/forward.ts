@@ -73,9 +73,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     const result = (j: number): string => `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
     /** Writes the stretch before token `end`; `live` says whether token j of it is one. */
     const writeBefore = (end: string, live: (j: number) => string): string => each(stretch, (j) => `if (${live(j)}) { out[(b * L + ${token(v, `(${end} - ${stretch - j}u)`)}) * D + d] = result${j}; }`);
-    const finish = (j: number): string => (gate
-      ? `${save ? `ungated[at${j}] = ${dtype}(y${j});` : ''} out[at${j}] = ${dtype}(y${j} * gate${j} * sigmoid(gate${j}));`
-      : `out[at${j}] = ${dtype}(y${j});`);
+    const finish = (j: number): string => `${gate && save ? `ungated[at${j}] = ${dtype}(y${j}); ` : ''}out[at${j}] = ${result(j)};`;
     const write = (j: number): string => (!gate || (last && one) ? finish(j) : last ? `if (way == ${total - 1}u) { ${finish(j)} } else { ${sum}[at${j}] = ${dtype}(y${j}); }` : `${sum}[at${j}] = ${dtype}(y${j});`);
     const run = `
     ${ahead ? `${loads.take('next')}

@@ -5,6 +5,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Device } from '../../core/device.ts';
 import { ValueError } from '../../core/errors.ts';
+import { scope, zeros } from '../../core/index.ts';
+import { defineKernel } from '../../core/kernel.ts';
+import { CUT_OFF } from '../../core/gemm/matrix.ts';
 import { openDevice } from '../../core/open.ts';
 import { Storage } from '../../core/storage.ts';
 import { chooseConfig, configs, gemm, gemmTunable, type GemmActivation, type GemmAdapter, type GemmConfig, type GemmDType, type GemmLayout, type GemmMatrix, type GemmSpec } from '../../core/gemm/index.ts';
@@ -51,7 +54,7 @@ function matrix(device: Device, rows: number, cols: number, transposed: boolean,
   const [outer, inner] = transposed ? [cols, rows] : [rows, cols];
   const rowStride = inner + gap;
   const batchStride = outer * rowStride;
-  // The last row ends the storage, or its gap: nothing may be read behind it. In a gap that is there are numbers that spoil every sum.
+  // The last row ends the storage, or its gap: nothing may be read behind it. A gap that is there too holds NaN, which spoils every sum.
   const values = typed(Float64Array.from({ length: offset + batch * batchStride - (room ? 0 : gap) }, (_, i) => (room && (i - offset) % rowStride >= inner ? NaN : random())), dtype);
   return { storage: upload(device, values), offset, rowStride, transposed, batchStride, dtype, values: Float64Array.from(values) };
 }
@@ -347,6 +350,19 @@ test('every configuration compiles under the default limits', async () => {
   } finally {
     device.destroy();
   }
+});
+
+test('what lies behind the end of a row is cut off, whatever it is', async ({ device }) => {
+  const kernel = defineKernel<object>('test.cutOff', () => ({
+    bindings: [{ name: 'out', type: 'array<vec4<u32>>', access: 'write' }], workgroupSize: [9], declarations: CUT_OFF,
+    body: 'out[li] = cutOff(vec4<u32>(0x7e017c00u, 0x7e037e02u, 0x7e057e04u, 0x7e077e06u), li);',
+  }));
+  const out = scope(() => zeros(device, [9 * 4], 'i32'));
+  device.run(kernel, {}, [{ storage: out.storage, byteOffset: 0 }], [], [1]);
+  const halves = new Uint16Array(Int32Array.from(await out.data()).buffer);
+  // Infinity and NaN in all eight places.
+  for (let n = 0; n <= 8; n++) for (let i = 0; i < 8; i++) assert.is(halves[8 * n + i], i >= n ? 0 : i === 0 ? 0x7c00 : 0x7e00 + i);
+  out.dispose();
 });
 
 test('the matrix unit\'s form compiles', async () => {
