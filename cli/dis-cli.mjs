@@ -3,11 +3,13 @@
 // registry it runs what was built.
 
 import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 const source = new URL('./main.ts', import.meta.url);
 if (existsSync(source)) {
   const { register } = await import('tsx/esm/api');
-  register();
+  // Without this, a tsconfig.json of the folder that the command is called in could name other modules to run.
+  register({ tsconfig: fileURLToPath(new URL('../tsconfig.json', import.meta.url)) });
   await import(source.href);
 } else {
   await import('../dist/cli/main.js');

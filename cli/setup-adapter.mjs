@@ -105,6 +105,7 @@ function installPackages(project) {
 async function provide(system, folder, project) {
   removeLeftovers(folder);
   const partial = `${folder}.partial-${process.pid}`;
+  process.umask(0o022); // core/gpu-node.ts loads nothing that others could have written
   const cleanUp = () => rmSync(partial, { recursive: true, force: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.once(signal, () => { cleanUp(); process.exit(130); });

@@ -5,9 +5,9 @@
 // cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software adapter,
 // and keep the instance alive exactly as long as it is used.
 
-import { existsSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AdapterError } from './errors.ts';
 
@@ -55,11 +55,12 @@ const instances = new Set<GPU>();
 /**
  * Opens WebGPU under Node. Call it on the main thread: a worker's `process.env` doesn't reach the Vulkan loader.
  *
- * Environment: `DIS_VULKAN_DIR` names a folder written by cli/setup-adapter.mjs, instead of the nearest `.vulkan/` above
- * this package or the working directory; a `VK_DRIVER_FILES` that names another driver is left to decide alone.
+ * A software driver is looked for in `DIS_VULKAN_DIR`, else in `.vulkan/` of this package, else in the user's cache
+ * (`~/.cache/dis-webgpu/vulkan`), and nowhere else: its libraries run in this process, so a folder of data must not be able to
+ * name them. A `VK_DRIVER_FILES` that names another driver is left to decide alone.
  *
- * @throws AdapterError when the npm package `webgpu` has no build for this platform or cannot be loaded, and when `backend` or
- *   `adapterName` match nothing (the message lists what there is).
+ * @throws AdapterError when the npm package `webgpu` has no build for this platform or cannot be loaded, when `backend` or
+ *   `adapterName` match nothing (the message lists what there is), and when somebody else may write the software driver.
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu> {
   process.env.XDG_RUNTIME_DIR ??= tmpdir(); // Mesa warns without it
@@ -138,7 +139,7 @@ function useProjectDriver(): void {
   if (process.platform !== 'linux') return;
   const folder = findDriverFolder();
   if (folder === undefined || preloaded.has(folder)) return;
-  const manifest = JSON.parse(readFileSync(join(folder, 'driver.json'), 'utf8')) as DriverManifest;
+  const manifest = readManifest(folder);
   const icd = join(folder, manifest.icd);
   const chosen = process.env.VK_DRIVER_FILES || process.env.VK_ICD_FILENAMES;
   // A parent process may have chosen this very driver; then the libraries are still to be loaded.
@@ -174,14 +175,47 @@ function findDriverFolder(): string | undefined {
       `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; `
       + `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`);
   }
-  for (const start of [dirname(fileURLToPath(import.meta.url)), process.cwd()]) {
-    for (let folder = start; ; folder = dirname(folder)) {
-      const candidate = join(folder, '.vulkan');
-      if (isWhole(candidate)) return candidate;
-      if (dirname(folder) === folder) break;
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  return [join(packageFolder(), '.vulkan'), join(cache, 'dis-webgpu', 'vulkan')].find(isWhole);
+}
+
+/** The nearest folder above this module that holds a package.json: the same from the source and from dist/. */
+function packageFolder(): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  for (let folder = here; dirname(folder) !== folder; folder = dirname(folder)) {
+    if (existsSync(join(folder, 'package.json'))) return folder;
+  }
+  return here;
+}
+
+/** The manifest of a driver folder, after a check that nobody but this user and root can change what it names. */
+function readManifest(folder: string): DriverManifest {
+  const refuse = (what: string): never => {
+    throw new AdapterError(
+      `[openNodeGpu] The software Vulkan driver in ${folder} is not loaded: ${what}, expected files inside of that folder that only you `
+      + `or root can write; run \`node cli/setup-adapter.mjs --force --dir ${folder}\`.`);
+  };
+  const root = realpathSync(folder);
+  const check = (path: string): void => {
+    const { uid, mode } = statSync(path);
+    if (uid !== 0 && uid !== process.getuid?.()) refuse(`${path} belongs to user ${uid}`);
+    if (mode & 0o022) refuse(`${path} can be written by others`);
+  };
+  check(root);
+  check(join(root, 'driver.json'));
+  const manifest = JSON.parse(readFileSync(join(root, 'driver.json'), 'utf8')) as DriverManifest;
+  const checked = new Set([root]);
+  for (const name of [manifest.icd, ...manifest.preload]) {
+    const file = join(root, name);
+    if (!existsSync(file)) refuse(`${name} is missing`);
+    const real = realpathSync(file);
+    if (!real.startsWith(root + sep)) refuse(`${name} lies outside of it`);
+    for (let path = real; !checked.has(path); path = dirname(path)) {
+      check(path);
+      checked.add(path);
     }
   }
-  return undefined;
+  return manifest;
 }
 
 // ── polling ──────────────────────────────────────────────────────────────────────────────────────────────────────────

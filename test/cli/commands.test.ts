@@ -90,4 +90,11 @@ test('help names every command; nothing asked for is help too', () => withFolder
   assert.is((await cli(folder)).status, 1);
 }));
 
+test('a tsconfig.json in the working directory names no module to run', () => withFolder(async (folder) => {
+  await writeFile(join(folder, 'tsconfig.json'), '{"compilerOptions":{"baseUrl":".","paths":{"commander":["./other.ts"]}}}');
+  await writeFile(join(folder, 'other.ts'), 'console.log("other ran");');
+  const { out } = await succeed(folder, '--version');
+  assert.match(out, /^\d+\.\d+\.\d+\n$/);
+}));
+
 test.run();

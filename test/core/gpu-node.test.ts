@@ -1,9 +1,10 @@
 // The instance under Node: a real round trip, its errors, its polling, and that it neither outlives nor leaves its process.
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -131,6 +132,74 @@ test('a driver folder that is none is named', async () => {
     else process.env.DIS_VULKAN_DIR = before;
     rmSync(empty, { recursive: true });
   }
+});
+
+/** A package of this module without a driver of its own, in a folder beside `data`, and what opening it in `data` gives. */
+function inPackage(prepare: (folder: string) => NodeJS.ProcessEnv): { status: number | null; out: string; err: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'driver-'));
+  try {
+    const core = fileURLToPath(new URL('../../core', import.meta.url));
+    cpSync(core, join(folder, 'package', 'core'), { recursive: true });
+    symlinkSync(join(core, '..', 'node_modules'), join(folder, 'package', 'node_modules'));
+    writeFileSync(join(folder, 'package', 'package.json'), '{"type":"module"}');
+    mkdirSync(join(folder, 'data', 'inside'), { recursive: true });
+    const env = { ...process.env, DIS_VULKAN_DIR: '', VK_DRIVER_FILES: '', VK_ICD_FILENAMES: '', XDG_CACHE_HOME: join(folder, 'cache'), ...prepare(folder) };
+    const script = `import { openNodeGpu } from ${JSON.stringify(join(folder, 'package', 'core', 'gpu-node.ts'))};
+      await openNodeGpu().then((node) => { node.release(); console.log('opened', process.env.VK_DRIVER_FILES || 'no driver'); }, (error) => console.log(error.message));`;
+    // tsx is found from the package.
+    const child = spawnSync(process.execPath, ['--import', new URL('../../node_modules/tsx/dist/esm/index.mjs', import.meta.url).href, '--input-type=module', '--eval', script],
+      { cwd: join(folder, 'data', 'inside'), env, encoding: 'utf8', timeout: 60_000 });
+    return { status: child.status, out: child.stdout.trim().replaceAll(folder, 'FOLDER'), err: child.stderr };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** A driver folder whose one library is a text: loading it fails with a message that names it. */
+function driverIn(folder: string, preload = 'library.so'): string {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'icd.json'), '{}');
+  writeFileSync(join(folder, 'library.so'), 'no library');
+  writeFileSync(join(folder, 'driver.json'), JSON.stringify({ icd: 'icd.json', preload: [preload] }));
+  chmodSync(folder, 0o755);
+  for (const name of ['icd.json', 'library.so', 'driver.json']) chmodSync(join(folder, name), 0o644);
+  return folder;
+}
+
+test('a driver beside data is not loaded, neither in the working directory nor above it', () => {
+  if (process.platform !== 'linux') return;
+  const { status, out } = inPackage((folder) => {
+    driverIn(join(folder, 'data', 'inside', '.vulkan'));
+    driverIn(join(folder, 'data', '.vulkan'));
+    driverIn(join(folder, '.vulkan')); // above the package too
+    return {};
+  });
+  assert.equal({ status, out }, { status: 0, out: 'opened no driver' });
+});
+
+test('a driver of the package, of the user\'s cache and of DIS_VULKAN_DIR is loaded', () => {
+  if (process.platform !== 'linux') return;
+  for (const place of ['package/.vulkan', 'cache/dis-webgpu/vulkan', 'named']) {
+    const { out } = inPackage((folder) => {
+      const driver = driverIn(join(folder, place));
+      return place === 'named' ? { DIS_VULKAN_DIR: driver } : {};
+    });
+    assert.match(out, new RegExp(`^\\[openNodeGpu\\] The software Vulkan driver cannot be loaded: FOLDER/${place}/library\\.so: `));
+  }
+});
+
+test('a driver that somebody else could have written is refused by name', () => {
+  if (process.platform !== 'linux') return;
+  const refusal = (spoil: (driver: string) => void, preload?: string): string => inPackage((folder) => {
+    spoil(driverIn(join(folder, 'package', '.vulkan'), preload));
+    return {};
+  }).out;
+  for (const name of ['', 'driver.json', 'icd.json', 'library.so']) {
+    assert.match(refusal((driver) => chmodSync(join(driver, name), 0o777)), new RegExp(`is not loaded: FOLDER/package/.vulkan/?${name} can be written by others`));
+  }
+  assert.match(refusal(() => undefined, '../../data'), /is not loaded: \.\.\/\.\.\/data lies outside of it, .*setup-adapter\.mjs --force/);
+  assert.match(refusal(() => undefined, 'gone.so'), /is not loaded: gone\.so is missing/);
+  if (process.getuid?.() === 0) assert.match(refusal((driver) => chownSync(join(driver, 'library.so'), 12345, 12345)), /library\.so belongs to user 12345/);
 });
 
 test.run();
