@@ -7,17 +7,28 @@ const BESIDE = ['bench', 'test', 'examples'];
 const forbid = (folders, message) => folders.map((folder) => ({ regex: `^(\\.\\./)+${folder}/`, message }));
 
 /** What a layer may not import: the layers above it, and what stands beside them. */
-const upward = (layer) => forbid(
-  [...LAYERS.slice(LAYERS.indexOf(layer) + 1), ...BESIDE],
-  'Imports run one way: cli → models → nn → kernels → core.',
-);
+const upward = (layer) =>
+  forbid(
+    [...LAYERS.slice(LAYERS.indexOf(layer) + 1), ...BESIDE],
+    'Imports run one way: cli → models → nn → kernels → core.',
+  );
 
 const NODE_MODULES = {
-  regex: '^(node:|(assert|buffer|child_process|crypto|events|fs|http|https|module|net|os|path|perf_hooks|process|stream|url|util|v8|vm|worker_threads|zlib)(/|$)|webgpu$|sharp$|commander$)',
+  regex:
+    '^(node:|(assert|buffer|child_process|crypto|events|fs|http|https|module|net|os|path|perf_hooks|process|stream|url|util|v8|vm|worker_threads|zlib)(/|$)|webgpu$|sharp$|commander$)',
   message: 'core, kernels, nn and models run unchanged in browsers: only core/gpu-node.ts touches Node.',
 };
-const NODE_GLOBALS = ['process', 'Buffer', 'require', 'module', '__dirname', '__filename', 'global', 'setImmediate', 'clearImmediate']
-  .map((name) => ({ name, message: NODE_MODULES.message }));
+const NODE_GLOBALS = [
+  'process',
+  'Buffer',
+  'require',
+  'module',
+  '__dirname',
+  '__filename',
+  'global',
+  'setImmediate',
+  'clearImmediate',
+].map((name) => ({ name, message: NODE_MODULES.message }));
 
 const MODULE_SYNTAX = [
   { selector: 'ExportDefaultDeclaration', message: 'Export by name.' },
@@ -42,8 +53,14 @@ export default tseslint.config(
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommended],
     rules: {
-      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrorsIgnorePattern: '^_' }],
-      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'separate-type-imports', disallowTypeAnnotations: false }],
+      '@typescript-eslint/no-unused-vars': [
+        'error',
+        { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrorsIgnorePattern: '^_' },
+      ],
+      '@typescript-eslint/consistent-type-imports': [
+        'error',
+        { fixStyle: 'separate-type-imports', disallowTypeAnnotations: false },
+      ],
       '@typescript-eslint/no-import-type-side-effects': 'error',
       'prefer-const': ['error', { destructuring: 'all' }],
       'no-var': 'error',
@@ -62,13 +79,19 @@ export default tseslint.config(
   },
   {
     files: ['cli/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: forbid(BESIDE, 'cli imports only the library and itself.') }] },
+    rules: {
+      'no-restricted-imports': ['error', { patterns: forbid(BESIDE, 'cli imports only the library and itself.') }],
+    },
   },
   {
     files: ['test/**/*.ts'],
     rules: {
       // uvu's skip and only would drop tests in silence.
-      'no-restricted-syntax': ['error', ...MODULE_SYNTAX.slice(0, 3), { selector: 'CallExpression[callee.property.name=/^(skip|only)$/]', message: 'No test is skipped.' }],
+      'no-restricted-syntax': [
+        'error',
+        ...MODULE_SYNTAX.slice(0, 3),
+        { selector: 'CallExpression[callee.property.name=/^(skip|only)$/]', message: 'No test is skipped.' },
+      ],
     },
   },
   {

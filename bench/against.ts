@@ -32,7 +32,10 @@ export interface AgainstRow {
 }
 
 /** What a worker is asked. */
-export type AgainstRequest = { readonly ask: 'prepare'; readonly id: string; readonly tier: Tier; readonly adapter?: string } | { readonly ask: 'time' } | { readonly ask: 'dispose' };
+export type AgainstRequest =
+  | { readonly ask: 'prepare'; readonly id: string; readonly tier: Tier; readonly adapter?: string }
+  | { readonly ask: 'time' }
+  | { readonly ask: 'dispose' };
 
 /** The commit that a name means. */
 export function resolveCommit(name: string): string {
@@ -41,7 +44,8 @@ export function resolveCommit(name: string): string {
 }
 
 /** What the other tree takes from this one, and what the harness needs beside its own folder. */
-const SHARED = ['node_modules', '.vulkan'] as const, HARNESS = ['core/warmUp.ts'] as const;
+const SHARED = ['node_modules', '.vulkan'] as const,
+  HARNESS = ['core/warmUp.ts'] as const;
 
 /** Checks the commit out beside the project, with this tree's benchmark and its installed packages. */
 function checkOut(commit: string): string {
@@ -50,9 +54,13 @@ function checkOut(commit: string): string {
   mkdirSync(join(ROOT, '.cache', 'against'), { recursive: true });
   git('worktree', 'add', '--detach', '--force', folder, commit);
   rmSync(join(folder, 'bench'), { recursive: true, force: true });
-  cpSync(join(ROOT, 'bench'), join(folder, 'bench'), { recursive: true, filter: (path) => !path.includes(join('peers', 'node_modules')) });
+  cpSync(join(ROOT, 'bench'), join(folder, 'bench'), {
+    recursive: true,
+    filter: (path) => !path.includes(join('peers', 'node_modules')),
+  });
   for (const file of HARNESS) cpSync(join(ROOT, file), join(folder, file));
-  for (const name of SHARED) if (existsSync(join(ROOT, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
+  for (const name of SHARED)
+    if (existsSync(join(ROOT, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
   return folder;
 }
 
@@ -68,7 +76,8 @@ export async function runAgainst(cases: readonly BenchCase[], options: AgainstOp
   const commit = resolveCommit(options.commit);
   const folder = checkOut(commit);
   note(`against ${git('log', '-1', '--format=%h %s', commit)}`);
-  const start = (name: string, cwd: string): Worker => new Worker(name, process.execPath, ['--import', 'tsx', join(cwd, 'bench', 'againstWorker.ts')], { cwd });
+  const start = (name: string, cwd: string): Worker =>
+    new Worker(name, process.execPath, ['--import', 'tsx', join(cwd, 'bench', 'againstWorker.ts')], { cwd });
   const workers = [start('before', folder), start('after', ROOT)];
   const rows: AgainstRow[] = [];
   try {
@@ -77,19 +86,32 @@ export async function runAgainst(cases: readonly BenchCase[], options: AgainstOp
       const id = idOf(c);
       progress(`[${i + 1}/${cases.length}] ${id}`);
       try {
-        for (const worker of workers) await worker.request({ ask: 'prepare', id, tier, ...(adapter !== undefined && { adapter }) });
+        for (const worker of workers)
+          await worker.request({ ask: 'prepare', id, tier, ...(adapter !== undefined && { adapter }) });
         const times: number[][] = [[], []];
         for (let round = 0; round < rounds; round++) {
           // Who goes first changes from round to round.
           for (const k of round % 2 ? [1, 0] : [0, 1]) times[k].push(await workers[k].request<number>({ ask: 'time' }));
         }
-        const row = { id, before: spreadOf(times[0]), after: spreadOf(times[1]), ratio: spreadOf(times[0].map((t, k) => t / times[1][k])) };
+        const row = {
+          id,
+          before: spreadOf(times[0]),
+          after: spreadOf(times[1]),
+          ratio: spreadOf(times[0].map((t, k) => t / times[1][k])),
+        };
         rows.push(row);
-        note(`[${i + 1}/${cases.length}] ${id}: ${row.ratio.median.toFixed(2)}× (${row.ratio.low.toFixed(2)}–${row.ratio.high.toFixed(2)})`);
+        note(
+          `[${i + 1}/${cases.length}] ${id}: ${row.ratio.median.toFixed(2)}× (${row.ratio.low.toFixed(2)}–${row.ratio.high.toFixed(2)})`,
+        );
       } catch (error) {
-        note(`[${i + 1}/${cases.length}] ${id}: left out: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+        note(
+          `[${i + 1}/${cases.length}] ${id}: left out: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`,
+        );
       }
-      for (const worker of workers) await worker.request({ ask: 'dispose' }).catch(() => { /* its next request tells */ });
+      for (const worker of workers)
+        await worker.request({ ask: 'dispose' }).catch(() => {
+          /* its next request tells */
+        });
     }
   } finally {
     await Promise.all(workers.map((worker) => worker.close()));
@@ -105,9 +127,22 @@ export function verdict({ low, median, high }: Spread): 'faster' | 'slower' | 's
 
 export function againstTable(rows: readonly AgainstRow[]): string {
   if (rows.length === 0) return 'No case ran in both builds.';
-  const table = align([['case', 'before', 'now', 'ratio', 'spread', ''], ...[...rows].sort((a, b) => a.ratio.median - b.ratio.median).map(({ id, before, after, ratio }) => [
-    id, quantity(before.median, 's'), quantity(after.median, 's'), `${ratio.median.toFixed(2)}×`, `${ratio.low.toFixed(2)}–${ratio.high.toFixed(2)}`,
-    verdict(ratio) === 'same' ? '' : verdict(ratio)])], 1);
+  const table = align(
+    [
+      ['case', 'before', 'now', 'ratio', 'spread', ''],
+      ...[...rows]
+        .sort((a, b) => a.ratio.median - b.ratio.median)
+        .map(({ id, before, after, ratio }) => [
+          id,
+          quantity(before.median, 's'),
+          quantity(after.median, 's'),
+          `${ratio.median.toFixed(2)}×`,
+          `${ratio.low.toFixed(2)}–${ratio.high.toFixed(2)}`,
+          verdict(ratio) === 'same' ? '' : verdict(ratio),
+        ]),
+    ],
+    1,
+  );
   const count = (kind: string): number => rows.filter((row) => verdict(row.ratio) === kind).length;
   return `${table}\n${count('faster')} faster, ${count('slower')} slower, ${count('same')} within the spread.`;
 }

@@ -13,8 +13,13 @@ const BATCH = 0.1;
 
 const now = (): number => performance.now() / 1000;
 
-const state: { device: Device | null; prepared: Prepared | null; captured: CapturedStep<void> | null; repeats: number; count: number } =
-  { device: null, prepared: null, captured: null, repeats: 1, count: 1 };
+const state: {
+  device: Device | null;
+  prepared: Prepared | null;
+  captured: CapturedStep<void> | null;
+  repeats: number;
+  count: number;
+} = { device: null, prepared: null, captured: null, repeats: 1, count: 1 };
 
 function iteration(): void {
   if (state.captured) state.captured.replay();
@@ -30,18 +35,21 @@ async function time(iterations: number): Promise<number> {
 }
 
 async function prepare({ id, tier, adapter }: Extract<AgainstRequest, { ask: 'prepare' }>): Promise<null> {
-  const device = state.device ??= await openDevice({ tier, ...(adapter !== undefined && { adapter }) });
+  const device = (state.device ??= await openDevice({ tier, ...(adapter !== undefined && { adapter }) }));
   const found = allCases().find((c) => idOf(c) === id);
   if (!found) throw new Error(`This build has no case ${JSON.stringify(id)}.`);
-  const prepared = state.prepared = await found.prepare(device);
+  const prepared = (state.prepared = await found.prepare(device));
   state.repeats = 1;
   if (prepared.capture === 'none') {
     prepared.step();
   } else {
-    const step = (): void => scope(() => { prepared.step(); });
+    const step = (): void =>
+      scope(() => {
+        prepared.step();
+      });
     step();
     await device.synchronize();
-    const captured = state.captured = capture(device, step);
+    const captured = (state.captured = capture(device, step));
     await time(1);
     await warmUp(device);
     const repeats = repeatsFor(captured.plan.dispatches, await time(1), BATCH);
@@ -54,7 +62,7 @@ async function prepare({ id, tier, adapter }: Extract<AgainstRequest, { ask: 'pr
   }
   await time(1);
   await warmUp(device);
-  state.count = Math.max(1, Math.min(1024, Math.ceil(BATCH / (await time(1) * state.repeats))));
+  state.count = Math.max(1, Math.min(1024, Math.ceil(BATCH / ((await time(1)) * state.repeats))));
   return null;
 }
 
@@ -79,5 +87,7 @@ async function timeWarm(): Promise<number> {
   return time(state.count);
 }
 
-await serve(async (request: AgainstRequest): Promise<unknown> => (request.ask === 'prepare' ? prepare(request) : request.ask === 'time' ? timeWarm() : dispose()));
+await serve(async (request: AgainstRequest): Promise<unknown> =>
+  request.ask === 'prepare' ? prepare(request) : request.ask === 'time' ? timeWarm() : dispose(),
+);
 state.device?.destroy();

@@ -3,10 +3,22 @@
 import type { CapturePlan, Device } from '../core/index.ts';
 import type { Work } from './work.ts';
 
-export type Group = 'matmul' | 'scan' | 'conv' | 'norm' | 'elementwise' | 'reduce' | 'movement' | 'random' | 'optimizer' | 'step';
+export type Group =
+  'matmul' | 'scan' | 'conv' | 'norm' | 'elementwise' | 'reduce' | 'movement' | 'random' | 'optimizer' | 'step';
 
 /** In the order of the table. */
-export const GROUPS: readonly Group[] = ['matmul', 'scan', 'conv', 'norm', 'elementwise', 'reduce', 'movement', 'random', 'optimizer', 'step'];
+export const GROUPS: readonly Group[] = [
+  'matmul',
+  'scan',
+  'conv',
+  'norm',
+  'elementwise',
+  'reduce',
+  'movement',
+  'random',
+  'optimizer',
+  'step',
+];
 
 export interface BenchCase {
   readonly group: Group;

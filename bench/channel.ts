@@ -26,7 +26,12 @@ export class Worker {
   private readonly waiting: { resolve(value: unknown): void; reject(error: Error): void }[] = [];
   private errors = '';
 
-  constructor(name: string, command: string, args: readonly string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
+  constructor(
+    name: string,
+    command: string,
+    args: readonly string[],
+    options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+  ) {
     this.name = name;
     this.child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
     createInterface({ input: this.child.stdout! }).on('line', (line) => {
@@ -36,10 +41,15 @@ export class Worker {
       if (reply.error === undefined) resolve(reply.value);
       else reject(new Error(reply.error));
     });
-    this.child.stderr!.on('data', (data: Buffer) => { this.errors = (this.errors + data.toString()).slice(-2000); });
-    this.child.stdin!.on('error', () => { /* the end of the process tells more */ });
+    this.child.stderr!.on('data', (data: Buffer) => {
+      this.errors = (this.errors + data.toString()).slice(-2000);
+    });
+    this.child.stdin!.on('error', () => {
+      /* the end of the process tells more */
+    });
     const end = (what: string): void => {
-      for (const { reject } of this.waiting.splice(0)) reject(new Error(`[${name}] ${what} ${this.errors.trim()}`.trim()));
+      for (const { reject } of this.waiting.splice(0))
+        reject(new Error(`[${name}] ${what} ${this.errors.trim()}`.trim()));
     };
     this.child.on('error', (error) => end(`The process did not start: ${error.message}.`));
     this.child.on('exit', (code, signal) => end(`The process ended (${signal ?? code}).`));
@@ -61,7 +71,9 @@ export class Worker {
   /** Lets the process end; ends it where it doesn't. */
   async close(): Promise<void> {
     if (!this.alive) return;
-    const ended = new Promise<void>((resolve) => { this.child.once('exit', () => resolve()); });
+    const ended = new Promise<void>((resolve) => {
+      this.child.once('exit', () => resolve());
+    });
     this.child.stdin!.end();
     const timer = setTimeout(() => this.child.kill(), 3000);
     await ended;

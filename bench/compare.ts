@@ -42,14 +42,37 @@ export function comparisonText(before: BenchResult, after: BenchResult): string 
   if (list.length === 0) return 'The two results have no case in common.';
   const warnings: string[] = [];
   if (before.adapter.device !== after.adapter.device || before.tier !== after.tier) {
-    warnings.push(`The adapters differ: ${before.adapter.device} (${before.tier}) before, ${after.adapter.device} (${after.tier}) now.`);
+    warnings.push(
+      `The adapters differ: ${before.adapter.device} (${before.tier}) before, ${after.adapter.device} (${after.tier}) now.`,
+    );
   }
-  const scale = after.ceilings.copy[after.ceilings.copy.length - 1].rate / before.ceilings.copy[before.ceilings.copy.length - 1].rate;
+  const scale =
+    after.ceilings.copy[after.ceilings.copy.length - 1].rate /
+    before.ceilings.copy[before.ceilings.copy.length - 1].rate;
   if (Math.abs(Math.log(scale)) > Math.log(1.2)) {
-    warnings.push(`A copy runs at ${scale.toFixed(2)}× the speed that it had before: the machine is busier or has changed. Use --against for a fair comparison.`);
+    warnings.push(
+      `A copy runs at ${scale.toFixed(2)}× the speed that it had before: the machine is busier or has changed. Use --against for a fair comparison.`,
+    );
   }
-  const table = align([['case', 'before', 'now', 'ratio', ''], ...[...list].sort((a, b) => a.ratio - b.ratio).map((c) => [
-    c.id, quantity(c.before, 's'), quantity(c.after, 's'), `${c.ratio.toFixed(2)}×`, c.verdict === 'same' ? '' : c.verdict])], 1);
+  const table = align(
+    [
+      ['case', 'before', 'now', 'ratio', ''],
+      ...[...list]
+        .sort((a, b) => a.ratio - b.ratio)
+        .map((c) => [
+          c.id,
+          quantity(c.before, 's'),
+          quantity(c.after, 's'),
+          `${c.ratio.toFixed(2)}×`,
+          c.verdict === 'same' ? '' : c.verdict,
+        ]),
+    ],
+    1,
+  );
   const count = (verdict: Comparison['verdict']): number => list.filter((c) => c.verdict === verdict).length;
-  return [...warnings, table, `${count('faster')} faster, ${count('slower')} slower, ${count('same')} within the spread.`].join('\n');
+  return [
+    ...warnings,
+    table,
+    `${count('faster')} faster, ${count('slower')} slower, ${count('same')} within the spread.`,
+  ].join('\n');
 }

@@ -38,19 +38,30 @@ function program(): Command {
   return new Command('npm run bench --')
     .description('Measures the ceilings of the adapter, every kernel at the shapes of DiS, and whole steps.')
     .option('--filter <text>', 'only cases whose name and size contain this')
-    .option('--first <pattern>', 'cases whose group, name and size match this come first; may be given again for those that come next', patterns)
+    .option(
+      '--first <pattern>',
+      'cases whose group, name and size match this come first; may be given again for those that come next',
+      patterns,
+    )
     .option('--quick', 'the most telling cases only, about a minute', false)
-    .addOption(new Option('--tier <tier>', 'stock: as browsers have it; fast: with f16 on NVIDIA and matrix units').choices(['stock', 'fast']).default('stock'))
+    .addOption(
+      new Option('--tier <tier>', 'stock: as browsers have it; fast: with f16 on NVIDIA and matrix units')
+        .choices(['stock', 'fast'])
+        .default('stock'),
+    )
     .option('--adapter <name>', 'part of the name of the adapter to take')
     .option('--budget <seconds>', 'time for all cases; the default is nine minutes', positive)
     .option('--memory <GiB>', 'memory that a case may take; the default is 12, on software adapters 1', positive)
     .option('--tune', 'find the fastest configurations of kernels, in a part of the time', false)
     .option('--compare <file>', 'ratios to an earlier result')
-    .option('--against <commit>', 'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it')
+    .option(
+      '--against <commit>',
+      'this tree and a commit in turn, case by case; prev is the last commit, or the one before where nothing differs from it',
+    )
     .option('--rounds <count>', 'turns of --against', whole, 7)
     .option('--json <file>', 'write the result')
     .option('--svg <file>', 'draw the roofline, as SVG and as PNG beside it')
-    .option('--out <folder>', 'write everything under the adapter\'s name: result, table and tuning')
+    .option('--out <folder>', "write everything under the adapter's name: result, table and tuning")
     .option('--show <file>', 'measure nothing: show a result that was written before')
     .helpOption('-h, --help', 'show this');
 }
@@ -58,7 +69,9 @@ function program(): Command {
 async function writeRoofline(result: BenchResult, file: string): Promise<void> {
   const svg = rooflineSvg(result);
   writeFileSync(file, svg);
-  await sharp(Buffer.from(svg)).png({ palette: true }).toFile(`${file.replace(/\.svg$/i, '')}.png`);
+  await sharp(Buffer.from(svg))
+    .png({ palette: true })
+    .toFile(`${file.replace(/\.svg$/i, '')}.png`);
 }
 
 async function run(options: Options): Promise<{ result: BenchResult; tuning?: TuningData }> {
@@ -66,10 +79,17 @@ async function run(options: Options): Promise<{ result: BenchResult; tuning?: Tu
   const { tier, adapter, quick, tune, filter, first, budget, memory } = options;
   try {
     return await runBenchmark(allCases(), {
-      device: { tier, ...(adapter !== undefined && { adapter }) }, quick, tune, commit: commitOf(),
+      device: { tier, ...(adapter !== undefined && { adapter }) },
+      quick,
+      tune,
+      commit: commitOf(),
       signal: interruption((text) => terminal.note(text)),
-      progress: (text) => terminal.progress(text), note: (text) => terminal.note(text),
-      ...(filter !== undefined && { filter }), ...(first && { first }), ...(budget !== undefined && { budget }), ...(memory !== undefined && { memory: memory * 2 ** 30 }),
+      progress: (text) => terminal.progress(text),
+      note: (text) => terminal.note(text),
+      ...(filter !== undefined && { filter }),
+      ...(first && { first }),
+      ...(budget !== undefined && { budget }),
+      ...(memory !== undefined && { memory: memory * 2 ** 30 }),
     });
   } finally {
     terminal.done();
@@ -80,20 +100,36 @@ async function run(options: Options): Promise<{ result: BenchResult; tuning?: Tu
 async function compareBuilds(options: Options): Promise<void> {
   const { tier, adapter, filter, rounds } = options;
   const terminal = new Terminal();
-  const cases = allCases().filter((c) => (filter === undefined ? c.priority === 0 && c.group !== 'step' : matches(c, filter)));
+  const cases = allCases().filter((c) =>
+    filter === undefined ? c.priority === 0 && c.group !== 'step' : matches(c, filter),
+  );
   const rows = await runAgainst(cases, {
-    commit: options.against!, tier, rounds, signal: interruption((text) => terminal.note(text)), progress: (text) => terminal.progress(text), note: (text) => terminal.note(text), ...(adapter !== undefined && { adapter }),
+    commit: options.against!,
+    tier,
+    rounds,
+    signal: interruption((text) => terminal.note(text)),
+    progress: (text) => terminal.progress(text),
+    note: (text) => terminal.note(text),
+    ...(adapter !== undefined && { adapter }),
   });
   terminal.done();
   console.log(`\n${againstTable(rows)}`);
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ against: resolveCommit(options.against!), commit: commitOf(), rounds, rows }, null, 1)}\n`);
+  if (options.json !== undefined)
+    writeFileSync(
+      options.json,
+      `${JSON.stringify({ against: resolveCommit(options.against!), commit: commitOf(), rounds, rows }, null, 1)}\n`,
+    );
 }
 
 async function main(): Promise<void> {
   const options = program().parse().opts<Options>();
   if (options.against !== undefined) return compareBuilds(options);
-  const before = options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);
-  const { result, tuning } = options.show === undefined ? await run(options) : { result: parseResult(readFileSync(options.show, 'utf8'), options.show) };
+  const before =
+    options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);
+  const { result, tuning } =
+    options.show === undefined
+      ? await run(options)
+      : { result: parseResult(readFileSync(options.show, 'utf8'), options.show) };
   console.log(`\n${resultTable(result)}`);
   if (before) console.log(`\n${comparisonText(before, result)}`);
   if (options.json !== undefined) writeFileSync(options.json, resultJson(result));

@@ -41,7 +41,11 @@ const LIST = 64;
 const now = (): number => performance.now() / 1000;
 
 /** @throws whatever the case throws, and what its kernels do to the device */
-export async function measure(device: Device, { name, prepare }: Pick<BenchCase, 'name' | 'prepare'>, options: MeasureOptions): Promise<Measurement> {
+export async function measure(
+  device: Device,
+  { name, prepare }: Pick<BenchCase, 'name' | 'prepare'>,
+  options: MeasureOptions,
+): Promise<Measurement> {
   let prepared = await prepare(device);
   // The first iteration compiles.
   const first = async (): Promise<void> => {
@@ -50,7 +54,7 @@ export async function measure(device: Device, { name, prepare }: Pick<BenchCase,
   };
   try {
     await first();
-    if (options.tune && await options.tune(device)) {
+    if (options.tune && (await options.tune(device))) {
       if (prepared.capture === 'none') {
         // What captures itself did so with the kernels of before.
         prepared.dispose();
@@ -67,17 +71,34 @@ export async function measure(device: Device, { name, prepare }: Pick<BenchCase,
 
 /** A function that encodes one iteration and gives its results back. */
 function stepOf(prepared: Prepared): () => void {
-  return prepared.capture === 'none' ? () => { prepared.step(); } : () => scope(() => { prepared.step(); });
+  return prepared.capture === 'none'
+    ? () => {
+        prepared.step();
+      }
+    : () =>
+        scope(() => {
+          prepared.step();
+        });
 }
 
-async function measurePrepared(device: Device, name: string, prepared: Prepared, { batch, seconds }: MeasureOptions): Promise<Measurement> {
-  const asIs = prepared.capture === 'none', step = stepOf(prepared);
+async function measurePrepared(
+  device: Device,
+  name: string,
+  prepared: Prepared,
+  { batch, seconds }: MeasureOptions,
+): Promise<Measurement> {
+  const asIs = prepared.capture === 'none',
+    step = stepOf(prepared);
   const { dispatches, eager, slow } = await runEagerly(device, step);
 
   let captured = asIs ? null : capture(device, step);
   const plan = captured?.plan ?? null;
   try {
-    const replay = captured ? (): void => { captured!.replay(); } : step;
+    const replay = captured
+      ? (): void => {
+          captured!.replay();
+        }
+      : step;
     const before = await warmUp(device);
     if (slow) {
       // The buffers of a list are new: the system gives out their pages when they are first written.
@@ -91,24 +112,37 @@ async function measurePrepared(device: Device, name: string, prepared: Prepared,
       captured = null;
       captured = captureRepeated(device, step, repeats);
       replay();
-      each = await iterationTime(device, replay, batch) / repeats;
+      each = (await iterationTime(device, replay, batch)) / repeats;
     }
     const count = Math.min(MOST, Math.max(1, Math.ceil(batch / (each * repeats))));
 
     const host: number[] = [];
-    const walls = await sample(name, async () => {
-      const begun = now();
-      for (let i = 0; i < count; i++) replay();
-      device.stream.flush();
-      host.push((now() - begun) / count);
-      await device.synchronize();
-    }, { seconds, samples: slow ? 2 : each > SLOW / 5 ? 3 : 5 });
+    const walls = await sample(
+      name,
+      async () => {
+        const begun = now();
+        for (let i = 0; i < count; i++) replay();
+        device.stream.flush();
+        host.push((now() - begun) / count);
+        await device.synchronize();
+      },
+      { seconds, samples: slow ? 2 : each > SLOW / 5 ? 3 : 5 },
+    );
     const wall = spreadOf(walls.map((t) => t / (count * repeats)));
-    const gpu = device.has('timestamp-query') && !slow ? await gpuTime(device, replay, Math.min(64, Math.max(3, Math.ceil(0.03 / (wall.median * repeats)))), repeats) : null;
+    const gpu =
+      device.has('timestamp-query') && !slow
+        ? await gpuTime(device, replay, Math.min(64, Math.max(3, Math.ceil(0.03 / (wall.median * repeats)))), repeats)
+        : null;
     const after = await speedNow(device);
     return {
-      wall, gpu, dispatches, repeats,
-      host: { replayed: Math.min(...host) / Math.max(1, dispatches * repeats), eager: asIs ? null : eager / Math.max(1, dispatches) },
+      wall,
+      gpu,
+      dispatches,
+      repeats,
+      host: {
+        replayed: Math.min(...host) / Math.max(1, dispatches * repeats),
+        eager: asIs ? null : eager / Math.max(1, dispatches),
+      },
       plan: plan ?? prepared.plan?.() ?? null,
       pace: before === null || after === null ? null : { before, after },
     };
@@ -118,7 +152,10 @@ async function measurePrepared(device: Device, name: string, prepared: Prepared,
 }
 
 /** Dispatches of an iteration, the least host time of one, and whether it is slow. */
-async function runEagerly(device: Device, step: () => void): Promise<{ dispatches: number; eager: number; slow: boolean }> {
+async function runEagerly(
+  device: Device,
+  step: () => void,
+): Promise<{ dispatches: number; eager: number; slow: boolean }> {
   const before = device.stream.dispatches;
   const times: number[] = [];
   let slow = false;
@@ -139,7 +176,9 @@ export function repeatsFor(dispatches: number, each: number, batch: number): num
 
 /** Captures a step several times over. Each writes the memory that the one before it wrote, so that they run in order. */
 export function captureRepeated(device: Device, step: () => void, repeats: number): CapturedStep<void> {
-  return capture(device, () => { for (let i = 0; i < repeats; i++) step(); });
+  return capture(device, () => {
+    for (let i = 0; i < repeats; i++) step();
+  });
 }
 
 /** Seconds a call, waits shared out. */
@@ -147,7 +186,7 @@ async function iterationTime(device: Device, run: () => void, batch: number): Pr
   const once = await timed(device, run, 1);
   // One call includes a wait, so that the second estimate needs more of them where one is short.
   const several = Math.min(16, Math.floor(batch / once));
-  return several < 2 ? once : Math.min(once, await timed(device, run, several) / several);
+  return several < 2 ? once : Math.min(once, (await timed(device, run, several)) / several);
 }
 
 async function timed(device: Device, run: () => void, count: number): Promise<number> {
@@ -164,8 +203,13 @@ async function gpuTime(device: Device, run: () => void, runs: number, repeats: n
   try {
     for (let i = 0; i < runs; i++) run();
     const events = await profiler.events();
-    const count = runs * repeats, each = events.length / count;
-    const sums = Array.from({ length: count }, (_, i) => events.slice(Math.round(i * each), Math.round((i + 1) * each)).reduce((sum, e) => sum + e.gpu, 0) / 1000);
+    const count = runs * repeats,
+      each = events.length / count;
+    const sums = Array.from(
+      { length: count },
+      (_, i) =>
+        events.slice(Math.round(i * each), Math.round((i + 1) * each)).reduce((sum, e) => sum + e.gpu, 0) / 1000,
+    );
     // Where timestamps are rounded off to more than the work takes they say nothing.
     return spreadOf(sums).median > 0 && events.some((e) => !isMultiple(e.gpu * 1e6, COARSE)) ? spreadOf(sums) : null;
   } finally {

@@ -42,7 +42,9 @@ export function estimate(c: BenchCase, ceilings: Ceilings): number {
 /** Seconds of measuring a case, roughly: about a dozen iterations, fewer of slow ones. */
 export function costOf(c: BenchCase, ceilings: Ceilings, limits: Pick<PlanLimits, 'overhead' | 'seconds'>): number {
   const one = estimate(c, ceilings);
-  return limits.overhead[c.group === 'step' ? 'step' : 'kernel'] + Math.max(limits.seconds, (one > SLOW ? 5 : 12) * one);
+  return (
+    limits.overhead[c.group === 'step' ? 'step' : 'kernel'] + Math.max(limits.seconds, (one > SLOW ? 5 : 12) * one)
+  );
 }
 
 /** Place among the cases that are wanted first. */
@@ -52,15 +54,21 @@ function rankOf(c: BenchCase, first: readonly RegExp[]): number {
 }
 
 /** Chooses cases, those that are wanted first, the most telling and then the cheapest first, and says why the others are left out. */
-export function planCases(cases: readonly BenchCase[], ceilings: Ceilings, limits: PlanLimits): { chosen: BenchCase[]; leftOut: LeftOut[]; seconds: number } {
+export function planCases(
+  cases: readonly BenchCase[],
+  ceilings: Ceilings,
+  limits: PlanLimits,
+): { chosen: BenchCase[]; leftOut: LeftOut[]; seconds: number } {
   const chosen: BenchCase[] = [];
   const leftOut: LeftOut[] = [];
   let total = 0;
-  const order = cases.map((c, at) => ({ c, at, rank: rankOf(c, limits.first ?? []), cost: costOf(c, ceilings, limits) }))
+  const order = cases
+    .map((c, at) => ({ c, at, rank: rankOf(c, limits.first ?? []), cost: costOf(c, ceilings, limits) }))
     .sort((a, b) => a.rank - b.rank || a.c.priority - b.c.priority || a.cost - b.cost || a.at - b.at);
   for (const { c, rank, cost: seconds } of order) {
-    const reason = refusal(c, ceilings, limits, rank < (limits.first?.length ?? 0))
-      ?? (total + seconds > limits.budget ? `no time left: about ${seconds.toFixed(1)} s` : null);
+    const reason =
+      refusal(c, ceilings, limits, rank < (limits.first?.length ?? 0)) ??
+      (total + seconds > limits.budget ? `no time left: about ${seconds.toFixed(1)} s` : null);
     if (reason !== null) {
       leftOut.push({ id: idOf(c), reason });
     } else {
@@ -73,7 +81,8 @@ export function planCases(cases: readonly BenchCase[], ceilings: Ceilings, limit
 
 function refusal(c: BenchCase, ceilings: Ceilings, limits: PlanLimits, wanted: boolean): string | null {
   if (c.needs && !limits.has(c.needs)) return `needs ${c.needs}`;
-  if (c.largest > limits.binding) return `a tensor of ${mebibytes(c.largest)}, the adapter binds ${mebibytes(limits.binding)}`;
+  if (c.largest > limits.binding)
+    return `a tensor of ${mebibytes(c.largest)}, the adapter binds ${mebibytes(limits.binding)}`;
   if (c.live > limits.memory) return `about ${mebibytes(c.live)} of memory`;
   if (c.priority > limits.priority && !wanted) return 'left to a longer run';
   const one = estimate(c, ceilings);

@@ -39,7 +39,13 @@ export interface BenchResult {
   /** Whether files differed from the commit. */
   readonly dirty: boolean;
   readonly tier: 'stock' | 'fast';
-  readonly adapter: { readonly vendor: string; readonly architecture: string; readonly device: string; readonly description: string; readonly software: boolean };
+  readonly adapter: {
+    readonly vendor: string;
+    readonly architecture: string;
+    readonly device: string;
+    readonly description: string;
+    readonly software: boolean;
+  };
   readonly host: { readonly platform: string; readonly node: string; readonly cpu: string; readonly cores: number };
   readonly ceilings: Ceilings;
   /** The rate of f32 multiply-adds at the end as a share of that at the beginning. */
@@ -81,14 +87,20 @@ export function parseResult(text: string, name: string): BenchResult {
   }
   if (typeof value !== 'object' || value === null) return refuse(`holds ${JSON.stringify(value)}`);
   const result = value as Partial<BenchResult>;
-  if (result.schema !== SCHEMA) return refuse(`has schema ${JSON.stringify(result.schema)} and this program reads ${SCHEMA}`);
-  for (const key of ['rows', 'leftOut', 'failed'] as const) if (!Array.isArray(result[key])) refuse(`has no list of ${key}`);
+  if (result.schema !== SCHEMA)
+    return refuse(`has schema ${JSON.stringify(result.schema)} and this program reads ${SCHEMA}`);
+  for (const key of ['rows', 'leftOut', 'failed'] as const)
+    if (!Array.isArray(result[key])) refuse(`has no list of ${key}`);
   for (const key of ['adapter', 'ceilings'] as const) if (typeof result[key] !== 'object') refuse(`has no ${key}`);
   result.rows!.forEach((row, i) => {
-    if (typeof row.name !== 'string' || typeof row.size !== 'string' || !(row.wall?.median > 0)) refuse(`has no name, size and time in row ${i}`);
+    if (typeof row.name !== 'string' || typeof row.size !== 'string' || !(row.wall?.median > 0))
+      refuse(`has no name, size and time in row ${i}`);
   });
   // Results from before these were measured have none.
-  return { ...result, rows: result.rows!.map((row) => ({ ...row, repeats: row.repeats ?? 1, pace: row.pace ?? null })) } as BenchResult;
+  return {
+    ...result,
+    rows: result.rows!.map((row) => ({ ...row, repeats: row.repeats ?? 1, pace: row.pace ?? null })),
+  } as BenchResult;
 }
 
 /** The result as text: a row a line, so that two of them can be compared by eye and by git. */
@@ -96,7 +108,8 @@ export function resultJson(result: BenchResult): string {
   const lists = ['rows', 'leftOut', 'failed'] as const;
   const { rows: _rows, leftOut: _leftOut, failed: _failed, ...head } = result;
   const text = JSON.stringify(head, null, 1).replace(/\n}$/, '');
-  const list = (key: (typeof lists)[number]): string => ` ${JSON.stringify(key)}: [${result[key].map((item) => `\n  ${JSON.stringify(item, rounded)}`).join(',')}\n ]`;
+  const list = (key: (typeof lists)[number]): string =>
+    ` ${JSON.stringify(key)}: [${result[key].map((item) => `\n  ${JSON.stringify(item, rounded)}`).join(',')}\n ]`;
   return `${text},\n${lists.map(list).join(',\n')}\n}\n`;
 }
 
@@ -107,6 +120,12 @@ function rounded(_key: string, value: unknown): unknown {
 
 /** Name of the file: adapter and tier. */
 export function resultName({ adapter, tier }: Pick<BenchResult, 'adapter' | 'tier'>): string {
-  const name = [adapter.device, adapter.description, adapter.architecture, adapter.vendor].find((part) => part !== '') ?? 'adapter';
-  return `${name.toLowerCase().replace(/\(.*?\)/g, '').replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '')}-${tier}`;
+  const name =
+    [adapter.device, adapter.description, adapter.architecture, adapter.vendor].find((part) => part !== '') ??
+    'adapter';
+  return `${name
+    .toLowerCase()
+    .replace(/\(.*?\)/g, '')
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')}-${tier}`;
 }

@@ -57,12 +57,18 @@ function limitsFor(device: Device, { quick, budget, memory, first }: RunOptions,
 }
 
 /** @throws AdapterError where there is no adapter */
-export async function runBenchmark(cases: readonly BenchCase[], options: RunOptions): Promise<{ result: BenchResult; tuning: TuningData }> {
+export async function runBenchmark(
+  cases: readonly BenchCase[],
+  options: RunOptions,
+): Promise<{ result: BenchResult; tuning: TuningData }> {
   const begun = performance.now();
   const elapsed = (): number => (performance.now() - begun) / 1000;
   const { filter, quick, progress, note } = options;
   const wanted = filter === undefined ? cases : cases.filter((c) => matches(c, filter));
-  if (wanted.length === 0) throw new Error(`[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`);
+  if (wanted.length === 0)
+    throw new Error(
+      `[bench] No case's name and size contain ${JSON.stringify(filter)}, expected part of one such as "${idOf(cases[0])}".`,
+    );
   const open = async (): Promise<Device> => {
     const device = await openDevice(options.device);
     await loadTuning(device);
@@ -71,7 +77,9 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
   let device = await open();
   try {
     const { adapter, tier } = device;
-    note(`${[adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ')}${adapter.description ? ` (${adapter.description})` : ''}, tier ${tier}`);
+    note(
+      `${[adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ')}${adapter.description ? ` (${adapter.description})` : ''}, tier ${tier}`,
+    );
     const ceilings = await measureCeilings(device, { quick, progress: (what) => progress(`ceilings: ${what}`) });
     note(ceilingsTable(ceilings));
 
@@ -79,7 +87,9 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     // Who names cases wants them, whatever their priority.
     const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
     const { shipped, measured } = device.tuning;
-    note(`Kernels: ${measured} kinds of calls measured here before${shipped ? `, ${Object.keys(shipped.entries).length} from the shipped table of ${shipped.name}` : ''}, the others by rule of thumb`);
+    note(
+      `Kernels: ${measured} kinds of calls measured here before${shipped ? `, ${Object.keys(shipped.entries).length} from the shipped table of ${shipped.name}` : ''}, the others by rule of thumb`,
+    );
     note(`${plan.chosen.length} cases, about ${Math.ceil(plan.seconds / 60)} min`);
 
     const rows: BenchRow[] = [];
@@ -90,7 +100,10 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
     for (const [i, c] of plan.chosen.entries()) {
       const id = idOf(c);
       if (elapsed() + costOf(c, ceilings, limits) > deadline || options.signal?.aborted) {
-        leftOut.push({ id, reason: options.signal?.aborted ? 'interrupted' : 'no time left: others took longer than estimated' });
+        leftOut.push({
+          id,
+          reason: options.signal?.aborted ? 'interrupted' : 'no time left: others took longer than estimated',
+        });
         continue;
       }
       progress(`[${i + 1}/${plan.chosen.length}] ${id}`);
@@ -109,14 +122,29 @@ export async function runBenchmark(cases: readonly BenchCase[], options: RunOpti
         device.tuning.importTuning(tuning);
       }
     }
-    const drift = await arithmeticRate(device) / ceilings.fma.f32;
-    if (drift < 0.8) note(`The adapter ran at ${drift.toFixed(2)}× its first speed in the end: others use it, or it grew hot.`);
+    const drift = (await arithmeticRate(device)) / ceilings.fma.f32;
+    if (drift < 0.8)
+      note(`The adapter ran at ${drift.toFixed(2)}× its first speed in the end: others use it, or it grew hot.`);
     const { vendor, architecture, device: name, description, software } = adapter;
     const result: BenchResult = {
-      schema: SCHEMA, date: new Date().toISOString(), commit: options.commit.id, dirty: options.commit.dirty, tier,
+      schema: SCHEMA,
+      date: new Date().toISOString(),
+      commit: options.commit.id,
+      dirty: options.commit.dirty,
+      tier,
       adapter: { vendor, architecture, device: name, description, software },
-      host: { platform: `${process.platform}-${process.arch}`, node: process.version, cpu: cpus()[0]?.model ?? '', cores: cpus().length },
-      ceilings, drift, rows: sorted(rows, cases), leftOut, failed, seconds: elapsed(),
+      host: {
+        platform: `${process.platform}-${process.arch}`,
+        node: process.version,
+        cpu: cpus()[0]?.model ?? '',
+        cores: cpus().length,
+      },
+      ceilings,
+      drift,
+      rows: sorted(rows, cases),
+      leftOut,
+      failed,
+      seconds: elapsed(),
     };
     // With what was measured of such a device before, so that a short run loses none of it.
     return { result, tuning: device.tuning.exportTuning({ shipped: device.tuning.shipped?.match === 'device' }) };
@@ -129,12 +157,24 @@ export function matches(c: BenchCase, filter: string): boolean {
   return `${c.group} ${idOf(c)}`.toLowerCase().includes(filter.toLowerCase());
 }
 
-async function measureRow(device: Device, c: BenchCase, ceilings: Ceilings, options: Omit<MeasureOptions, 'batch'>): Promise<BenchRow> {
+async function measureRow(
+  device: Device,
+  c: BenchCase,
+  ceilings: Ceilings,
+  options: Omit<MeasureOptions, 'batch'>,
+): Promise<BenchRow> {
   const m = await measure(device, c, { batch: 0.02, ...options });
   const limit = limitOf(c.work, m.dispatches, ceilings);
   const { parts: _parts, ...work } = c.work;
   return {
-    group: c.group, name: c.name, size: c.size, work, ...m, bound: limit.bound, share: limit.seconds / timeOf({ ...m, group: c.group }), ...(c.images && { images: c.images }),
+    group: c.group,
+    name: c.name,
+    size: c.size,
+    work,
+    ...m,
+    bound: limit.bound,
+    share: limit.seconds / timeOf({ ...m, group: c.group }),
+    ...(c.images && { images: c.images }),
   };
 }
 

@@ -14,7 +14,11 @@ export interface SampleOptions {
  *
  * @throws whatever the function throws or rejects with
  */
-export function sample(name: string, run: () => Promise<void>, { seconds, samples = 5 }: SampleOptions): Promise<number[]> {
+export function sample(
+  name: string,
+  run: () => Promise<void>,
+  { seconds, samples = 5 }: SampleOptions,
+): Promise<number[]> {
   return new Promise((resolve, reject) => {
     let failure: { reason: unknown } | null = null;
     const benchmark = new Benchmark(name, {
@@ -27,10 +31,12 @@ export function sample(name: string, run: () => Promise<void>, { seconds, sample
       maxTime: seconds,
       fn(deferred: { resolve(): void }) {
         // A rejection would end the process, and an exception here would make benchmark call the function once more.
-        void (async () => run())().catch((reason: unknown) => {
-          failure = { reason };
-          benchmark.abort();
-        }).then(() => deferred.resolve());
+        void (async () => run())()
+          .catch((reason: unknown) => {
+            failure = { reason };
+            benchmark.abort();
+          })
+          .then(() => deferred.resolve());
       },
       onAbort: () => settle(),
       onError: () => settle(),

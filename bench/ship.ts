@@ -16,21 +16,30 @@ function main(): void {
   const command = new Command('npm run bench:ship --')
     .description('Makes tunings that the benchmark wrote the defaults on their adapters.')
     .argument('[results...]', 'results with a tuning beside them; default: all of bench/results')
-    .helpOption('-h, --help', 'show this').parse();
-  const folder = join(ROOT, 'core', 'tuned'), results = join(ROOT, 'bench', 'results');
-  const all = readdirSync(results).filter((name) => name.endsWith('.json') && !name.endsWith('.tuning.json')).map((name) => join(results, name));
-  const files = (command.args.length > 0 ? command.args : all).filter((file) => command.args.length > 0 || existsSync(besides(file)));
+    .helpOption('-h, --help', 'show this')
+    .parse();
+  const folder = join(ROOT, 'core', 'tuned'),
+    results = join(ROOT, 'bench', 'results');
+  const all = readdirSync(results)
+    .filter((name) => name.endsWith('.json') && !name.endsWith('.tuning.json'))
+    .map((name) => join(results, name));
+  const files = (command.args.length > 0 ? command.args : all).filter(
+    (file) => command.args.length > 0 || existsSync(besides(file)),
+  );
   mkdirSync(folder, { recursive: true });
   // Tables of results that are not named stay listed.
   const listed = join(folder, 'tables.ts');
-  const lines = new Map((existsSync(listed) ? readFileSync(listed, 'utf8').split('\n') : []).flatMap((line) => {
-    const module = /import\('\.\/(.*)\.ts'\)/.exec(line)?.[1];
-    return module === undefined ? [] : [[module, line] as const];
-  }));
+  const lines = new Map(
+    (existsSync(listed) ? readFileSync(listed, 'utf8').split('\n') : []).flatMap((line) => {
+      const module = /import\('\.\/(.*)\.ts'\)/.exec(line)?.[1];
+      return module === undefined ? [] : [[module, line] as const];
+    }),
+  );
   for (const file of files) {
     const result = parseResult(readFileSync(file, 'utf8'), basename(file));
     const data = JSON.parse(readFileSync(besides(file), 'utf8')) as TuningData;
-    if (data.format !== 'dis-tuning-1') throw new Error(`[bench] ${besides(file)} has format ${JSON.stringify(data.format)}, expected dis-tuning-1.`);
+    if (data.format !== 'dis-tuning-1')
+      throw new Error(`[bench] ${besides(file)} has format ${JSON.stringify(data.format)}, expected dis-tuning-1.`);
     const name = resultName(result);
     writeFileSync(join(folder, `${name}.ts`), tableModule(data, result));
     lines.set(name, tableLine(result, name));

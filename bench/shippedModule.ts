@@ -12,17 +12,30 @@ export function tableModule(data: TuningData, { date, commit }: Pick<BenchResult
   const keys = new Map<string, string[]>();
   for (const [key, config] of Object.entries(data.entries)) {
     const text = JSON.stringify(config);
-    keys.set(text, [...keys.get(text) ?? [], key]);
+    keys.set(text, [...(keys.get(text) ?? []), key]);
   }
-  const lines = [...keys].sort(([a], [b]) => (a < b ? -1 : 1)).map(([config, list]) => `  [${config}, [\n${list.sort().map((key) => `    ${quoted(key)},`).join('\n')}\n  ]],`);
+  const lines = [...keys]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(
+      ([config, list]) =>
+        `  [${config}, [\n${list
+          .sort()
+          .map((key) => `    ${quoted(key)},`)
+          .join('\n')}\n  ]],`,
+    );
   return `${NOTE}\n// Measured on ${data.adapter}, ${date.slice(0, 10)}, commit ${commit.slice(0, 9)}.\n
 import type { ShippedConfigs } from '../tuningShipped.ts';\n
 export const configs: ShippedConfigs = [\n${lines.join('\n')}\n];\n`;
 }
 
 /** One line of the list of tables. */
-export function tableLine({ adapter: { vendor, architecture, device }, tier }: Pick<BenchResult, 'adapter' | 'tier'>, file: string): string {
-  const fields = Object.entries({ vendor, architecture, device, tier }).map(([name, value]) => `${name}: ${quoted(value)}`).join(', ');
+export function tableLine(
+  { adapter: { vendor, architecture, device }, tier }: Pick<BenchResult, 'adapter' | 'tier'>,
+  file: string,
+): string {
+  const fields = Object.entries({ vendor, architecture, device, tier })
+    .map(([name, value]) => `${name}: ${quoted(value)}`)
+    .join(', ');
   return `  { ${fields}, load: () => import('./${file}.ts') },`;
 }
 

@@ -6,7 +6,16 @@ import type { Bound, Ceilings } from './work.ts';
 
 /** A number with three digits and a prefix: `12.3 G`. */
 export function quantity(value: number, unit: string): string {
-  const prefixes = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k'], [1, ''], [1e-3, 'm'], [1e-6, 'µ'], [1e-9, 'n']] as const;
+  const prefixes = [
+    [1e12, 'T'],
+    [1e9, 'G'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+    [1, ''],
+    [1e-3, 'm'],
+    [1e-6, 'µ'],
+    [1e-9, 'n'],
+  ] as const;
   const [scale, prefix] = prefixes.find(([least]) => Math.abs(value) >= least * 0.9995) ?? [1, ''];
   return `${digits(value / scale)} ${prefix}${unit}`;
 }
@@ -25,12 +34,22 @@ export function align(rows: readonly (readonly string[])[], left = 2): string {
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
-const BOUNDS: Readonly<Record<Bound, string>> = { copy: 'copy', fma: 'multiply-add', matrix: 'matrix unit', exp: 'exp', dispatch: 'dispatch' };
+const BOUNDS: Readonly<Record<Bound, string>> = {
+  copy: 'copy',
+  fma: 'multiply-add',
+  matrix: 'matrix unit',
+  exp: 'exp',
+  dispatch: 'dispatch',
+};
 
 export function ceilingsTable({ copy, fma, matrix, exp, dispatch }: Ceilings): string {
   const rate = (value: number | null, unit: string): string => (value === null ? 'not offered' : quantity(value, unit));
   return align([
-    ...copy.map(({ footprint, rate: bytes }, i) => [i === 0 ? 'copy' : '', `of ${quantity(footprint / 2, 'B')}`, quantity(bytes, 'B/s')]),
+    ...copy.map(({ footprint, rate: bytes }, i) => [
+      i === 0 ? 'copy' : '',
+      `of ${quantity(footprint / 2, 'B')}`,
+      quantity(bytes, 'B/s'),
+    ]),
     ['multiply-add', 'f32', rate(fma.f32, 'FLOP/s')],
     ['', 'f16', rate(fma.f16, 'FLOP/s')],
     ['', 'matrix unit, f16 to f32', rate(matrix, 'FLOP/s')],
@@ -39,12 +58,26 @@ export function ceilingsTable({ copy, fma, matrix, exp, dispatch }: Ceilings): s
   ]);
 }
 
-const HEADER = ['', 'size', 'time', '±', 'clock', 'moved', 'B/s', 'FLOP/s', 'binds', 'share', 'dispatches', 'host each', 'eager'];
+const HEADER = [
+  '',
+  'size',
+  'time',
+  '±',
+  'clock',
+  'moved',
+  'B/s',
+  'FLOP/s',
+  'binds',
+  'share',
+  'dispatches',
+  'host each',
+  'eager',
+];
 
 /** Half the distance between the quartiles, as a share of the median. */
 function spread(row: BenchRow): string {
   const { median, low, high } = countingTime(row);
-  return `${(50 * (high - low) / median).toFixed(0)} %`;
+  return `${((50 * (high - low)) / median).toFixed(0)} %`;
 }
 
 function cells(row: BenchRow): string[] {
@@ -52,9 +85,19 @@ function cells(row: BenchRow): string[] {
   const { bytes, flops, exps } = row.work;
   const arithmetic = flops + exps;
   return [
-    row.name, row.size, quantity(time, 's'), spread(row), quantity(row.wall.median, 's'), quantity(bytes, 'B'), quantity(bytes / time, 'B/s'),
-    arithmetic ? quantity(arithmetic / time, '') : '', BOUNDS[row.bound], `${(100 * row.share).toFixed(0)} %`, String(Math.round(row.dispatches)),
-    quantity(row.host.replayed, 's'), row.host.eager === null ? '' : quantity(row.host.eager, 's'),
+    row.name,
+    row.size,
+    quantity(time, 's'),
+    spread(row),
+    quantity(row.wall.median, 's'),
+    quantity(bytes, 'B'),
+    quantity(bytes / time, 'B/s'),
+    arithmetic ? quantity(arithmetic / time, '') : '',
+    BOUNDS[row.bound],
+    `${(100 * row.share).toFixed(0)} %`,
+    String(Math.round(row.dispatches)),
+    quantity(row.host.replayed, 's'),
+    row.host.eager === null ? '' : quantity(row.host.eager, 's'),
   ];
 }
 
@@ -75,17 +118,32 @@ export function resultTable({ rows, leftOut, failed }: Pick<BenchResult, 'rows' 
   const steps = rows.filter((row) => row.images);
   // Where the last column stays or falls, a step grows no faster than its batch and its tokens.
   if (steps.length) {
-    parts.push(align([['throughput', 'batch×tokens', 'images/s', 'time a token'], ...steps.map((row) => {
-      const tokens = row.size.split('×').reduce((product, size) => product * Number(size), 1);
-      return [row.name, row.size, digits(row.images! / timeOf(row)), quantity(timeOf(row) / tokens, 's')];
-    })]));
+    parts.push(
+      align([
+        ['throughput', 'batch×tokens', 'images/s', 'time a token'],
+        ...steps.map((row) => {
+          const tokens = row.size.split('×').reduce((product, size) => product * Number(size), 1);
+          return [row.name, row.size, digits(row.images! / timeOf(row)), quantity(timeOf(row) / tokens, 's')];
+        }),
+      ]),
+    );
   }
   const hosted = hostTable(rows);
   if (hosted) parts.push(hosted);
   const planned = rows.filter((row) => row.plan && row.plan.naive > 0 && row.group === 'step');
   if (planned.length) {
-    parts.push(align([['memory of a captured step', '', 'planned', 'least possible', 'without sharing'],
-      ...planned.map((row) => [row.name, row.size, quantity(row.plan!.planned, 'B'), quantity(row.plan!.lowerBound, 'B'), quantity(row.plan!.naive, 'B')])]));
+    parts.push(
+      align([
+        ['memory of a captured step', '', 'planned', 'least possible', 'without sharing'],
+        ...planned.map((row) => [
+          row.name,
+          row.size,
+          quantity(row.plan!.planned, 'B'),
+          quantity(row.plan!.lowerBound, 'B'),
+          quantity(row.plan!.naive, 'B'),
+        ]),
+      ]),
+    );
   }
   const pace = paceText(rows);
   if (pace) parts.push(pace);
@@ -102,11 +160,20 @@ function hostTable(rows: readonly BenchRow[]): string {
   const uncaptured = new Map(rows.map((row) => [`${row.name} ${row.size}`, row]));
   const training = rows.filter((row) => row.group === 'step' && / training( f16)?$/.test(row.name));
   if (training.length === 0) return '';
-  return align([['host of a captured step', '', 'dispatches', 'a dispatch', 'of the step', 'not captured'], ...training.map((row) => {
-    const other = uncaptured.get(`${row.name}, not captured ${row.size}`);
-    return [row.name, row.size, String(Math.round(row.dispatches)), quantity(row.host.replayed, 's'), `${(100 * hostTime(row) / timeOf(row)).toFixed(1)} %`,
-      other ? `${(timeOf(other) / timeOf(row)).toFixed(2)}× as long` : ''];
-  })]);
+  return align([
+    ['host of a captured step', '', 'dispatches', 'a dispatch', 'of the step', 'not captured'],
+    ...training.map((row) => {
+      const other = uncaptured.get(`${row.name}, not captured ${row.size}`);
+      return [
+        row.name,
+        row.size,
+        String(Math.round(row.dispatches)),
+        quantity(row.host.replayed, 's'),
+        `${((100 * hostTime(row)) / timeOf(row)).toFixed(1)} %`,
+        other ? `${(timeOf(other) / timeOf(row)).toFixed(2)}× as long` : '',
+      ];
+    }),
+  ]);
 }
 
 /** Speeds of a GPU below this share of its best leave times that say little. */
@@ -119,9 +186,15 @@ function paceText(rows: readonly BenchRow[]): string {
   const least = (row: BenchRow): number => Math.min(row.pace!.before, row.pace!.after);
   const slow = paced.filter((row) => least(row) < STEADY);
   const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
-  return [`clock: before and after the cases, arithmetic ran at ${percent(Math.min(...paced.map(least)))} or more of its best`,
-    ...slow.slice(0, 8).map((row) => `  ${row.name} ${row.size}: ${percent(row.pace!.before)} before, ${percent(row.pace!.after)} after`),
-    ...(slow.length > 8 ? [`  and ${slow.length - 8} more below ${percent(STEADY)} (all of them in the JSON)`] : [])].join('\n');
+  return [
+    `clock: before and after the cases, arithmetic ran at ${percent(Math.min(...paced.map(least)))} or more of its best`,
+    ...slow
+      .slice(0, 8)
+      .map(
+        (row) => `  ${row.name} ${row.size}: ${percent(row.pace!.before)} before, ${percent(row.pace!.after)} after`,
+      ),
+    ...(slow.length > 8 ? [`  and ${slow.length - 8} more below ${percent(STEADY)} (all of them in the JSON)`] : []),
+  ].join('\n');
 }
 
 /** Few are named one by one; many by their reason. */
@@ -131,7 +204,10 @@ function leftOutText(leftOut: BenchResult['leftOut']): string {
     const kind = reason.replace(/[\d.]+ (s|MiB)\b/, '… $1');
     kinds.set(kind, [...(kinds.get(kind) ?? []), `${id} (${reason})`]);
   }
-  const lines = [...kinds].map(([kind, ids]) => (ids.length <= 4 ? ids.map((id) => `  ${id}`).join('\n')
-    : `  ${ids.length} of ${kind}: ${ids.slice(0, 3).join(', ')}, …`));
+  const lines = [...kinds].map(([kind, ids]) =>
+    ids.length <= 4
+      ? ids.map((id) => `  ${id}`).join('\n')
+      : `  ${ids.length} of ${kind}: ${ids.slice(0, 3).join(', ')}, …`,
+  );
   return [`left out: ${leftOut.length} (all of them in the JSON)`, ...lines].join('\n');
 }

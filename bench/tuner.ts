@@ -14,7 +14,10 @@ export function tuner(seconds: number): (device: Pick<Device, 'tuning'>) => Prom
   return async (device) => {
     if (left < CONTEST) return false;
     const begun = performance.now();
-    const results = await device.tuning.tune({ shipped: true, signal: AbortSignal.timeout(Math.ceil(1000 * SHARE * left)) });
+    const results = await device.tuning.tune({
+      shipped: true,
+      signal: AbortSignal.timeout(Math.ceil(1000 * SHARE * left)),
+    });
     left -= (performance.now() - begun) / 1000;
     return results.length > 0;
   };

@@ -60,7 +60,9 @@ function partLimit(work: Work, ceilings: Ceilings): Limit {
   const scalar = half ? Math.max(ceilings.fma.f16 ?? 0, ceilings.fma.f32) : ceilings.fma.f32;
   const limits: Limit[] = [
     { bound: 'copy', seconds: work.bytes / copyRate(ceilings, work.bytes) },
-    onMatrix ? { bound: 'matrix', seconds: work.flops / ceilings.matrix! } : { bound: 'fma', seconds: work.flops / scalar },
+    onMatrix
+      ? { bound: 'matrix', seconds: work.flops / ceilings.matrix! }
+      : { bound: 'fma', seconds: work.flops / scalar },
     { bound: 'exp', seconds: work.exps / ceilings.exp },
   ];
   return limits.reduce((most, limit) => (limit.seconds > most.seconds ? limit : most));

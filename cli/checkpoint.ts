@@ -34,7 +34,10 @@ export function checkpointFiles(config: RunConfig, { tensors, json }: TrainerSta
   }
   return [
     ['config.json', `${JSON.stringify(config, null, 2)}\n`],
-    ...Array.from(parts, ([part, entries]): [string, FileData] => [`${part}.safetensors`, safetensorsPieces(entries, { format: 'pt', step: String(json.step) })]),
+    ...Array.from(parts, ([part, entries]): [string, FileData] => [
+      `${part}.safetensors`,
+      safetensorsPieces(entries, { format: 'pt', step: String(json.step) }),
+    ]),
     ['state.json', `${JSON.stringify(json)}\n`],
   ];
 }
@@ -46,11 +49,14 @@ export function checkpointFiles(config: RunConfig, { tensors, json }: TrainerSta
 export async function readCheckpoint(folder: string): Promise<TrainerState> {
   const json = (await readJson(join(folder, 'state.json'))) as unknown as TrainerState['json'];
   if (!Number.isSafeInteger(json.step) || typeof json.cursor !== 'object') {
-    throw new FormatError(`[readCheckpoint] ${join(folder, 'state.json')} has no step or data cursor; it is damaged, use another checkpoint.`);
+    throw new FormatError(
+      `[readCheckpoint] ${join(folder, 'state.json')} has no step or data cursor; it is damaged, use another checkpoint.`,
+    );
   }
   const tensors = new Map<string, HostTensor | SafetensorsEntry>();
   for (const part of PARTS) {
-    for (const [name, entry] of await readSafetensorsFile(join(folder, `${part}.safetensors`))) tensors.set(`${part}.${name}`, entry);
+    for (const [name, entry] of await readSafetensorsFile(join(folder, `${part}.safetensors`)))
+      tensors.set(`${part}.${name}`, entry);
   }
   return { tensors, json };
 }

@@ -1,6 +1,15 @@
 // What a person reads when something goes wrong: one sentence, and an exit status that scripts can tell apart.
 
-import { AdapterError, CompileError, DeviceLostError, EngineError, FormatError, GpuError, LimitError, ValueError } from '../core/errors.ts';
+import {
+  AdapterError,
+  CompileError,
+  DeviceLostError,
+  EngineError,
+  FormatError,
+  GpuError,
+  LimitError,
+  ValueError,
+} from '../core/errors.ts';
 import { FileError, errorCode } from './files.ts';
 
 /** Exit statuses of the command line. */
@@ -57,21 +66,36 @@ const SYSTEM: Record<string, string> = {
 /** The sentence and the exit status of anything that was thrown. */
 export function describeFailure(error: unknown): Failure {
   const message = sentence(error);
-  if (error instanceof UsageError || error instanceof ValueError) return { message, status: EXIT.usage, unexpected: false };
+  if (error instanceof UsageError || error instanceof ValueError)
+    return { message, status: EXIT.usage, unexpected: false };
   if (error instanceof TrainingError) return { message, status: EXIT.failure, unexpected: false };
-  if (error instanceof FileError || error instanceof FormatError) return { message, status: EXIT.file, unexpected: false };
-  if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError) return { message, status: EXIT.gpu, unexpected: false };
+  if (error instanceof FileError || error instanceof FormatError)
+    return { message, status: EXIT.file, unexpected: false };
+  if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError)
+    return { message, status: EXIT.gpu, unexpected: false };
   if (error instanceof GpuError) {
     const memory = /out.of.memory|allocat/i.test(message);
-    return { message: memory ? `The GPU is out of memory: ${message} Lower --batch, or split it with --micro-batches.` : message, status: EXIT.gpu, unexpected: !memory };
+    return {
+      message: memory
+        ? `The GPU is out of memory: ${message} Lower --batch, or split it with --micro-batches.`
+        : message,
+      status: EXIT.gpu,
+      unexpected: !memory,
+    };
   }
-  if (error instanceof CompileError || error instanceof EngineError) return { message, status: EXIT.failure, unexpected: true };
+  if (error instanceof CompileError || error instanceof EngineError)
+    return { message, status: EXIT.failure, unexpected: true };
   // core/gpu-node.ts cannot know the engine's classes' users; its own errors follow the same grammar.
-  if (error instanceof Error && error.message.startsWith('[openNodeGpu]')) return { message, status: EXIT.gpu, unexpected: false };
+  if (error instanceof Error && error.message.startsWith('[openNodeGpu]'))
+    return { message, status: EXIT.gpu, unexpected: false };
   const code = errorCode(error);
   if (code !== undefined && code in SYSTEM) {
     const path = (error as { path?: unknown }).path;
-    return { message: `Cannot use ${typeof path === 'string' ? path : 'a file'}: ${SYSTEM[code]}.`, status: EXIT.file, unexpected: false };
+    return {
+      message: `Cannot use ${typeof path === 'string' ? path : 'a file'}: ${SYSTEM[code]}.`,
+      status: EXIT.file,
+      unexpected: false,
+    };
   }
   return { message, status: EXIT.failure, unexpected: true };
 }
@@ -88,9 +112,14 @@ const LONGEST = 400;
 /** The message on one line, without the bracketed operation before it, with a capital letter and a full stop. */
 function sentence(error: unknown): string {
   const raw = error instanceof Error ? error.message : String(error);
-  const line = raw.replace(/^\[[\w. ]*\]\s*/, '').replace(/\s*\n\s*/g, ' ').trim() || 'Something went wrong.';
+  const line =
+    raw
+      .replace(/^\[[\w. ]*\]\s*/, '')
+      .replace(/\s*\n\s*/g, ' ')
+      .trim() || 'Something went wrong.';
   const text = line.length > LONGEST ? `${line.slice(0, LONGEST)} …` : line;
   // The engine's sentences begin in lower case; those of the command line are as they should be, and may begin with a path.
-  const first = error instanceof EngineError && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  const first =
+    error instanceof EngineError && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
   return /[.!?)…]$/.test(first) ? first : `${first}.`;
 }

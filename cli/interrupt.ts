@@ -23,6 +23,8 @@ export function catchInterrupt(onFirst: () => void): Interrupt {
   for (const name of names) process.on(name, handler);
   return {
     signal: controller.signal,
-    release: () => { for (const name of names) process.off(name, handler); },
+    release: () => {
+      for (const name of names) process.off(name, handler);
+    },
   };
 }

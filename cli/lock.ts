@@ -31,7 +31,9 @@ export async function acquireLock(path: string, folder: string): Promise<string>
     const holder = parseHolder(text);
     if (holder && !isDead(holder)) {
       const where = holder.host === hostname() ? '' : ` on ${holder.host}`;
-      throw new UsageError(`${folder} is in use by process ${holder.pid}${where}; wait for it, or remove ${path} if that process is gone.`);
+      throw new UsageError(
+        `${folder} is in use by process ${holder.pid}${where}; wait for it, or remove ${path} if that process is gone.`,
+      );
     }
     // A lock without a holder is being written just now, or was cut by a power failure.
     if (!holder && attempt === 0) await sleep(200);

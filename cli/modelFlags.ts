@@ -27,19 +27,36 @@ const describe = (name: DisName): string => {
   return `${name.split('/')[0].slice(4)} ${embedDim}×${depth}`;
 };
 
-const sizes = DIS_NAMES.filter((name) => name.endsWith('/2')).map(describe).join(', ');
+const sizes = DIS_NAMES.filter((name) => name.endsWith('/2'))
+  .map(describe)
+  .join(', ');
 
 /** Adds the flags that describe a model. */
 export function addModelFlags(command: Command): void {
   const options = [
-    flag('--model <name>', `size and patch of the model, DiS-SIZE/2 or /4; width×depth: ${sizes}`, choice(DIS_NAMES), 'DiS-S/2'),
+    flag(
+      '--model <name>',
+      `size and patch of the model, DiS-SIZE/2 or /4; width×depth: ${sizes}`,
+      choice(DIS_NAMES),
+      'DiS-S/2',
+    ),
     flag('--image-size <pixels>', 'side of the square images', integer({ min: 1 }), 32),
     flag('--embed-dim <n>', 'another width than the named model has', integer({ min: 1 })),
     flag('--depth <n>', 'another depth', integer({ min: 1 })),
     flag('--patch-size <n>', 'another patch side', integer({ min: 1 })),
     flag('--d-state <n>', `states per channel (default: ${SSM_DEFAULTS.dState})`, integer({ min: 1 })),
-    flag('--drop-path <p>', 'how often the last block is left out in training; earlier ones less', probability(), DIS_DEFAULTS.dropPathRate),
-    flag('--label-dropout <p>', 'how often a label is left out in training, which guidance needs', probability({ closed: true }), DIS_DEFAULTS.classDropoutProb),
+    flag(
+      '--drop-path <p>',
+      'how often the last block is left out in training; earlier ones less',
+      probability(),
+      DIS_DEFAULTS.dropPathRate,
+    ),
+    flag(
+      '--label-dropout <p>',
+      'how often a label is left out in training, which guidance needs',
+      probability({ closed: true }),
+      DIS_DEFAULTS.classDropoutProb,
+    ),
     flag('--norm <kind>', 'rms or layer normalisation', choice(['rms', 'layer']), 'rms'),
   ];
   for (const option of options) command.addOption(option);
@@ -53,7 +70,10 @@ export function addModelFlags(command: Command): void {
  * The configuration that the flags describe, for inputs of `channels` and `numClasses`.
  * @throws {UsageError} where they make no model, in terms of the flags
  */
-export function modelOfFlags(flags: ModelFlags, { channels, numClasses }: { channels: number; numClasses: number }): DisConfig {
+export function modelOfFlags(
+  flags: ModelFlags,
+  { channels, numClasses }: { channels: number; numClasses: number },
+): DisConfig {
   try {
     return disConfig(flags.model, {
       imgSize: flags.imageSize,
@@ -72,6 +92,11 @@ export function modelOfFlags(flags: ModelFlags, { channels, numClasses }: { chan
     });
   } catch (error) {
     if (!(error instanceof ValueError)) throw error;
-    throw new UsageError(error.message.replace(/^\[[^\]]*\]\s*/, '').replaceAll('imgSize', '--image-size').replaceAll('patchSize', 'the patch size'));
+    throw new UsageError(
+      error.message
+        .replace(/^\[[^\]]*\]\s*/, '')
+        .replaceAll('imgSize', '--image-size')
+        .replaceAll('patchSize', 'the patch size'),
+    );
   }
 }

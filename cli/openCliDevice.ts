@@ -15,7 +15,12 @@ export interface AdapterOptions {
 export function adapterFlags(): Option[] {
   return [
     flag('--adapter <name>', 'part of the name of the GPU adapter to use', text),
-    flag('--tier <tier>', 'stock: what the driver offers by itself; fast: with toggles for f16 on NVIDIA and tensor cores', choice(['stock', 'fast']), 'stock'),
+    flag(
+      '--tier <tier>',
+      'stock: what the driver offers by itself; fast: with toggles for f16 on NVIDIA and tensor cores',
+      choice(['stock', 'fast']),
+      'stock',
+    ),
   ];
 }
 
@@ -30,7 +35,9 @@ export async function openCliDevice({ adapter, tier }: AdapterOptions): Promise<
     // Dawn lists the adapters with their backends where a name matches none.
     const names = [...String((error as Error).message).matchAll(/name: '([^']+)'/g)].map(([, name]) => name);
     if (adapter === undefined || names.length === 0) throw error;
-    throw new UsageError(`--adapter is ${JSON.stringify(adapter)}, expected a part of the name of one of ${[...new Set(names)].join(', ')}.`);
+    throw new UsageError(
+      `--adapter is ${JSON.stringify(adapter)}, expected a part of the name of one of ${[...new Set(names)].join(', ')}.`,
+    );
   }
 }
 

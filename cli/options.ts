@@ -15,21 +15,35 @@ export function flag<T>(flags: string, description: string, parse: Parser<T>, in
   return option;
 }
 
-export function integer({ min = Number.MIN_SAFE_INTEGER, max = Number.MAX_SAFE_INTEGER }: { min?: number; max?: number } = {}): Parser<number> {
+export function integer({
+  min = Number.MIN_SAFE_INTEGER,
+  max = Number.MAX_SAFE_INTEGER,
+}: { min?: number; max?: number } = {}): Parser<number> {
   return (text, name) => {
     // 50k and 1_000_000 are how people write steps.
     const match = /^([+-]?\d[\d_]*)([kKmM]?)$/.exec(text.trim());
-    const value = match ? Number(match[1].replaceAll('_', '')) * ({ k: 1e3, m: 1e6 }[match[2].toLowerCase()] ?? 1) : NaN;
+    const value = match
+      ? Number(match[1].replaceAll('_', '')) * ({ k: 1e3, m: 1e6 }[match[2].toLowerCase()] ?? 1)
+      : NaN;
     if (Number.isSafeInteger(value) && value >= min && value <= max) return value;
-    throw new UsageError(`${name} is ${quote(text)}, expected a whole number${range(min, max, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)}.`);
+    throw new UsageError(
+      `${name} is ${quote(text)}, expected a whole number${range(min, max, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)}.`,
+    );
   };
 }
 
-export function number({ min = -Infinity, max = Infinity, above }: { min?: number; max?: number; /** Exclusive lower bound. */ above?: number } = {}): Parser<number> {
+export function number({
+  min = -Infinity,
+  max = Infinity,
+  above,
+}: { min?: number; max?: number; /** Exclusive lower bound. */ above?: number } = {}): Parser<number> {
   return (text, name) => {
     const value = text.trim() === '' ? NaN : Number(text);
     if (Number.isFinite(value) && value >= min && value <= max && (above === undefined || value > above)) return value;
-    const wanted = above !== undefined ? ` above ${above}${max < Infinity ? ` up to ${max}` : ''}` : range(min, max, -Infinity, Infinity);
+    const wanted =
+      above !== undefined
+        ? ` above ${above}${max < Infinity ? ` up to ${max}` : ''}`
+        : range(min, max, -Infinity, Infinity);
     throw new UsageError(`${name} is ${quote(text)}, expected a number${wanted}.`);
   };
 }
@@ -63,7 +77,9 @@ export function list<T>(item: Parser<T>, { length }: { length?: number } = {}): 
   return (value, name) => {
     const items = value.split(',').map((part) => part.trim());
     if (items.some((part) => part === '') || (length !== undefined && items.length !== length)) {
-      throw new UsageError(`${name} is ${quote(value)}, expected ${length ?? 'values'}${length === undefined ? '' : ' values'} separated by commas.`);
+      throw new UsageError(
+        `${name} is ${quote(value)}, expected ${length ?? 'values'}${length === undefined ? '' : ' values'} separated by commas.`,
+      );
     }
     return items.map((part) => item(part, name));
   };
@@ -71,17 +87,22 @@ export function list<T>(item: Parser<T>, { length }: { length?: number } = {}): 
 
 /** `, did you mean X` for the nearest of `known`, or nothing where none is near. */
 export function didYouMean(typed: string, known: Iterable<string>): string {
-  let nearest: string | undefined, least = Infinity;
+  let nearest: string | undefined,
+    least = Infinity;
   for (const word of known) {
     const distance = editDistance(typed.toLowerCase(), word.toLowerCase());
     if (distance < least) [nearest, least] = [word, distance];
   }
-  return nearest !== undefined && least <= Math.max(1, Math.floor(Math.max(typed.length, nearest.length) * 0.4)) ? `, did you mean ${nearest}` : '';
+  return nearest !== undefined && least <= Math.max(1, Math.floor(Math.max(typed.length, nearest.length) * 0.4))
+    ? `, did you mean ${nearest}`
+    : '';
 }
 
 /** Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b` (optimal string alignment). */
 function editDistance(a: string, b: string): number {
-  const d = Array.from({ length: a.length + 1 }, (_, i) => Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)));
+  const d = Array.from({ length: a.length + 1 }, (_, i) =>
+    Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),
+  );
   for (let i = 1; i <= a.length; i++) {
     for (let j = 1; j <= b.length; j++) {
       const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? d[i - 2][j - 2] + 1 : Infinity;

@@ -48,14 +48,19 @@ export function enlarge(image: PixelImage, scale: number): PixelImage {
 }
 
 /** Sheet of images (N, C, H, W), laid out by `makeGrid` and enlarged, with the rows' names in a margin on the left where there are any. */
-export function sheet(images: ImageBatch, { range = [-1, 1], scale = 1, rowLabels, ...grid }: SheetOptions = {}): PixelImage {
+export function sheet(
+  images: ImageBatch,
+  { range = [-1, 1], scale = 1, rowLabels, ...grid }: SheetOptions = {},
+): PixelImage {
   const plain = enlarge(toPixels(makeGrid(normalizeRange(images, range), grid)), scale);
   if (!rowLabels || rowLabels.length === 0) return plain;
   const [n, , h] = images.shape;
   const { nrow = 8, padding = 2 } = grid;
   const rows = Math.ceil(n / Math.min(nrow, n));
   if (rowLabels.length !== rows) {
-    throw new ShapeError(`[sheet] ${rowLabels.length} row labels for ${rows} rows, expected one a row; pass '' for a row without a name.`);
+    throw new ShapeError(
+      `[sheet] ${rowLabels.length} row labels for ${rows} rows, expected one a row; pass '' for a row without a name.`,
+    );
   }
   const gap = n === 1 ? 0 : padding;
   return addRowLabels(plain, rowLabels, { first: gap * scale, pitch: (h + gap) * scale, rowHeight: h * scale });
@@ -73,7 +78,10 @@ function addRowLabels(
   const width = image.width + margin;
   const data = new Uint8Array(width * height * channels);
   for (let y = 0; y < height; y++) {
-    data.set(image.data.subarray(y * image.width * channels, (y + 1) * image.width * channels), (y * width + margin) * channels);
+    data.set(
+      image.data.subarray(y * image.width * channels, (y + 1) * image.width * channels),
+      (y * width + margin) * channels,
+    );
   }
   labels.forEach((label, row) => {
     // Right-aligned, and centred on the letters' body of seven rows.
@@ -95,7 +103,9 @@ function opened(image: PixelImage): Sharp {
   checkImage('pictures', image);
   const { data, width, height, channels } = image;
   if (channels !== 1 && channels !== 3 && channels !== 4) {
-    throw new ShapeError(`[pictures] image has ${channels} channels, expected 1, 3 or 4; decode latents to pixels first.`);
+    throw new ShapeError(
+      `[pictures] image has ${channels} channels, expected 1, 3 or 4; decode latents to pixels first.`,
+    );
   }
   return sharp(data, { raw: { width, height, channels } });
 }
@@ -117,7 +127,10 @@ export const IMAGE_ENDINGS: readonly string[] = Object.keys(ENCODERS);
  */
 export async function writeImage(path: string, image: PixelImage): Promise<void> {
   const encode = ENCODERS[extname(path).toLowerCase()];
-  if (!encode) throw new ValueError(`[writeImage] ${path} has no image ending, expected one of ${IMAGE_ENDINGS.join(', ')}; rename the output.`);
+  if (!encode)
+    throw new ValueError(
+      `[writeImage] ${path} has no image ending, expected one of ${IMAGE_ENDINGS.join(', ')}; rename the output.`,
+    );
   await writeFileAtomic(path, await encode(opened(image)).toBuffer());
 }
 
@@ -159,13 +172,20 @@ export interface AnimationOptions {
  * Writes frames of one size as an animated .gif or .webp (lossless).
  * @throws {ValueError} for another ending or no frame; {ShapeError} when frames differ in size
  */
-export async function writeAnimation(path: string, frames: readonly PixelImage[], options: AnimationOptions = {}): Promise<void> {
+export async function writeAnimation(
+  path: string,
+  frames: readonly PixelImage[],
+  options: AnimationOptions = {},
+): Promise<void> {
   const { delay = 80, hold = 1500, loop = 0 } = options;
   const ending = extname(path).toLowerCase();
   if (ending !== '.gif' && ending !== '.webp') {
     throw new ValueError(`[writeAnimation] ${path} ends in "${ending}", expected .gif or .webp; rename the output.`);
   }
-  if (frames.length === 0) throw new ValueError(`[writeAnimation] no frame given for ${path}, expected at least one; keep frames while sampling.`);
+  if (frames.length === 0)
+    throw new ValueError(
+      `[writeAnimation] no frame given for ${path}, expected at least one; keep frames while sampling.`,
+    );
   const [{ width, height, channels }] = frames;
   for (const [i, frame] of frames.entries()) {
     checkImage('writeAnimation', frame);
@@ -177,11 +197,19 @@ export async function writeAnimation(path: string, frames: readonly PixelImage[]
     }
   }
   if (channels !== 3 && channels !== 4) {
-    throw new ShapeError(`[writeAnimation] frames have ${channels} channels, expected 3 or 4; lay them out with makeGrid, which gives 3.`);
+    throw new ShapeError(
+      `[writeAnimation] frames have ${channels} channels, expected 3 or 4; lay them out with makeGrid, which gives 3.`,
+    );
   }
   const strip = new Uint8Array(frames.length * height * width * channels);
   frames.forEach(({ data }, i) => strip.set(data, i * data.length));
-  const image = sharp(strip, { raw: { width, height: height * frames.length, channels, pageHeight: height }, limitInputPixels: false });
+  const image = sharp(strip, {
+    raw: { width, height: height * frames.length, channels, pageHeight: height },
+    limitInputPixels: false,
+  });
   const timing = { loop, delay: frames.map((_, i) => (i === frames.length - 1 ? hold : delay)) };
-  await writeFileAtomic(path, await (ending === '.gif' ? image.gif(timing) : image.webp({ ...timing, lossless: true })).toBuffer());
+  await writeFileAtomic(
+    path,
+    await (ending === '.gif' ? image.gif(timing) : image.webp({ ...timing, lossless: true })).toBuffer(),
+  );
 }

@@ -24,17 +24,28 @@ export async function run(argv: readonly string[]): Promise<number> {
   try {
     const [name] = argv;
     if (name !== undefined && !name.startsWith('-') && name !== 'help' && !Object.hasOwn(COMMANDS, name)) {
-      return complain(`Unknown command ${JSON.stringify(name)}${didYouMean(name, Object.keys(COMMANDS))}; the commands are ${Object.keys(COMMANDS).join(', ')}.`, EXIT.usage);
+      return complain(
+        `Unknown command ${JSON.stringify(name)}${didYouMean(name, Object.keys(COMMANDS))}; the commands are ${Object.keys(COMMANDS).join(', ')}.`,
+        EXIT.usage,
+      );
     }
-    const program = await createProgram(name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS));
+    const program = await createProgram(
+      name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS),
+    );
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 || error.code === 'commander.help' ? error.exitCode : complain(parserSentence(error), EXIT.usage);
+    if (error instanceof CommanderError)
+      return error.exitCode === 0 || error.code === 'commander.help'
+        ? error.exitCode
+        : complain(parserSentence(error), EXIT.usage);
     if (error instanceof Interrupted) return EXIT.interrupted;
     const { message, status, unexpected } = describeFailure(error);
     const debug = Boolean(process.env.DIS_DEBUG);
-    complain(unexpected && !debug ? `${message} This was not expected: DIS_DEBUG=1 shows where it comes from.` : message, status);
+    complain(
+      unexpected && !debug ? `${message} This was not expected: DIS_DEBUG=1 shows where it comes from.` : message,
+      status,
+    );
     if (debug && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
     return status;
   }

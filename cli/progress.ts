@@ -46,7 +46,11 @@ export function say(text: string, terminal: Terminal = process.stderr): void {
 }
 
 /** The style that fits where the output goes. */
-export function defaultStyle(lines: 'lines' | 'json', terminal: Terminal = process.stderr, output: Terminal = process.stdout): ProgressStyle {
+export function defaultStyle(
+  lines: 'lines' | 'json',
+  terminal: Terminal = process.stderr,
+  output: Terminal = process.stdout,
+): ProgressStyle {
   return terminal.isTTY === true && output.isTTY === true && process.env.TERM !== 'dumb' ? 'bar' : lines;
 }
 
@@ -68,7 +72,16 @@ export class Progress {
   #lined: number;
   #visible = false;
 
-  constructor({ noun = 'step', total, start = 0, style, terminal = process.stderr, output = process.stdout, every = 10, now = () => performance.now() }: ProgressOptions) {
+  constructor({
+    noun = 'step',
+    total,
+    start = 0,
+    style,
+    terminal = process.stderr,
+    output = process.stdout,
+    every = 10,
+    now = () => performance.now(),
+  }: ProgressOptions) {
     this.#noun = noun;
     this.#total = total;
     this.#step = start;
@@ -87,7 +100,8 @@ export class Progress {
     if (steps > 0) {
       const pace = (now - this.#changed) / steps;
       // The first step compiles; what it took says nothing of the rest.
-      if (this.#pace === undefined) this.#pace = this.#loss.weight === 0 && record.loss !== undefined ? undefined : pace;
+      if (this.#pace === undefined)
+        this.#pace = this.#loss.weight === 0 && record.loss !== undefined ? undefined : pace;
       else this.#pace += (pace - this.#pace) * (1 - 0.95 ** steps);
       this.#changed = now;
     }
@@ -97,10 +111,14 @@ export class Progress {
       this.#loss.weight += (1 - this.#loss.weight) * 0.02;
     }
     const seconds = 1 / (record.imagesPerSecond ?? NaN);
-    if (this.#pace === undefined || this.#secondsPerImage === undefined) this.#secondsPerImage = Number.isFinite(seconds) ? seconds : undefined;
+    if (this.#pace === undefined || this.#secondsPerImage === undefined)
+      this.#secondsPerImage = Number.isFinite(seconds) ? seconds : undefined;
     else if (Number.isFinite(seconds)) this.#secondsPerImage += (seconds - this.#secondsPerImage) * 0.1;
     if (this.#style === 'bar' && (now - this.#drawn >= REDRAW_MS || record.step >= this.#total)) this.#draw();
-    if ((this.#style === 'lines' || this.#style === 'json') && (now - this.#lined >= this.#every || record.step >= this.#total)) {
+    if (
+      (this.#style === 'lines' || this.#style === 'json') &&
+      (now - this.#lined >= this.#every || record.step >= this.#total)
+    ) {
       this.#lined = now;
       if (this.#style === 'json') this.#output.write(`${JSON.stringify(this.#summary())}\n`);
       else this.#terminal.write(`${this.#fields().join('  ')}\n`);
@@ -158,9 +176,12 @@ export class Progress {
   #fields(): string[] {
     const total = grouped(this.#total);
     const fields = [`${this.#noun} ${grouped(this.#step).padStart(total.length)}/${total}`];
-    const loss = this.#smoothLoss, speed = this.#imagesPerSecond, seconds = this.#secondsLeft;
+    const loss = this.#smoothLoss,
+      speed = this.#imagesPerSecond,
+      seconds = this.#secondsLeft;
     if (loss !== undefined) fields.push(`loss ${small(loss)}`);
-    if (speed !== undefined) fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
+    if (speed !== undefined)
+      fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
     if (seconds !== undefined && this.#step < this.#total) fields.push(`${duration(seconds)} left`);
     return fields;
   }

@@ -90,7 +90,8 @@ export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: Op
   return {
     format: 'dis-run',
     version: 1,
-    settings: settings.schedule === 'cosine' ? { ...settings, scheduleSteps: settings.scheduleSteps ?? plan.steps } : settings,
+    settings:
+      settings.schedule === 'cosine' ? { ...settings, scheduleSteps: settings.scheduleSteps ?? plan.steps } : settings,
     plan,
     model,
     diffusion,
@@ -101,7 +102,10 @@ export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: Op
 
 /** Learning rate by steps taken. The warm-up's first step is not wasted on a rate of 0. */
 export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: TrainSettings): LrSchedule {
-  const rate = schedule === 'cosine' ? warmupCosine({ lr, minLr, warmup, total: scheduleSteps ?? Infinity }) : constantLr(lr, warmup);
+  const rate =
+    schedule === 'cosine'
+      ? warmupCosine({ lr, minLr, warmup, total: scheduleSteps ?? Infinity })
+      : constantLr(lr, warmup);
   return (step) => rate(step < warmup ? step + 1 : step);
 }
 
@@ -109,8 +113,10 @@ export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: Tra
 export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: string): RunConfig {
   const config = value as unknown as RunConfig;
   const bad = (what: string): FormatError => new FormatError(`[readRunConfig] ${path} ${what}.`);
-  if (config.format !== 'dis-run') throw bad('is not the configuration of a run; give the folder of a run or of a checkpoint');
-  if (config.version !== 1) throw bad(`has version ${String(config.version)}, expected 1; use the version of dis-cli that wrote it`);
+  if (config.format !== 'dis-run')
+    throw bad('is not the configuration of a run; give the folder of a run or of a checkpoint');
+  if (config.version !== 1)
+    throw bad(`has version ${String(config.version)}, expected 1; use the version of dis-cli that wrote it`);
   for (const key of ['settings', 'plan', 'model', 'diffusion'] as const) {
     if (typeof config[key] !== 'object' || config[key] === null) throw bad(`has no ${key}; it is damaged`);
   }
@@ -118,7 +124,8 @@ export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: s
   try {
     return { ...config, model: disConfig(config.model) };
   } catch (error) {
-    if (error instanceof ValueError) throw bad(`describes no model: ${error.message.replace(/^\[[^\]]*\]\s*/, '').replace(/\.$/, '')}`);
+    if (error instanceof ValueError)
+      throw bad(`describes no model: ${error.message.replace(/^\[[^\]]*\]\s*/, '').replace(/\.$/, '')}`);
     throw error;
   }
 }

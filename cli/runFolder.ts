@@ -21,7 +21,12 @@ export interface CheckpointEntry {
   readonly path: string;
 }
 
-const CONFIG = 'config.json', METRICS = 'metrics.jsonl', CHECKPOINTS = 'checkpoints', SAMPLES = 'samples', TUNING = 'tuning.json', LOCK = 'run.lock';
+const CONFIG = 'config.json',
+  METRICS = 'metrics.jsonl',
+  CHECKPOINTS = 'checkpoints',
+  SAMPLES = 'samples',
+  TUNING = 'tuning.json',
+  LOCK = 'run.lock';
 
 const nameOfStep = (step: number): string => `step-${String(step).padStart(8, '0')}`;
 
@@ -122,11 +127,18 @@ export async function createRun(path: string): Promise<RunFolder> {
   });
   // A run that ended before its first checkpoint is no loss to begin again; its lock tells whether it goes on.
   if (entries.includes(CONFIG) && (await listCheckpoints(root)).length > 0) {
-    throw new FileError(`[createRun] ${path} holds another run; go on with it by --resume ${path}, or give another folder with --out.`, path);
+    throw new FileError(
+      `[createRun] ${path} holds another run; go on with it by --resume ${path}, or give another folder with --out.`,
+      path,
+    );
   }
   const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, LOCK];
   const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
-  if (foreign !== undefined) throw new FileError(`[createRun] ${path} holds ${foreign}, expected a new or empty folder; give another one with --out.`, path);
+  if (foreign !== undefined)
+    throw new FileError(
+      `[createRun] ${path} holds ${foreign}, expected a new or empty folder; give another one with --out.`,
+      path,
+    );
   try {
     await mkdir(join(root, CHECKPOINTS), { recursive: true });
     await mkdir(join(root, SAMPLES), { recursive: true });
@@ -168,13 +180,22 @@ export async function locateCheckpoint(path: string): Promise<Located> {
   const root = resolve(path);
   const info = await stat(root).catch((error: unknown) => {
     throw errorCode(error) === 'ENOENT'
-      ? new FileError(`[locateCheckpoint] ${path} does not exist, expected the folder of a run or of a checkpoint; check the path.`, path, error)
+      ? new FileError(
+          `[locateCheckpoint] ${path} does not exist, expected the folder of a run or of a checkpoint; check the path.`,
+          path,
+          error,
+        )
       : fileError('locateCheckpoint', 'open', path, error);
   });
-  if (!info.isDirectory()) throw new FileError(`[locateCheckpoint] ${path} is a file, expected the folder of a run or of a checkpoint; give the folder that holds it.`, path);
+  if (!info.isDirectory())
+    throw new FileError(
+      `[locateCheckpoint] ${path} is a file, expected the folder of a run or of a checkpoint; give the folder that holds it.`,
+      path,
+    );
   const entries = await readdir(root);
   if (entries.includes('state.json')) {
-    const parent = dirname(root), run = dirname(parent);
+    const parent = dirname(root),
+      run = dirname(parent);
     const inRun = basename(parent) === CHECKPOINTS && (await isFile(join(run, CONFIG)));
     const step = stepOfName(basename(root)) ?? (await readStep(root));
     return { run: inRun ? run : undefined, checkpoint: { step, path: root } };
@@ -182,9 +203,15 @@ export async function locateCheckpoint(path: string): Promise<Located> {
   const newest = (await listCheckpoints(root)).at(-1);
   if (newest) return { run: root, checkpoint: newest };
   if (entries.includes(CONFIG) || entries.includes(CHECKPOINTS)) {
-    throw new FileError(`[locateCheckpoint] ${path} holds a run without a checkpoint yet; begin it again, or wait for its first checkpoint.`, path);
+    throw new FileError(
+      `[locateCheckpoint] ${path} holds a run without a checkpoint yet; begin it again, or wait for its first checkpoint.`,
+      path,
+    );
   }
-  throw new FileError(`[locateCheckpoint] ${path} holds neither a run nor a checkpoint, expected a folder that dis-cli train wrote; check the path.`, path);
+  throw new FileError(
+    `[locateCheckpoint] ${path} holds neither a run nor a checkpoint, expected a folder that dis-cli train wrote; check the path.`,
+    path,
+  );
 }
 
 async function readStep(folder: string): Promise<number> {
@@ -198,14 +225,17 @@ export async function readJson(path: string): Promise<Record<string, unknown>> {
     throw fileError('readJson', 'read', path, error);
   });
   const value = parseLine(text);
-  if (value === undefined) throw new FormatError(`[readJson] ${path} is not a JSON object; it is damaged, use another checkpoint.`);
+  if (value === undefined)
+    throw new FormatError(`[readJson] ${path} is not a JSON object; it is damaged, use another checkpoint.`);
   return value;
 }
 
 function parseLine(text: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
   } catch {
     return undefined;
   }
@@ -217,10 +247,12 @@ async function listCheckpoints(root: string): Promise<CheckpointEntry[]> {
     if (errorCode(error) === 'ENOENT') return [];
     throw fileError('checkpoints', 'read', parent, error);
   });
-  return names.flatMap((name) => {
-    const step = stepOfName(name);
-    return step === undefined ? [] : [{ step, path: join(parent, name) }];
-  }).sort((a, b) => a.step - b.step);
+  return names
+    .flatMap((name) => {
+      const step = stepOfName(name);
+      return step === undefined ? [] : [{ step, path: join(parent, name) }];
+    })
+    .sort((a, b) => a.step - b.step);
 }
 
 async function isFolder(path: string): Promise<boolean> {

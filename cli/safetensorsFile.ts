@@ -8,7 +8,10 @@ import { layoutSafetensors, readSafetensorsHeader, safetensorsEntry, safetensors
 import { fileError } from './files.ts';
 
 /** The pieces of a file, in order; what `writeFileAtomic` takes. */
-export function* safetensorsPieces(tensors: ReadonlyMap<string, SafetensorsEntry>, metadata: Readonly<Record<string, string>> = {}): Generator<Uint8Array> {
+export function* safetensorsPieces(
+  tensors: ReadonlyMap<string, SafetensorsEntry>,
+  metadata: Readonly<Record<string, string>> = {},
+): Generator<Uint8Array> {
   const layout = layoutSafetensors(tensors, Object.entries(metadata));
   yield layout.header;
   for (const [name] of [...layout.tensors].sort(([, a], [, b]) => a.begin - b.begin)) {
@@ -33,10 +36,17 @@ export async function readSafetensorsFile(path: string): Promise<Map<string, Saf
     const first = await readAt(file, 0, Math.min(8, size));
     const header = readSafetensorsHeader(await readAt(file, 0, Math.min(safetensorsHeaderBytes(first), size)), size);
     const tensors = new Map<string, SafetensorsEntry>();
-    for (const [name, info] of header.tensors) tensors.set(name, safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)));
+    for (const [name, info] of header.tensors)
+      tensors.set(
+        name,
+        safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)),
+      );
     return tensors;
   } catch (error) {
-    if (error instanceof FormatError) throw new FormatError(`[readSafetensors] ${path} is damaged: ${error.message.replace(/^\[[^\]]*\]\s*/, '')}`, { cause: error });
+    if (error instanceof FormatError)
+      throw new FormatError(`[readSafetensors] ${path} is damaged: ${error.message.replace(/^\[[^\]]*\]\s*/, '')}`, {
+        cause: error,
+      });
     throw fileError('readSafetensors', 'read', path, error);
   } finally {
     await file.close();

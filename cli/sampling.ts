@@ -58,27 +58,35 @@ export async function sampleImages(options: SampleOptions): Promise<Samples> {
   checkSampling({ ...options, model: config });
   const diffusion = createDiffusion(device, { ...options.diffusion, timestepRespacing: [steps] });
   const total = classes ? classes.length * count : count;
-  const batches = Math.ceil(total / options.batch), batch = Math.ceil(total / batches);
+  const batches = Math.ceil(total / options.batch),
+    batch = Math.ceil(total / batches);
   const each = config.channels * config.imgSize ** 2;
   const shape = [total, config.channels, config.imgSize, config.imgSize] as const;
   const images = { data: new Float32Array(total * each), shape };
   const shown = frameSteps(steps, options.frames ?? 0);
   const frames = shown.map((): ImageBatch => ({ data: new Float32Array(total * each), shape }));
-  const noise = new Generator(device, seed), generator = new Generator(device, hash32(seed, 1));
+  const noise = new Generator(device, seed),
+    generator = new Generator(device, hash32(seed, 1));
   try {
     for (let b = 0; b < batches; b++) {
       // The last batch is filled up, so that its steps are those that were compiled.
-      const labels = classes && Int32Array.from({ length: batch }, (_, i) => classes[Math.floor(Math.min(b * batch + i, total - 1) / count)]);
+      const labels =
+        classes &&
+        Int32Array.from({ length: batch }, (_, i) => classes[Math.floor(Math.min(b * batch + i, total - 1) / count)]);
       const put = async (into: ImageBatch, from: Tensor): Promise<void> => {
         const values = (await from.data()) as Float32Array;
-        into.data.set(values.subarray(0, Math.min(values.length, into.data.length - b * batch * each)), b * batch * each);
+        into.data.set(
+          values.subarray(0, Math.min(values.length, into.data.length - b * batch * each)),
+          b * batch * each,
+        );
       };
       const start = keep(noise.normal([batch, ...shape.slice(1)]));
       const denoiser = conditioned(model, labels, guidance);
       const loopOptions = { noise: start, generator, signal };
-      const loop: AsyncGenerator<LoopStep> = options.sampler === 'ddpm'
-        ? diffusion.pSampleLoopProgressive(denoiser.model, start.shape, loopOptions)
-        : diffusion.ddimSampleLoopProgressive(denoiser.model, start.shape, { ...loopOptions, eta: options.eta });
+      const loop: AsyncGenerator<LoopStep> =
+        options.sampler === 'ddpm'
+          ? diffusion.pSampleLoopProgressive(denoiser.model, start.shape, loopOptions)
+          : diffusion.ddimSampleLoopProgressive(denoiser.model, start.shape, { ...loopOptions, eta: options.eta });
       try {
         for await (const { sample, index } of loop) {
           const frame = shown.indexOf(index);
@@ -104,17 +112,33 @@ export async function sampleImages(options: SampleOptions): Promise<Samples> {
  * Checks what can be checked without a device.
  * @throws {ValueError} where a model of this configuration cannot be asked for that
  */
-export function checkSampling({ model, classes, guidance, diffusion, steps }: Pick<SampleOptions, 'classes' | 'guidance' | 'diffusion' | 'steps'> & { readonly model: DisConfig }): void {
+export function checkSampling({
+  model,
+  classes,
+  guidance,
+  diffusion,
+  steps,
+}: Pick<SampleOptions, 'classes' | 'guidance' | 'diffusion' | 'steps'> & { readonly model: DisConfig }): void {
   const trained = diffusion.diffusionSteps ?? 1000;
-  if (steps > trained) throw new ValueError(`[sampleImages] ${steps} steps are asked for, expected at most the ${trained} that the model was trained with.`);
-  if (model.numClasses > 0 && !classes) throw new ValueError(`[sampleImages] The model has ${model.numClasses} classes, expected some to be named.`);
+  if (steps > trained)
+    throw new ValueError(
+      `[sampleImages] ${steps} steps are asked for, expected at most the ${trained} that the model was trained with.`,
+    );
+  if (model.numClasses > 0 && !classes)
+    throw new ValueError(`[sampleImages] The model has ${model.numClasses} classes, expected some to be named.`);
   if (classes && guidance !== 1 && model.classDropoutProb === 0) {
-    throw new ValueError(`[sampleImages] guidance is ${guidance}, expected 1 for a model that was trained without label dropout.`);
+    throw new ValueError(
+      `[sampleImages] guidance is ${guidance}, expected 1 for a model that was trained without label dropout.`,
+    );
   }
 }
 
 /** The model with its labels and guidance. */
-function conditioned(model: Dis, labels: Int32Array | undefined, guidance: number): { model: DiffusionModel; dispose(): void } {
+function conditioned(
+  model: Dis,
+  labels: Int32Array | undefined,
+  guidance: number,
+): { model: DiffusionModel; dispose(): void } {
   if (!labels) return { model: (x, t) => model.forward(x, t), dispose: () => {} };
   const { device } = model.pos_embed;
   if (guidance === 1) {
@@ -123,7 +147,8 @@ function conditioned(model: Dis, labels: Int32Array | undefined, guidance: numbe
   }
   const none = new Int32Array(labels.length).fill(model.config.numClasses);
   const y = keep(tensor(device, Int32Array.of(...labels, ...none)));
-  const guided: DiffusionModel = (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), y, guidance).slice(0, 0, labels.length));
+  const guided: DiffusionModel = (x, t) =>
+    scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), y, guidance).slice(0, 0, labels.length));
   return { model: guided, dispose: () => y.dispose() };
 }
 
@@ -147,12 +172,17 @@ export function sampleSheet(images: ImageBatch, { classes, classNames }: SheetLa
   const scale = comfortableScale(h);
   if (!classes) return sheet(images, { nrow: Math.min(COLUMNS, Math.ceil(Math.sqrt(n))), scale });
   const count = n / classes.length;
-  const columns = Math.min(COLUMNS, count), rows = Math.ceil(count / columns);
+  const columns = Math.min(COLUMNS, count),
+    rows = Math.ceil(count / columns);
   // Each class begins a row; places that stay free are black.
   const each = c * h * w;
   const data = new Float32Array(classes.length * rows * columns * each).fill(-1);
-  for (let k = 0; k < classes.length; k++) data.set(images.data.subarray(k * count * each, (k + 1) * count * each), k * rows * columns * each);
-  const rowLabels = classes.flatMap((label) => [classNames[label] ?? String(label), ...new Array<string>(rows - 1).fill('')]);
+  for (let k = 0; k < classes.length; k++)
+    data.set(images.data.subarray(k * count * each, (k + 1) * count * each), k * rows * columns * each);
+  const rowLabels = classes.flatMap((label) => [
+    classNames[label] ?? String(label),
+    ...new Array<string>(rows - 1).fill(''),
+  ]);
   return sheet({ data, shape: [classes.length * rows * columns, c, h, w] }, { nrow: columns, scale, rowLabels });
 }
 

@@ -70,19 +70,35 @@ async function main() {
   }
   const system = process.platform === 'linux' ? debianFamily(osRelease()) : undefined;
   if (system === undefined) throw new Failure(`No WebGPU adapter was found${because(found)}; ${advice()}`);
-  if (existsSync(folder) && readdirSync(folder).length > 0 && wholeDriver(folder) === undefined && !existsSync(join(folder, 'driver.json'))) {
-    throw new Failure(`${shown} holds files that are not a driver of this project; move them away or name another folder with --dir.`);
+  if (
+    existsSync(folder) &&
+    readdirSync(folder).length > 0 &&
+    wholeDriver(folder) === undefined &&
+    !existsSync(join(folder, 'driver.json'))
+  ) {
+    throw new Failure(
+      `${shown} holds files that are not a driver of this project; move them away or name another folder with --dir.`,
+    );
   }
   const mesa = await provide(system, folder, project);
   console.log(`adapter: software Vulkan (Mesa ${mesa} lavapipe), now in ${shown}`);
   if (existsSync('/dev/dri/renderD128')) {
-    console.log(`This machine has a GPU whose Vulkan driver Dawn refuses or lacks; for its speed ${advice()} Then: node cli/setup-adapter.mjs --force`);
+    console.log(
+      `This machine has a GPU whose Vulkan driver Dawn refuses or lacks; for its speed ${advice()} Then: node cli/setup-adapter.mjs --force`,
+    );
   }
 }
 
 function parseOptions() {
   try {
-    return parseArgs({ options: { install: { type: 'boolean' }, force: { type: 'boolean' }, dir: { type: 'string' }, help: { type: 'boolean', short: 'h' } } }).values;
+    return parseArgs({
+      options: {
+        install: { type: 'boolean' },
+        force: { type: 'boolean' },
+        dir: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }).values;
   } catch (error) {
     throw new Failure(`${error.message.split('. ')[0]}; see --help.`);
   }
@@ -108,15 +124,25 @@ async function provide(system, folder, project) {
   process.umask(0o022); // core/gpu-node.ts loads nothing that others could have written
   const cleanUp = () => rmSync(partial, { recursive: true, force: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.once(signal, () => { cleanUp(); process.exit(130); });
+    process.once(signal, () => {
+      cleanUp();
+      process.exit(130);
+    });
   }
-  const line = progressLine(`No GPU driver that WebGPU can use: fetching Mesa's software driver for ${system.codename}`);
+  const line = progressLine(
+    `No GPU driver that WebGPU can use: fetching Mesa's software driver for ${system.codename}`,
+  );
   try {
     mkdirSync(partial, { recursive: true });
     const driver = await fetchLavapipe(system, partial, line.show);
     line.show('opening the adapter');
     writeFileSync(join(partial, 'driver.json'), `${JSON.stringify(driver, null, 2)}\n`);
-    const opened = probe(project, { ...ownEnvironment(folder), DIS_PROBE_FOLDER: partial, VK_DRIVER_FILES: join(partial, driver.icd), VK_ICD_FILENAMES: join(partial, driver.icd) });
+    const opened = probe(project, {
+      ...ownEnvironment(folder),
+      DIS_PROBE_FOLDER: partial,
+      VK_DRIVER_FILES: join(partial, driver.icd),
+      VK_ICD_FILENAMES: join(partial, driver.icd),
+    });
     if (opened.name === undefined) throw new Error(`Mesa ${driver.mesa} opens no adapter${because(opened)}`);
     rmSync(folder, { recursive: true, force: true });
     renameSync(partial, folder);
@@ -141,7 +167,8 @@ function wholeDriver(folder) {
 
 /** Folders of set-ups that were killed. */
 function removeLeftovers(folder) {
-  const parent = dirname(folder), prefix = `${basename(folder)}.partial-`;
+  const parent = dirname(folder),
+    prefix = `${basename(folder)}.partial-`;
   if (!existsSync(parent)) return;
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue;
@@ -163,7 +190,12 @@ function ownEnvironment(folder) {
 }
 
 function probe(project, env) {
-  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', PROBE], { cwd: project, env, encoding: 'utf8', timeout: 120_000 });
+  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', PROBE], {
+    cwd: project,
+    env,
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
   const line = child.stdout?.trim().split('\n').at(-1);
   if (child.status === 0) {
     const adapter = JSON.parse(line);
@@ -179,21 +211,27 @@ function probe(project, env) {
 const because = ({ reason }) => (reason === 'no driver' || reason === undefined ? '' : ` (${reason})`);
 
 function advice() {
-  if (process.platform === 'darwin') return 'Metal is part of macOS, so run outside of a virtual machine that hides the GPU, on macOS 13 or later.';
+  if (process.platform === 'darwin')
+    return 'Metal is part of macOS, so run outside of a virtual machine that hides the GPU, on macOS 13 or later.';
   if (process.platform === 'win32') return 'install the current graphics driver of your GPU (Direct3D 12).';
-  if (process.platform !== 'linux') return `webgpu has no build for ${process.platform}; use Linux, macOS, Windows or a browser.`;
+  if (process.platform !== 'linux')
+    return `webgpu has no build for ${process.platform}; use Linux, macOS, Windows or a browser.`;
   const release = osRelease();
   const ids = [release.ID, ...(release.ID_LIKE ?? '').split(' ')];
   const has = (...names) => names.some((name) => ids.includes(name));
   if (release.VERSION_CODENAME === 'bookworm') {
     return 'install Mesa 25 from backports: add "deb http://deb.debian.org/debian bookworm-backports main" to the apt sources, then `sudo apt-get update && sudo apt-get install -t bookworm-backports mesa-vulkan-drivers libvulkan1`.';
   }
-  if (has('debian', 'ubuntu')) return 'install Mesa 25 or later: `sudo apt-get install mesa-vulkan-drivers libvulkan1`.';
-  if (has('fedora', 'rhel', 'centos')) return 'install Mesa 25 or later: `sudo dnf install mesa-vulkan-drivers vulkan-loader`.';
-  if (has('arch')) return 'install your GPU\'s driver (vulkan-radeon, vulkan-intel, nvidia-utils) or the software one: `sudo pacman -S vulkan-icd-loader vulkan-swrast`.';
-  if (has('suse', 'opensuse')) return 'install Mesa 25 or later: `sudo zypper install Mesa-vulkan-drivers libvulkan_lvp libvulkan1`.';
+  if (has('debian', 'ubuntu'))
+    return 'install Mesa 25 or later: `sudo apt-get install mesa-vulkan-drivers libvulkan1`.';
+  if (has('fedora', 'rhel', 'centos'))
+    return 'install Mesa 25 or later: `sudo dnf install mesa-vulkan-drivers vulkan-loader`.';
+  if (has('arch'))
+    return "install your GPU's driver (vulkan-radeon, vulkan-intel, nvidia-utils) or the software one: `sudo pacman -S vulkan-icd-loader vulkan-swrast`.";
+  if (has('suse', 'opensuse'))
+    return 'install Mesa 25 or later: `sudo zypper install Mesa-vulkan-drivers libvulkan_lvp libvulkan1`.';
   if (has('alpine')) return 'webgpu needs glibc, which Alpine does not have: use a Debian or Ubuntu image.';
-  return 'install your GPU\'s Vulkan driver, or Mesa 25 or later with lavapipe, and the Vulkan loader (libvulkan.so.1).';
+  return "install your GPU's Vulkan driver, or Mesa 25 or later with lavapipe, and the Vulkan loader (libvulkan.so.1).";
 }
 
 function osRelease() {
@@ -218,8 +256,12 @@ function progressLine(text) {
   const terminal = process.stderr.isTTY;
   process.stderr.write(terminal ? `${text} …` : `${text}\n`);
   return {
-    show: (state) => { if (terminal) process.stderr.write(`\r\x1b[K${text}: ${state}`); },
-    end: () => { if (terminal) process.stderr.write('\r\x1b[K'); },
+    show: (state) => {
+      if (terminal) process.stderr.write(`\r\x1b[K${text}: ${state}`);
+    },
+    end: () => {
+      if (terminal) process.stderr.write('\r\x1b[K');
+    },
   };
 }
 

@@ -44,7 +44,10 @@ export interface TrainOutcome {
 }
 
 // Separate the uses of a run's seed.
-const INIT_KEY = 1, DATA_KEY = 2, TRAIN_KEY = 3, SHEET_KEY = 4;
+const INIT_KEY = 1,
+  DATA_KEY = 2,
+  TRAIN_KEY = 3,
+  SHEET_KEY = 4;
 
 /** So many steps without a finite gradient mean that none will come; a loss scale for f16 is found in fewer. */
 const HOPELESS = 100;
@@ -75,8 +78,13 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
   } catch (error) {
     if (!(error instanceof DeviceLostError)) throw error;
     const last = (await folder.checkpoints()).at(-1);
-    const how = last ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}` : 'no checkpoint was written yet, begin again';
-    throw new DeviceLostError(`[train] The GPU device was lost, after a driver reset or because its memory ran out; ${how}.`, { cause: error });
+    const how = last
+      ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}`
+      : 'no checkpoint was written yet, begin again';
+    throw new DeviceLostError(
+      `[train] The GPU device was lost, after a driver reset or because its memory ran out; ${how}.`,
+      { cause: error },
+    );
   } finally {
     progress.end();
     if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
@@ -84,7 +92,8 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     diffusion.dispose();
     model.dispose();
     const skipped = data.skipped().length;
-    if (skipped > 0) progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
+    if (skipped > 0)
+      progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
   }
 }
 
@@ -92,7 +101,10 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
  * The kernels of a run are chosen when it begins, by what is known of the adapter or, on a GPU, measured now; they stay the same
  * when it goes on, so that it does so bit for bit.
  */
-async function chooseKernels({ device, folder, config, resume, signal }: TrainRunOptions, progress: Progress): Promise<void> {
+async function chooseKernels(
+  { device, folder, config, resume, signal }: TrainRunOptions,
+  progress: Progress,
+): Promise<void> {
   if (resume) {
     await loadTuning(device, folder.tuning);
     return;
@@ -102,7 +114,9 @@ async function chooseKernels({ device, folder, config, resume, signal }: TrainRu
     const results = await tuneStep(device, config, { signal });
     if (results.length > 0) {
       progress.note(`Measured ${counted(results.length, 'kind')} of kernel calls that are new to this adapter.`);
-      await storeTuning(device).catch((error: unknown) => progress.warn(`What was measured is not remembered: ${describeFailure(error).message}`));
+      await storeTuning(device).catch((error: unknown) =>
+        progress.warn(`What was measured is not remembered: ${describeFailure(error).message}`),
+      );
     }
   }
   await storeTuning(device, folder.tuning);
@@ -130,7 +144,11 @@ function newModel({ device, config }: TrainRunOptions): Dis {
   return model;
 }
 
-function newTrainer({ device, config: { settings } }: TrainRunOptions, model: Dis, diffusion: GaussianDiffusion): Trainer {
+function newTrainer(
+  { device, config: { settings } }: TrainRunOptions,
+  model: Dis,
+  diffusion: GaussianDiffusion,
+): Trainer {
   return new Trainer({
     device,
     model,
@@ -144,7 +162,9 @@ function newTrainer({ device, config: { settings } }: TrainRunOptions, model: Di
     emaDecay: settings.ema,
     precision: settings.precision,
     seed: hash32(settings.seed, TRAIN_KEY),
-    ...(settings.timestepSampler !== 'uniform' && { timestepSampler: createTimestepSampler(settings.timestepSampler, diffusion.numTimesteps) }),
+    ...(settings.timestepSampler !== 'uniform' && {
+      timestepSampler: createTimestepSampler(settings.timestepSampler, diffusion.numTimesteps),
+    }),
   });
 }
 
@@ -159,7 +179,14 @@ class Loop {
   #metricsFull = false;
   #hopeless = 0;
 
-  constructor(options: TrainRunOptions, trainer: Trainer, model: Dis, metrics: MetricsFile, progress: Progress, saved: CheckpointEntry | undefined) {
+  constructor(
+    options: TrainRunOptions,
+    trainer: Trainer,
+    model: Dis,
+    metrics: MetricsFile,
+    progress: Progress,
+    saved: CheckpointEntry | undefined,
+  ) {
     this.#options = options;
     this.#trainer = trainer;
     this.#model = model;
@@ -171,12 +198,23 @@ class Loop {
   /** @returns the last checkpoint */
   async run(): Promise<CheckpointEntry | undefined> {
     const trainer = this.#trainer;
-    const { config: { settings, plan }, data, signal } = this.#options;
-    const loader = new DataLoader(data.dataset, { batchSize: settings.batch, seed: hash32(settings.seed, DATA_KEY), flip: settings.flip, cursor: trainer.cursor });
+    const {
+      config: { settings, plan },
+      data,
+      signal,
+    } = this.#options;
+    const loader = new DataLoader(data.dataset, {
+      batchSize: settings.batch,
+      seed: hash32(settings.seed, DATA_KEY),
+      flip: settings.flip,
+      cursor: trainer.cursor,
+    });
     const due = (every: number): boolean => every > 0 && trainer.step % every === 0;
     while (trainer.step < plan.steps && !signal?.aborted) {
       // Between two stops the trainer keeps the GPU busy ahead of what it reports; at a stop nothing is under way.
-      const stops = [plan.checkpointEvery, plan.sampleEvery].filter((every) => every > 0).map((every) => (Math.floor(trainer.step / every) + 1) * every);
+      const stops = [plan.checkpointEvery, plan.sampleEvery]
+        .filter((every) => every > 0)
+        .map((every) => (Math.floor(trainer.step / every) + 1) * every);
       for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
         await this.#log(record);
       }
@@ -191,11 +229,14 @@ class Loop {
   async #log(record: { readonly step: number; readonly loss: number; readonly skipped: boolean }): Promise<void> {
     this.#progress.update(record);
     const written = await this.#metrics.append(record);
-    if (!written && !this.#metricsFull) this.#progress.warn('The disk is full: metrics wait in memory until there is space.');
+    if (!written && !this.#metricsFull)
+      this.#progress.warn('The disk is full: metrics wait in memory until there is space.');
     this.#metricsFull = !written;
     this.#hopeless = record.skipped || !Number.isFinite(record.loss) ? this.#hopeless + 1 : 0;
     if (this.#hopeless >= HOPELESS) {
-      throw new TrainingError(`The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`);
+      throw new TrainingError(
+        `The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`,
+      );
     }
   }
 
@@ -211,7 +252,9 @@ class Loop {
     } catch (error) {
       if (last || !isDiskFull(error)) throw error;
       const kept = this.#saved ? `step ${grouped(this.#saved.step)} is kept` : 'there is none yet';
-      this.#progress.warn(`The disk is full: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`);
+      this.#progress.warn(
+        `The disk is full: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`,
+      );
     }
   }
 
@@ -224,8 +267,18 @@ class Loop {
     try {
       await this.#trainer.withEma(async () => {
         const { images } = await sampleImages({
-          device, model: this.#model, diffusion: config.diffusion, classes: labels, count: labels ? 4 : 16,
-          guidance: classDropoutProb > 0 ? config.plan.guidance : 1, steps: Math.min(config.plan.sampleSteps, config.settings.diffusionSteps), sampler: 'ddim', eta: 0, seed: hash32(config.settings.seed, SHEET_KEY), batch: 16, signal,
+          device,
+          model: this.#model,
+          diffusion: config.diffusion,
+          classes: labels,
+          count: labels ? 4 : 16,
+          guidance: classDropoutProb > 0 ? config.plan.guidance : 1,
+          steps: Math.min(config.plan.sampleSteps, config.settings.diffusionSteps),
+          sampler: 'ddim',
+          eta: 0,
+          seed: hash32(config.settings.seed, SHEET_KEY),
+          batch: 16,
+          signal,
         });
         await writeSamples(path, images, { classes: labels, classNames: config.classNames });
       });

@@ -33,7 +33,9 @@ function cacheFolder(): string {
  */
 export async function loadTuning(device: Device, path?: string): Promise<number> {
   try {
-    return device.tuning.importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), { alone: path !== undefined });
+    return device.tuning.importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), {
+      alone: path !== undefined,
+    });
   } catch {
     return 0;
   }
@@ -47,7 +49,10 @@ export async function loadTuning(device: Device, path?: string): Promise<number>
 export async function storeTuning(device: Device, path?: string): Promise<void> {
   const file = path ?? tuningPath(device);
   await mkdir(dirname(file), { recursive: true });
-  await writeFileAtomic(file, `${JSON.stringify(device.tuning.exportTuning({ shipped: path !== undefined }), null, 1)}\n`);
+  await writeFileAtomic(
+    file,
+    `${JSON.stringify(device.tuning.exportTuning({ shipped: path !== undefined }), null, 1)}\n`,
+  );
 }
 
 /** Which kernels a device computes with, in words. */
@@ -62,7 +67,9 @@ export function describeTuning({ tuning }: Device): { readonly measured: string;
 }
 
 /** What a training step consists of, as far as its kernels' shapes go. */
-export type StepShape = Pick<RunConfig, 'model' | 'diffusion'> & { readonly settings: Pick<RunConfig['settings'], 'batch' | 'microBatches' | 'precision'> };
+export type StepShape = Pick<RunConfig, 'model' | 'diffusion'> & {
+  readonly settings: Pick<RunConfig['settings'], 'batch' | 'microBatches' | 'precision'>;
+};
 
 /**
  * Measures the kernels of a training step that were not measured on this adapter, after one step of a model that is thrown away.
@@ -85,10 +92,23 @@ async function meet(device: Device, { model: config, diffusion, settings }: Step
   const generator = new Generator(device);
   const model = new Dis(generator, config);
   const process = createDiffusion(device, diffusion);
-  const trainer = new Trainer({ device, model, diffusion: process, batchSize: settings.batch, microBatches: settings.microBatches, precision: settings.precision, capture: false });
+  const trainer = new Trainer({
+    device,
+    model,
+    diffusion: process,
+    batchSize: settings.batch,
+    microBatches: settings.microBatches,
+    precision: settings.precision,
+    capture: false,
+  });
   try {
     const shape = [settings.batch, config.channels, config.imgSize, config.imgSize] as const;
-    await trainer.trainBatch({ images: new Float32Array(shape.reduce((a, b) => a * b)), labels: new Int32Array(settings.batch), shape, epoch: 0 });
+    await trainer.trainBatch({
+      images: new Float32Array(shape.reduce((a, b) => a * b)),
+      labels: new Int32Array(settings.batch),
+      shape,
+      epoch: 0,
+    });
   } finally {
     trainer.dispose();
     process.dispose();

@@ -33,14 +33,18 @@ interface Note {
 export async function detectAnomaly<R>(fn: () => R, options: AnomalyOptions = {}): Promise<R> {
   const { infinities = false } = options;
   const notes: Note[] = [];
-  const count = (t: Tensor): Tensor => scope(() => noGrad(() => (infinities ? t.isFinite().logicalNot() : t.isNan()).sum()));
+  const count = (t: Tensor): Tensor =>
+    scope(() => noGrad(() => (infinities ? t.isFinite().logicalNot() : t.isNan()).sum()));
   const watched = (tensors: readonly Tensor[]): Tensor[] => tensors.filter((t) => isFloat(t.dtype) && t.numel > 0);
   const watch = (event: OpEvent): void => {
     observeOps(null);
     const inputs = watched(event.inputs);
     for (const output of watched(event.outputs)) {
       notes.push({
-        event: { op: event.op, backwardOf: event.backwardOf }, shape: output.shape, numel: output.numel, stack: new Error().stack ?? '',
+        event: { op: event.op, backwardOf: event.backwardOf },
+        shape: output.shape,
+        numel: output.numel,
+        stack: new Error().stack ?? '',
         counts: [inputs.length ? keep(scope(() => stack(inputs.map(count)).sum())) : null, keep(count(output))],
       });
     }
@@ -73,10 +77,23 @@ async function check(notes: readonly Note[], what: string): Promise<void> {
   after.dispose();
   const first = counts.findIndex((bad) => bad > 0);
   if (first < 0) return;
-  const { event: { op, backwardOf }, shape, numel, counts: [before], stack: trace } = notes[first];
+  const {
+    event: { op, backwardOf },
+    shape,
+    numel,
+    counts: [before],
+    stack: trace,
+  } = notes[first];
   const already = before ? await before.item() : 0;
-  const who = backwardOf === null ? op : backwardOf === op ? `The backward pass of ${op}` : `${op}, in the backward pass of ${backwardOf},`;
-  const error = new AnomalyError(`[detectAnomaly] ${who} gave ${what} in ${counts[first]} of ${numel} values of a result of shape ${show(shape)}; ${already ? `its inputs had ${already} already: look at what is given to it` : 'its inputs had none'}.`);
+  const who =
+    backwardOf === null
+      ? op
+      : backwardOf === op
+        ? `The backward pass of ${op}`
+        : `${op}, in the backward pass of ${backwardOf},`;
+  const error = new AnomalyError(
+    `[detectAnomaly] ${who} gave ${what} in ${counts[first]} of ${numel} values of a result of shape ${show(shape)}; ${already ? `its inputs had ${already} already: look at what is given to it` : 'its inputs had none'}.`,
+  );
   // Where the operation was called says more than where its result was looked at.
   error.stack = `${error.name}: ${error.message}\n${trace.split('\n').slice(1).join('\n')}`;
   throw error;

@@ -35,12 +35,26 @@ function reachable(roots: readonly Edge[]): GradNode[] {
 }
 
 /** Runs the tape backwards; gradients that arrive at an edge for which `target` is given are handed to it. */
-function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isTarget: (node: GradNode) => boolean, deliver: (node: GradNode, grads: Gradients) => void): void {
-  const given = options.gradient === undefined ? [] : options.gradient instanceof Tensor ? [options.gradient] : options.gradient;
+function run(
+  op: string,
+  roots: readonly Tensor[],
+  options: BackwardOptions,
+  isTarget: (node: GradNode) => boolean,
+  deliver: (node: GradNode, grads: Gradients) => void,
+): void {
+  const given =
+    options.gradient === undefined ? [] : options.gradient instanceof Tensor ? [options.gradient] : options.gradient;
   const edges = roots.map((root, i) => {
-    if (!root.edge) throw new GradError(`[${op}] A root of shape ${show(root.shape)} doesn't depend on any tensor with requiresGrad.`);
-    if (given[i] === undefined && root.numel !== 1) throw new GradError(`[${op}] A root of shape ${show(root.shape)} has more than one element; pass its gradient.`);
-    if (given[i] !== undefined && !sameShape(given[i].shape, root.shape)) throw new ShapeError(`[${op}] The gradient has shape ${show(given[i].shape)}, expected the root's ${show(root.shape)}.`);
+    if (!root.edge)
+      throw new GradError(
+        `[${op}] A root of shape ${show(root.shape)} doesn't depend on any tensor with requiresGrad.`,
+      );
+    if (given[i] === undefined && root.numel !== 1)
+      throw new GradError(`[${op}] A root of shape ${show(root.shape)} has more than one element; pass its gradient.`);
+    if (given[i] !== undefined && !sameShape(given[i].shape, root.shape))
+      throw new ShapeError(
+        `[${op}] The gradient has shape ${show(given[i].shape)}, expected the root's ${show(root.shape)}.`,
+      );
     return root.edge;
   });
   const createGraph = options.createGraph ?? false;
@@ -51,7 +65,9 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
 
   // A leaf's gradient is handed over with its last part, not at the end, so that it need not stay in memory till then.
   const awaited = new Map<GradNode, number>();
-  for (const node of nodes) for (const e of node.inputs) if (e?.node instanceof LeafNode && isTarget(e.node)) awaited.set(e.node, (awaited.get(e.node) ?? 0) + 1);
+  for (const node of nodes)
+    for (const e of node.inputs)
+      if (e?.node instanceof LeafNode && isTarget(e.node)) awaited.set(e.node, (awaited.get(e.node) ?? 0) + 1);
   const settle = (node: GradNode): void => {
     for (const e of node.inputs) {
       const left = e && awaited.get(e.node);
@@ -66,7 +82,7 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
   const pending = new Map<GradNode, Gradients>();
   const give = (edge: Edge, g: Tensor): void => {
     let slots = pending.get(edge.node);
-    if (!slots) pending.set(edge.node, slots = []);
+    if (!slots) pending.set(edge.node, (slots = []));
     const known = slots[edge.index];
     slots[edge.index] = known ? known.add(g) : g;
     if (known) {
@@ -86,8 +102,14 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
       }
       if (isTarget(node)) deliver(node, grads);
       if (node.run && node.inputs.some((e) => e && useful.has(e.node))) {
-        if (node.freed) throw new GradError(`[${op}] The values saved by ${node.name} are gone after one backward pass; pass retainGraph to keep them.`);
-        if (createGraph && node.firstDerivativeOnly) throw new GradError(`[${op}] ${node.name} is a fused kernel with a first derivative only, and createGraph asks for a second one.`);
+        if (node.freed)
+          throw new GradError(
+            `[${op}] The values saved by ${node.name} are gone after one backward pass; pass retainGraph to keep them.`,
+          );
+        if (createGraph && node.firstDerivativeOnly)
+          throw new GradError(
+            `[${op}] ${node.name} is a fused kernel with a first derivative only, and createGraph asks for a second one.`,
+          );
         const { inputs } = node;
         const results = scope(() => {
           const seen = new Set<Tensor>(grads.filter((g): g is Tensor => !!g));
@@ -95,14 +117,19 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
             const edge = inputs[k];
             if (!g || !edge || !useful.has(edge.node)) return null;
             const expected = edge.node.outputs[edge.index];
-            if (!sameShape(g.shape, expected.shape)) throw new ShapeError(`[${node.name}] backward gave a gradient of shape ${show(g.shape)} for an input of shape ${show(expected.shape)}.`);
+            if (!sameShape(g.shape, expected.shape))
+              throw new ShapeError(
+                `[${node.name}] backward gave a gradient of shape ${show(g.shape)} for an input of shape ${show(expected.shape)}.`,
+              );
             const typed = g.cast(expected.dtype);
             if (seen.has(typed)) return typed.alias();
             seen.add(typed);
             return typed;
           });
         });
-        results.forEach((g, k) => { if (g) give(inputs[k]!, g); });
+        results.forEach((g, k) => {
+          if (g) give(inputs[k]!, g);
+        });
         if (!retain) node.freeSaved();
       }
       settle(node);
@@ -115,21 +142,27 @@ function run(op: string, roots: readonly Tensor[], options: BackwardOptions, isT
 export function backward(root: Tensor | readonly Tensor[], options: AccumulateOptions = {}): void {
   const roots = root instanceof Tensor ? [root] : root;
   scope(() => {
-    run('backward', roots, options, (node) => node instanceof LeafNode, (node, grads) => {
-      const leaf = (node as LeafNode).leaf.deref();
-      const g = grads[0];
-      if (!g) return;
-      if (!leaf || leaf.disposed) {
+    run(
+      'backward',
+      roots,
+      options,
+      (node) => node instanceof LeafNode,
+      (node, grads) => {
+        const leaf = (node as LeafNode).leaf.deref();
+        const g = grads[0];
+        if (!g) return;
+        if (!leaf || leaf.disposed) {
+          g.dispose();
+          return;
+        }
+        if (!options.accumulate) {
+          leaf.accumulate(g);
+          return;
+        }
+        options.accumulate(leaf, g);
         g.dispose();
-        return;
-      }
-      if (!options.accumulate) {
-        leaf.accumulate(g);
-        return;
-      }
-      options.accumulate(leaf, g);
-      g.dispose();
-    });
+      },
+    );
     options.finish?.();
   });
 }
@@ -138,15 +171,28 @@ export function backward(root: Tensor | readonly Tensor[], options: AccumulateOp
  * Gradients of `root` with respect to `inputs` (leaves or intermediate tensors), null for one that it doesn't depend on.
  * `grad` of leaves stays as it is.
  */
-export function grad(root: Tensor | readonly Tensor[], inputs: readonly Tensor[], options: BackwardOptions = {}): (Tensor | null)[] {
+export function grad(
+  root: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: BackwardOptions = {},
+): (Tensor | null)[] {
   const roots = root instanceof Tensor ? [root] : root;
   const found = new Map<GradNode, Gradients>();
   inputs.forEach((input) => {
-    if (!input.edge) throw new GradError(`[grad] An input of shape ${show(input.shape)} doesn't require a gradient; call requiresGrad_() before computing with it.`);
+    if (!input.edge)
+      throw new GradError(
+        `[grad] An input of shape ${show(input.shape)} doesn't require a gradient; call requiresGrad_() before computing with it.`,
+      );
   });
   const targets = new Set(inputs.map((input) => input.edge!.node));
   return scope(() => {
-    run('grad', roots, options, (node) => targets.has(node), (node, grads) => found.set(node, grads));
+    run(
+      'grad',
+      roots,
+      options,
+      (node) => targets.has(node),
+      (node, grads) => found.set(node, grads),
+    );
     const used = new Set<Tensor>();
     return inputs.map((input) => {
       const g = found.get(input.edge!.node)?.[input.edge!.index];
@@ -159,11 +205,18 @@ export function grad(root: Tensor | readonly Tensor[], inputs: readonly Tensor[]
 }
 
 /** A function that gives `fn`'s value and its gradients with respect to all arguments. `fn` returns one element. */
-export function valueAndGrad<A extends readonly Tensor[]>(fn: (...args: A) => Tensor, options: BackwardOptions = {}): (...args: A) => { value: Tensor; grads: { [K in keyof A]: Tensor } } {
-  return (...args: A) => scope(() => {
-    const inputs = args.map((a) => (options.createGraph && a.requiresGrad ? a : a.detach().requiresGrad_()));
-    const value = enableGrad(() => fn(...(inputs as unknown as A)));
-    const grads = grad(value, inputs, options).map((g, i) => g ?? inputs[i].zerosLike());
-    return { value: options.createGraph ? value : value.detach(), grads: grads as unknown as { [K in keyof A]: Tensor } };
-  });
+export function valueAndGrad<A extends readonly Tensor[]>(
+  fn: (...args: A) => Tensor,
+  options: BackwardOptions = {},
+): (...args: A) => { value: Tensor; grads: { [K in keyof A]: Tensor } } {
+  return (...args: A) =>
+    scope(() => {
+      const inputs = args.map((a) => (options.createGraph && a.requiresGrad ? a : a.detach().requiresGrad_()));
+      const value = enableGrad(() => fn(...(inputs as unknown as A)));
+      const grads = grad(value, inputs, options).map((g, i) => g ?? inputs[i].zerosLike());
+      return {
+        value: options.createGraph ? value : value.detach(),
+        grads: grads as unknown as { [K in keyof A]: Tensor },
+      };
+    });
 }

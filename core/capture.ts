@@ -57,7 +57,12 @@ class StepRecorder implements Recorder {
     if (life) life.last = this.commands.length - 1;
   }
 
-  dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void {
+  dispatched(
+    kernel: Compiled,
+    bound: readonly Bound[],
+    params: ArrayBuffer,
+    groups: readonly [number, number, number],
+  ): void {
     this.commands.push({ kernel, bound, params, groups });
     for (const { storage } of bound) if (!this.lives.has(storage)) this.pin(storage);
   }
@@ -93,7 +98,12 @@ export class CapturedStep<R> {
   readonly result: R;
   readonly plan: CapturePlan;
   private readonly device: Device;
-  private readonly list: { kernel: Compiled; group: GPUBindGroup; immediates: ArrayBuffer | null; groups: readonly [number, number, number] }[] = [];
+  private readonly list: {
+    kernel: Compiled;
+    group: GPUBindGroup;
+    immediates: ArrayBuffer | null;
+    groups: readonly [number, number, number];
+  }[] = [];
   private readonly kept: Storage[];
   /** Those of the kept ones that the step writes. */
   private readonly written: Storage[];
@@ -106,15 +116,26 @@ export class CapturedStep<R> {
     this.device = device;
     this.result = result;
     this.generators = new Map([...recorder.generators].map(([g, from]) => [g, g.position - from]));
-    const transient = [...recorder.lives].filter(([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive);
+    const transient = [...recorder.lives].filter(
+      ([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive,
+    );
     const { slots, place } = plan(transient.map(([, life]) => life));
     // The pool has most of them from the run that was recorded.
     this.slots = slots.map((size) => device.pool.acquire(size, 'an intermediate value of a captured step'));
     const slotOf = new Map(transient.map(([storage], i) => [storage, this.slots[place[i]].gpu]));
     this.kept = [...recorder.pinned];
-    for (const [storage] of recorder.lives) if (storage.alive && !recorder.pinned.has(storage)) this.kept.push(storage.retain());
+    for (const [storage] of recorder.lives)
+      if (storage.alive && !recorder.pinned.has(storage)) this.kept.push(storage.retain());
     const kept = new Set(this.kept);
-    this.written = [...new Set(recorder.commands.flatMap(({ kernel, bound }) => bound.filter((b, i) => kernel.source.bindings[i].access === 'write' && kept.has(b.storage)).map((b) => b.storage)))];
+    this.written = [
+      ...new Set(
+        recorder.commands.flatMap(({ kernel, bound }) =>
+          bound
+            .filter((b, i) => kernel.source.bindings[i].access === 'write' && kept.has(b.storage))
+            .map((b) => b.storage),
+        ),
+      ),
+    ];
     const bufferOf = (storage: Storage): GPUBuffer => slotOf.get(storage) ?? storage.buffer.gpu;
 
     const groups = new Map<string, GPUBindGroup>();
@@ -126,8 +147,13 @@ export class CapturedStep<R> {
       const uniform = kernel.paramBytes > 0 && !kernel.immediate ? device.uniform(params) : null;
       const key = `${kernel.id}|${bindings.map((b) => `${idOf(b.buffer)}+${b.offset}:${b.size}`).join()}|${uniform ? idOf(uniform) : ''}`;
       let group = groups.get(key);
-      if (!group) groups.set(key, group = device.bindGroup(kernel, bindings, uniform));
-      this.list.push({ kernel, group, immediates: kernel.immediate && kernel.paramBytes ? params : null, groups: command.groups });
+      if (!group) groups.set(key, (group = device.bindGroup(kernel, bindings, uniform)));
+      this.list.push({
+        kernel,
+        group,
+        immediates: kernel.immediate && kernel.paramBytes ? params : null,
+        groups: command.groups,
+      });
     }
     this.plan = {
       planned: slots.reduce((s, v) => s + v, 0),
@@ -146,7 +172,8 @@ export class CapturedStep<R> {
     for (const g of this.generators.keys()) g.rebase();
     for (const storage of this.written) storage.version++;
     for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
-    for (const { kernel, group, immediates, groups } of this.list) stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
+    for (const { kernel, group, immediates, groups } of this.list)
+      stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
     // Written to by commands that may still be open: a host write has to come after them.
     for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
     for (const [g, blocks] of this.generators) g.advance(blocks);
@@ -216,14 +243,20 @@ function record<R>(device: Device, step: () => R, recorder: StepRecorder): Captu
 
 /** Slots for values, the largest first, each into the smallest slot that is free all its life. */
 function plan(lives: readonly Life[]): { slots: number[]; place: number[] } {
-  const order = lives.map((_, i) => i).sort((a, b) => lives[b].bytes - lives[a].bytes || lives[a].first - lives[b].first);
+  const order = lives
+    .map((_, i) => i)
+    .sort((a, b) => lives[b].bytes - lives[a].bytes || lives[a].first - lives[b].first);
   const slots: { bytes: number; taken: Life[] }[] = [];
   const place = new Array<number>(lives.length);
   for (const i of order) {
     const life = lives[i];
     let best = -1;
     slots.forEach((slot, k) => {
-      if (slot.taken.every((t) => t.last < life.first || life.last < t.first) && (best < 0 || slot.bytes < slots[best].bytes)) best = k;
+      if (
+        slot.taken.every((t) => t.last < life.first || life.last < t.first) &&
+        (best < 0 || slot.bytes < slots[best].bytes)
+      )
+        best = k;
     });
     if (best < 0) best = slots.push({ bytes: Math.max(256, Math.ceil(life.bytes / 16) * 16), taken: [] }) - 1;
     slots[best].taken.push(life);
@@ -238,7 +271,8 @@ function peak(lives: readonly Life[]): number {
     change.set(first, (change.get(first) ?? 0) + bytes);
     change.set(last + 1, (change.get(last + 1) ?? 0) - bytes);
   }
-  let live = 0, most = 0;
+  let live = 0,
+    most = 0;
   for (const at of [...change.keys()].sort((a, b) => a - b)) {
     live += change.get(at)!;
     most = Math.max(most, live);

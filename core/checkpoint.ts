@@ -16,7 +16,11 @@ export interface CheckpointOptions {
  * Runs `fn(...inputs)` keeping only its inputs for the backward pass, which runs it again. `fn` must give the same result both
  * times: draw random numbers from the `generator` given. First derivatives only.
  */
-export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], options: CheckpointOptions = {}): Tensor {
+export function checkpoint(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  options: CheckpointOptions = {},
+): Tensor {
   const { parameters = [], generator } = options;
   const recompute = defineOp<Tensor[], Tensor>({
     name: 'checkpoint',

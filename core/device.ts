@@ -74,7 +74,11 @@ export class Device implements KernelEnv {
   /** Tensors that were collected undisposed, by what they were. */
   private readonly leaked = new Map<string, number>();
 
-  constructor(gpu: GPUDevice, adapter: AdapterSummary, options: { tier: Tier; immediates: boolean; info: GPUAdapterInfo; release: () => void }) {
+  constructor(
+    gpu: GPUDevice,
+    adapter: AdapterSummary,
+    options: { tier: Tier; immediates: boolean; info: GPUAdapterInfo; release: () => void },
+  ) {
     this.gpu = gpu;
     this.adapter = adapter;
     this.tier = options.tier;
@@ -82,7 +86,8 @@ export class Device implements KernelEnv {
     this.limits = plainLimits(gpu.limits);
     this.subgroupMinSize = options.info.subgroupMinSize ?? 0;
     this.subgroupMaxSize = options.info.subgroupMaxSize ?? 0;
-    this.subgroupMatrixConfigs = (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
+    this.subgroupMatrixConfigs =
+      (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
     this.pool = new BufferPool(gpu, Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize));
     this.stream = new Stream(gpu);
     this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
@@ -97,13 +102,19 @@ export class Device implements KernelEnv {
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
       const memory = event.error.constructor.name === 'GPUOutOfMemoryError';
-      const error = new GpuError(`[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`);
+      const error = new GpuError(
+        `[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`,
+      );
       // What a refused kernel breaks says less than why it was refused, which is known when its check is done.
-      void this.kernels.settled().then(() => { this.failure ??= error; });
+      void this.kernels.settled().then(() => {
+        this.failure ??= error;
+      });
     });
     this.lost = gpu.lost.then((info) => {
       if (!(this.failure instanceof DeviceLostError)) {
-        this.failure = new DeviceLostError(`[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`);
+        this.failure = new DeviceLostError(
+          `[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`,
+        );
       }
       return this.failure;
     });
@@ -119,7 +130,13 @@ export class Device implements KernelEnv {
    *
    * @throws what went wrong earlier on this device, if anything did
    */
-  run<V>(kernel: Kernel<V>, variant: V, operands: readonly Operand[], params: readonly number[], groups: readonly [number, number?, number?]): void {
+  run<V>(
+    kernel: Kernel<V>,
+    variant: V,
+    operands: readonly Operand[],
+    params: readonly number[],
+    groups: readonly [number, number?, number?],
+  ): void {
     this.check();
     this.stream.profiler?.hostBegins();
     const { recorder } = this.stream;
@@ -128,9 +145,15 @@ export class Device implements KernelEnv {
     const [turns, x, y] = compiled.turns ? inTurns(fullX, fullY) : [1, fullX, fullY];
     if (x === 0 || y === 0 || z === 0) return;
     const { bindings } = compiled.source;
-    if (operands.length !== bindings.length) throw new EngineError(`[${compiled.name}] ${operands.length} operands given, expected ${bindings.length}, one a binding.`);
+    if (operands.length !== bindings.length)
+      throw new EngineError(
+        `[${compiled.name}] ${operands.length} operands given, expected ${bindings.length}, one a binding.`,
+      );
     const most = this.limits.maxComputeWorkgroupsPerDimension;
-    if (x > most || y > most || z > most) throw new LimitError(`[${compiled.name}] A grid of ${x} × ${y} × ${z} workgroups, expected at most ${most} a dimension; use grid1d, which splits a long one.`);
+    if (x > most || y > most || z > most)
+      throw new LimitError(
+        `[${compiled.name}] A grid of ${x} × ${y} × ${z} workgroups, expected at most ${most} a dimension; use grid1d, which splits a long one.`,
+      );
     const bound = operands.map((o, i): Bound => {
       if (bindings[i].access === 'write') o.storage.version++;
       return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
@@ -143,18 +166,29 @@ export class Device implements KernelEnv {
   /** The parameters as the kernel reads them, in memory that the next dispatch overwrites: commands have copied it by then. */
   private pack({ name, source, paramBytes }: Compiled, values: readonly number[]): ArrayBuffer {
     const { params = [] } = source;
-    if (params.length !== values.length) throw new EngineError(`[${name}] ${values.length} parameters given, expected ${params.length}.`);
+    if (params.length !== values.length)
+      throw new EngineError(`[${name}] ${values.length} parameters given, expected ${params.length}.`);
     if (!params.length) return EMPTY;
     let words = this.words.get(paramBytes);
     if (!words) {
       const buffer = new ArrayBuffer(paramBytes);
-      this.words.set(paramBytes, words = { u32: new Uint32Array(buffer), i32: new Int32Array(buffer), f32: new Float32Array(buffer) });
+      this.words.set(
+        paramBytes,
+        (words = { u32: new Uint32Array(buffer), i32: new Int32Array(buffer), f32: new Float32Array(buffer) }),
+      );
     }
     for (let i = 0; i < params.length; i++) words[params[i].type][i] = values[i];
     return words.u32.buffer;
   }
 
-  private encode(compiled: Compiled, bound: readonly Bound[], data: ArrayBuffer, x: number, y: number, z: number): void {
+  private encode(
+    compiled: Compiled,
+    bound: readonly Bound[],
+    data: ArrayBuffer,
+    x: number,
+    y: number,
+    z: number,
+  ): void {
     let key = `${compiled.source.bindings.length}:${compiled.id}`;
     for (const b of bound) key += `,${b.storage.buffer.id}+${b.offset}:${b.bytes}`;
     const uniform = compiled.paramBytes > 0 && !compiled.immediate ? this.uniform(data) : null;
@@ -162,7 +196,11 @@ export class Device implements KernelEnv {
     let group = this.groups.get(key);
     if (!group) {
       if (this.groups.size > 20000) this.groups.clear();
-      group = this.bindGroup(compiled, bound.map((b) => ({ buffer: b.storage.buffer.gpu, offset: b.offset, size: b.bytes })), uniform);
+      group = this.bindGroup(
+        compiled,
+        bound.map((b) => ({ buffer: b.storage.buffer.gpu, offset: b.offset, size: b.bytes })),
+        uniform,
+      );
       this.groups.set(key, group);
     }
     for (const b of bound) touch(this.stream, b.storage.buffer);
@@ -266,7 +304,11 @@ export class Device implements KernelEnv {
 
   /** @internal Notices when the tensor is collected instead of disposed of. */
   watch(tensor: { readonly dtype: DType; readonly shape: Shape }): void {
-    this.leaks.register(tensor, { dtype: tensor.dtype, shape: tensor.shape, stack: this.traceTensors ? new Error().stack : undefined }, tensor);
+    this.leaks.register(
+      tensor,
+      { dtype: tensor.dtype, shape: tensor.shape, stack: this.traceTensors ? new Error().stack : undefined },
+      tensor,
+    );
   }
 
   /** @internal */
@@ -310,7 +352,10 @@ interface Birth {
 
 /** The first place in a stack that is not in the engine itself; the last if all are. */
 function madeAt(stack: string): string {
-  const frames = stack.split('\n').slice(1).map((line) => line.trim().replace(/^at /, ''));
+  const frames = stack
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().replace(/^at /, ''));
   return frames.find((frame) => !/[/\\]core[/\\](?!.*\.test\.)/.test(frame)) ?? frames.at(-1) ?? 'an unknown place';
 }
 
@@ -334,7 +379,8 @@ function uniformKey(data: ArrayBuffer): string {
 const EMPTY = new ArrayBuffer(0);
 
 /** Buffers to read back through that are kept, of one size, and the largest of them. */
-const STAGING_BUFFERS = 4, STAGING_BYTES = 1 << 20;
+const STAGING_BUFFERS = 4,
+  STAGING_BYTES = 1 << 20;
 
 /** The same limits as numbers: what the implementation gives asks it each time. */
 function plainLimits(limits: GPUSupportedLimits): GPUSupportedLimits {

@@ -4,7 +4,16 @@
 export type DType = 'f32' | 'f16' | 'i32' | 'u32' | 'bool';
 
 /** Host arrays that tensors are made of and read into. f16 travels as its bits. */
-export type TypedArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array | Uint8Array | Int8Array | Int16Array | Uint8ClampedArray;
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | Uint32Array
+  | Uint16Array
+  | Uint8Array
+  | Int8Array
+  | Int16Array
+  | Uint8ClampedArray;
 
 /** Bytes of one stored element. */
 export function sizeOf(dtype: DType): number {

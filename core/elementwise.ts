@@ -9,7 +9,16 @@ import { differentiate, Expr, generate, SPECIAL, topological, type ExprLike } fr
 import { defineKernel, grid1d, type KernelBinding, type KernelParam } from './kernel.ts';
 import { lazyOp } from './ops/lazyOp.ts';
 import { sumTo } from './ops/reduce.ts';
-import { broadcastShapes, broadcastStrides, collapse, isContiguous, numelOf, sameShape, show, type Shape } from './shape.ts';
+import {
+  broadcastShapes,
+  broadcastStrides,
+  collapse,
+  isContiguous,
+  numelOf,
+  sameShape,
+  show,
+  type Shape,
+} from './shape.ts';
 import { Tensor } from './tensor.ts';
 
 /** Expressions of one kernel. */
@@ -63,7 +72,10 @@ const GROUP = 64;
 
 const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   const { name: label, outputs, inputs, scalars } = programs[v.program];
-  const operands = [...inputs.map((type, i) => ({ name: `x${i}`, type, access: 'read' as const })), ...v.outs.map((type, i) => ({ name: `y${i}`, type, access: 'write' as const }))];
+  const operands = [
+    ...inputs.map((type, i) => ({ name: `x${i}`, type, access: 'read' as const })),
+    ...v.outs.map((type, i) => ({ name: `y${i}`, type, access: 'write' as const })),
+  ];
   const bindings = operands.map(({ name, type, access }, i): KernelBinding => {
     const element = storageType(type);
     return { name, access, type: `array<${v.vec && v.access[i] === 'vector' ? `vec4<${element}>` : element}>` };
@@ -73,7 +85,10 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   // Without a rank, offsets are still there: a view may begin anywhere.
   operands.forEach((_, i) => params.push({ name: `o${i}`, type: 'i32' }));
   for (let d = 1; d < v.rank; d++) params.push({ name: `n${d}`, type: 'u32' });
-  if (v.rank) operands.forEach((_, i) => { for (let d = 0; d < v.rank; d++) params.push({ name: `q${i}_${d}`, type: 'i32' }); });
+  if (v.rank)
+    operands.forEach((_, i) => {
+      for (let d = 0; d < v.rank; d++) params.push({ name: `q${i}_${d}`, type: 'i32' });
+    });
 
   const lines = ['  if (flat >= p.n) { return; }'];
   const width = v.vec ? 4 : 1;
@@ -88,7 +103,8 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
   }
   operands.forEach((_, i) => {
     const steps: string[] = [`p.o${i}`];
-    if (v.rank) for (let d = 0; d < v.rank; d++) steps.push(`c${d}${width > 1 && d === v.rank - 1 ? ' * 4' : ''} * p.q${i}_${d}`);
+    if (v.rank)
+      for (let d = 0; d < v.rank; d++) steps.push(`c${d}${width > 1 && d === v.rank - 1 ? ' * 4' : ''} * p.q${i}_${d}`);
     else if (v.access[i] !== 'splat') steps.push(`i32(flat)${width > 1 ? ' * 4' : ''}`);
     index.push(`i${i}`);
     lines.push(`  let i${i} = ${steps.join(' + ')};`);
@@ -114,13 +130,21 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
     const from = outputs[k].type;
     let value = results[k];
     const t = (base: string): string => (v.vec ? `vec4<${base}>` : base);
-    if (type === 'bool') value = from === 'bool' ? `select(${t('u32')}(0u), ${t('u32')}(1u), ${value})` : `select(${t('u32')}(0u), ${t('u32')}(1u), ${value} != ${t(from === 'f16' ? 'f32' : from)}(0))`;
+    if (type === 'bool')
+      value =
+        from === 'bool'
+          ? `select(${t('u32')}(0u), ${t('u32')}(1u), ${value})`
+          : `select(${t('u32')}(0u), ${t('u32')}(1u), ${value} != ${t(from === 'f16' ? 'f32' : from)}(0))`;
     else if (type === 'f16' || (from === 'f16' ? 'f32' : from) !== type) value = `${t(type)}(${value})`;
     lines.push(`  y${k}[i${i}${v.vec ? ' / 4' : ''}] = ${value};`);
   });
   const text = [...helpers, ...body].join('\n');
   return {
-    label, bindings, params, workgroupSize: [GROUP], light: true,
+    label,
+    bindings,
+    params,
+    workgroupSize: [GROUP],
+    light: true,
     enable: operands.some((o) => o.type === 'f16') ? ['f16'] : [],
     declarations: [...(text.includes('special(') ? [SPECIAL] : []), ...helpers].join('\n'),
     body: lines.join('\n'),
@@ -128,35 +152,73 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
 });
 
 /** Runs a program without recording. Outputs are new tensors, or the views given in `into`. */
-function compute(prog: Program, tensors: readonly Tensor[], scalars: readonly number[], device: Device, into?: readonly Tensor[]): Tensor[] {
+function compute(
+  prog: Program,
+  tensors: readonly Tensor[],
+  scalars: readonly number[],
+  device: Device,
+  into?: readonly Tensor[],
+): Tensor[] {
   const shape = into ? into[0].shape : broadcastShapes(prog.name, ...tensors.map((t) => t.shape));
   const outs = into ?? prog.outputs.map((o) => Tensor.empty(device, shape, o.type));
   const n = numelOf(shape);
   if (n === 0) return [...outs];
-  if (tensors.length + outs.length > device.limits.maxStorageBuffersPerShaderStage) return computeInParts(prog, tensors, scalars, device, outs);
+  if (tensors.length + outs.length > device.limits.maxStorageBuffersPerShaderStage)
+    return computeInParts(prog, tensors, scalars, device, outs);
   const all = [...tensors, ...outs];
   // Most operations take operands of one shape that lie as one row: there is nothing to look for.
   const plain = all.every((t) => sameShape(t.shape, shape) && isContiguous(shape, t.strides));
-  const collapsed = plain ? { shape: [n], strides: all.map(() => [1]) } : collapse(shape, all.map((t) => broadcastStrides(t.shape, t.strides, shape)));
-  const sizes = collapsed.shape, strides = collapsed.strides;
+  const collapsed = plain
+    ? { shape: [n], strides: all.map(() => [1]) }
+    : collapse(
+        shape,
+        all.map((t) => broadcastStrides(t.shape, t.strides, shape)),
+      );
+  const sizes = collapsed.shape,
+    strides = collapsed.strides;
   const last = sizes.length - 1;
-  const aligned = (t: Tensor, s: Shape): boolean => s[last] === 1 && t.offset % 4 === 0 && s.every((v, d) => d === last || v % 4 === 0) && (t.storage.bytes / sizeOf(t.dtype)) % 4 === 0;
+  const aligned = (t: Tensor, s: Shape): boolean =>
+    s[last] === 1 &&
+    t.offset % 4 === 0 &&
+    s.every((v, d) => d === last || v % 4 === 0) &&
+    (t.storage.bytes / sizeOf(t.dtype)) % 4 === 0;
   const vec = sizes[last] % 4 === 0 && outs.every((t, k) => aligned(t, strides[tensors.length + k]));
-  const access = all.map((t, i): Access => (strides[i][last] === 0 ? 'splat' : vec && !aligned(t, strides[i]) ? 'gather' : 'vector'));
-  const flat = last === 0 && strides.every((s, i) => s[0] === 1 ? access[i] === 'vector' : s[0] === 0 && i < tensors.length);
+  const access = all.map((t, i): Access =>
+    strides[i][last] === 0 ? 'splat' : vec && !aligned(t, strides[i]) ? 'gather' : 'vector',
+  );
+  const flat =
+    last === 0 && strides.every((s, i) => (s[0] === 1 ? access[i] === 'vector' : s[0] === 0 && i < tensors.length));
   const count = vec ? n / 4 : n;
   const params: number[] = [count, ...scalars, ...all.map((t) => t.offset)];
   if (!flat) {
     for (let d = 1; d <= last; d++) params.push(vec && d === last ? sizes[d] / 4 : sizes[d]);
     for (const s of strides) params.push(...s);
   }
-  const variant: Variant = { program: prog.id, rank: flat ? 0 : sizes.length, vec, access, outs: outs.map((t) => t.dtype) };
-  device.run(elementwiseKernel, variant, all.map((t) => ({ storage: t.storage, byteOffset: 0 })), params, grid1d(count, GROUP));
+  const variant: Variant = {
+    program: prog.id,
+    rank: flat ? 0 : sizes.length,
+    vec,
+    access,
+    outs: outs.map((t) => t.dtype),
+  };
+  device.run(
+    elementwiseKernel,
+    variant,
+    all.map((t) => ({ storage: t.storage, byteOffset: 0 })),
+    params,
+    grid1d(count, GROUP),
+  );
   return [...outs];
 }
 
 /** Runs a program with more tensors than a kernel may bind: several kernels, each with as many of the outputs as fit. */
-function computeInParts(prog: Program, tensors: readonly Tensor[], scalars: readonly number[], device: Device, outs: readonly Tensor[]): Tensor[] {
+function computeInParts(
+  prog: Program,
+  tensors: readonly Tensor[],
+  scalars: readonly number[],
+  device: Device,
+  outs: readonly Tensor[],
+): Tensor[] {
   const limit = device.limits.maxStorageBuffersPerShaderStage;
   for (let begin = 0, end = 0; begin < outs.length; begin = end) {
     let reads: number[] = [];
@@ -166,10 +228,23 @@ function computeInParts(prog: Program, tensors: readonly Tensor[], scalars: read
       reads = more;
     }
     if (end === begin) {
-      throw new LimitError(`[${prog.name}] An expression reads ${inputsOf([prog.outputs[begin]]).length} tensors and writes one, expected at most ${limit} in all, the adapter's number of storage buffers; fuse fewer operations.`);
+      throw new LimitError(
+        `[${prog.name}] An expression reads ${inputsOf([prog.outputs[begin]]).length} tensors and writes one, expected at most ${limit} in all, the adapter's number of storage buffers; fuse fewer operations.`,
+      );
     }
-    const part = program(prog.name, renumber(prog.outputs.slice(begin, end), reads), reads.map((i) => prog.inputs[i]), prog.scalars);
-    compute(part, reads.map((i) => tensors[i]), scalars, device, outs.slice(begin, end));
+    const part = program(
+      prog.name,
+      renumber(prog.outputs.slice(begin, end), reads),
+      reads.map((i) => prog.inputs[i]),
+      prog.scalars,
+    );
+    compute(
+      part,
+      reads.map((i) => tensors[i]),
+      scalars,
+      device,
+      outs.slice(begin, end),
+    );
   }
   return [...outs];
 }
@@ -187,57 +262,93 @@ function gradientOf(prog: Program, wanted: readonly number[]): Gradient {
   return gradient;
 }
 
-const applyOp = lazyOp(() => defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
-  name: (prog) => prog.name,
-  forward(ctx, prog, scalars, ...tensors) {
-    const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
-    const gradient = gradientOf(prog, wanted);
-    ctx.state.prog = prog;
-    ctx.state.gradient = gradient;
-    ctx.state.scalars = scalars;
-    ctx.state.shapes = tensors.map((t) => t.shape);
-    ctx.save(...gradient.used.map((i) => tensors[i]));
-    return compute(prog, tensors, scalars, tensors[0].device);
-  },
-  backward(ctx, ...grads) {
-    const { wanted, exprs, used } = ctx.state.gradient as Gradient;
-    const prog = ctx.state.prog as Program;
-    const shapes = ctx.state.shapes as Shape[];
-    const saved = ctx.saved;
-    const count = prog.inputs.length;
-    const sources = new Map<number, Tensor>(used.map((i, k) => [i, saved[k]]));
-    grads.forEach((g, k) => { if (g) sources.set(count + k, g); });
-    const missing = grads.find((g) => g !== null)!;
-    prog.outputs.forEach((o, k) => { if (!sources.has(count + k) && isFloat(o.type)) sources.set(count + k, missing.zerosLike()); });
-    const computed = run(`${prog.name}Backward`, exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'), sources, prog.scalars, ctx.state.scalars as number[]);
-    const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
-    wanted.forEach((i, k) => {
-      const e = exprs[k];
-      if (!e) return;
-      const g = e.kind === 'input' ? sources.get(e.value)! : computed.shift()!;
-      results[i + 2] = sumTo(g, shapes[i]);
-    });
-    return results;
-  },
-}));
+const applyOp = lazyOp(() =>
+  defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
+    name: (prog) => prog.name,
+    forward(ctx, prog, scalars, ...tensors) {
+      const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
+      const gradient = gradientOf(prog, wanted);
+      ctx.state.prog = prog;
+      ctx.state.gradient = gradient;
+      ctx.state.scalars = scalars;
+      ctx.state.shapes = tensors.map((t) => t.shape);
+      ctx.save(...gradient.used.map((i) => tensors[i]));
+      return compute(prog, tensors, scalars, tensors[0].device);
+    },
+    backward(ctx, ...grads) {
+      const { wanted, exprs, used } = ctx.state.gradient as Gradient;
+      const prog = ctx.state.prog as Program;
+      const shapes = ctx.state.shapes as Shape[];
+      const saved = ctx.saved;
+      const count = prog.inputs.length;
+      const sources = new Map<number, Tensor>(used.map((i, k) => [i, saved[k]]));
+      grads.forEach((g, k) => {
+        if (g) sources.set(count + k, g);
+      });
+      const missing = grads.find((g) => g !== null)!;
+      prog.outputs.forEach((o, k) => {
+        if (!sources.has(count + k) && isFloat(o.type)) sources.set(count + k, missing.zerosLike());
+      });
+      const computed = run(
+        `${prog.name}Backward`,
+        exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'),
+        sources,
+        prog.scalars,
+        ctx.state.scalars as number[],
+      );
+      const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
+      wanted.forEach((i, k) => {
+        const e = exprs[k];
+        if (!e) return;
+        const g = e.kind === 'input' ? sources.get(e.value)! : computed.shift()!;
+        results[i + 2] = sumTo(g, shapes[i]);
+      });
+      return results;
+    },
+  }),
+);
 
 /** Runs expressions whose inputs are numbered with gaps. */
-function run(name: string, exprs: readonly Expr[], sources: Map<number, Tensor>, types: readonly DType[], scalars: readonly number[]): Tensor[] {
+function run(
+  name: string,
+  exprs: readonly Expr[],
+  sources: Map<number, Tensor>,
+  types: readonly DType[],
+  scalars: readonly number[],
+): Tensor[] {
   if (!exprs.length) return [];
   const reads = inputsOf(exprs);
   const tensors = reads.map((i) => sources.get(i)!);
   if (!tensors.length) return runProgram(program(name, exprs, [], types), scalars, [...sources.values()].slice(0, 1));
-  return runProgram(program(name, renumber(exprs, reads), tensors.map((t) => t.dtype), types), scalars, tensors);
+  return runProgram(
+    program(
+      name,
+      renumber(exprs, reads),
+      tensors.map((t) => t.dtype),
+      types,
+    ),
+    scalars,
+    tensors,
+  );
 }
 
 /** Numbers of the tensors that expressions read, ascending. */
 function inputsOf(exprs: readonly Expr[]): number[] {
-  return topological(exprs).filter((e) => e.kind === 'input').map((e) => e.value).sort((a, b) => a - b);
+  return topological(exprs)
+    .filter((e) => e.kind === 'input')
+    .map((e) => e.value)
+    .sort((a, b) => a - b);
 }
 
 function runProgram(prog: Program, scalars: readonly number[], tensors: readonly Tensor[]): Tensor[] {
   // A constant derivative reads nothing, but takes its shape from somewhere.
-  if (!prog.inputs.length) return compute(program(prog.name, prog.outputs, [tensors[0].dtype], prog.scalars), tensors, scalars, tensors[0].device);
+  if (!prog.inputs.length)
+    return compute(
+      program(prog.name, prog.outputs, [tensors[0].dtype], prog.scalars),
+      tensors,
+      scalars,
+      tensors[0].device,
+    );
   return applyOp(prog, scalars, ...tensors);
 }
 
@@ -263,7 +374,10 @@ function renumber(exprs: readonly Expr[], reads: readonly number[]): Expr[] {
  */
 export function fuse(fn: (...x: Expr[]) => ExprLike, name?: string): (...tensors: Tensor[]) => Tensor;
 export function fuse(fn: (...x: Expr[]) => readonly ExprLike[], name?: string): (...tensors: Tensor[]) => Tensor[];
-export function fuse(fn: (...x: Expr[]) => ExprLike | readonly ExprLike[], name = 'fuse'): (...tensors: Tensor[]) => Tensor | Tensor[] {
+export function fuse(
+  fn: (...x: Expr[]) => ExprLike | readonly ExprLike[],
+  name = 'fuse',
+): (...tensors: Tensor[]) => Tensor | Tensor[] {
   const known = new Map<string, { prog: Program; many: boolean }>();
   return (...tensors) => {
     const types = tensors.map((t) => t.dtype);
@@ -272,7 +386,9 @@ export function fuse(fn: (...x: Expr[]) => ExprLike | readonly ExprLike[], name 
     if (!entry) {
       const result = fn(...types.map((type, i) => Expr.input(i, type)));
       const many = Array.isArray(result);
-      const outputs = (many ? result as readonly ExprLike[] : [result as ExprLike]).map((e) => (e instanceof Expr ? e : Expr.constant(Number(e))));
+      const outputs = (many ? (result as readonly ExprLike[]) : [result as ExprLike]).map((e) =>
+        e instanceof Expr ? e : Expr.constant(Number(e)),
+      );
       entry = { prog: program(name, outputs, types, []), many };
       known.set(key, entry);
     }
@@ -294,11 +410,22 @@ export function elementwise(name: string, fn: (...x: Expr[]) => Expr): (...opera
     if (!prog) {
       let t = 0;
       const scalars: DType[] = [];
-      const args = operands.map((o, i) => (o instanceof Tensor ? Expr.input(t++, kinds[i]) : Expr.scalar(scalars.push(kinds[i]) - 1, kinds[i])));
-      prog = program(name, [fn(...args)], tensors.map((x) => x.dtype), scalars);
+      const args = operands.map((o, i) =>
+        o instanceof Tensor ? Expr.input(t++, kinds[i]) : Expr.scalar(scalars.push(kinds[i]) - 1, kinds[i]),
+      );
+      prog = program(
+        name,
+        [fn(...args)],
+        tensors.map((x) => x.dtype),
+        scalars,
+      );
       known.set(key, prog);
     }
-    return applyOp(prog, operands.filter((o): o is number => typeof o === 'number'), ...tensors)[0];
+    return applyOp(
+      prog,
+      operands.filter((o): o is number => typeof o === 'number'),
+      ...tensors,
+    )[0];
   };
 }
 

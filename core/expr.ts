@@ -67,7 +67,7 @@ export class Expr {
     if (spec.domain === 'float' && !isFloat(common)) common = 'f32';
     if (spec.domain === 'number' && common === 'bool') common = 'i32';
     const args = operands.map((a, i) => {
-      const target = spec.domain === 'bool' || (spec.condition === i) ? 'bool' : common;
+      const target = spec.domain === 'bool' || spec.condition === i ? 'bool' : common;
       return a instanceof Expr ? a.cast(target) : Expr.constant(Number(a), target);
     });
     const values = spec.condition === undefined ? args : args.filter((_, i) => i !== spec.condition);
@@ -77,7 +77,11 @@ export class Expr {
 
   cast(type: DType): Expr {
     if (this.type === type) return this;
-    if (this.kind === 'const') return Expr.constant(type === 'bool' ? Number(this.value !== 0) : isFloat(type) ? this.value : Math.trunc(this.value), type);
+    if (this.kind === 'const')
+      return Expr.constant(
+        type === 'bool' ? Number(this.value !== 0) : isFloat(type) ? this.value : Math.trunc(this.value),
+        type,
+      );
     return Expr.make('cast', type, null, [this], 0);
   }
 
@@ -85,61 +89,158 @@ export class Expr {
     return this.kind === 'const';
   }
 
-  add(y: ExprLike): Expr { return Expr.apply('add', this, y); }
-  sub(y: ExprLike): Expr { return Expr.apply('sub', this, y); }
-  mul(y: ExprLike): Expr { return Expr.apply('mul', this, y); }
-  div(y: ExprLike): Expr { return Expr.apply('div', this, y); }
+  add(y: ExprLike): Expr {
+    return Expr.apply('add', this, y);
+  }
+  sub(y: ExprLike): Expr {
+    return Expr.apply('sub', this, y);
+  }
+  mul(y: ExprLike): Expr {
+    return Expr.apply('mul', this, y);
+  }
+  div(y: ExprLike): Expr {
+    return Expr.apply('div', this, y);
+  }
   pow(y: ExprLike): Expr {
     if (y === 2) return this.square();
     const whole = !isFloat(this.type) && (y instanceof Expr ? !isFloat(y.type) : Number.isInteger(Number(y)));
     return Expr.apply(whole ? 'powInteger' : 'pow', this, y);
   }
-  remainder(y: ExprLike): Expr { return Expr.apply('remainder', this, y); }
-  minimum(y: ExprLike): Expr { return Expr.apply('minimum', this, y); }
-  maximum(y: ExprLike): Expr { return Expr.apply('maximum', this, y); }
-  eq(y: ExprLike): Expr { return Expr.apply('eq', this, y); }
-  ne(y: ExprLike): Expr { return Expr.apply('ne', this, y); }
-  lt(y: ExprLike): Expr { return Expr.apply('lt', this, y); }
-  le(y: ExprLike): Expr { return Expr.apply('le', this, y); }
-  gt(y: ExprLike): Expr { return Expr.apply('gt', this, y); }
-  ge(y: ExprLike): Expr { return Expr.apply('ge', this, y); }
-  and(y: ExprLike): Expr { return Expr.apply('and', this, y); }
-  or(y: ExprLike): Expr { return Expr.apply('or', this, y); }
-  not(): Expr { return Expr.apply('not', this); }
+  remainder(y: ExprLike): Expr {
+    return Expr.apply('remainder', this, y);
+  }
+  minimum(y: ExprLike): Expr {
+    return Expr.apply('minimum', this, y);
+  }
+  maximum(y: ExprLike): Expr {
+    return Expr.apply('maximum', this, y);
+  }
+  eq(y: ExprLike): Expr {
+    return Expr.apply('eq', this, y);
+  }
+  ne(y: ExprLike): Expr {
+    return Expr.apply('ne', this, y);
+  }
+  lt(y: ExprLike): Expr {
+    return Expr.apply('lt', this, y);
+  }
+  le(y: ExprLike): Expr {
+    return Expr.apply('le', this, y);
+  }
+  gt(y: ExprLike): Expr {
+    return Expr.apply('gt', this, y);
+  }
+  ge(y: ExprLike): Expr {
+    return Expr.apply('ge', this, y);
+  }
+  and(y: ExprLike): Expr {
+    return Expr.apply('and', this, y);
+  }
+  or(y: ExprLike): Expr {
+    return Expr.apply('or', this, y);
+  }
+  not(): Expr {
+    return Expr.apply('not', this);
+  }
   /** `this ? a : b`. */
-  where(a: ExprLike, b: ExprLike): Expr { return Expr.apply('where', this, a, b); }
-  clamp(lo: ExprLike, hi: ExprLike): Expr { return Expr.apply('clamp', this, lo, hi); }
-  neg(): Expr { return Expr.apply('neg', this); }
-  abs(): Expr { return Expr.apply('abs', this); }
-  sign(): Expr { return Expr.apply('sign', this); }
-  square(): Expr { return this.mul(this); }
-  reciprocal(): Expr { return Expr.apply('div', 1, this); }
-  exp(): Expr { return Expr.apply('exp', this); }
-  log(): Expr { return Expr.apply('log', this); }
-  log1p(): Expr { return Expr.apply('log1p', this); }
-  expm1(): Expr { return Expr.apply('expm1', this); }
-  sqrt(): Expr { return Expr.apply('sqrt', this); }
-  rsqrt(): Expr { return Expr.apply('rsqrt', this); }
-  sin(): Expr { return Expr.apply('sin', this); }
-  cos(): Expr { return Expr.apply('cos', this); }
-  tanh(): Expr { return Expr.apply('tanh', this); }
-  sigmoid(): Expr { return Expr.apply('sigmoid', this); }
-  erf(): Expr { return Expr.apply('erf', this); }
-  softplus(): Expr { return Expr.apply('softplus', this); }
-  floor(): Expr { return Expr.apply('floor', this); }
-  ceil(): Expr { return Expr.apply('ceil', this); }
-  round(): Expr { return Expr.apply('round', this); }
-  trunc(): Expr { return Expr.apply('trunc', this); }
-  isNan(): Expr { return Expr.apply('isNan', this); }
-  isInf(): Expr { return Expr.apply('isInf', this); }
-  isFinite(): Expr { return Expr.apply('isFinite', this); }
-  relu(): Expr { return Expr.apply('relu', this); }
+  where(a: ExprLike, b: ExprLike): Expr {
+    return Expr.apply('where', this, a, b);
+  }
+  clamp(lo: ExprLike, hi: ExprLike): Expr {
+    return Expr.apply('clamp', this, lo, hi);
+  }
+  neg(): Expr {
+    return Expr.apply('neg', this);
+  }
+  abs(): Expr {
+    return Expr.apply('abs', this);
+  }
+  sign(): Expr {
+    return Expr.apply('sign', this);
+  }
+  square(): Expr {
+    return this.mul(this);
+  }
+  reciprocal(): Expr {
+    return Expr.apply('div', 1, this);
+  }
+  exp(): Expr {
+    return Expr.apply('exp', this);
+  }
+  log(): Expr {
+    return Expr.apply('log', this);
+  }
+  log1p(): Expr {
+    return Expr.apply('log1p', this);
+  }
+  expm1(): Expr {
+    return Expr.apply('expm1', this);
+  }
+  sqrt(): Expr {
+    return Expr.apply('sqrt', this);
+  }
+  rsqrt(): Expr {
+    return Expr.apply('rsqrt', this);
+  }
+  sin(): Expr {
+    return Expr.apply('sin', this);
+  }
+  cos(): Expr {
+    return Expr.apply('cos', this);
+  }
+  tanh(): Expr {
+    return Expr.apply('tanh', this);
+  }
+  sigmoid(): Expr {
+    return Expr.apply('sigmoid', this);
+  }
+  erf(): Expr {
+    return Expr.apply('erf', this);
+  }
+  softplus(): Expr {
+    return Expr.apply('softplus', this);
+  }
+  floor(): Expr {
+    return Expr.apply('floor', this);
+  }
+  ceil(): Expr {
+    return Expr.apply('ceil', this);
+  }
+  round(): Expr {
+    return Expr.apply('round', this);
+  }
+  trunc(): Expr {
+    return Expr.apply('trunc', this);
+  }
+  isNan(): Expr {
+    return Expr.apply('isNan', this);
+  }
+  isInf(): Expr {
+    return Expr.apply('isInf', this);
+  }
+  isFinite(): Expr {
+    return Expr.apply('isFinite', this);
+  }
+  relu(): Expr {
+    return Expr.apply('relu', this);
+  }
   /** x·σ(x). */
-  silu(): Expr { return this.mul(this.sigmoid()); }
+  silu(): Expr {
+    return this.mul(this.sigmoid());
+  }
   /** x·Φ(x) by the error function, as PyTorch's default. */
-  gelu(): Expr { return this.mul(0.5).mul(this.mul(Math.SQRT1_2).erf().add(1)); }
+  gelu(): Expr {
+    return this.mul(0.5).mul(this.mul(Math.SQRT1_2).erf().add(1));
+  }
   /** GELU's tanh form. */
-  geluTanh(): Expr { return this.mul(0.5).mul(this.add(this.mul(this).mul(this).mul(0.044715)).mul(Math.sqrt(2 / Math.PI)).tanh().add(1)); }
+  geluTanh(): Expr {
+    return this.mul(0.5).mul(
+      this.add(this.mul(this).mul(this).mul(0.044715))
+        .mul(Math.sqrt(2 / Math.PI))
+        .tanh()
+        .add(1),
+    );
+  }
 }
 
 /** x + 0, x · 1 and the like: derivatives are full of them. Not 0 · x, which is NaN where x is not finite. */
@@ -147,12 +248,18 @@ function simplify(op: OpName, args: readonly Expr[]): Expr | null {
   const [a, b] = args;
   const is = (e: Expr | undefined, v: number): boolean => e?.kind === 'const' && e.value === v;
   switch (op) {
-    case 'add': return is(a, 0) ? b : is(b, 0) ? a : null;
-    case 'sub': return is(b, 0) ? a : null;
-    case 'mul': return is(a, 1) ? b : is(b, 1) ? a : null;
-    case 'div': return is(b, 1) ? a : null;
-    case 'neg': return a.kind === 'const' ? Expr.constant(-a.value, a.type) : null;
-    default: return null;
+    case 'add':
+      return is(a, 0) ? b : is(b, 0) ? a : null;
+    case 'sub':
+      return is(b, 0) ? a : null;
+    case 'mul':
+      return is(a, 1) ? b : is(b, 1) ? a : null;
+    case 'div':
+      return is(b, 1) ? a : null;
+    case 'neg':
+      return a.kind === 'const' ? Expr.constant(-a.value, a.type) : null;
+    default:
+      return null;
   }
 }
 
@@ -160,7 +267,11 @@ function simplify(op: OpName, args: readonly Expr[]): Expr | null {
  * Reverse-mode derivative: for each input of `wanted`, d(Σ seeds·outputs)/d(input) as an expression of the same inputs and the
  * seeds, or null where it doesn't depend on it.
  */
-export function differentiate(outputs: readonly Expr[], seeds: readonly Expr[], wanted: readonly number[]): (Expr | null)[] {
+export function differentiate(
+  outputs: readonly Expr[],
+  seeds: readonly Expr[],
+  wanted: readonly number[],
+): (Expr | null)[] {
   const order = topological(outputs);
   const gradients = new Map<Expr, Expr>();
   const give = (to: Expr, g: Expr | null): void => {
@@ -196,8 +307,12 @@ export function topological(outputs: readonly Expr[]): Expr[] {
 }
 
 /** WGSL of the computation: `let` lines, and the name that holds each output. `vec` computes four elements at once. */
-export function generate(outputs: readonly Expr[], vec: boolean, input: (index: number) => string, scalar: (index: number) => string):
-{ lines: string[]; results: string[]; helpers: Set<string> } {
+export function generate(
+  outputs: readonly Expr[],
+  vec: boolean,
+  input: (index: number) => string,
+  scalar: (index: number) => string,
+): { lines: string[]; results: string[]; helpers: Set<string> } {
   const lines: string[] = [];
   const helpers = new Set<string>();
   const names = new Map<Expr, string>();
@@ -217,7 +332,9 @@ export function generate(outputs: readonly Expr[], vec: boolean, input: (index: 
       const float = isFloat(node.args.at(-1)!.type);
       if (spec.helper && (float || !spec.wgsl)) {
         const name = `${node.op}_${base(node.args.at(-1)!.type)}${vec ? 'x4' : ''}`;
-        helpers.add(spec.helper(name, typeName(node.args.at(-1)!.type), vec ? 'vec4<u32>' : 'u32', vec ? 'vec4<bool>' : 'bool'));
+        helpers.add(
+          spec.helper(name, typeName(node.args.at(-1)!.type), vec ? 'vec4<u32>' : 'u32', vec ? 'vec4<bool>' : 'bool'),
+        );
         text = `${name}(${args.join(', ')})`;
       } else text = spec.wgsl!(args, t, float);
     }
@@ -232,7 +349,8 @@ function literal(value: number, type: DType, t: string): string {
   if (type === 'bool') return `${t}(${value !== 0})`;
   if (!isFloat(type)) return `${t}(${Math.trunc(value)})`;
   // WGSL refuses infinities and NaN in constant expressions; a variable is not constant.
-  if (!Number.isFinite(Math.fround(value))) return `${t}(special(${Number.isNaN(value) ? '0x7fc00000u' : value > 0 ? '0x7f800000u' : '0xff800000u'}))`;
+  if (!Number.isFinite(Math.fround(value)))
+    return `${t}(special(${Number.isNaN(value) ? '0x7fc00000u' : value > 0 ? '0x7f800000u' : '0xff800000u'}))`;
   const rounded = Math.fround(value);
   const text = Object.is(rounded, -0) ? '-0.0' : String(rounded);
   return `${t}(${/[.e]/.test(text) ? text : `${text}.0`})`;

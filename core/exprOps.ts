@@ -19,24 +19,76 @@ interface OpSpec {
   readonly grad?: (args: readonly Expr[], out: Expr, g: Expr) => (Expr | null)[];
 }
 
-const infix = (symbol: string) => (a: string[]): string => `(${a[0]} ${symbol} ${a[1]})`;
-const call = (name: string) => (a: string[]): string => `${name}(${a.join(', ')})`;
+const infix =
+  (symbol: string) =>
+  (a: string[]): string =>
+    `(${a[0]} ${symbol} ${a[1]})`;
+const call =
+  (name: string) =>
+  (a: string[]): string =>
+    `${name}(${a.join(', ')})`;
 const compare = (symbol: string): OpSpec => ({ domain: 'number', result: 'bool', wgsl: infix(symbol) });
 const unary = (name: string, grad: (x: Expr, out: Expr, g: Expr) => Expr | null): OpSpec => ({
-  domain: 'float', wgsl: call(name), grad: ([x], out, g) => [grad(x, out, g)],
+  domain: 'float',
+  wgsl: call(name),
+  grad: ([x], out, g) => [grad(x, out, g)],
 });
 
 /** Integers are whole already. */
-const rounding = (name: string): OpSpec => ({ domain: 'number', wgsl: (a, _t, float) => (float ? `${name}(${a[0]})` : a[0]) });
+const rounding = (name: string): OpSpec => ({
+  domain: 'number',
+  wgsl: (a, _t, float) => (float ? `${name}(${a[0]})` : a[0]),
+});
 /** Whether a float, or each of a vector, is NaN. `u` is u32 or a vector of it. */
 const nan = (x: string, u: string): string => `((bitcast<${u}>(${x}) & ${u}(0x7fffffffu)) > ${u}(0x7f800000u))`;
 
 const TWO_OVER_SQRT_PI = 2 / Math.sqrt(Math.PI);
 
 /** Names of the scalar operations. */
-export type OpName = 'add' | 'sub' | 'mul' | 'div' | 'neg' | 'abs' | 'sign' | 'minimum' | 'maximum' | 'clamp' | 'relu' | 'pow' | 'powInteger' | 'remainder' | 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge'
-  | 'and' | 'or' | 'not' | 'where' | 'exp' | 'log' | 'sqrt' | 'rsqrt' | 'sin' | 'cos' | 'floor' | 'ceil' | 'round' | 'trunc' | 'tanh' | 'sigmoid' | 'log1p' | 'expm1'
-  | 'erf' | 'softplus' | 'isNan' | 'isInf' | 'isFinite';
+export type OpName =
+  | 'add'
+  | 'sub'
+  | 'mul'
+  | 'div'
+  | 'neg'
+  | 'abs'
+  | 'sign'
+  | 'minimum'
+  | 'maximum'
+  | 'clamp'
+  | 'relu'
+  | 'pow'
+  | 'powInteger'
+  | 'remainder'
+  | 'eq'
+  | 'ne'
+  | 'lt'
+  | 'le'
+  | 'gt'
+  | 'ge'
+  | 'and'
+  | 'or'
+  | 'not'
+  | 'where'
+  | 'exp'
+  | 'log'
+  | 'sqrt'
+  | 'rsqrt'
+  | 'sin'
+  | 'cos'
+  | 'floor'
+  | 'ceil'
+  | 'round'
+  | 'trunc'
+  | 'tanh'
+  | 'sigmoid'
+  | 'log1p'
+  | 'expm1'
+  | 'erf'
+  | 'softplus'
+  | 'isNan'
+  | 'isInf'
+  | 'isFinite';
 
 export const OPS: Record<OpName, OpSpec> = {
   add: { domain: 'number', wgsl: infix('+'), grad: (_a, _o, g) => [g, g] },
@@ -44,25 +96,43 @@ export const OPS: Record<OpName, OpSpec> = {
   mul: { domain: 'number', wgsl: infix('*'), grad: ([x, y], _o, g) => [g.mul(y), g.mul(x)] },
   div: { domain: 'float', wgsl: infix('/'), grad: ([, y], out, g) => [g.div(y), g.mul(out).div(y).neg()] },
   // 0 - x is there for u32 too, but would make -0 of no zero.
-  neg: { domain: 'number', wgsl: (a, t, float) => (float ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`), grad: (_a, _o, g) => [g.neg()] },
+  neg: {
+    domain: 'number',
+    wgsl: (a, t, float) => (float ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`),
+    grad: (_a, _o, g) => [g.neg()],
+  },
   abs: { domain: 'number', wgsl: call('abs'), grad: ([x], _o, g) => [g.mul(x.sign())] },
   sign: { domain: 'number', wgsl: (a, t) => (t.includes('u32') ? `min(${a[0]}, ${t}(1))` : `sign(${a[0]})`) },
   minimum: {
-    domain: 'number', wgsl: call('min'), helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(min(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
+    domain: 'number',
+    wgsl: call('min'),
+    helper: (name, t, u) =>
+      `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(min(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
     grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g),
   },
   maximum: {
-    domain: 'number', wgsl: call('max'), helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(max(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
+    domain: 'number',
+    wgsl: call('max'),
+    helper: (name, t, u) =>
+      `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(max(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
     grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g),
   },
   // Where the bounds cross, the upper one counts. A value on a bound keeps its gradient, as in PyTorch.
   clamp: {
-    domain: 'number', wgsl: (a) => `min(max(${a[0]}, ${a[1]}), ${a[2]})`,
-    helper: (name, t, u) => `fn ${name}(x: ${t}, lo: ${t}, hi: ${t}) -> ${t} { return select(min(max(x, lo), hi), x, ${nan('x', u)}); }`,
-    grad: ([x, lo, hi], _o, g) => [x.ge(lo).and(x.le(hi)).where(g, 0), x.lt(lo).and(lo.lt(hi)).where(g, 0), x.gt(hi).or(hi.lt(lo)).where(g, 0)],
+    domain: 'number',
+    wgsl: (a) => `min(max(${a[0]}, ${a[1]}), ${a[2]})`,
+    helper: (name, t, u) =>
+      `fn ${name}(x: ${t}, lo: ${t}, hi: ${t}) -> ${t} { return select(min(max(x, lo), hi), x, ${nan('x', u)}); }`,
+    grad: ([x, lo, hi], _o, g) => [
+      x.ge(lo).and(x.le(hi)).where(g, 0),
+      x.lt(lo).and(lo.lt(hi)).where(g, 0),
+      x.gt(hi).or(hi.lt(lo)).where(g, 0),
+    ],
   },
   relu: {
-    domain: 'number', wgsl: (a, t) => `max(${a[0]}, ${t}(0))`, helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(max(x, ${t}(0.0)), x, ${nan('x', u)}); }`,
+    domain: 'number',
+    wgsl: (a, t) => `max(${a[0]}, ${t}(0))`,
+    helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(max(x, ${t}(0.0)), x, ${nan('x', u)}); }`,
     grad: ([x], _o, g) => [x.le(0).where(0, g)],
   },
   // WGSL's pow is undefined for a negative base, and drivers disagree on 0.
@@ -75,7 +145,10 @@ export const OPS: Record<OpName, OpSpec> = {
   let negative = select(${t}(special(0x7fc00000u)), select(magnitude, -magnitude, odd), whole);
   return select(select(magnitude, negative, x < ${t}(0.0)), ${t}(1.0), y == ${t}(0.0));
 }`,
-    grad: ([x, y], out, g) => [y.eq(0).where(0, g.mul(y).mul(x.pow(y.sub(1)))), x.eq(0).and(y.ge(0)).where(0, g.mul(out).mul(x.log()))],
+    grad: ([x, y], out, g) => [
+      y.eq(0).where(0, g.mul(y).mul(x.pow(y.sub(1)))),
+      x.eq(0).and(y.ge(0)).where(0, g.mul(out).mul(x.log())),
+    ],
   },
   // By squaring, modulo 2³². A negative exponent leaves nothing but powers of 1 and -1.
   powInteger: {
@@ -92,7 +165,13 @@ export const OPS: Record<OpName, OpSpec> = {
   },
   // Python's and PyTorch's remainder: it has the sign of the divisor.
   remainder: {
-    domain: 'number', wgsl: (a, t, float) => (float ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))` : t.includes('u32') ? `(${a[0]} % ${a[1]})` : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`),
+    domain: 'number',
+    wgsl: (a, t, float) =>
+      float
+        ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))`
+        : t.includes('u32')
+          ? `(${a[0]} % ${a[1]})`
+          : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`,
     grad: ([x, y], _o, g) => [g, g.mul(x.div(y).floor()).neg()],
   },
   eq: { domain: 'any', result: 'bool', wgsl: infix('==') },
@@ -105,7 +184,12 @@ export const OPS: Record<OpName, OpSpec> = {
   and: { domain: 'bool', result: 'bool', wgsl: infix('&') },
   or: { domain: 'bool', result: 'bool', wgsl: infix('|') },
   not: { domain: 'bool', result: 'bool', wgsl: (a) => `(!${a[0]})` },
-  where: { domain: 'any', condition: 0, wgsl: (a) => `select(${a[2]}, ${a[1]}, ${a[0]})`, grad: ([c], _o, g) => [null, c.where(g, 0), c.where(0, g)] },
+  where: {
+    domain: 'any',
+    condition: 0,
+    wgsl: (a) => `select(${a[2]}, ${a[1]}, ${a[0]})`,
+    grad: ([c], _o, g) => [null, c.where(g, 0), c.where(0, g)],
+  },
   exp: unary('exp', (_x, out, g) => g.mul(out)),
   log: unary('log', (x, _out, g) => g.div(x)),
   sqrt: unary('sqrt', (_x, out, g) => g.mul(0.5).div(out)),
@@ -118,10 +202,16 @@ export const OPS: Record<OpName, OpSpec> = {
   trunc: rounding('trunc'),
   // Some drivers overflow in tanh.
   tanh: {
-    domain: 'float', helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(tanh(clamp(x, ${t}(-15.0), ${t}(15.0))), x, ${nan('x', u)}); }`,
+    domain: 'float',
+    helper: (name, t, u) =>
+      `fn ${name}(x: ${t}) -> ${t} { return select(tanh(clamp(x, ${t}(-15.0), ${t}(15.0))), x, ${nan('x', u)}); }`,
     grad: (_a, out, g) => [g.mul(out.mul(out).neg().add(1))],
   },
-  sigmoid: { domain: 'float', wgsl: (a, t) => `(${t}(1.0) / (${t}(1.0) + exp(-${a[0]})))`, grad: (_a, out, g) => [g.mul(out).mul(out.neg().add(1))] },
+  sigmoid: {
+    domain: 'float',
+    wgsl: (a, t) => `(${t}(1.0) / (${t}(1.0) + exp(-${a[0]})))`,
+    grad: (_a, out, g) => [g.mul(out).mul(out.neg().add(1))],
+  },
   // log(1+x) = 2·artanh(x/(2+x)), a short series near zero.
   log1p: {
     domain: 'float',
@@ -167,9 +257,23 @@ export const OPS: Record<OpName, OpSpec> = {
 }`,
     grad: ([x], _o, g) => [g.mul(x.gt(20).where(1, x.sigmoid()))],
   },
-  isNan: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return ${nan('x', u)}; }` },
-  isInf: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) == ${u}(0x7f800000u); }` },
-  isFinite: { domain: 'float', result: 'bool', helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) < ${u}(0x7f800000u); }` },
+  isNan: {
+    domain: 'float',
+    result: 'bool',
+    helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return ${nan('x', u)}; }`,
+  },
+  isInf: {
+    domain: 'float',
+    result: 'bool',
+    helper: (name, t, u, b) =>
+      `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) == ${u}(0x7f800000u); }`,
+  },
+  isFinite: {
+    domain: 'float',
+    result: 'bool',
+    helper: (name, t, u, b) =>
+      `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) < ${u}(0x7f800000u); }`,
+  },
 };
 
 /** A tie of min or max shares its gradient, as PyTorch does. */

@@ -18,7 +18,11 @@ export function float32ToFloat16Bits(values: ArrayLike<number>): Uint16Array<Arr
 
 /** Whether a value is a Float16Array, of the language or of @petamoriken/float16. */
 export function isFloat16Array(value: unknown): value is Float16Array {
-  return typeof value === 'object' && value !== null && (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === 'Float16Array';
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === 'Float16Array'
+  );
 }
 
 /** The patterns of a Float16Array, on the same memory. */

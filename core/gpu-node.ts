@@ -96,14 +96,20 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
   } catch (cause) {
     instances.delete(gpu);
     const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new AdapterError(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, { cause });
+    throw new AdapterError(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, {
+      cause,
+    });
   }
 }
 
 /** Whether an adapter computes on the CPU (lavapipe, SwiftShader, WARP). */
 export function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter === true
-    || /llvmpipe|lavapipe|swiftshader|software|\bcpu\b|basic render/i.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`);
+  return (
+    info.isFallbackAdapter === true ||
+    /llvmpipe|lavapipe|swiftshader|software|\bcpu\b|basic render/i.test(
+      `${info.vendor} ${info.architecture} ${info.device} ${info.description}`,
+    )
+  );
 }
 
 async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: NodeGpuGlobals }> {
@@ -113,8 +119,10 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: No
   } catch (cause) {
     const detail = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
     throw new AdapterError(
-      `[openNodeGpu] The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}, expected a build for `
-      + 'this platform; run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer.', { cause });
+      `[openNodeGpu] The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}, expected a build for ` +
+        'this platform; run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer.',
+      { cause },
+    );
   }
 }
 
@@ -153,7 +161,9 @@ function useProjectDriver(): void {
 }
 
 function preload(file: string): void {
-  const RTLD_NOW = 0x2, RTLD_GLOBAL = 0x100, RTLD_NODELETE = 0x1000;
+  const RTLD_NOW = 0x2,
+    RTLD_GLOBAL = 0x100,
+    RTLD_NODELETE = 0x1000;
   try {
     process.dlopen({ exports: {} }, file, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
   } catch (cause) {
@@ -161,8 +171,10 @@ function preload(file: string): void {
     if (cause instanceof Error && /self-register/.test(cause.message)) return;
     const detail = cause instanceof Error ? cause.message : String(cause);
     throw new AdapterError(
-      `[openNodeGpu] The software Vulkan driver cannot be loaded: ${detail}, expected the files that the set-up wrote; `
-      + 'run `node cli/setup-adapter.mjs --force`.', { cause });
+      `[openNodeGpu] The software Vulkan driver cannot be loaded: ${detail}, expected the files that the set-up wrote; ` +
+        'run `node cli/setup-adapter.mjs --force`.',
+      { cause },
+    );
   }
 }
 
@@ -172,8 +184,9 @@ function findDriverFolder(): string | undefined {
   if (named) {
     if (isWhole(named)) return resolve(named);
     throw new AdapterError(
-      `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; `
-      + `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`);
+      `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; ` +
+        `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`,
+    );
   }
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   return [join(packageFolder(), '.vulkan'), join(cache, 'dis-webgpu', 'vulkan')].find(isWhole);
@@ -192,8 +205,9 @@ function packageFolder(): string {
 function readManifest(folder: string): DriverManifest {
   const refuse = (what: string): never => {
     throw new AdapterError(
-      `[openNodeGpu] The software Vulkan driver in ${folder} is not loaded: ${what}, expected files inside of that folder that only you `
-      + `or root can write; run \`node cli/setup-adapter.mjs --force --dir ${folder}\`.`);
+      `[openNodeGpu] The software Vulkan driver in ${folder} is not loaded: ${what}, expected files inside of that folder that only you ` +
+        `or root can write; run \`node cli/setup-adapter.mjs --force --dir ${folder}\`.`,
+    );
   };
   const root = realpathSync(folder);
   const check = (path: string): void => {
@@ -232,7 +246,8 @@ const TIMER_MS = 1;
 const PAUSE_MS = 0.05;
 
 /** A dispatch of a row that is worth spinning for takes no longer than this, polled by timer; and how many make a row. */
-const TINY_MS = 0.1, ROW = 64;
+const TINY_MS = 0.1,
+  ROW = 64;
 
 /** Milliseconds to spin for `dispatches`, of which each took `pace` the last time. */
 export function spinFor(dispatches: number, pace: number): number {
@@ -278,21 +293,37 @@ function releasePolitePolling(): void {
 }
 
 function isNative(callback: unknown): boolean {
-  return typeof callback === 'function' && callback.name === '' && Function.prototype.toString.call(callback).includes('[native code]');
+  return (
+    typeof callback === 'function' &&
+    callback.name === '' &&
+    Function.prototype.toString.call(callback).includes('[native code]')
+  );
 }
 
 /** Wraps a method so that each call marks the beginning of a wait, and its result the end; returns the undo. */
-function noteWaits<K extends string>(prototype: Record<K, (...args: never[]) => Promise<unknown>>, name: K): () => void {
+function noteWaits<K extends string>(
+  prototype: Record<K, (...args: never[]) => Promise<unknown>>,
+  name: K,
+): () => void {
   const original = prototype[name];
   prototype[name] = function (this: unknown, ...args: never[]) {
-    const row = dispatched, begun = waitStart = performance.now();
+    const row = dispatched,
+      begun = (waitStart = performance.now());
     dispatched = 0;
     spin = spinFor(row, pace);
     const done = original.apply(this, args);
-    if (row >= ROW) done.then(() => { pace = (performance.now() - begun) / row; }, () => undefined);
+    if (row >= ROW)
+      done.then(
+        () => {
+          pace = (performance.now() - begun) / row;
+        },
+        () => undefined,
+      );
     return done;
   };
-  return () => { prototype[name] = original; };
+  return () => {
+    prototype[name] = original;
+  };
 }
 
 /** Counts dispatches; returns the undo. Called for every dispatch, so without a list of arguments. */
@@ -302,5 +333,7 @@ function noteDispatches(prototype: GPUComputePassEncoder): () => void {
     dispatched++;
     return original.call(this, x, y, z);
   };
-  return () => { prototype.dispatchWorkgroups = original; };
+  return () => {
+    prototype.dispatchWorkgroups = original;
+  };
 }

@@ -22,10 +22,23 @@ export interface GradcheckOptions {
  * @returns the largest relative error
  * @throws GradError that names the input, the entry and both values
  */
-export async function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], options: GradcheckOptions = {}): Promise<number> {
+export async function gradcheck(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  options: GradcheckOptions = {},
+): Promise<number> {
   const { eps = 1e-2, tolerance = 2e-2, samples = 24 } = options;
   // Weights that are all different find transposed and permuted gradients.
-  const weighted = (out: Tensor): Tensor => out.mul(tensor(out.device, Float32Array.from({ length: out.numel }, (_, i) => Math.sin(1.7 * i + 0.3)), { shape: out.shape, dtype: out.dtype })).sum();
+  const weighted = (out: Tensor): Tensor =>
+    out
+      .mul(
+        tensor(
+          out.device,
+          Float32Array.from({ length: out.numel }, (_, i) => Math.sin(1.7 * i + 0.3)),
+          { shape: out.shape, dtype: out.dtype },
+        ),
+      )
+      .sum();
   const value = async (given: readonly Tensor[]): Promise<number> => {
     const t = scope(() => noGrad(() => weighted(fn(...given))));
     const v = await t.item();
@@ -34,7 +47,10 @@ export async function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: rea
   };
   const grads = scope(() => {
     const leaves = inputs.map((x) => x.detach().requiresGrad_());
-    return grad(enableGrad(() => weighted(fn(...leaves))), leaves);
+    return grad(
+      enableGrad(() => weighted(fn(...leaves))),
+      leaves,
+    );
   });
   let worst = 0;
   try {
@@ -52,12 +68,16 @@ export async function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: rea
           x.dispose();
           return v;
         };
-        const up = await at(eps), down = await at(-eps);
+        const up = await at(eps),
+          down = await at(-eps);
         const numeric = (up - down) / (2 * eps);
         // What rounding both values in f32 may do to their difference.
-        const noise = (Math.abs(up) + Math.abs(down)) * 2 ** -22 / (2 * eps);
+        const noise = ((Math.abs(up) + Math.abs(down)) * 2 ** -22) / (2 * eps);
         const error = Math.max(0, Math.abs(numeric - exact[i]) - noise) / Math.max(scale, 1e-3);
-        if (!(error <= tolerance)) throw new GradError(`[gradcheck] Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}.`);
+        if (!(error <= tolerance))
+          throw new GradError(
+            `[gradcheck] Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}.`,
+          );
         worst = Math.max(worst, error);
       }
     }

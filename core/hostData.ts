@@ -9,27 +9,39 @@ export type HostArray = TypedArray | Float16Array | readonly number[] | readonly
 
 /** Bytes as they lie in a buffer, padded to a multiple of 4. */
 export function toBytes(data: HostArray, dtype: DType): Uint8Array<ArrayBuffer> {
-  if (dtype === 'f16') return padded(isFloat16Array(data) ? bitsOf(data) : float32ToFloat16Bits(data as ArrayLike<number>));
+  if (dtype === 'f16')
+    return padded(isFloat16Array(data) ? bitsOf(data) : float32ToFloat16Bits(data as ArrayLike<number>));
   if (dtype === 'f32' && data instanceof Float32Array) return asBytes(data);
   if (dtype === 'i32' && data instanceof Int32Array) return asBytes(data);
   if (dtype === 'u32' && data instanceof Uint32Array) return asBytes(data);
-  const numbers: ArrayLike<number> = isFloat16Array(data) ? float16BitsToFloat32(bitsOf(data)) : data as ArrayLike<number>;
+  const numbers: ArrayLike<number> = isFloat16Array(data)
+    ? float16BitsToFloat32(bitsOf(data))
+    : (data as ArrayLike<number>);
   switch (dtype) {
-    case 'f32': return asBytes(new Float32Array(numbers));
-    case 'i32': return asBytes(new Int32Array(numbers));
-    case 'u32': return asBytes(new Uint32Array(numbers));
-    case 'bool': return asBytes(Uint32Array.from(numbers, (v) => Number(Boolean(v))));
+    case 'f32':
+      return asBytes(new Float32Array(numbers));
+    case 'i32':
+      return asBytes(new Int32Array(numbers));
+    case 'u32':
+      return asBytes(new Uint32Array(numbers));
+    case 'bool':
+      return asBytes(Uint32Array.from(numbers, (v) => Number(Boolean(v))));
   }
 }
 
 /** Values of a buffer's bytes. */
 export function fromBytes(bytes: ArrayBuffer, dtype: DType): Float32Array | Int32Array | Uint32Array | Uint8Array {
   switch (dtype) {
-    case 'f32': return new Float32Array(bytes);
-    case 'f16': return float16BitsToFloat32(new Uint16Array(bytes));
-    case 'i32': return new Int32Array(bytes);
-    case 'u32': return new Uint32Array(bytes);
-    case 'bool': return new Uint8Array(new Uint32Array(bytes));
+    case 'f32':
+      return new Float32Array(bytes);
+    case 'f16':
+      return float16BitsToFloat32(new Uint16Array(bytes));
+    case 'i32':
+      return new Int32Array(bytes);
+    case 'u32':
+      return new Uint32Array(bytes);
+    case 'bool':
+      return new Uint8Array(new Uint32Array(bytes));
   }
 }
 

@@ -16,7 +16,16 @@ export { Generator, type GeneratorState } from './random.ts';
 export { philox4x32 } from './philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
 export { backward, grad, valueAndGrad, type AccumulateOptions, type BackwardOptions } from './autograd.ts';
-export { defineOp, enableGrad, isGradEnabled, noGrad, observeOps, type OpContext, type OpDefinition, type OpEvent } from './tape.ts';
+export {
+  defineOp,
+  enableGrad,
+  isGradEnabled,
+  noGrad,
+  observeOps,
+  type OpContext,
+  type OpDefinition,
+  type OpEvent,
+} from './tape.ts';
 export { detectAnomaly, type AnomalyOptions } from './anomaly.ts';
 export { gradcheck, type GradcheckOptions } from './gradcheck.ts';
 export { checkpoint, type CheckpointOptions } from './checkpoint.ts';

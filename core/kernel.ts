@@ -87,7 +87,8 @@ const IMMEDIATE_BYTES = 64;
  * and to wake a second core costs more than what up to 16 workgroups do, so that one takes all of their turns. Of 1,000 additions of 4,096
  * elements, a dispatch each, 0.74 and 0.91 of the time; of large ones 0.65. 8 turns save little more.
  */
-const TURNS = 4, ALONE = 16;
+const TURNS = 4,
+  ALONE = 16;
 
 /** The whole module of a kernel source. */
 export function moduleText(source: KernelSource, immediate: boolean, turns = false): string {
@@ -96,11 +97,15 @@ export function moduleText(source: KernelSource, immediate: boolean, turns = fal
   const params = source.params ?? [];
   if (params.length && immediate) lines.push('requires immediate_address_space;');
   source.bindings.forEach((b, i) => {
-    lines.push(`@group(0) @binding(${i}) var<storage, ${b.access === 'read' ? 'read' : 'read_write'}> ${b.name}: ${b.type};`);
+    lines.push(
+      `@group(0) @binding(${i}) var<storage, ${b.access === 'read' ? 'read' : 'read_write'}> ${b.name}: ${b.type};`,
+    );
   });
   if (params.length) {
     lines.push(`struct Params { ${params.map((q) => `${q.name}: ${q.type}`).join(', ')} }`);
-    lines.push(immediate ? 'var<immediate> p: Params;' : `@group(0) @binding(${source.bindings.length}) var<uniform> p: Params;`);
+    lines.push(
+      immediate ? 'var<immediate> p: Params;' : `@group(0) @binding(${source.bindings.length}) var<uniform> p: Params;`,
+    );
   }
   if (source.declarations) lines.push(source.declarations);
   const [x, y = 1, z = 1] = source.workgroupSize;
@@ -108,14 +113,18 @@ export function moduleText(source: KernelSource, immediate: boolean, turns = fal
   const matrices = source.enable?.includes('chromium_experimental_subgroup_matrix') ?? false;
   lines.push(`@compute @workgroup_size(${x}, ${y}, ${z})
 fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) lid: vec3u,
-  @builtin(local_invocation_index) li: u32, @builtin(num_workgroups) nwg: vec3u${subgroups
-    ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''}${matrices ? ', @builtin(subgroup_id) sgId: u32' : ''}) {`);
+  @builtin(local_invocation_index) li: u32, @builtin(num_workgroups) nwg: vec3u${
+    subgroups ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''
+  }${matrices ? ', @builtin(subgroup_id) sgId: u32' : ''}) {`);
   const invocations = x * y * z;
   if (turns) {
     // A function, because the body may return.
     lines.splice(-1, 0, `fn invocation(flat: u32, wid: vec3u) {\n${source.body}\n}`);
-    lines.push(`  let first = (wid.y * nwg.x + wid.x) * (p.turns * ${invocations}u) + li;
-  for (var turn = 0u; turn < p.turns; turn++) { invocation(first + turn * ${invocations}u, wid); }`, '}');
+    lines.push(
+      `  let first = (wid.y * nwg.x + wid.x) * (p.turns * ${invocations}u) + li;
+  for (var turn = 0u; turn < p.turns; turn++) { invocation(first + turn * ${invocations}u, wid); }`,
+      '}',
+    );
     return lines.join('\n');
   }
   if (/\bflat\b/.test(source.body)) lines.push(`  let flat = (wid.y * nwg.x + wid.x) * ${invocations}u + li;`);
@@ -137,7 +146,9 @@ export function checkSource(name: string, source: KernelSource, env: KernelEnv):
     refuse(`${x * y * z} invocations a workgroup, the adapter allows ${limits.maxComputeInvocationsPerWorkgroup}`);
   }
   if ((source.workgroupBytes ?? 0) > limits.maxComputeWorkgroupStorageSize) {
-    refuse(`${source.workgroupBytes} bytes of workgroup memory, the adapter allows ${limits.maxComputeWorkgroupStorageSize}`);
+    refuse(
+      `${source.workgroupBytes} bytes of workgroup memory, the adapter allows ${limits.maxComputeWorkgroupStorageSize}`,
+    );
   }
   for (const extension of source.enable ?? []) {
     if (extension === 'f16' && !env.has('shader-f16')) refuse('the feature shader-f16', 'cast() to f32');
@@ -194,7 +205,8 @@ export class KernelCache {
     const key = `${kernel.name}:${JSON.stringify(variant)}`;
     const known = this.variants.get(key);
     if (known && (known.pipeline || ahead)) return known;
-    const plain = kernel.source(variant, this.env), { params = [] } = plain;
+    const plain = kernel.source(variant, this.env),
+      { params = [] } = plain;
     const turns = this.env.adapter.software && !!plain.light && params.length * 4 < IMMEDIATE_BYTES;
     const source: KernelSource = turns ? { ...plain, params: [...params, { name: 'turns', type: 'u32' }] } : plain;
     checkSource(kernel.name, source, this.env);
@@ -215,20 +227,44 @@ export class KernelCache {
     return compiled;
   }
 
-  private compile(name: string, source: KernelSource, code: string, traits: Pick<Compiled, 'paramBytes' | 'immediate' | 'turns'>, ahead: boolean): Compiled {
+  private compile(
+    name: string,
+    source: KernelSource,
+    code: string,
+    traits: Pick<Compiled, 'paramBytes' | 'immediate' | 'turns'>,
+    ahead: boolean,
+  ): Compiled {
     const { paramBytes, immediate } = traits;
     const { group, pipeline: layout } = this.layout(source, paramBytes, immediate);
     const refused = (reason: string): void => this.onError(new CompileError(`[${name}] ${reason}\n${numbered(code)}`));
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ code, label: name });
     const descriptor: GPUComputePipelineDescriptor = { label: name, layout, compute: { module, entryPoint: 'main' } };
-    const compiled: { -readonly [K in keyof Compiled]: Compiled[K] } = { name, pipeline: null, layout: group, source, ...traits, id: this.nextId++ };
+    const compiled: { -readonly [K in keyof Compiled]: Compiled[K] } = {
+      name,
+      pipeline: null,
+      layout: group,
+      source,
+      ...traits,
+      id: this.nextId++,
+    };
     if (!ahead) compiled.pipeline = this.gpu.createComputePipeline(descriptor);
-    this.checked(this.gpu.popErrorScope().then((error) => { if (error) refused(error.message); }));
+    this.checked(
+      this.gpu.popErrorScope().then((error) => {
+        if (error) refused(error.message);
+      }),
+    );
     if (ahead) {
-      this.checked(this.gpu.createComputePipelineAsync(descriptor).then(
-        (pipeline) => { compiled.pipeline = pipeline; },
-        (error: Error) => { if (error.name !== 'AbortError') refused(error.message); }));
+      this.checked(
+        this.gpu.createComputePipelineAsync(descriptor).then(
+          (pipeline) => {
+            compiled.pipeline = pipeline;
+          },
+          (error: Error) => {
+            if (error.name !== 'AbortError') refused(error.message);
+          },
+        ),
+      );
     }
     return compiled;
   }
@@ -239,14 +275,20 @@ export class KernelCache {
     this.checks.add(check);
   }
 
-  private layout(source: KernelSource, paramBytes: number, immediate: boolean): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
+  private layout(
+    source: KernelSource,
+    paramBytes: number,
+    immediate: boolean,
+  ): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
     const uniform = paramBytes > 0 && !immediate;
     const key = source.bindings.map((b) => b.access[0]).join('') + (uniform ? 'u' : immediate ? paramBytes : '');
     let layout = this.layouts.get(key);
     if (!layout) {
       const COMPUTE = 4;
       const entries: GPUBindGroupLayoutEntry[] = source.bindings.map((b, binding) => ({
-        binding, visibility: COMPUTE, buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' },
+        binding,
+        visibility: COMPUTE,
+        buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' },
       }));
       if (uniform) entries.push({ binding: entries.length, visibility: COMPUTE, buffer: { type: 'uniform' } });
       const group = this.gpu.createBindGroupLayout({ entries });
@@ -260,7 +302,10 @@ export class KernelCache {
 }
 
 function numbered(code: string): string {
-  return code.split('\n').map((line, i) => `${String(i + 1).padStart(4)}  ${line}`).join('\n');
+  return code
+    .split('\n')
+    .map((line, i) => `${String(i + 1).padStart(4)}  ${line}`)
+    .join('\n');
 }
 
 /** A grid of one index: workgroups as [x, y, 1] within the limit of 65,535 a dimension. Use `flat` in the kernel. */
@@ -277,6 +322,6 @@ function gridOf(groups: number): [number, number, number] {
 /** Turns that the invocations of a light kernel take, and its grid, from the grid for one turn. */
 export function inTurns(x: number, y: number): [turns: number, x: number, y: number] {
   const turns = x * y <= ALONE ? Math.max(1, x * y) : TURNS;
-  const [nx, ny] = gridOf(Math.ceil(x * y / turns));
+  const [nx, ny] = gridOf(Math.ceil((x * y) / turns));
   return [turns, nx, ny];
 }

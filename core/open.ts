@@ -26,8 +26,14 @@ export interface DeviceOptions {
 
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as const;
 const LIMITS = [
-  'maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeWorkgroupStorageSize',
-  'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupSizeX', 'maxComputeWorkgroupSizeY', 'maxComputeWorkgroupSizeZ',
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupSizeZ',
 ] as const;
 
 interface Instance {
@@ -52,21 +58,36 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     });
     if (!adapter) {
       throw new AdapterError(
-        '[openDevice] WebGPU found no adapter, expected a GPU with a Vulkan, Metal or D3D12 driver; '
-        + 'run `dis-cli doctor` to see what is missing, or install a software driver (Mesa lavapipe).');
+        '[openDevice] WebGPU found no adapter, expected a GPU with a Vulkan, Metal or D3D12 driver; ' +
+          'run `dis-cli doctor` to see what is missing, or install a software driver (Mesa lavapipe).',
+      );
     }
-    const wanted = FEATURES.filter((feature) => adapter.features.has(feature) && !options.without?.includes(feature)
-      && (tier === 'fast' || feature !== 'chromium-experimental-subgroup-matrix'));
+    const wanted = FEATURES.filter(
+      (feature) =>
+        adapter.features.has(feature) &&
+        !options.without?.includes(feature) &&
+        (tier === 'fast' || feature !== 'chromium-experimental-subgroup-matrix'),
+    );
     const requiredLimits: Record<string, number> = {};
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
-    const gpu = await adapter.requestDevice({ requiredFeatures: wanted as unknown as GPUFeatureName[], requiredLimits });
+    const gpu = await adapter.requestDevice({
+      requiredFeatures: wanted as unknown as GPUFeatureName[],
+      requiredLimits,
+    });
     const { vendor, architecture, device, description } = adapter.info;
     const immediates = instance.gpu.wgslLanguageFeatures?.has('immediate_address_space') ?? false;
-    const opened = new Device(gpu, {
-      vendor, architecture, device, description,
-      software: instance.software ?? adapter.info.isFallbackAdapter ?? false,
-      backend: options.backend === 'null' ? 'null' : inNode() ? 'node' : 'browser',
-    }, { tier, immediates: immediates && !options.defaultLimits, info: adapter.info, release: () => instance.release() });
+    const opened = new Device(
+      gpu,
+      {
+        vendor,
+        architecture,
+        device,
+        description,
+        software: instance.software ?? adapter.info.isFallbackAdapter ?? false,
+        backend: options.backend === 'null' ? 'null' : inNode() ? 'node' : 'browser',
+      },
+      { tier, immediates: immediates && !options.defaultLimits, info: adapter.info, release: () => instance.release() },
+    );
     if (options.shippedTuning ?? true) await useShippedTuning(opened);
     return opened;
   } catch (error) {
@@ -78,7 +99,10 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
 async function openInstance(options: DeviceOptions, tier: Tier): Promise<Instance> {
   if (inNode()) {
     const { openNodeGpu } = await import('./gpu-node.ts');
-    const toggles = [...(tier === 'fast' ? ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'] : []), ...options.toggles ?? []];
+    const toggles = [
+      ...(tier === 'fast' ? ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'] : []),
+      ...(options.toggles ?? []),
+    ];
     const node = await openNodeGpu({
       toggles,
       ...(options.backend !== undefined && { backend: options.backend }),
@@ -88,7 +112,9 @@ async function openInstance(options: DeviceOptions, tier: Tier): Promise<Instanc
   }
   const gpu = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (!gpu) {
-    throw new AdapterError('[openDevice] This browser has no navigator.gpu, expected WebGPU; use a recent Chrome, Edge, Safari or Firefox, over https.');
+    throw new AdapterError(
+      '[openDevice] This browser has no navigator.gpu, expected WebGPU; use a recent Chrome, Edge, Safari or Firefox, over https.',
+    );
   }
   return { gpu, release: () => undefined };
 }

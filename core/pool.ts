@@ -45,8 +45,9 @@ export class BufferPool {
     const { limit } = this;
     if (bytes > limit) {
       throw new LimitError(
-        `[allocate] ${what} takes ${bytes} bytes, expected at most ${limit}, the adapter's largest storage binding; `
-        + 'use a smaller batch, or split the tensor.');
+        `[allocate] ${what} takes ${bytes} bytes, expected at most ${limit}, the adapter's largest storage binding; ` +
+          'use a smaller batch, or split the tensor.',
+      );
     }
     const size = Math.min(sizeClass(bytes), limit - (limit % 4));
     const list = this.free.get(size);

@@ -34,7 +34,8 @@ export function format(data: ArrayLike<number>, shape: Shape, dtype: DType): str
     if (dim < shape.length - 1) {
       return `[${items.map((i) => (i === null ? '...' : build(dim + 1, at + i * step, width - 1))).join('\n'.repeat(shape.length - dim - 1) + indent)}]`;
     }
-    let done = '', line = indent;
+    let done = '',
+      line = indent;
     items.forEach((i, k) => {
       const word = i === null ? '...' : text(data[at + i]);
       if (line.length + word.length > width - 1 && line.length > indent.length) {
@@ -78,11 +79,13 @@ function formatter(values: readonly number[], dtype: DType): (v: number) => stri
   }
   const finite = values.filter(Number.isFinite);
   const sizes = finite.filter((v) => v !== 0).map(Math.abs);
-  const largest = Math.max(0, ...sizes), least = Math.min(Infinity, ...sizes);
+  const largest = Math.max(0, ...sizes),
+    least = Math.min(Infinity, ...sizes);
   let write: (v: number) => string;
   if (largest >= (dtype === 'f16' ? 1e3 : 1e6) || least < 1e-4 || (sizes.length && largest / least > 1000)) {
     const parts = finite.map((v) => scientific(v, dtype).split('e'));
-    const digits = Math.max(...parts.map(([m]) => (m.split('.')[1] ?? '').length)), exponent = Math.max(2, ...parts.map(([, e]) => e.length - 1));
+    const digits = Math.max(...parts.map(([m]) => (m.split('.')[1] ?? '').length)),
+      exponent = Math.max(2, ...parts.map(([, e]) => e.length - 1));
     write = (v) => {
       const [m, e] = (sign(v) + v.toExponential(digits)).split('e');
       return `${digits ? m : `${m}.`}e${signed(e, exponent)}`;
@@ -112,7 +115,10 @@ function scientific(value: number, dtype: DType): string {
 function positional(value: number, dtype: DType): string {
   const [mantissa, exponent] = scientific(value, dtype).split('e');
   const places = Math.max(0, (mantissa.split('.')[1] ?? '').length - Number(exponent));
-  const text = places > PRECISION ? value.toFixed(PRECISION).replace(/0+$/, '') : Number(`${mantissa}e${exponent}`).toFixed(places);
+  const text =
+    places > PRECISION
+      ? value.toFixed(PRECISION).replace(/0+$/, '')
+      : Number(`${mantissa}e${exponent}`).toFixed(places);
   const unsigned = text.replace('-', '');
   return `${value < 0 || Object.is(value, -0) ? '-' : ''}${unsigned.includes('.') ? unsigned : `${unsigned}.`}`;
 }

@@ -52,7 +52,8 @@ export class Profiler {
 
   /** @throws LimitError where the adapter has no timestamp queries */
   constructor(device: Device) {
-    if (!device.has('timestamp-query')) throw new LimitError('[profiler] The adapter has no timestamp queries; measure whole steps by the clock.');
+    if (!device.has('timestamp-query'))
+      throw new LimitError('[profiler] The adapter has no timestamp queries; measure whole steps by the clock.');
     this.device = device;
   }
 
@@ -63,7 +64,11 @@ export class Profiler {
 
   /** @internal */
   beginPass(encoder: GPUCommandEncoder, name: string): GPUComputePassEncoder {
-    this.open ??= { set: this.device.gpu.createQuerySet({ type: 'timestamp', count: CAPACITY }), dispatches: [], buffers: [] };
+    this.open ??= {
+      set: this.device.gpu.createQuerySet({ type: 'timestamp', count: CAPACITY }),
+      dispatches: [],
+      buffers: [],
+    };
     const index = this.open.dispatches.length * 2;
     this.hostFrom ??= performance.now();
     this.open.dispatches.push({ name, hostStart: this.hostFrom - this.begun, host: 0 });
@@ -84,8 +89,11 @@ export class Profiler {
     const batch = this.open;
     if (!batch) return;
     const count = batch.dispatches.length * 2;
-    const QUERY_RESOLVE_COPY_SRC = 0x200 | 0x4, MAP_READ_COPY_DST = 0x1 | 0x8;
-    const [resolved, result] = [QUERY_RESOLVE_COPY_SRC, MAP_READ_COPY_DST].map((usage) => this.device.gpu.createBuffer({ size: count * 8, usage }));
+    const QUERY_RESOLVE_COPY_SRC = 0x200 | 0x4,
+      MAP_READ_COPY_DST = 0x1 | 0x8;
+    const [resolved, result] = [QUERY_RESOLVE_COPY_SRC, MAP_READ_COPY_DST].map((usage) =>
+      this.device.gpu.createBuffer({ size: count * 8, usage }),
+    );
     encoder.resolveQuerySet(batch.set, 0, count, resolved, 0);
     encoder.copyBufferToBuffer(resolved, 0, result, 0, count * 8);
     batch.buffers.push(result, resolved);
@@ -103,9 +111,13 @@ export class Profiler {
     }
     const origin = this.measured[0]?.times[0] ?? 0n;
     const milliseconds = (nanoseconds: bigint): number => Number(nanoseconds) / 1e6;
-    return this.measured.flatMap(({ dispatches, times }) => dispatches.map((d, i) => ({
-      ...d, start: milliseconds(times[2 * i] - origin), gpu: milliseconds(times[2 * i + 1] - times[2 * i]),
-    })));
+    return this.measured.flatMap(({ dispatches, times }) =>
+      dispatches.map((d, i) => ({
+        ...d,
+        start: milliseconds(times[2 * i] - origin),
+        gpu: milliseconds(times[2 * i + 1] - times[2 * i]),
+      })),
+    );
   }
 
   /** Kernels by GPU time, the slowest first. */
@@ -117,7 +129,9 @@ export class Profiler {
       sums.set(name, { count: sum.count + 1, gpu: sum.gpu + gpu, host: sum.host + host });
       total += gpu;
     }
-    return [...sums].map(([name, sum]) => ({ name, ...sum, share: total ? sum.gpu / total : 0 })).sort((a, b) => b.gpu - a.gpu);
+    return [...sums]
+      .map(([name, sum]) => ({ name, ...sum, share: total ? sum.gpu / total : 0 }))
+      .sort((a, b) => b.gpu - a.gpu);
   }
 
   /** The rows as text, with a line for all together. */
@@ -126,8 +140,12 @@ export class Profiler {
     const sum = (key: 'count' | 'gpu' | 'host' | 'share'): number => rows.reduce((s, row) => s + row[key], 0);
     const all = { name: 'all', count: sum('count'), gpu: sum('gpu'), host: sum('host'), share: sum('share') };
     const width = Math.max(6, ...rows.map((row) => row.name.length));
-    return [`${'kernel'.padEnd(width)}   count     GPU ms   share    host ms`,
-      ...[...rows, all].map((r) => `${r.name.padEnd(width)}  ${String(r.count).padStart(6)} ${r.gpu.toFixed(3).padStart(10)}  ${(100 * r.share).toFixed(1).padStart(5)} % ${r.host.toFixed(3).padStart(10)}`),
+    return [
+      `${'kernel'.padEnd(width)}   count     GPU ms   share    host ms`,
+      ...[...rows, all].map(
+        (r) =>
+          `${r.name.padEnd(width)}  ${String(r.count).padStart(6)} ${r.gpu.toFixed(3).padStart(10)}  ${(100 * r.share).toFixed(1).padStart(5)} % ${r.host.toFixed(3).padStart(10)}`,
+      ),
     ].join('\n');
   }
 
@@ -137,7 +155,13 @@ export class Profiler {
       { name, ph: 'X', pid: 1, tid: 1, ts: start * 1000, dur: gpu * 1000 },
       { name, ph: 'X', pid: 1, tid: 2, ts: hostStart * 1000, dur: host * 1000 },
     ]);
-    const names = ['GPU', 'host'].map((name, i) => ({ name: 'thread_name', ph: 'M', pid: 1, tid: i + 1, args: { name } }));
+    const names = ['GPU', 'host'].map((name, i) => ({
+      name: 'thread_name',
+      ph: 'M',
+      pid: 1,
+      tid: i + 1,
+      args: { name },
+    }));
     return JSON.stringify({ traceEvents: [...names, ...traceEvents] });
   }
 }

@@ -22,21 +22,35 @@ export interface GeneratorState {
 
 type Distribution = 'bits' | 'uniform' | 'normal' | 'randint' | 'bernoulli';
 
-const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i32' | 'u32' }>('random', ({ kind, type }) => {
-  const value: Record<Distribution, string> = {
-    bits: 'r', // f16 holds eleven bits of a number below 1; with more, the largest would round to 1.
-    uniform: `(p.a + (p.b - p.a) * ${type === 'f16' ? `vec4f(r >> vec4u(21u)) * ${2 ** -11}` : 'unit(r)'})`, normal: 'p.a + p.b * gauss(r)',
-    randint: 'vec4i(p.low) + vec4i(vec4u(mulHi(r.x, p.span), mulHi(r.y, p.span), mulHi(r.z, p.span), mulHi(r.w, p.span)))',
-    bernoulli: 'select(vec4f(0.0), vec4f(1.0), unit(r) < vec4f(p.a))',
-  };
-  return {
-    bindings: [{ name: 'state', type: 'array<u32>', access: 'read' }, { name: 'y', type: `array<${type}>`, access: 'write' }],
-    params: [{ name: 'n', type: 'u32' }, { name: 'first', type: 'u32' }, { name: 'a', type: 'f32' }, { name: 'b', type: 'f32' }, { name: 'low', type: 'i32' }, { name: 'span', type: 'u32' }],
-    workgroupSize: [64],
-    light: true,
-    label: `random.${kind}`,
-    enable: type === 'f16' ? ['f16'] : [],
-    declarations: `${PHILOX_WGSL}
+const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i32' | 'u32' }>(
+  'random',
+  ({ kind, type }) => {
+    const value: Record<Distribution, string> = {
+      bits: 'r', // f16 holds eleven bits of a number below 1; with more, the largest would round to 1.
+      uniform: `(p.a + (p.b - p.a) * ${type === 'f16' ? `vec4f(r >> vec4u(21u)) * ${2 ** -11}` : 'unit(r)'})`,
+      normal: 'p.a + p.b * gauss(r)',
+      randint:
+        'vec4i(p.low) + vec4i(vec4u(mulHi(r.x, p.span), mulHi(r.y, p.span), mulHi(r.z, p.span), mulHi(r.w, p.span)))',
+      bernoulli: 'select(vec4f(0.0), vec4f(1.0), unit(r) < vec4f(p.a))',
+    };
+    return {
+      bindings: [
+        { name: 'state', type: 'array<u32>', access: 'read' },
+        { name: 'y', type: `array<${type}>`, access: 'write' },
+      ],
+      params: [
+        { name: 'n', type: 'u32' },
+        { name: 'first', type: 'u32' },
+        { name: 'a', type: 'f32' },
+        { name: 'b', type: 'f32' },
+        { name: 'low', type: 'i32' },
+        { name: 'span', type: 'u32' },
+      ],
+      workgroupSize: [64],
+      light: true,
+      label: `random.${kind}`,
+      enable: type === 'f16' ? ['f16'] : [],
+      declarations: `${PHILOX_WGSL}
 fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
 // Sine and cosine of whole turns u in [0, 1]: WGSL's own may be off by 2^-11, differently on every adapter. The nearest quarter turn
 // k leaves an angle within pi/4, for which Taylor's polynomials are as good as f32.
@@ -59,7 +73,7 @@ fn gauss(r: vec4u) -> vec4f {
   let x = radius * angle[1]; let y = radius * angle[0];
   return vec4f(x.x, y.x, x.y, y.y);
 }`,
-    body: `  let first = flat * 4u;
+      body: `  let first = flat * 4u;
   if (first >= p.n) { return; }
   let low = state[2] + p.first + flat;
   // A sum below either addend has overflowed.
@@ -68,11 +82,16 @@ fn gauss(r: vec4u) -> vec4f {
   let v = ${value[kind]};
   for (var k = 0u; k < 4u; k++) {
     if (first + k >= p.n) { break; }
-    ${kind === 'uniform' ? `// Rounded, the largest may be the bound that is left out.
-    y[first + k] = ${type}(select(v[k], p.a, f32(${type}(v[k])) >= p.b));` : `y[first + k] = ${type}(v[k]);`}
+    ${
+      kind === 'uniform'
+        ? `// Rounded, the largest may be the bound that is left out.
+    y[first + k] = ${type}(select(v[k], p.a, f32(${type}(v[k])) >= p.b));`
+        : `y[first + k] = ${type}(v[k]);`
+    }
   }`,
-  };
-});
+    };
+  },
+);
 
 /** A source of random tensors. */
 export class Generator {
@@ -106,7 +125,8 @@ export class Generator {
 
   setState(state: GeneratorState): void {
     this.seedValue = checkSeed(state.seed);
-    if (!Number.isSafeInteger(state.position) || state.position < 0) throw new ValueError(`[Generator] Position ${state.position} is not a whole number from 0 on.`);
+    if (!Number.isSafeInteger(state.position) || state.position < 0)
+      throw new ValueError(`[Generator] Position ${state.position} is not a whole number from 0 on.`);
     this.next = state.position;
     this.base = -1;
   }
@@ -129,7 +149,8 @@ export class Generator {
 
   /** Whole numbers (i32) from low to high − 1. */
   randint(shape: Shape, low: number, high: number): Tensor {
-    if (!(Number.isInteger(low) && Number.isInteger(high) && high > low && high - low <= 2 ** 31)) throw new ValueError(`[randint] The range ${low} to ${high} is empty or too wide.`);
+    if (!(Number.isInteger(low) && Number.isInteger(high) && high > low && high - low <= 2 ** 31))
+      throw new ValueError(`[randint] The range ${low} to ${high} is empty or too wide.`);
     return this.draw('randint', shape, 'i32', 0, 0, low, high - low);
   }
 
@@ -151,7 +172,8 @@ export class Generator {
       const size = 2 ** Math.ceil(Math.log2(Math.max(1, n)));
       const order = arange(this.device, 0, size, 1, 'i32');
       for (let block = 2; block <= size; block *= 2) {
-        for (let step = block / 2; step >= 1; step /= 2) this.device.run(sortKernel, {}, [keys, order], [n, size / 2, block, step], grid1d(size / 2, 64));
+        for (let step = block / 2; step >= 1; step /= 2)
+          this.device.run(sortKernel, {}, [keys, order], [n, size / 2, block, step], grid1d(size / 2, 64));
       }
       return order.slice(0, 0, n).clone();
     });
@@ -161,7 +183,10 @@ export class Generator {
   hostUniform(count: number): Float32Array {
     const out = new Float32Array(count);
     for (let i = 0; i < count; i += 4) {
-      const block = philox4x32([this.next >>> 0, Math.floor(this.next / 2 ** 32), 0, 0], [this.seedValue >>> 0, Math.floor(this.seedValue / 2 ** 32)]);
+      const block = philox4x32(
+        [this.next >>> 0, Math.floor(this.next / 2 ** 32), 0, 0],
+        [this.seedValue >>> 0, Math.floor(this.seedValue / 2 ** 32)],
+      );
       for (let k = 0; k < 4 && i + k < count; k++) out[i + k] = (block[k] >>> 8) * 2 ** -24;
       this.next++;
     }
@@ -177,7 +202,14 @@ export class Generator {
   /** @internal Brings the buffer up to date; a capture does so before it records and before each replay. */
   rebase(): void {
     this.base = this.next;
-    this.state.write(Uint32Array.of(this.seedValue >>> 0, Math.floor(this.seedValue / 2 ** 32), this.next >>> 0, Math.floor(this.next / 2 ** 32)));
+    this.state.write(
+      Uint32Array.of(
+        this.seedValue >>> 0,
+        Math.floor(this.seedValue / 2 ** 32),
+        this.next >>> 0,
+        Math.floor(this.next / 2 ** 32),
+      ),
+    );
   }
 
   /** @internal Skips what a replay has drawn. */
@@ -194,12 +226,20 @@ export class Generator {
   }
 
   private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
-    if ((kind === 'uniform' || kind === 'normal') && !isFloat(dtype)) throw new DTypeError(`[${kind}] The type is ${dtype}, expected f32 or f16; use randint() for whole numbers.`);
+    if ((kind === 'uniform' || kind === 'normal') && !isFloat(dtype))
+      throw new DTypeError(`[${kind}] The type is ${dtype}, expected f32 or f16; use randint() for whole numbers.`);
     this.device.stream.recorder?.drawn(this);
     if (this.base < 0 || this.next - this.base > 2 ** 31) this.rebase();
     const y = empty(this.device, shape, dtype);
     const blocks = Math.ceil(y.numel / 4);
-    if (blocks) this.device.run(randomKernel, { kind, type: storageType(dtype) }, [this.state, y], [y.numel, this.next - this.base, a, b, low, span], grid1d(blocks, 64));
+    if (blocks)
+      this.device.run(
+        randomKernel,
+        { kind, type: storageType(dtype) },
+        [this.state, y],
+        [y.numel, this.next - this.base, a, b, low, span],
+        grid1d(blocks, 64),
+      );
     this.next += blocks;
     return y;
   }
@@ -207,8 +247,16 @@ export class Generator {
 
 /** A step of the bitonic network: `order` holds indices of keys, those from n on come last. */
 const sortKernel = defineKernel<object>('random.sort', () => ({
-  bindings: [{ name: 'keys', type: 'array<u32>', access: 'read' }, { name: 'order', type: 'array<i32>', access: 'write' }],
-  params: [{ name: 'n', type: 'u32' }, { name: 'pairs', type: 'u32' }, { name: 'block', type: 'u32' }, { name: 'step', type: 'u32' }],
+  bindings: [
+    { name: 'keys', type: 'array<u32>', access: 'read' },
+    { name: 'order', type: 'array<i32>', access: 'write' },
+  ],
+  params: [
+    { name: 'n', type: 'u32' },
+    { name: 'pairs', type: 'u32' },
+    { name: 'block', type: 'u32' },
+    { name: 'step', type: 'u32' },
+  ],
   workgroupSize: [64],
   declarations: `fn before(a: u32, b: u32) -> bool {
   if (a >= p.n || b >= p.n) { return a < b; }
@@ -223,6 +271,7 @@ const sortKernel = defineKernel<object>('random.sort', () => ({
 }));
 
 function checkSeed(seed: number): number {
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new ValueError(`[Generator] The seed is ${seed}, expected a whole number from 0 to 2⁵³ − 1.`);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new ValueError(`[Generator] The seed is ${seed}, expected a whole number from 0 to 2⁵³ − 1.`);
   return seed;
 }

@@ -31,7 +31,10 @@ export function scope<R>(fn: () => R): R {
   let result: R;
   try {
     result = fn();
-    if (result instanceof Promise) throw new TypeError('[scope] The function returned a promise, expected a synchronous function; read values back outside of the scope.');
+    if (result instanceof Promise)
+      throw new TypeError(
+        '[scope] The function returned a promise, expected a synchronous function; read values back outside of the scope.',
+      );
     const outer = open.at(-2);
     visit(result, (tensor) => {
       if (mine.delete(tensor)) outer?.add(tensor);

@@ -48,7 +48,9 @@ export function broadcastShapes(op: string, ...shapes: Shape[]): number[] {
       const at = lead + i;
       if (out[at] === 1) out[at] = size;
       else if (size !== 1 && size !== out[at]) {
-        throw new ShapeError(`[${op}] Shapes ${shapes.map(show).join(' and ')} cannot be broadcast together, expected sizes that are equal or 1 from the last dimension on.`);
+        throw new ShapeError(
+          `[${op}] Shapes ${shapes.map(show).join(' and ')} cannot be broadcast together, expected sizes that are equal or 1 from the last dimension on.`,
+        );
       }
     });
   }
@@ -64,7 +66,9 @@ export function broadcastStrides(shape: Shape, strides: Shape, to: Shape): numbe
 /** An axis counted from the front. */
 export function axisOf(op: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
-    throw new ValueError(`[${op}] Axis ${axis} is out of range for ${rank} dimensions, expected ${-rank} to ${rank - 1}.`);
+    throw new ValueError(
+      `[${op}] Axis ${axis} is out of range for ${rank} dimensions, expected ${-rank} to ${rank - 1}.`,
+    );
   }
   return axis < 0 ? axis + rank : axis;
 }
@@ -73,7 +77,8 @@ export function axisOf(op: string, axis: number, rank: number): number {
 export function axesOf(op: string, axes: number | readonly number[] | undefined, rank: number): number[] {
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (typeof axes === 'number' ? [axes] : [...axes]).map((axis) => axisOf(op, axis, rank));
-  if (new Set(list).size !== list.length) throw new ValueError(`[${op}] Axes ${JSON.stringify(axes)} name a dimension twice.`);
+  if (new Set(list).size !== list.length)
+    throw new ValueError(`[${op}] Axes ${JSON.stringify(axes)} name a dimension twice.`);
   return list.sort((a, b) => a - b);
 }
 
@@ -81,7 +86,10 @@ export function axesOf(op: string, axes: number | readonly number[] | undefined,
 export function inferShape(op: string, shape: Shape, numel: number): number[] {
   const unknown = shape.filter((size) => size === -1).length;
   const known = shape.reduce((n, size) => (size === -1 ? n : n * size), 1);
-  const bad = unknown > 1 || shape.some((size) => size < -1 || !Number.isInteger(size)) || (unknown ? known === 0 || numel % known !== 0 : known !== numel);
+  const bad =
+    unknown > 1 ||
+    shape.some((size) => size < -1 || !Number.isInteger(size)) ||
+    (unknown ? known === 0 || numel % known !== 0 : known !== numel);
   if (bad) throw new ShapeError(`[${op}] Shape ${show(shape)} doesn't hold ${numel} elements.`);
   return shape.map((size) => (size === -1 ? numel / known : size));
 }
@@ -97,7 +105,9 @@ export function collapse(shape: Shape, strides: readonly Shape[]): { shape: numb
     const last = sizes.length - 1;
     if (last >= 0 && strides.every((s, k) => out[k][last] === s[d] * size)) {
       sizes[last] *= size;
-      strides.forEach((s, k) => { out[k][last] = s[d]; });
+      strides.forEach((s, k) => {
+        out[k][last] = s[d];
+      });
     } else {
       sizes.push(size);
       strides.forEach((s, k) => out[k].push(s[d]));

@@ -19,7 +19,8 @@ export class Storage {
   }
 
   get buffer(): PooledBuffer {
-    if (!this.held) throw new Error('[storage] used after its last tensor was disposed of; this is a defect of the engine.');
+    if (!this.held)
+      throw new Error('[storage] used after its last tensor was disposed of; this is a defect of the engine.');
     return this.held;
   }
 

@@ -21,7 +21,12 @@ export interface Recorder {
   readonly ahead: boolean;
   allocated(storage: Storage): void;
   freed(storage: Storage): void;
-  dispatched(kernel: Compiled, bound: readonly Bound[], params: ArrayBuffer, groups: readonly [number, number, number]): void;
+  dispatched(
+    kernel: Compiled,
+    bound: readonly Bound[],
+    params: ArrayBuffer,
+    groups: readonly [number, number, number],
+  ): void;
   written(storage: Storage): void;
   drawn(generator: Generator): void;
   /** Throws: the step does what can't be replayed. */
@@ -29,7 +34,8 @@ export interface Recorder {
 }
 
 /** Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the adapter begins early. */
-const BATCH = 256, FIRST_BATCH = 16;
+const BATCH = 256,
+  FIRST_BATCH = 16;
 
 export class Stream {
   recorder: Recorder | null = null;
@@ -52,9 +58,19 @@ export class Stream {
   }
 
   /** Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. */
-  dispatch(kernel: Compiled, group: GPUBindGroup, immediates: ArrayBuffer | null, x: number, y: number, z: number): void {
+  dispatch(
+    kernel: Compiled,
+    group: GPUBindGroup,
+    immediates: ArrayBuffer | null,
+    x: number,
+    y: number,
+    z: number,
+  ): void {
     const { pipeline } = kernel;
-    if (!pipeline) throw new EngineError(`[${kernel.name}] The kernel is still being compiled; await the capture before it is replayed.`);
+    if (!pipeline)
+      throw new EngineError(
+        `[${kernel.name}] The kernel is still being compiled; await the capture before it is replayed.`,
+      );
     let pass: GPUComputePassEncoder;
     if (this.profiler) {
       this.endPass();
@@ -78,9 +94,21 @@ export class Stream {
     this.added();
   }
 
-  copy(from: PooledBuffer | GPUBuffer, fromOffset: number, to: PooledBuffer | GPUBuffer, toOffset: number, bytes: number): void {
+  copy(
+    from: PooledBuffer | GPUBuffer,
+    fromOffset: number,
+    to: PooledBuffer | GPUBuffer,
+    toOffset: number,
+    bytes: number,
+  ): void {
     this.endPass();
-    this.open().copyBufferToBuffer('gpu' in from ? from.gpu : from, fromOffset, 'gpu' in to ? to.gpu : to, toOffset, bytes);
+    this.open().copyBufferToBuffer(
+      'gpu' in from ? from.gpu : from,
+      fromOffset,
+      'gpu' in to ? to.gpu : to,
+      toOffset,
+      bytes,
+    );
     this.added();
   }
 
@@ -144,4 +172,3 @@ export class Stream {
 export function touch(stream: Stream, buffer: PooledBuffer): void {
   buffer.serial = stream.serial;
 }
-

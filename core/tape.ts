@@ -31,7 +31,10 @@ export function withGrad<R>(enabled: boolean, fn: () => R): R {
   gradEnabled = enabled;
   try {
     const result = fn();
-    if (result instanceof Promise) throw new TypeError('[noGrad] The function returned a promise, expected a synchronous function: other code would run in its mode.');
+    if (result instanceof Promise)
+      throw new TypeError(
+        '[noGrad] The function returned a promise, expected a synchronous function: other code would run in its mode.',
+      );
     return result;
   } finally {
     gradEnabled = before;
@@ -74,7 +77,9 @@ class Saved {
 
   unpack(op: string): Tensor {
     if (this.storage.version !== this.version) {
-      throw new GradError(`[${op}] A value saved for the backward pass, of shape ${show(this.shape)}, was overwritten since; write to a copy instead.`);
+      throw new GradError(
+        `[${op}] A value saved for the backward pass, of shape ${show(this.shape)}, was overwritten since; write to a copy instead.`,
+      );
     }
     return Tensor.view(this.storage, this.shape, this.strides, this.offset, this.dtype, this.edge);
   }
@@ -189,7 +194,9 @@ export interface OpDefinition<Args extends readonly unknown[], Out extends Tenso
  * Makes a differentiable operation. Tensors are differentiated where they are arguments themselves, not inside of objects.
  * Integer and boolean outputs carry no gradient.
  */
-export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[]>(definition: OpDefinition<Args, Out>): (...args: Args) => Out {
+export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[]>(
+  definition: OpDefinition<Args, Out>,
+): (...args: Args) => Out {
   return (...args: Args): Out => {
     const name = typeof definition.name === 'string' ? definition.name : definition.name(...args);
     const needs = args.map((a) => a instanceof Tensor && a.requiresGrad);
@@ -197,16 +204,27 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
     const ctx = new OpContext(name, needs, recording);
     return scope(() => {
       const result = noGrad(() => unalias(definition.forward(ctx, ...args), args));
-      const outputs: readonly Tensor[] = Array.isArray(result) ? result as Tensor[] : [result as Tensor];
+      const outputs: readonly Tensor[] = Array.isArray(result) ? (result as Tensor[]) : [result as Tensor];
       if (recording) record(definition, ctx, name, args, outputs);
-      observer?.({ op: name, backwardOf, inputs: args.filter((a): a is Args[number] & Tensor => a instanceof Tensor), outputs });
+      observer?.({
+        op: name,
+        backwardOf,
+        inputs: args.filter((a): a is Args[number] & Tensor => a instanceof Tensor),
+        outputs,
+      });
       return result;
     });
   };
 }
 
 /** Puts a node between the arguments and the outputs. */
-function record<Args extends readonly unknown[], Out extends Tensor | Tensor[]>(definition: OpDefinition<Args, Out>, ctx: OpContext, name: string, args: Args, outputs: readonly Tensor[]): void {
+function record<Args extends readonly unknown[], Out extends Tensor | Tensor[]>(
+  definition: OpDefinition<Args, Out>,
+  ctx: OpContext,
+  name: string,
+  args: Args,
+  outputs: readonly Tensor[],
+): void {
   const node = new GradNode(name, definition.firstDerivativeOnly);
   node.inputs = args.map((a) => {
     const edge = a instanceof Tensor ? a.edge : null;

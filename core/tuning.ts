@@ -96,13 +96,15 @@ export class Tuning {
   }
 
   private accept<P, C>(key: string, tunable: Tunable<P, C>, problem: P): C | null {
-    const takes = (given: unknown): given is C | null => given === null || (given !== undefined && tunable.accepts(this.device, problem, given));
+    const takes = (given: unknown): given is C | null =>
+      given === null || (given !== undefined && tunable.accepts(this.device, problem, given));
     const given = this.imported.get(key);
     if (takes(given)) {
       this.chosen.set(key, given);
       return given;
     }
-    if (!this.waiting.has(key)) this.waiting.set(key, { tunable: tunable as Tunable<unknown, unknown>, problem: tunable.outline(problem) });
+    if (!this.waiting.has(key))
+      this.waiting.set(key, { tunable: tunable as Tunable<unknown, unknown>, problem: tunable.outline(problem) });
     const shipped = this.table?.entries[key];
     if (!takes(shipped)) return null;
     this.chosen.set(key, shipped);
@@ -139,12 +141,15 @@ export class Tuning {
    */
   async tune(options: TuneOptions = {}): Promise<TuningResult[]> {
     const { device } = this;
-    if (device.stream.recorder) throw new ValueError('[tune] A step is being captured, expected a device at rest; tune before or after capture().');
+    if (device.stream.recorder)
+      throw new ValueError(
+        '[tune] A step is being captured, expected a device at rest; tune before or after capture().',
+      );
     const results: TuningResult[] = [];
     const list = [...this.waiting].filter(([key]) => options.shipped || !this.answered.has(key));
     for (const [key, { tunable, problem }] of list) {
       if (options.signal?.aborted) break;
-      const result = { key, ...await contest(device, tunable, problem, options.rounds ?? 8) };
+      const result = { key, ...(await contest(device, tunable, problem, options.rounds ?? 8)) };
       this.chosen.set(key, result.config);
       this.waiting.delete(key);
       this.answered.delete(key);
@@ -157,8 +162,12 @@ export class Tuning {
   /** Everything that was measured or imported; with `shipped` also the shipped table, so that all that the device computes with is told. */
   exportTuning({ shipped = false }: { readonly shipped?: boolean } = {}): TuningData {
     const own = [...this.imported, ...this.chosen].filter(([key]) => !this.answered.has(key));
-    const entries = new Map([...Object.entries(shipped ? this.table?.entries ?? {} : {}), ...own]);
-    return { format: 'dis-tuning-1', adapter: adapterName(this.device), entries: Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1))) };
+    const entries = new Map([...Object.entries(shipped ? (this.table?.entries ?? {}) : {}), ...own]);
+    return {
+      format: 'dis-tuning-1',
+      adapter: adapterName(this.device),
+      entries: Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1))),
+    };
   }
 
   /**
@@ -170,7 +179,8 @@ export class Tuning {
    */
   importTuning(data: unknown, { alone = false }: { readonly alone?: boolean } = {}): number {
     const { format, adapter, entries } = (data ?? {}) as Partial<TuningData>;
-    if (format !== 'dis-tuning-1' || !isNameOf(this.device, adapter) || typeof entries !== 'object' || entries === null) return 0;
+    if (format !== 'dis-tuning-1' || !isNameOf(this.device, adapter) || typeof entries !== 'object' || entries === null)
+      return 0;
     if (alone) this.ship(null);
     const list = Object.entries(entries);
     for (const [key, config] of list) {
@@ -195,7 +205,10 @@ export function adapterName({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>)
 function isNameOf(device: Device, name: unknown): boolean {
   if (typeof name !== 'string') return false;
   const parts = name.split(' / ');
-  return name === adapterName(device) || (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterName(device));
+  return (
+    name === adapterName(device) ||
+    (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterName(device))
+  );
 }
 
 /** Milliseconds that a sample lasts at least, where the work is shorter. */
@@ -210,10 +223,18 @@ const HOPELESS = 1.5;
 /** A challenger must be this much faster by the median, and in three of four rounds. */
 const CLEARLY = 0.97;
 
-async function contest(device: Device, tunable: Tunable<unknown, unknown>, problem: unknown, rounds: number): Promise<Omit<TuningResult, 'key'>> {
+async function contest(
+  device: Device,
+  tunable: Tunable<unknown, unknown>,
+  problem: unknown,
+  rounds: number,
+): Promise<Omit<TuningResult, 'key'>> {
   const heuristic = tunable.heuristic(device, problem);
   const text = JSON.stringify(heuristic);
-  const configs = [heuristic, ...tunable.candidates(device, problem).filter((config) => JSON.stringify(config) !== text)];
+  const configs = [
+    heuristic,
+    ...tunable.candidates(device, problem).filter((config) => JSON.stringify(config) !== text),
+  ];
   const prepared = tunable.prepare(device, problem);
   const profiler = device.stream.profiler;
   try {
@@ -245,9 +266,19 @@ async function contest(device: Device, tunable: Tunable<unknown, unknown>, probl
     let winner = incumbent;
     for (const challenger of challengers) {
       const won = challenger.times.filter((t, i) => t < incumbent.times[i]).length;
-      if (median(challenger.times) < median(winner.times) && median(challenger.times) <= CLEARLY * heuristicMs && won >= 0.75 * rounds) winner = challenger;
+      if (
+        median(challenger.times) < median(winner.times) &&
+        median(challenger.times) <= CLEARLY * heuristicMs &&
+        won >= 0.75 * rounds
+      )
+        winner = challenger;
     }
-    return { config: winner === incumbent ? null : winner.config, ms: median(winner.times), heuristicMs, candidates: configs.length };
+    return {
+      config: winner === incumbent ? null : winner.config,
+      ms: median(winner.times),
+      heuristicMs,
+      candidates: configs.length,
+    };
   } finally {
     device.profiler = profiler;
     prepared.dispose();

@@ -22,8 +22,11 @@ export type ShippedConfigs = readonly (readonly [config: unknown, keys: readonly
  * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers tell. Tiers differ in
  * what they can compute and have tables of their own.
  */
-export function findShipped({ vendor, architecture, device }: Pick<AdapterSummary, 'vendor' | 'architecture' | 'device'>, tier: Tier,
-  tables: readonly ShippedTable[] = TABLES): { table: ShippedTable; match: ShippedTuning['match'] } | null {
+export function findShipped(
+  { vendor, architecture, device }: Pick<AdapterSummary, 'vendor' | 'architecture' | 'device'>,
+  tier: Tier,
+  tables: readonly ShippedTable[] = TABLES,
+): { table: ShippedTable; match: ShippedTuning['match'] } | null {
   const near = tables.filter((table) => table.tier === tier && table.vendor === vendor && vendor !== '');
   const same = device === '' ? undefined : near.find((table) => table.device === device);
   if (same) return { table: same, match: 'device' };
@@ -38,7 +41,11 @@ export async function useShippedTuning(device: Device, tables: readonly ShippedT
   const { table, match } = found;
   try {
     const { configs } = await table.load();
-    device.tuning.ship({ name: table.device || table.architecture, match, entries: Object.fromEntries(configs.flatMap(([config, keys]) => keys.map((key) => [key, config]))) });
+    device.tuning.ship({
+      name: table.device || table.architecture,
+      match,
+      entries: Object.fromEntries(configs.flatMap(([config, keys]) => keys.map((key) => [key, config]))),
+    });
   } catch {
     // A page whose chunk didn't arrive computes by rule of thumb.
   }

@@ -4,7 +4,8 @@
 import type { Device } from './device.ts';
 import { adapterName } from './tuning.ts';
 
-const DATABASE = 'dis-tuning', STORE = 'adapters';
+const DATABASE = 'dis-tuning',
+  STORE = 'adapters';
 
 /**
  * Imports what `saveTuning` kept for this adapter.
@@ -22,16 +23,24 @@ export async function loadTuning(device: Device): Promise<number> {
  * @returns whether it could: without IndexedDB, or where the browser refuses storage, nothing is kept
  */
 export async function saveTuning(device: Device): Promise<boolean> {
-  return await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterName(device))) !== undefined;
+  return (
+    (await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterName(device)))) !==
+    undefined
+  );
 }
 
 /** The result of one request, undefined where storage is missing or refused: a page works without. */
-async function withStore<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest<T>): Promise<T | undefined> {
+async function withStore<T>(
+  mode: IDBTransactionMode,
+  act: (store: IDBObjectStore) => IDBRequest<T>,
+): Promise<T | undefined> {
   const factory = (globalThis as { indexedDB?: IDBFactory }).indexedDB;
   if (!factory) return undefined;
   try {
     const opening = factory.open(DATABASE, 1);
-    opening.onupgradeneeded = () => { opening.result.createObjectStore(STORE); };
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore(STORE);
+    };
     const database = await settled(opening);
     try {
       return await settled(act(database.transaction(STORE, mode).objectStore(STORE)));
@@ -45,7 +54,11 @@ async function withStore<T>(mode: IDBTransactionMode, act: (store: IDBObjectStor
 
 function settled<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    request.onsuccess = () => { resolve(request.result); };
-    request.onerror = () => { reject(request.error ?? new Error('IndexedDB failed.')); };
+    request.onsuccess = () => {
+      resolve(request.result);
+    };
+    request.onerror = () => {
+      reject(request.error ?? new Error('IndexedDB failed.'));
+    };
   });
 }

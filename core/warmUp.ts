@@ -13,10 +13,13 @@ import { Storage } from './storage.ts';
 const BURST = 0.008;
 
 /** Seconds of work after which an adapter that no longer gets faster is warm, seconds without a gain that tell so, and the most of all. */
-const LEAST = 0.4, SETTLED = 0.15, MOST = 1.5;
+const LEAST = 0.4,
+  SETTLED = 0.15,
+  MOST = 1.5;
 
 /** A speed that comes so near to the best is the best; a gain is more than that. */
-const NEAR = 0.95, GAIN = 1.02;
+const NEAR = 0.95,
+  GAIN = 1.02;
 
 /** The speed of one adapter, beside the best that was seen of it. */
 export class Pace {
@@ -38,8 +41,11 @@ export class Pace {
    * @returns the speed in the end, as a share of the best that was seen
    */
   async warmUp(): Promise<number> {
-    const begun = this.now(), goal = this.best > 0 ? NEAR * this.best : Infinity;
-    let gained = begun, most = 0, reached = 0;
+    const begun = this.now(),
+      goal = this.best > 0 ? NEAR * this.best : Infinity;
+    let gained = begun,
+      most = 0,
+      reached = 0;
     for (;;) {
       const rate = await this.rate();
       const at = this.now();
@@ -47,7 +53,8 @@ export class Pace {
       most = Math.max(most, rate);
       // Twice in a row: once may be chance.
       reached = rate >= goal ? reached + 1 : 0;
-      if (reached === 2 || at - begun >= MOST || (at - begun >= LEAST && at - gained >= SETTLED)) return rate / this.best;
+      if (reached === 2 || at - begun >= MOST || (at - begun >= LEAST && at - gained >= SETTLED))
+        return rate / this.best;
     }
   }
 

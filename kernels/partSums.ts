@@ -19,12 +19,22 @@ export function columnsPerGroup(sharing: Sharing): number {
 }
 
 /** The kernel's pieces. `load(part, column)` is an f32 expression; `store` are statements about `column` and its `total`. */
-export function partSums(sharing: Sharing, parts: string, columns: string, load: (part: string, column: string) => string, store: string): {
-  workgroupSize: [number]; workgroupBytes: number; declarations: string; body: string;
+export function partSums(
+  sharing: Sharing,
+  parts: string,
+  columns: string,
+  load: (part: string, column: string) => string,
+  store: string,
+): {
+  workgroupSize: [number];
+  workgroupBytes: number;
+  declarations: string;
+  body: string;
 } {
   const width = columnsPerGroup(sharing);
   const size = width * sharing;
-  const each = (text: (i: number) => string, separator: string): string => Array.from({ length: AHEAD }, (_, i) => text(i)).join(separator);
+  const each = (text: (i: number) => string, separator: string): string =>
+    Array.from({ length: AHEAD }, (_, i) => text(i)).join(separator);
   return {
     workgroupSize: [size],
     workgroupBytes: sharing > 1 ? size * 4 : 0,
@@ -40,10 +50,14 @@ export function partSums(sharing: Sharing, parts: string, columns: string, load:
   }
   for (; part < ${parts}; part += ${sharing}u) { sum0 += ${load('part', 'at')}; }
   var total = ${each((i) => `sum${i}`, ' + ')};
-  ${sharing > 1 ? `shares[li] = total;
+  ${
+    sharing > 1
+      ? `shares[li] = total;
   workgroupBarrier();
   if (li >= ${width}u) { return; }
-  for (var k = 1u; k < ${sharing}u; k++) { total += shares[k * ${width}u + li]; }` : ''}
+  for (var k = 1u; k < ${sharing}u; k++) { total += shares[k * ${width}u + li]; }`
+      : ''
+  }
   if (inside) {
     ${store}
   }`,

@@ -1,8 +1,33 @@
 // A small convolutional classifier, and its training on the shapes data set. It judges samples of a class-conditional model: whether
 // a picture shows what was asked for.
 
-import { capture, Generator, keep, noGrad, scope, ShapeError, show, tensor, ValueError, zeros, type CapturedStep, type Device, type Tensor } from '../core/index.ts';
-import { Adam, Conv2d, crossEntropy, Flatten, Linear, Module, Sequential, SiLU, warmupCosine, type Layer } from '../nn/index.ts';
+import {
+  capture,
+  Generator,
+  keep,
+  noGrad,
+  scope,
+  ShapeError,
+  show,
+  tensor,
+  ValueError,
+  zeros,
+  type CapturedStep,
+  type Device,
+  type Tensor,
+} from '../core/index.ts';
+import {
+  Adam,
+  Conv2d,
+  crossEntropy,
+  Flatten,
+  Linear,
+  Module,
+  Sequential,
+  SiLU,
+  warmupCosine,
+  type Layer,
+} from '../nn/index.ts';
 import { DataLoader, type Dataset } from './data/dataset.ts';
 import { shapesDataset } from './data/shapes.ts';
 
@@ -33,9 +58,11 @@ export class Classifier extends Module {
    */
   constructor(generator: Generator, { size, numClasses, channels = 3, width = 24 }: ClassifierOptions) {
     super();
-    if (!Number.isInteger(size) || size < LAST_SIDE) throw new ValueError(`[Classifier] size is ${size}, expected a whole number from ${LAST_SIDE} on.`);
+    if (!Number.isInteger(size) || size < LAST_SIDE)
+      throw new ValueError(`[Classifier] size is ${size}, expected a whole number from ${LAST_SIDE} on.`);
     const layers: Layer[] = [];
-    let side = size, depth = channels;
+    let side = size,
+      depth = channels;
     for (let next = width; side > LAST_SIDE; side = Math.ceil(side / 2), depth = next, next *= 2) {
       layers.push(new Conv2d(generator, depth, next, 3, { stride: 2, padding: 1 }), new SiLU());
     }
@@ -47,7 +74,10 @@ export class Classifier extends Module {
   /** @throws ShapeError */
   forward(images: Tensor): Tensor {
     const [channels, height, width] = this.imageShape;
-    if (images.ndim !== 4 || this.imageShape.some((n, i) => images.shape[i + 1] !== n)) throw new ShapeError(`[Classifier] The images have shape ${show(images.shape)}, expected (N,${channels},${height},${width}).`);
+    if (images.ndim !== 4 || this.imageShape.some((n, i) => images.shape[i + 1] !== n))
+      throw new ShapeError(
+        `[Classifier] The images have shape ${show(images.shape)}, expected (N,${channels},${height},${width}).`,
+      );
     return scope(() => this.head.forward(this.features.forward(images)));
   }
 
@@ -91,23 +121,35 @@ const PROGRESS_EVERY = 20;
  * @throws ValueError
  */
 export async function trainClassifier(device: Device, options: ClassifierTraining): Promise<Classifier> {
-  const { size, steps = 300, batchSize = 64, lr = 3e-3, seed = 0, variation = 0.6, noise = 0.3, signal, onProgress } = options;
+  const {
+    size,
+    steps = 300,
+    batchSize = 64,
+    lr = 3e-3,
+    seed = 0,
+    variation = 0.6,
+    noise = 0.3,
+    signal,
+    onProgress,
+  } = options;
   const schedule = warmupCosine({ lr, warmup: steps / 10, total: steps });
   const dataset = shapesDataset({ size, length: steps * batchSize, seed, variation });
   const loader = new DataLoader(dataset, { batchSize, seed, epochs: 1, signal });
   const generator = new Generator(device, seed);
   const classifier = new Classifier(generator, { size, numClasses: dataset.numClasses });
   const optimizer = new Adam(classifier);
-  const images = keep(zeros(device, [batchSize, dataset.channels, size, size])), labels = keep(zeros(device, [batchSize], 'i32'));
-  const train = (): Tensor => scope(() => {
-    const strength = generator.uniform([batchSize, 1, 1, 1], { high: noise });
-    const noisy = images.add(generator.normal(images.shape).mul(strength));
-    const loss = crossEntropy(classifier.forward(noisy), labels);
-    loss.backward();
-    optimizer.step();
-    optimizer.zeroGrad();
-    return keep(loss.detach());
-  });
+  const images = keep(zeros(device, [batchSize, dataset.channels, size, size])),
+    labels = keep(zeros(device, [batchSize], 'i32'));
+  const train = (): Tensor =>
+    scope(() => {
+      const strength = generator.uniform([batchSize, 1, 1, 1], { high: noise });
+      const noisy = images.add(generator.normal(images.shape).mul(strength));
+      const loss = crossEntropy(classifier.forward(noisy), labels);
+      loss.backward();
+      optimizer.step();
+      optimizer.zeroGrad();
+      return keep(loss.detach());
+    });
   let step: CapturedStep<Tensor> | null = null;
   try {
     let taken = 0;
@@ -134,7 +176,12 @@ export async function trainClassifier(device: Device, options: ClassifierTrainin
 /** Share of a data set's images whose class is found. */
 export async function accuracy(classifier: Classifier, dataset: Dataset): Promise<number> {
   let right = 0;
-  for await (const { images, labels, shape } of new DataLoader(dataset, { batchSize: 128, shuffle: false, dropLast: false, epochs: 1 })) {
+  for await (const { images, labels, shape } of new DataLoader(dataset, {
+    batchSize: 128,
+    shuffle: false,
+    dropLast: false,
+    epochs: 1,
+  })) {
     using batch = keep(tensor(classifier.head.weight.device, images, { shape }));
     const found = await classifier.classify(batch);
     right += found.filter((label, i) => label === labels[i]).length;

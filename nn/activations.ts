@@ -71,7 +71,8 @@ export class Softplus extends Module {
   /** @throws ValueError when beta is 0 or not finite */
   constructor({ beta = 1, threshold = 20 }: SoftplusOptions = {}) {
     super();
-    if (!Number.isFinite(beta) || beta === 0) throw new ValueError(`[Softplus] beta is ${beta}, expected a number other than 0.`);
+    if (!Number.isFinite(beta) || beta === 0)
+      throw new ValueError(`[Softplus] beta is ${beta}, expected a number other than 0.`);
     this.run = fuse((x) => x.mul(beta).gt(threshold).where(x, x.mul(beta).softplus().div(beta)), 'softplus');
   }
 

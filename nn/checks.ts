@@ -5,7 +5,8 @@ import { ValueError } from '../core/index.ts';
 /** @throws ValueError unless every size is a whole number from 1 on */
 export function checkSizes(layer: string, sizes: Readonly<Record<string, number>>): void {
   for (const [name, size] of Object.entries(sizes)) {
-    if (!Number.isInteger(size) || size < 1) throw new ValueError(`[${layer}] ${name} is ${size}, expected a whole number from 1 on.`);
+    if (!Number.isInteger(size) || size < 1)
+      throw new ValueError(`[${layer}] ${name} is ${size}, expected a whole number from 1 on.`);
   }
 }
 

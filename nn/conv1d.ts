@@ -26,14 +26,25 @@ export class Conv1d extends Module {
    * @param generator draws the initial values; its device holds them
    * @throws ValueError
    */
-  constructor(generator: Generator, inChannels: number, outChannels: number, kernelSize: number, { bias = true, ...options }: Conv1dLayerOptions = {}) {
+  constructor(
+    generator: Generator,
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number,
+    { bias = true, ...options }: Conv1dLayerOptions = {},
+  ) {
     super();
     const { groups = 1 } = options;
     checkSizes('Conv1d', { inChannels, outChannels, kernelSize, groups });
-    if (inChannels % groups || outChannels % groups) throw new ValueError(`[Conv1d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`);
+    if (inChannels % groups || outChannels % groups)
+      throw new ValueError(
+        `[Conv1d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`,
+      );
     this.options = options;
     const bound = 1 / Math.sqrt((inChannels / groups) * kernelSize);
-    this.weight = parameter(generator.uniform([outChannels, inChannels / groups, kernelSize], { low: -bound, high: bound }));
+    this.weight = parameter(
+      generator.uniform([outChannels, inChannels / groups, kernelSize], { low: -bound, high: bound }),
+    );
     this.bias = bias ? parameter(generator.uniform([outChannels], { low: -bound, high: bound })) : null;
   }
 

@@ -1,6 +1,14 @@
 // Convolution over images.
 
-import { conv2d, scope, ValueError, type Conv2dOptions, type Generator, type Pair, type Tensor } from '../core/index.ts';
+import {
+  conv2d,
+  scope,
+  ValueError,
+  type Conv2dOptions,
+  type Generator,
+  type Pair,
+  type Tensor,
+} from '../core/index.ts';
 import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
@@ -28,15 +36,26 @@ export class Conv2d extends Module {
    * @param kernelSize of a square window, or (height, width)
    * @throws ValueError
    */
-  constructor(generator: Generator, inChannels: number, outChannels: number, kernelSize: Pair, { bias = true, ...options }: Conv2dLayerOptions = {}) {
+  constructor(
+    generator: Generator,
+    inChannels: number,
+    outChannels: number,
+    kernelSize: Pair,
+    { bias = true, ...options }: Conv2dLayerOptions = {},
+  ) {
     super();
     const { groups = 1 } = options;
     const [height, width] = typeof kernelSize === 'number' ? [kernelSize, kernelSize] : kernelSize;
     checkSizes('Conv2d', { inChannels, outChannels, 'kernel height': height, 'kernel width': width, groups });
-    if (inChannels % groups || outChannels % groups) throw new ValueError(`[Conv2d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`);
+    if (inChannels % groups || outChannels % groups)
+      throw new ValueError(
+        `[Conv2d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`,
+      );
     this.options = options;
     const bound = 1 / Math.sqrt((inChannels / groups) * height * width);
-    this.weight = parameter(generator.uniform([outChannels, inChannels / groups, height, width], { low: -bound, high: bound }));
+    this.weight = parameter(
+      generator.uniform([outChannels, inChannels / groups, height, width], { low: -bound, high: bound }),
+    );
     this.bias = bias ? parameter(generator.uniform([outChannels], { low: -bound, high: bound })) : null;
   }
 

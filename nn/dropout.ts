@@ -61,7 +61,17 @@ export class DropPath extends Module {
   forward(x: Tensor): Tensor {
     if (!this.training || this.p === 0) return x;
     if (x.ndim === 0) throw new ShapeError(`[DropPath] x has shape ${show(x.shape)}, expected (N, …).`);
-    return scope(() => x.mul(mask(this.generator, x.shape.map((size, i) => (i === 0 ? size : 1)), x, this.p, this.scaleByKeep)));
+    return scope(() =>
+      x.mul(
+        mask(
+          this.generator,
+          x.shape.map((size, i) => (i === 0 ? size : 1)),
+          x,
+          this.p,
+          this.scaleByKeep,
+        ),
+      ),
+    );
   }
 }
 

@@ -20,7 +20,8 @@ export class ExponentialMovingAverage {
    * @throws ValueError
    */
   constructor(module: Module, decay = 0.9999) {
-    if (!(decay >= 0 && decay <= 1)) throw new ValueError(`[ExponentialMovingAverage] decay is ${decay}, expected 0 to 1.`);
+    if (!(decay >= 0 && decay <= 1))
+      throw new ValueError(`[ExponentialMovingAverage] decay is ${decay}, expected 0 to 1.`);
     this.module = module;
     this.decay = decay;
     this.averages = copies(module.namedParameters());
@@ -29,13 +30,18 @@ export class ExponentialMovingAverage {
 
   /** Takes the parameters' present values in. Dispatches only: may be part of a captured step. */
   update(): void {
-    if (this.stored) throw new ValueError('[ExponentialMovingAverage] The module holds the averages themselves; call restore() before training on.');
-    noGrad(() => scope(() => {
-      for (const [name, p] of this.module.namedParameters()) {
-        const average = this.averages.get(name)!;
-        average.copy_(this.blend(average, p));
-      }
-    }));
+    if (this.stored)
+      throw new ValueError(
+        '[ExponentialMovingAverage] The module holds the averages themselves; call restore() before training on.',
+      );
+    noGrad(() =>
+      scope(() => {
+        for (const [name, p] of this.module.namedParameters()) {
+          const average = this.averages.get(name)!;
+          average.copy_(this.blend(average, p));
+        }
+      }),
+    );
   }
 
   /** Writes the averages into a module of the same parameters; into its own by default, whose values `restore()` brings back. */
@@ -44,7 +50,10 @@ export class ExponentialMovingAverage {
     noGrad(() => {
       for (const [name, p] of module.namedParameters()) {
         const average = this.averages.get(name);
-        if (!average || !sameShape(average.shape, p.shape)) throw new ShapeError(`[ExponentialMovingAverage] There is no average for ${name} of shape ${show(p.shape)}; copy to a module of the same configuration.`);
+        if (!average || !sameShape(average.shape, p.shape))
+          throw new ShapeError(
+            `[ExponentialMovingAverage] There is no average for ${name} of shape ${show(p.shape)}; copy to a module of the same configuration.`,
+          );
         p.copy_(average);
       }
     });

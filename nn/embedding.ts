@@ -26,17 +26,29 @@ export class Embedding extends Module {
    * @param generator draws the initial values; its device holds them
    * @throws ValueError
    */
-  constructor(generator: Generator, numEmbeddings: number, embeddingDim: number, { paddingIdx }: EmbeddingOptions = {}) {
+  constructor(
+    generator: Generator,
+    numEmbeddings: number,
+    embeddingDim: number,
+    { paddingIdx }: EmbeddingOptions = {},
+  ) {
     super();
     checkSizes('Embedding', { numEmbeddings, embeddingDim });
-    if (paddingIdx !== undefined && !(Number.isInteger(paddingIdx) && paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
-      throw new ValueError(`[Embedding] paddingIdx is ${paddingIdx}, expected ${-numEmbeddings} to ${numEmbeddings - 1}.`);
+    if (
+      paddingIdx !== undefined &&
+      !(Number.isInteger(paddingIdx) && paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)
+    ) {
+      throw new ValueError(
+        `[Embedding] paddingIdx is ${paddingIdx}, expected ${-numEmbeddings} to ${numEmbeddings - 1}.`,
+      );
     }
     this.paddingIdx = paddingIdx === undefined ? null : (paddingIdx + numEmbeddings) % numEmbeddings;
     this.weight = parameter(generator.normal([numEmbeddings, embeddingDim]));
     if (this.paddingIdx !== null) {
       const row = this.paddingIdx;
-      scope(() => { init.zeros(this.weight.detach().select(0, row)); });
+      scope(() => {
+        init.zeros(this.weight.detach().select(0, row));
+      });
     }
   }
 

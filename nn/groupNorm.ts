@@ -33,10 +33,16 @@ export class GroupNorm extends Module {
    * @param on what holds the parameters: a Generator as for other layers, or anything with a device
    * @throws ValueError
    */
-  constructor(on: { readonly device: Device }, numGroups: number, numChannels: number, { eps = 1e-5, affine = true }: GroupNormOptions = {}) {
+  constructor(
+    on: { readonly device: Device },
+    numGroups: number,
+    numChannels: number,
+    { eps = 1e-5, affine = true }: GroupNormOptions = {},
+  ) {
     super();
     checkSizes('GroupNorm', { numGroups, numChannels });
-    if (numChannels % numGroups) throw new ValueError(`[GroupNorm] ${numChannels} channels, expected a multiple of the ${numGroups} groups.`);
+    if (numChannels % numGroups)
+      throw new ValueError(`[GroupNorm] ${numChannels} channels, expected a multiple of the ${numGroups} groups.`);
     this.numGroups = numGroups;
     this.numChannels = numChannels;
     this.eps = eps;
@@ -47,7 +53,8 @@ export class GroupNorm extends Module {
   /** @throws ShapeError, DTypeError */
   forward(x: Tensor): Tensor {
     const [batch, channels, ...places] = x.shape;
-    if (x.ndim < 2 || channels !== this.numChannels) throw new ShapeError(`[GroupNorm] x has shape ${show(x.shape)}, expected (N, ${this.numChannels}, …).`);
+    if (x.ndim < 2 || channels !== this.numChannels)
+      throw new ShapeError(`[GroupNorm] x has shape ${show(x.shape)}, expected (N, ${this.numChannels}, …).`);
     return scope(() => {
       const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, -1), eps: this.eps }).reshape(...x.shape);
       if (!this.weight || !this.bias) return y;

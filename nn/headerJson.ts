@@ -109,7 +109,11 @@ export function parseHeaderJson(text: string): HeaderJson {
     if (first === '{') return object(depth);
     if (first === '[') return array(depth);
     if (first === '"') return string();
-    for (const [word, meaning] of [['true', true], ['false', false], ['null', null]] as const) {
+    for (const [word, meaning] of [
+      ['true', true],
+      ['false', false],
+      ['null', null],
+    ] as const) {
       if (text.startsWith(word, at)) {
         at += word.length;
         return meaning;

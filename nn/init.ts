@@ -1,7 +1,18 @@
 // Initialisers: each overwrites a tensor in place and returns it. Names, formulas and defaults are those of `torch.nn.init`. nn
 // exports them under the name `init`: `init.zeros` overwrites a tensor where the engine's `zeros` makes one.
 
-import { full, fuse, noGrad, scope, ShapeError, show, ValueError, type Generator, type Shape, type Tensor } from '../core/index.ts';
+import {
+  full,
+  fuse,
+  noGrad,
+  scope,
+  ShapeError,
+  show,
+  ValueError,
+  type Generator,
+  type Shape,
+  type Tensor,
+} from '../core/index.ts';
 
 /** What follows a layer, as far as its gain is known. */
 export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu';
@@ -26,7 +37,10 @@ export interface KaimingOptions {
  * @throws ShapeError for fewer than two dimensions
  */
 export function fans(shape: Shape): { fanIn: number; fanOut: number } {
-  if (shape.length < 2) throw new ShapeError(`[init] A tensor of shape ${show(shape)} has no fan-in and fan-out, expected at least two dimensions.`);
+  if (shape.length < 2)
+    throw new ShapeError(
+      `[init] A tensor of shape ${show(shape)} has no fan-in and fan-out, expected at least two dimensions.`,
+    );
   const window = shape.slice(2).reduce((product, size) => product * size, 1);
   return { fanIn: shape[1] * window, fanOut: shape[0] * window };
 }
@@ -35,11 +49,16 @@ export function fans(shape: Shape): { fanIn: number; fanOut: number } {
 export function gain(nonlinearity: Nonlinearity, a = 0.01): number {
   switch (nonlinearity) {
     case 'linear':
-    case 'sigmoid': return 1;
-    case 'tanh': return 5 / 3;
-    case 'relu': return Math.SQRT2;
-    case 'leakyRelu': return Math.sqrt(2 / (1 + a * a));
-    case 'selu': return 3 / 4;
+    case 'sigmoid':
+      return 1;
+    case 'tanh':
+      return 5 / 3;
+    case 'relu':
+      return Math.SQRT2;
+    case 'leakyRelu':
+      return Math.sqrt(2 / (1 + a * a));
+    case 'selu':
+      return 3 / 4;
   }
 }
 
@@ -49,24 +68,42 @@ function fill(t: Tensor, values: () => Tensor): Tensor {
 }
 
 /** U(low, high); default U(0, 1). */
-export function uniform(t: Tensor, generator: Generator, { low = 0, high = 1 }: { readonly low?: number; readonly high?: number } = {}): Tensor {
+export function uniform(
+  t: Tensor,
+  generator: Generator,
+  { low = 0, high = 1 }: { readonly low?: number; readonly high?: number } = {},
+): Tensor {
   return fill(t, () => generator.uniform(t.shape, { low, high }));
 }
 
 /** N(mean, std²); default N(0, 1). */
-export function normal(t: Tensor, generator: Generator, { mean = 0, std = 1 }: { readonly mean?: number; readonly std?: number } = {}): Tensor {
+export function normal(
+  t: Tensor,
+  generator: Generator,
+  { mean = 0, std = 1 }: { readonly mean?: number; readonly std?: number } = {},
+): Tensor {
   return fill(t, () => generator.normal(t.shape, { mean, std }));
 }
 
 // The inverse error function: Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), its single-precision form.
-const CENTRE = [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941];
-const TAIL = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682];
+const CENTRE = [
+  2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 0.00021858087, -0.00125372503, -0.00417768164,
+  0.246640727, 1.50140941,
+];
+const TAIL = [
+  -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
+  1.00167406, 2.83297682,
+];
 const erfinv = /* @__PURE__ */ fuse((given) => {
   // The result at ±1 would be infinite; this is the float next to it.
   const x = given.clamp(2 ** -24 - 1, 1 - 2 ** -24);
   const w = x.mul(x).neg().log1p().neg();
-  const horner = (coefficients: readonly number[], at: typeof x): typeof x => coefficients.slice(1).reduce((sum, c) => sum.mul(at).add(c), at.mul(0).add(coefficients[0]));
-  return w.lt(5).where(horner(CENTRE, w.sub(2.5)), horner(TAIL, w.maximum(5).sqrt().sub(3))).mul(x);
+  const horner = (coefficients: readonly number[], at: typeof x): typeof x =>
+    coefficients.slice(1).reduce((sum, c) => sum.mul(at).add(c), at.mul(0).add(coefficients[0]));
+  return w
+    .lt(5)
+    .where(horner(CENTRE, w.sub(2.5)), horner(TAIL, w.maximum(5).sqrt().sub(3)))
+    .mul(x);
 }, 'erfinv');
 
 export interface TruncNormalOptions {
@@ -79,16 +116,29 @@ export interface TruncNormalOptions {
 }
 
 /** N(mean, std²) given that values lie in [a, b], by inverting the distribution function. */
-export function truncNormal(t: Tensor, generator: Generator, { mean = 0, std = 1, a = -2, b = 2 }: TruncNormalOptions = {}): Tensor {
-  if (!(b > a && std > 0)) throw new ValueError(`[truncNormal] The bounds are ${a} and ${b} and std is ${std}, expected a < b and std > 0.`);
+export function truncNormal(
+  t: Tensor,
+  generator: Generator,
+  { mean = 0, std = 1, a = -2, b = 2 }: TruncNormalOptions = {},
+): Tensor {
+  if (!(b > a && std > 0))
+    throw new ValueError(`[truncNormal] The bounds are ${a} and ${b} and std is ${std}, expected a < b and std > 0.`);
   const [low, high] = [a, b].map((v) => erf((v - mean) / (std * Math.SQRT2)));
-  return fill(t, () => erfinv(generator.uniform(t.shape, { low, high })).mul(std * Math.SQRT2).add(mean).clamp(a, b));
+  return fill(t, () =>
+    erfinv(generator.uniform(t.shape, { low, high }))
+      .mul(std * Math.SQRT2)
+      .add(mean)
+      .clamp(a, b),
+  );
 }
 
 /** erf in float64, to 1e-7 (Abramowitz and Stegun 7.1.26): the ends of the range need no more. */
 function erf(x: number): number {
   const r = 1 / (1 + 0.3275911 * Math.abs(x));
-  const tail = r * (0.254829592 + r * (-0.284496736 + r * (1.421413741 + r * (-1.453152027 + r * 1.061405429)))) * Math.exp(-x * x);
+  const tail =
+    r *
+    (0.254829592 + r * (-0.284496736 + r * (1.421413741 + r * (-1.453152027 + r * 1.061405429)))) *
+    Math.exp(-x * x);
   return Math.sign(x) * (1 - tail);
 }
 

@@ -1,6 +1,17 @@
 // Layer normalisation.
 
-import { numelOf, ones, sameShape, scope, ShapeError, show, zeros, type Device, type Shape, type Tensor } from '../core/index.ts';
+import {
+  numelOf,
+  ones,
+  sameShape,
+  scope,
+  ShapeError,
+  show,
+  zeros,
+  type Device,
+  type Shape,
+  type Tensor,
+} from '../core/index.ts';
 import { addLayerNorm } from '../kernels/add-norm/index.ts';
 import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
@@ -32,7 +43,11 @@ export class LayerNorm extends Module {
    * @param on what holds the parameters: a Generator as for other layers, or anything with a device
    * @throws ValueError
    */
-  constructor(on: { readonly device: Device }, normalizedShape: number | Shape, { eps = 1e-5, elementwiseAffine = true, bias = true }: LayerNormOptions = {}) {
+  constructor(
+    on: { readonly device: Device },
+    normalizedShape: number | Shape,
+    { eps = 1e-5, elementwiseAffine = true, bias = true }: LayerNormOptions = {},
+  ) {
     super();
     this.normalizedShape = rowShape('LayerNorm', normalizedShape);
     this.eps = eps;
@@ -42,20 +57,26 @@ export class LayerNorm extends Module {
 
   /** @throws ShapeError, DTypeError */
   forward(x: Tensor): Tensor {
-    return normalizeRows('LayerNorm', x, this.normalizedShape, (rows) => addLayerNorm({ x: rows, weight: this.weight?.reshape(-1), bias: this.bias?.reshape(-1), eps: this.eps }));
+    return normalizeRows('LayerNorm', x, this.normalizedShape, (rows) =>
+      addLayerNorm({ x: rows, weight: this.weight?.reshape(-1), bias: this.bias?.reshape(-1), eps: this.eps }),
+    );
   }
 }
 
 /** @internal The dimensions that a norm is over. */
 export function rowShape(layer: string, normalizedShape: number | Shape): Shape {
   const shape = typeof normalizedShape === 'number' ? [normalizedShape] : [...normalizedShape];
-  checkSizes(layer, { 'number of normalized dimensions': shape.length, ...Object.fromEntries(shape.map((size, i) => [`normalizedShape[${i}]`, size])) });
+  checkSizes(layer, {
+    'number of normalized dimensions': shape.length,
+    ...Object.fromEntries(shape.map((size, i) => [`normalizedShape[${i}]`, size])),
+  });
   return shape;
 }
 
 /** @internal Runs a norm over rows on the last dimensions of x. */
 export function normalizeRows(layer: string, x: Tensor, row: Shape, norm: (rows: Tensor) => Tensor): Tensor {
   const lead = x.shape.slice(0, Math.max(0, x.ndim - row.length));
-  if (!sameShape(x.shape, [...lead, ...row])) throw new ShapeError(`[${layer}] x has shape ${show(x.shape)}, expected (…, ${row.join(', ')}).`);
+  if (!sameShape(x.shape, [...lead, ...row]))
+    throw new ShapeError(`[${layer}] x has shape ${show(x.shape)}, expected (…, ${row.join(', ')}).`);
   return scope(() => norm(x.reshape(...lead, numelOf(row))).reshape(...x.shape));
 }

@@ -12,7 +12,10 @@ export interface LossOptions {
 }
 
 function checkShapes(op: string, input: Tensor, target: Tensor): void {
-  if (!sameShape(input.shape, target.shape)) throw new ShapeError(`[${op}] The target has shape ${show(target.shape)}, expected the input's ${show(input.shape)}.`);
+  if (!sameShape(input.shape, target.shape))
+    throw new ShapeError(
+      `[${op}] The target has shape ${show(target.shape)}, expected the input's ${show(input.shape)}.`,
+    );
 }
 
 function reduce(losses: Tensor, reduction: Reduction = 'mean'): Tensor {
@@ -38,7 +41,11 @@ export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {})
  *
  * @throws ValueError for a negative beta
  */
-export function smoothL1Loss(input: Tensor, target: Tensor, { beta = 1, reduction }: LossOptions & { /** Default 1. */ readonly beta?: number } = {}): Tensor {
+export function smoothL1Loss(
+  input: Tensor,
+  target: Tensor,
+  { beta = 1, reduction }: LossOptions & { /** Default 1. */ readonly beta?: number } = {},
+): Tensor {
   if (!(beta >= 0)) throw new ValueError(`[smoothL1Loss] beta is ${beta}, expected 0 or more.`);
   checkShapes('smoothL1Loss', input, target);
   if (beta === 0) return l1Loss(input, target, { reduction });
@@ -53,7 +60,11 @@ export function smoothL1Loss(input: Tensor, target: Tensor, { beta = 1, reductio
  *
  * @throws ValueError unless delta is positive
  */
-export function huberLoss(input: Tensor, target: Tensor, { delta = 1, reduction }: LossOptions & { /** Default 1. */ readonly delta?: number } = {}): Tensor {
+export function huberLoss(
+  input: Tensor,
+  target: Tensor,
+  { delta = 1, reduction }: LossOptions & { /** Default 1. */ readonly delta?: number } = {},
+): Tensor {
   if (!(delta > 0)) throw new ValueError(`[huberLoss] delta is ${delta}, expected more than 0.`);
   return scope(() => smoothL1Loss(input, target, { beta: delta, reduction }).mul(delta));
 }
@@ -74,7 +85,11 @@ const logisticLoss = /* @__PURE__ */ fuse((x, t, positive) => {
  * `-(posWeight · target · log σ(input) + (1 - target) · log(1 - σ(input)))`, computed without overflow. Shapes: both alike; targets from
  * 0 to 1.
  */
-export function binaryCrossEntropyWithLogits(input: Tensor, target: Tensor, { weight, posWeight, reduction }: BinaryCrossEntropyOptions = {}): Tensor {
+export function binaryCrossEntropyWithLogits(
+  input: Tensor,
+  target: Tensor,
+  { weight, posWeight, reduction }: BinaryCrossEntropyOptions = {},
+): Tensor {
   checkShapes('binaryCrossEntropyWithLogits', input, target);
   return scope(() => {
     const losses = logisticLoss(input, target, posWeight ?? target.onesLike());
@@ -91,15 +106,22 @@ export interface ClassLossOptions extends LossOptions {
 
 /** Dimension of the classes, and the shape of class indices. */
 function classAxis(op: string, input: Tensor): { axis: number; indices: number[] } {
-  if (input.ndim === 0) throw new ShapeError(`[${op}] The input has shape ${show(input.shape)}, expected (C), (N, C) or (N, C, …).`);
+  if (input.ndim === 0)
+    throw new ShapeError(`[${op}] The input has shape ${show(input.shape)}, expected (C), (N, C) or (N, C, …).`);
   const axis = input.ndim === 1 ? 0 : 1;
   return { axis, indices: input.shape.filter((_, i) => i !== axis) };
 }
 
 function checkClasses(op: string, input: Tensor, target: Tensor, { weight }: ClassLossOptions): number {
   const { axis, indices } = classAxis(op, input);
-  if (!sameShape(target.shape, indices)) throw new ShapeError(`[${op}] The target has shape ${show(target.shape)}, expected class indices of shape ${show(indices)} for an input of shape ${show(input.shape)}.`);
-  if (weight && !sameShape(weight.shape, [input.shape[axis]])) throw new ShapeError(`[${op}] The weight has shape ${show(weight.shape)}, expected (${input.shape[axis]},), a factor for each class.`);
+  if (!sameShape(target.shape, indices))
+    throw new ShapeError(
+      `[${op}] The target has shape ${show(target.shape)}, expected class indices of shape ${show(indices)} for an input of shape ${show(input.shape)}.`,
+    );
+  if (weight && !sameShape(weight.shape, [input.shape[axis]]))
+    throw new ShapeError(
+      `[${op}] The weight has shape ${show(weight.shape)}, expected (${input.shape[axis]},), a factor for each class.`,
+    );
   return axis;
 }
 
@@ -111,7 +133,10 @@ function targetWeights(input: Tensor, target: Tensor, { weight, ignoreIndex = -1
 }
 
 /** `-weight · logProbability` of the target's class; 0 where the weight is. */
-const weightedNegative = /* @__PURE__ */ fuse((logProbability, weight) => weight.eq(0).where(0, logProbability.mul(weight).neg()), 'weightedNegative');
+const weightedNegative = /* @__PURE__ */ fuse(
+  (logProbability, weight) => weight.eq(0).where(0, logProbability.mul(weight).neg()),
+  'weightedNegative',
+);
 
 /** Single losses, and the factors that a mean of them is over. */
 interface Weighted {
@@ -157,7 +182,8 @@ export interface CrossEntropyOptions extends ClassLossOptions {
  */
 export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const { weight, labelSmoothing = 0, reduction } = options;
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) throw new ValueError(`[crossEntropy] labelSmoothing is ${labelSmoothing}, expected 0 to 1.`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new ValueError(`[crossEntropy] labelSmoothing is ${labelSmoothing}, expected 0 to 1.`);
   const { axis } = classAxis('crossEntropy', input);
   const classes = input.shape[axis];
   const perClass = input.shape.map((size, i) => (i === axis ? size : 1));
@@ -167,7 +193,10 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
   if (isFloat(target.dtype)) {
     checkShapes('crossEntropy', input, target);
     return scope(() => {
-      const losses = overClasses(input.logSoftmax(axis), labelSmoothing ? target.mul(1 - labelSmoothing).add(labelSmoothing / classes) : target);
+      const losses = overClasses(
+        input.logSoftmax(axis),
+        labelSmoothing ? target.mul(1 - labelSmoothing).add(labelSmoothing / classes) : target,
+      );
       return reduce(losses, reduction);
     });
   }
@@ -176,7 +205,11 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
     const logProbabilities = input.logSoftmax(axis);
     const { losses, weights } = likelihoods(logProbabilities, target, axis, options);
     if (!labelSmoothing) return reduceWeighted({ losses, weights }, reduction);
-    const smooth = where(target.ne(options.ignoreIndex ?? -100), overClasses(logProbabilities, labelSmoothing / classes), 0);
+    const smooth = where(
+      target.ne(options.ignoreIndex ?? -100),
+      overClasses(logProbabilities, labelSmoothing / classes),
+      0,
+    );
     return reduceWeighted({ losses: losses.mul(1 - labelSmoothing).add(smooth), weights }, reduction);
   });
 }

@@ -31,7 +31,9 @@ export function warmupCosine({ lr, minLr = 0, warmup = 0, total }: WarmupCosineO
   if (minLr > lr) throw new ValueError(`[warmupCosine] minLr is ${minLr}, expected at most lr, which is ${lr}.`);
   if (!(warmup >= 0)) throw new ValueError(`[warmupCosine] warmup is ${warmup}, expected 0 or more.`);
   if (!(total > warmup && Number.isFinite(total))) {
-    throw new ValueError(`[warmupCosine] total is ${total}, expected more than the warm-up of ${warmup}; train longer or warm up less.`);
+    throw new ValueError(
+      `[warmupCosine] total is ${total}, expected more than the warm-up of ${warmup}; train longer or warm up less.`,
+    );
   }
   return (progress) => {
     if (progress < warmup) return (lr * progress) / warmup;
@@ -53,10 +55,12 @@ export function constantLr(lr: number, warmup = 0): LrSchedule {
 
 /** The same schedule asked by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`. */
 export function perStep(schedule: LrSchedule, stepsPerEpoch: number): LrSchedule {
-  if (!(stepsPerEpoch > 0 && Number.isFinite(stepsPerEpoch))) throw new ValueError(`[perStep] stepsPerEpoch is ${stepsPerEpoch}, expected a positive number.`);
+  if (!(stepsPerEpoch > 0 && Number.isFinite(stepsPerEpoch)))
+    throw new ValueError(`[perStep] stepsPerEpoch is ${stepsPerEpoch}, expected a positive number.`);
   return (step) => schedule(step / stepsPerEpoch);
 }
 
 function checkRate(operation: string, name: string, value: number): void {
-  if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`[${operation}] ${name} is ${value}, expected a finite number of 0 or more.`);
+  if (!(value >= 0 && Number.isFinite(value)))
+    throw new ValueError(`[${operation}] ${name} is ${value}, expected a finite number of 0 or more.`);
 }

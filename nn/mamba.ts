@@ -2,7 +2,18 @@
 // arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
 // outer projections is one operation, kernels/mamba-inner.
 
-import { noGrad, ones, scope, ShapeError, show, tensor, ValueError, type DType, type Generator, type Tensor } from '../core/index.ts';
+import {
+  noGrad,
+  ones,
+  scope,
+  ShapeError,
+  show,
+  tensor,
+  ValueError,
+  type DType,
+  type Generator,
+  type Tensor,
+} from '../core/index.ts';
 import { mambaInner, type MambaDirection } from '../kernels/mamba-inner/index.ts';
 import { Conv1d } from './conv1d.ts';
 import * as init from './init.ts';
@@ -78,19 +89,41 @@ export class Mamba extends Module {
    */
   constructor(generator: Generator, options: MambaOptions) {
     super();
-    const { dModel, dState = 16, dConv = 4, expand = 2, dtRank = 'auto', dtMin = 0.001, dtMax = 0.1, dtInit = 'random', dtScale = 1, dtInitFloor = 1e-4, convBias = true, bias = false } = options;
+    const {
+      dModel,
+      dState = 16,
+      dConv = 4,
+      expand = 2,
+      dtRank = 'auto',
+      dtMin = 0.001,
+      dtMax = 0.1,
+      dtInit = 'random',
+      dtScale = 1,
+      dtInitFloor = 1e-4,
+      convBias = true,
+      bias = false,
+    } = options;
     this.dModel = dModel;
     this.dState = dState;
     this.dInner = Math.trunc(expand * dModel);
     this.dtRank = dtRank === 'auto' ? Math.ceil(dModel / 16) : dtRank;
     for (const [name, value] of Object.entries({ dModel, dState, dConv, dInner: this.dInner, dtRank: this.dtRank })) {
-      if (!Number.isInteger(value) || value < 1) throw new ValueError(`[Mamba] ${name} is ${value}, expected an integer of at least 1.`);
+      if (!Number.isInteger(value) || value < 1)
+        throw new ValueError(`[Mamba] ${name} is ${value}, expected an integer of at least 1.`);
     }
     const { dInner, dtRank: rank } = this;
     const { device } = generator;
-    const linear = (inputs: number, outputs: number, withBias: boolean): Linear => new Linear(generator, inputs, outputs, { bias: withBias });
+    const linear = (inputs: number, outputs: number, withBias: boolean): Linear =>
+      new Linear(generator, inputs, outputs, { bias: withBias });
     const conv = (): Conv1d => new Conv1d(generator, dInner, dInner, dConv, { groups: dInner, bias: convBias });
-    const states = (): Tensor => parameter(tensor(device, Float32Array.from({ length: dInner * dState }, (_, i) => Math.log((i % dState) + 1)), { shape: [dInner, dState] }));
+    const states = (): Tensor =>
+      parameter(
+        tensor(
+          device,
+          Float32Array.from({ length: dInner * dState }, (_, i) => Math.log((i % dState) + 1)),
+          { shape: [dInner, dState] },
+        ),
+      );
     const direct = (): Tensor => parameter(ones(device, [dInner]));
 
     [this.A_log, this.D, this.A_b_log, this.D_b] = [states(), direct(), states(), direct()];
@@ -106,12 +139,19 @@ export class Mamba extends Module {
     const bound = dtScale / Math.sqrt(rank);
     if (dtInit === 'random') init.uniform(this.dt_proj.weight, generator, { low: -bound, high: bound });
     else init.constant(this.dt_proj.weight, bound);
-    noGrad(() => scope(() => this.dt_proj.bias!.copy_(stepBias(generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp(), dtInitFloor))));
+    noGrad(() =>
+      scope(() =>
+        this.dt_proj.bias!.copy_(
+          stepBias(generator.uniform([dInner], { low: Math.log(dtMin), high: Math.log(dtMax) }).exp(), dtInitFloor),
+        ),
+      ),
+    );
   }
 
   /** @throws ShapeError */
   forward(x: Tensor): Tensor {
-    if (x.ndim !== 3 || x.shape[2] !== this.dModel) throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
+    if (x.ndim !== 3 || x.shape[2] !== this.dModel)
+      throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
     return scope(() => {
       const xz = this.in_proj.forward(x);
       const y = mambaInner({
@@ -123,10 +163,22 @@ export class Mamba extends Module {
     });
   }
 
-  private direction(dtype: DType, conv: Conv1d, xProj: Linear, dtProj: Linear, aLog: Tensor, D: Tensor): MambaDirection {
+  private direction(
+    dtype: DType,
+    conv: Conv1d,
+    xProj: Linear,
+    dtProj: Linear,
+    aLog: Tensor,
+    D: Tensor,
+  ): MambaDirection {
     return {
-      convWeight: conv.weight.reshape(this.dInner, -1), convBias: conv.bias,
-      xProj: xProj.weight.cast(dtype), dtProj: dtProj.weight.cast(dtype), dtBias: dtProj.bias!, aLog, D,
+      convWeight: conv.weight.reshape(this.dInner, -1),
+      convBias: conv.bias,
+      xProj: xProj.weight.cast(dtype),
+      dtProj: dtProj.weight.cast(dtype),
+      dtBias: dtProj.bias!,
+      aLog,
+      D,
     };
   }
 }

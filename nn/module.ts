@@ -19,12 +19,12 @@ export abstract class Module {
   training = true;
 
   /** Child modules with their names, in order. */
-  * namedChildren(): Generator<[name: string, child: Module]> {
+  *namedChildren(): Generator<[name: string, child: Module]> {
     for (const [name, value] of slots(this)) if (value instanceof Module) yield [name, value];
   }
 
   /** This module and all below it, each once. */
-  * namedModules(prefix = '', seen = new Set<Module>()): Generator<[name: string, module: Module]> {
+  *namedModules(prefix = '', seen = new Set<Module>()): Generator<[name: string, module: Module]> {
     if (seen.has(this)) return;
     seen.add(this);
     yield [prefix, this];
@@ -32,12 +32,12 @@ export abstract class Module {
   }
 
   /** Parameters with their full names; one that is shared appears once, under its first name. */
-  * namedParameters(prefix = ''): Generator<[name: string, parameter: Tensor]> {
+  *namedParameters(prefix = ''): Generator<[name: string, parameter: Tensor]> {
     yield* unique(walk(this, prefix), (t) => roleOf(t) === 'parameter');
   }
 
   /** Buffers with their full names. */
-  * namedBuffers(prefix = ''): Generator<[name: string, buffer: Tensor]> {
+  *namedBuffers(prefix = ''): Generator<[name: string, buffer: Tensor]> {
     yield* unique(walk(this, prefix), (t) => roleOf(t) !== 'parameter');
   }
 
@@ -102,7 +102,10 @@ export abstract class Module {
       let cast = made.get(tensor);
       if (!cast) {
         const values = noGrad(() => tensor.cast(dtype));
-        cast = role === 'parameter' ? parameter(values, { requiresGrad: tensor.requiresGrad }) : buffer(values, { persistent: role !== 'transient' });
+        cast =
+          role === 'parameter'
+            ? parameter(values, { requiresGrad: tensor.requiresGrad })
+            : buffer(values, { persistent: role !== 'transient' });
         made.set(tensor, cast);
       }
       replace(cast);
@@ -119,9 +122,16 @@ export abstract class Module {
     for (const { tensor, replace } of [...walk(this, '')]) {
       const next = replacements.get(tensor);
       if (!next) continue;
-      if (!sameShape(next.shape, tensor.shape)) throw new ShapeError(`[replaceTensors] A tensor of shape ${show(next.shape)} can't take the place of one of shape ${show(tensor.shape)}.`);
+      if (!sameShape(next.shape, tensor.shape))
+        throw new ShapeError(
+          `[replaceTensors] A tensor of shape ${show(next.shape)} can't take the place of one of shape ${show(tensor.shape)}.`,
+        );
       const role = roleOf(tensor);
-      replace(role === 'parameter' ? parameter(next, { requiresGrad: tensor.requiresGrad }) : buffer(next, { persistent: role !== 'transient' }));
+      replace(
+        role === 'parameter'
+          ? parameter(next, { requiresGrad: tensor.requiresGrad })
+          : buffer(next, { persistent: role !== 'transient' }),
+      );
     }
   }
 
@@ -142,17 +152,28 @@ interface Found {
 }
 
 /** Modules and marked tensors that a module holds, with their names; arrays are looked into. */
-function* slots(owner: object, prefix = ''): Generator<[name: string, value: Module | Tensor, replace: (t: Tensor) => void]> {
+function* slots(
+  owner: object,
+  prefix = '',
+): Generator<[name: string, value: Module | Tensor, replace: (t: Tensor) => void]> {
   for (const [key, value] of Object.entries(owner) as [string, unknown][]) {
     const name = join(prefix, key);
-    if (value instanceof Module || (value instanceof Tensor && roleOf(value))) yield [name, value, (t) => { (owner as Slot)[key] = t; }];
+    if (value instanceof Module || (value instanceof Tensor && roleOf(value)))
+      yield [
+        name,
+        value,
+        (t) => {
+          (owner as Slot)[key] = t;
+        },
+      ];
     else if (Array.isArray(value)) yield* slots(value, name);
   }
 }
 
 /** Every marked tensor: a module's own, then its children's. A module that occurs twice gives its tensors under both names. */
 function* walk(module: Module, prefix: string): Generator<Found> {
-  for (const [name, value, replace] of slots(module)) if (value instanceof Tensor) yield { name: join(prefix, name), tensor: value, replace };
+  for (const [name, value, replace] of slots(module))
+    if (value instanceof Tensor) yield { name: join(prefix, name), tensor: value, replace };
   for (const [name, child] of module.namedChildren()) yield* walk(child, join(prefix, name));
 }
 

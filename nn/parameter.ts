@@ -21,7 +21,8 @@ export function roleOf(t: Tensor): TensorRole | undefined {
  * @throws DTypeError for a type without gradients
  */
 export function parameter(t: Tensor, options: { requiresGrad?: boolean } = {}): Tensor {
-  if (!isFloat(t.dtype)) throw new DTypeError(`[parameter] A ${t.dtype} tensor can't be learned, expected f32 or f16; make it a buffer().`);
+  if (!isFloat(t.dtype))
+    throw new DTypeError(`[parameter] A ${t.dtype} tensor can't be learned, expected f32 or f16; make it a buffer().`);
   t.requiresGrad_(options.requiresGrad ?? true);
   roles.set(keep(t), 'parameter');
   return t;

@@ -28,7 +28,11 @@ export class RMSNorm extends Module {
    * @param on what holds the weight: a Generator as for other layers, or anything with a device
    * @throws ValueError
    */
-  constructor(on: { readonly device: Device }, normalizedShape: number | Shape, { eps, elementwiseAffine = true }: RMSNormOptions = {}) {
+  constructor(
+    on: { readonly device: Device },
+    normalizedShape: number | Shape,
+    { eps, elementwiseAffine = true }: RMSNormOptions = {},
+  ) {
     super();
     this.normalizedShape = rowShape('RMSNorm', normalizedShape);
     this.eps = eps;
@@ -38,6 +42,8 @@ export class RMSNorm extends Module {
   /** @throws ShapeError, DTypeError */
   forward(x: Tensor): Tensor {
     const eps = this.eps ?? (x.dtype === 'f16' ? 2 ** -10 : 2 ** -23);
-    return normalizeRows('RMSNorm', x, this.normalizedShape, (rows) => addRmsNorm({ x: rows, weight: this.weight?.reshape(-1), eps }));
+    return normalizeRows('RMSNorm', x, this.normalizedShape, (rows) =>
+      addRmsNorm({ x: rows, weight: this.weight?.reshape(-1), eps }),
+    );
   }
 }

@@ -93,11 +93,15 @@ export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
 export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number {
   const bytes = asBytes(first);
   if (bytes.length < LENGTH_BYTES) {
-    throw bad(`the file has ${bytes.length} bytes, expected at least ${LENGTH_BYTES} for the header length; it is empty or cut.`);
+    throw bad(
+      `the file has ${bytes.length} bytes, expected at least ${LENGTH_BYTES} for the header length; it is empty or cut.`,
+    );
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw bad(`the header length is ${length} bytes, expected at most ${MAX_HEADER_BYTES}; this is not a safetensors file.`);
+    throw bad(
+      `the header length is ${length} bytes, expected at most ${MAX_HEADER_BYTES}; this is not a safetensors file.`,
+    );
   }
   return LENGTH_BYTES + Number(length);
 }
@@ -113,9 +117,12 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
   const bytes = asBytes(first);
   const dataStart = safetensorsHeaderBytes(bytes);
   if (fileBytes !== undefined && dataStart > fileBytes) {
-    throw bad(`the header ends at byte ${dataStart} but the file has ${fileBytes} bytes; it is cut, or not a safetensors file.`);
+    throw bad(
+      `the header ends at byte ${dataStart} but the file has ${fileBytes} bytes; it is cut, or not a safetensors file.`,
+    );
   }
-  if (bytes.length < dataStart) throw bad(`${bytes.length} bytes were given, expected the whole header of ${dataStart} bytes.`);
+  if (bytes.length < dataStart)
+    throw bad(`${bytes.length} bytes were given, expected the whole header of ${dataStart} bytes.`);
 
   let text: string;
   try {
@@ -158,7 +165,10 @@ export function readSafetensors(file: Uint8Array | ArrayBuffer): Safetensors {
   const header = readSafetensorsHeader(bytes, bytes.length);
   const tensors = new Map<string, SafetensorsEntry>();
   for (const [name, info] of header.tensors) {
-    tensors.set(name, safetensorsEntry(info, bytes.subarray(header.dataStart + info.begin, header.dataStart + info.end)));
+    tensors.set(
+      name,
+      safetensorsEntry(info, bytes.subarray(header.dataStart + info.begin, header.dataStart + info.end)),
+    );
   }
   return { metadata: header.metadata, tensors };
 }
@@ -203,9 +213,13 @@ export function layoutSafetensors(
   for (const [name, { dtype, shape }] of tensors) {
     if (name === METADATA) throw refuse(`a tensor is called ${METADATA}, which the format reserves; rename it.`);
     if (names.has(name)) throw refuse(`two tensors are called ${JSON.stringify(name)}, expected each name once.`);
-    if (!Object.hasOwn(ARRAYS, dtype)) throw refuse(`${JSON.stringify(name)} has dtype ${dtype}, expected one of ${dtypeList()}.`);
+    if (!Object.hasOwn(ARRAYS, dtype))
+      throw refuse(`${JSON.stringify(name)} has dtype ${dtype}, expected one of ${dtypeList()}.`);
     const bytes = byteSize(dtype, shape);
-    if (bytes === undefined) throw refuse(`${JSON.stringify(name)} has shape (${shape.join(',')}), expected non-negative integers of a countable product.`);
+    if (bytes === undefined)
+      throw refuse(
+        `${JSON.stringify(name)} has shape (${shape.join(',')}), expected non-negative integers of a countable product.`,
+      );
     names.add(name);
     entries.push({ name, dtype, shape: [...shape], bytes });
   }
@@ -248,11 +262,15 @@ export function writeSafetensors(
   const entries = [...tensors];
   for (const [name, { dtype, shape, data }] of entries) {
     if (Object.hasOwn(ARRAYS, dtype) && !(data instanceof (ARRAYS[dtype] as unknown as new () => object))) {
-      throw refuse(`${JSON.stringify(name)} of dtype ${dtype} holds a ${data.constructor.name}, expected a ${(ARRAYS[dtype] as unknown as { name: string }).name}.`);
+      throw refuse(
+        `${JSON.stringify(name)} of dtype ${dtype} holds a ${data.constructor.name}, expected a ${(ARRAYS[dtype] as unknown as { name: string }).name}.`,
+      );
     }
     const length = shape.reduce((product, size) => product * size, 1);
     if (data.length !== length) {
-      throw refuse(`${JSON.stringify(name)} of shape (${shape.join(',')}) holds ${data.length} values, expected ${length}.`);
+      throw refuse(
+        `${JSON.stringify(name)} of shape (${shape.join(',')}) holds ${data.length} values, expected ${length}.`,
+      );
     }
   }
   const layout = layoutSafetensors(entries, metadata);
@@ -269,7 +287,8 @@ function readMetadata(value: HeaderJson): Map<string, string> {
   if (!(value instanceof Map)) throw bad(`${METADATA} is ${describe(value)}, expected an object of strings.`);
   const metadata = new Map<string, string>();
   for (const [key, text] of value) {
-    if (typeof text !== 'string') throw bad(`${METADATA} entry ${JSON.stringify(key)} is ${describe(text)}, expected a string.`);
+    if (typeof text !== 'string')
+      throw bad(`${METADATA} entry ${JSON.stringify(key)} is ${describe(text)}, expected a string.`);
     metadata.set(key, text);
   }
   return metadata;
@@ -277,12 +296,14 @@ function readMetadata(value: HeaderJson): Map<string, string> {
 
 function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
   const label = `tensor ${JSON.stringify(name)}`;
-  if (!(value instanceof Map)) throw bad(`${label} is ${describe(value)}, expected an object with dtype, shape and data_offsets.`);
+  if (!(value instanceof Map))
+    throw bad(`${label} is ${describe(value)}, expected an object with dtype, shape and data_offsets.`);
   for (const key of ['dtype', 'shape', 'data_offsets']) {
     if (!value.has(key)) throw bad(`${label} has no ${key}.`);
   }
   for (const key of value.keys()) {
-    if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets') throw bad(`${label} has an unknown field ${JSON.stringify(key)}.`);
+    if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets')
+      throw bad(`${label} has an unknown field ${JSON.stringify(key)}.`);
   }
   const dtype = value.get('dtype');
   if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {
@@ -301,7 +322,9 @@ function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
   const bytes = byteSize(dtype as SafetensorsDtype, shape as number[]);
   if (bytes === undefined) throw bad(`${label} has shape (${shape.join(',')}), whose size overflows.`);
   if (bytes !== end - begin) {
-    throw bad(`${label} of dtype ${dtype} and shape (${shape.join(',')}) needs ${bytes} bytes, its data_offsets [${begin},${end}] give ${end - begin}.`);
+    throw bad(
+      `${label} of dtype ${dtype} and shape (${shape.join(',')}) needs ${bytes} bytes, its data_offsets [${begin},${end}] give ${end - begin}.`,
+    );
   }
   return { dtype: dtype as SafetensorsDtype, shape: shape as number[], begin, end };
 }
@@ -311,8 +334,14 @@ function checkTiling(tensors: ReadonlyMap<string, SafetensorsInfo>): number {
   let last = 0;
   const ordered = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   for (const [name, { begin, end }] of ordered) {
-    if (begin > last) throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: bytes ${last} to ${begin} belong to no tensor.`);
-    if (begin < last) throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: it overlaps the tensor before it.`);
+    if (begin > last)
+      throw bad(
+        `tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: bytes ${last} to ${begin} belong to no tensor.`,
+      );
+    if (begin < last)
+      throw bad(
+        `tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: it overlaps the tensor before it.`,
+      );
     last = end;
   }
   return last;
@@ -332,7 +361,8 @@ function metadataMembers(metadata: Iterable<readonly [string, string]>): string[
   const seen = new Set<string>();
   return [...metadata].map(([key, text]) => {
     if (seen.has(key)) throw refuse(`metadata key ${JSON.stringify(key)} is given twice.`);
-    if (typeof text !== 'string') throw refuse(`metadata ${JSON.stringify(key)} is a ${typeof text}, expected a string.`);
+    if (typeof text !== 'string')
+      throw refuse(`metadata ${JSON.stringify(key)} is a ${typeof text}, expected a string.`);
     seen.add(key);
     return `${JSON.stringify(key)}:${JSON.stringify(text)}`;
   });

@@ -29,7 +29,11 @@ export function toFloat32(entry: SafetensorsEntry): Float32Array {
  *
  * @throws ValueError if `data` does not hold as many values as `shape` says.
  */
-export function fromFloat32(data: Float32Array, shape: readonly number[], dtype: 'F32' | 'F16' | 'BF16' = 'F32'): SafetensorsEntry {
+export function fromFloat32(
+  data: Float32Array,
+  shape: readonly number[],
+  dtype: 'F32' | 'F16' | 'BF16' = 'F32',
+): SafetensorsEntry {
   const length = shape.reduce((product, size) => product * size, 1);
   if (data.length !== length) {
     throw new ValueError(`[fromFloat32] shape (${shape.join(',')}) needs ${length} values, got ${data.length}.`);

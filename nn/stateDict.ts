@@ -69,11 +69,16 @@ export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
   const data = await t.data();
   const shape = [...t.shape];
   switch (t.dtype) {
-    case 'f32': return { dtype: 'F32', shape, data: data as Float32Array };
-    case 'f16': return fromFloat32(data as Float32Array, shape, 'F16');
-    case 'i32': return { dtype: 'I32', shape, data: data as Int32Array };
-    case 'u32': return { dtype: 'U32', shape, data: data as Uint32Array };
-    case 'bool': return { dtype: 'BOOL', shape, data: data as Uint8Array };
+    case 'f32':
+      return { dtype: 'F32', shape, data: data as Float32Array };
+    case 'f16':
+      return fromFloat32(data as Float32Array, shape, 'F16');
+    case 'i32':
+      return { dtype: 'I32', shape, data: data as Int32Array };
+    case 'u32':
+      return { dtype: 'U32', shape, data: data as Uint32Array };
+    case 'bool':
+      return { dtype: 'BOOL', shape, data: data as Uint8Array };
   }
 }
 
@@ -84,7 +89,10 @@ export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
  */
 export function fromEntry(device: Device, entry: SafetensorsEntry, dtype?: DType): Tensor {
   const type = dtype ?? tensorType(entry);
-  if (!type) throw new DTypeError(`[fromEntry] ${entry.dtype} values have no tensor type of their own, expected at most 32 bits; pass the type to convert to.`);
+  if (!type)
+    throw new DTypeError(
+      `[fromEntry] ${entry.dtype} values have no tensor type of their own, expected at most 32 bits; pass the type to convert to.`,
+    );
   return tensor(device, hostValues(entry) as HostArray & ArrayBufferView, { shape: entry.shape, dtype: type });
 }
 
@@ -96,7 +104,10 @@ export async function toEntries(state: ReadonlyMap<string, Tensor>): Promise<Map
 }
 
 /** A safetensors file of a state, e.g. `saveStateDict(model.stateDict(), { step: '1000' })`. */
-export async function saveStateDict(state: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>> = {}): Promise<Uint8Array> {
+export async function saveStateDict(
+  state: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<Uint8Array> {
   return writeSafetensors(await toEntries(state), Object.entries(metadata));
 }
 
@@ -107,17 +118,31 @@ export async function saveStateDict(state: ReadonlyMap<string, Tensor>, metadata
  * @throws ShapeError naming every tensor whose shape differs
  * @throws ValueError naming every missing and unexpected tensor, when `strict`
  */
-export function loadEntries(state: ReadonlyMap<string, Tensor>, entries: StateEntries, options: { readonly strict?: boolean } = {}): LoadReport {
+export function loadEntries(
+  state: ReadonlyMap<string, Tensor>,
+  entries: StateEntries,
+  options: { readonly strict?: boolean } = {},
+): LoadReport {
   const missing = [...state.keys()].filter((name) => !entries.has(name));
   const unexpected = [...entries.keys()].filter((name) => !state.has(name));
   const misshapen = [...state].flatMap(([name, t]) => {
     const entry = entries.get(name);
-    return entry && !sameShape(entry.shape, t.shape) ? [`${name} ${show(entry.shape)} instead of ${show(t.shape)}`] : [];
+    return entry && !sameShape(entry.shape, t.shape)
+      ? [`${name} ${show(entry.shape)} instead of ${show(t.shape)}`]
+      : [];
   });
-  if (misshapen.length) throw new ShapeError(`[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`);
+  if (misshapen.length)
+    throw new ShapeError(
+      `[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`,
+    );
   if ((options.strict ?? true) && missing.length + unexpected.length) {
-    const parts = [missing.length && `missing: ${missing.join(', ')}`, unexpected.length && `unexpected: ${unexpected.join(', ')}`];
-    throw new ValueError(`[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`);
+    const parts = [
+      missing.length && `missing: ${missing.join(', ')}`,
+      unexpected.length && `unexpected: ${unexpected.join(', ')}`,
+    ];
+    throw new ValueError(
+      `[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`,
+    );
   }
   noGrad(() => {
     for (const [name, t] of state) {

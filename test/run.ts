@@ -17,7 +17,12 @@ const PROJECT = dirname(TEST_FOLDER);
 // of the original are: in the golden tests, the command line's and the browser's.
 const QUICK_COMPILER = { GALLIVM_PERF: 'nopt' };
 // The longest, begun first: otherwise the last of them runs alone at the end.
-const FIRST = ['test/kernels/selectiveScan.test.ts', 'test/core/gemm.test.ts', 'test/golden/models.test.ts', 'test/cli/commands.test.ts'];
+const FIRST = [
+  'test/kernels/selectiveScan.test.ts',
+  'test/core/gemm.test.ts',
+  'test/golden/models.test.ts',
+  'test/cli/commands.test.ts',
+];
 // How long a process may live on in silence after its tests are done: whoever holds on to the adapter keeps it from exiting.
 const EXIT_GRACE_MS = 30_000;
 
@@ -47,10 +52,13 @@ function main(): Promise<void> {
   const env = { ...process.env };
   if (values.golden !== undefined) {
     const folder = resolve(values.golden);
-    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`--golden is ${values.golden}, expected a folder.`);
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+      throw new Error(`--golden is ${values.golden}, expected a folder.`);
     env.GOLDEN_DIR = folder;
   }
-  const files = testFiles(TEST_FOLDER).map((file) => relative(PROJECT, file).split(sep).join('/')).sort()
+  const files = testFiles(TEST_FOLDER)
+    .map((file) => relative(PROJECT, file).split(sep).join('/'))
+    .sort()
     .filter((file) => positionals.length === 0 || positionals.some((text) => file.includes(text)));
   if (files.length === 0) throw new Error(`No test file matches ${positionals.join(' ') || 'test/**/*.test.ts'}.`);
   return runAll(files, { jobs, timeout, env, alone: (file) => values.serial.some((text) => file.includes(text)) });
@@ -66,7 +74,8 @@ interface Settings {
 async function runAll(files: readonly string[], { jobs, timeout, env, alone }: Settings): Promise<void> {
   const start = performance.now();
   const width = Math.max(...files.map((file) => file.length));
-  let passed = 0, failed = 0;
+  let passed = 0,
+    failed = 0;
   const broken: string[] = [];
   const absent = new Set<string>();
 
@@ -78,17 +87,23 @@ async function runAll(files: readonly string[], { jobs, timeout, env, alone }: S
     const good = outcome.failed === 0;
     if (!good) broken.push(file);
     const counts = `${outcome.passed} passed${good ? '' : `, ${outcome.failed} failed`}`;
-    console.log(`${good ? ' ok ' : 'FAIL'}  ${file.padEnd(width)}  ${outcome.seconds.toFixed(1).padStart(6)} s  ${counts}`);
+    console.log(
+      `${good ? ' ok ' : 'FAIL'}  ${file.padEnd(width)}  ${outcome.seconds.toFixed(1).padStart(6)} s  ${counts}`,
+    );
     if (!good) {
       process.stdout.write(`${outcome.output.trimEnd().replace(/^/gm, '    ')}\n`);
       for (const problem of outcome.problems) console.log(`    ${file}: ${problem}`);
     }
   };
 
-  const queue = files.filter((file) => !alone(file)).sort((a, b) => Number(FIRST.includes(b)) - Number(FIRST.includes(a)));
-  await Promise.all(Array.from({ length: Math.min(jobs, queue.length) }, async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) await runOne(file);
-  }));
+  const queue = files
+    .filter((file) => !alone(file))
+    .sort((a, b) => Number(FIRST.includes(b)) - Number(FIRST.includes(a)));
+  await Promise.all(
+    Array.from({ length: Math.min(jobs, queue.length) }, async () => {
+      for (let file = queue.shift(); file !== undefined; file = queue.shift()) await runOne(file);
+    }),
+  );
   for (const file of files.filter(alone)) await runOne(file);
 
   console.log('');
@@ -103,8 +118,14 @@ function runFile(file: string, timeout: number, env: NodeJS.ProcessEnv): Promise
   return new Promise((done) => {
     const start = performance.now();
     const quick = file.startsWith('test/golden/') ? {} : QUICK_COMPILER;
-    const child = spawn(process.execPath, ['--import', 'tsx', file], { cwd: PROJECT, env: { ...quick, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '', stopped: string | undefined, grace: NodeJS.Timeout | undefined;
+    const child = spawn(process.execPath, ['--import', 'tsx', file], {
+      cwd: PROJECT,
+      env: { ...quick, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '',
+      stopped: string | undefined,
+      grace: NodeJS.Timeout | undefined;
     const stop = (reason: string): void => {
       stopped = reason;
       child.kill('SIGKILL');
@@ -114,7 +135,10 @@ function runFile(file: string, timeout: number, env: NodeJS.ProcessEnv): Promise
       output += chunk;
       if (summaries(output).length > 0) {
         clearTimeout(grace);
-        grace = setTimeout(() => stop('the tests are done but the process does not exit: something keeps the adapter open'), EXIT_GRACE_MS);
+        grace = setTimeout(
+          () => stop('the tests are done but the process does not exit: something keeps the adapter open'),
+          EXIT_GRACE_MS,
+        );
       }
     };
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', take);
@@ -126,15 +150,22 @@ function runFile(file: string, timeout: number, env: NodeJS.ProcessEnv): Promise
   });
 }
 
-function judge(output: string, code: number | null, signal: NodeJS.Signals | null, stopped: string | undefined): Omit<Outcome, 'output' | 'seconds'> {
+function judge(
+  output: string,
+  code: number | null,
+  signal: NodeJS.Signals | null,
+  stopped: string | undefined,
+): Omit<Outcome, 'output' | 'seconds'> {
   const found = summaries(output);
   const sum = (key: 'total' | 'passed' | 'skipped'): number => found.reduce((so, summary) => so + summary[key], 0);
-  const passed = sum('passed'), skipped = sum('skipped');
+  const passed = sum('passed'),
+    skipped = sum('skipped');
   // Counted from the total: tests that never ran, because a hook threw, appear nowhere as failures.
   let failed = sum('total') - passed + skipped;
   const problems: string[] = [];
   if (skipped > 0) problems.push(`${skipped} tests were skipped, which counts as failed`);
-  else if (code === 0 && failed > 0) problems.push('tests did not run: a before or after hook threw, of which uvu shows nothing');
+  else if (code === 0 && failed > 0)
+    problems.push('tests did not run: a before or after hook threw, of which uvu shows nothing');
 
   const end = stopped ?? (signal !== null ? `ended by ${signal}` : undefined);
   if (end !== undefined) problems.push(end);
@@ -149,8 +180,14 @@ function judge(output: string, code: number | null, signal: NodeJS.Signals | nul
 
 /** The blocks with which uvu ends: one a process, more where a file runs others. */
 function summaries(output: string): { total: number; passed: number; skipped: number }[] {
-  const blocks = stripVTControlCharacters(output).matchAll(/^ {2}Total: +(\d+)\r?\n {2}Passed: +(\d+)\r?\n {2}Skipped: +(\d+)\r?\n {2}Duration:/gm);
-  return [...blocks].map(([, total, passed, skipped]) => ({ total: Number(total), passed: Number(passed), skipped: Number(skipped) }));
+  const blocks = stripVTControlCharacters(output).matchAll(
+    /^ {2}Total: +(\d+)\r?\n {2}Passed: +(\d+)\r?\n {2}Skipped: +(\d+)\r?\n {2}Duration:/gm,
+  );
+  return [...blocks].map(([, total, passed, skipped]) => ({
+    total: Number(total),
+    passed: Number(passed),
+    skipped: Number(skipped),
+  }));
 }
 
 function testFiles(folder: string): string[] {

@@ -40,7 +40,8 @@ export function uniform(count: number, seed = 1): Float32Array {
 
 /** Largest difference, relative to the largest expected value. */
 export function peakError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let peak = 0, error = 0;
+  let peak = 0,
+    error = 0;
   for (let i = 0; i < expected.length; i++) {
     peak = Math.max(peak, Math.abs(expected[i]));
     error = Math.max(error, Math.abs(actual[i] - expected[i]));

@@ -24,9 +24,14 @@ export function linearWork(rows: number, out: number, inputs: number, type: Floa
  * state, the adjoint's multiply-add and its products with A, B, C, u and the state, summed for each of them.
  */
 export function scanWork({ batch, tokens, inner, states }: DisShape, type: Float, directions: number): BothWays {
-  const rows = batch * tokens * inner, small = batch * tokens * states, size = bytesOf(type);
+  const rows = batch * tokens * inner,
+    small = batch * tokens * states,
+    size = bytesOf(type);
   const work = (bytes: number, perState: number, perRow: number): Work => ({
-    bytes, flops: directions * rows * (states * perState + perRow), exps: directions * rows * (states + 2) + rows, type: 'f32',
+    bytes,
+    flops: directions * rows * (states * perState + perRow),
+    exps: directions * rows * (states + 2) + rows,
+    type: 'f32',
   });
   return {
     // u, delta and B, C of each direction; z and the result once.
@@ -37,7 +42,8 @@ export function scanWork({ batch, tokens, inner, states }: DisShape, type: Float
 }
 
 export function convWork({ batch, tokens, inner }: DisShape, type: Float, taps: number): BothWays {
-  const rows = batch * tokens * inner, size = bytesOf(type);
+  const rows = batch * tokens * inner,
+    size = bytesOf(type);
   return {
     forward: { bytes: 2 * rows * size, flops: rows * (2 * taps + 4), exps: rows, type: 'f32' },
     backward: { bytes: 3 * rows * size, flops: rows * (6 * taps + 10), exps: rows, type: 'f32' },
@@ -46,13 +52,18 @@ export function convWork({ batch, tokens, inner }: DisShape, type: Float, taps: 
 
 /** With the residual: two tensors in and two out, both ways. */
 export function rmsNormWork({ batch, tokens, width }: DisShape, type: Float): BothWays {
-  const rows = batch * tokens * width, bytes = 4 * rows * bytesOf(type);
-  return { forward: { bytes, flops: 5 * rows, exps: 0, type: 'f32' }, backward: { bytes, flops: 10 * rows, exps: 0, type: 'f32' } };
+  const rows = batch * tokens * width,
+    bytes = 4 * rows * bytesOf(type);
+  return {
+    forward: { bytes, flops: 5 * rows, exps: 0, type: 'f32' },
+    backward: { bytes, flops: 10 * rows, exps: 0, type: 'f32' },
+  };
 }
 
 /** Without a residual. */
 export function layerNormWork({ batch, tokens, width }: DisShape, type: Float): BothWays {
-  const rows = batch * tokens * width, size = bytesOf(type);
+  const rows = batch * tokens * width,
+    size = bytesOf(type);
   return {
     forward: { bytes: 2 * rows * size, flops: 7 * rows, exps: 0, type: 'f32' },
     backward: { bytes: 3 * rows * size, flops: 14 * rows, exps: 0, type: 'f32' },
@@ -67,16 +78,25 @@ export function adamWork(parameters: number): Work {
 /** The kernels of a model's blocks, as if every fusion were made that can be; embeddings and the final layer weigh too little to count. */
 export function disWork(config: DisConfig, batch: number, type: Float): BothWays {
   const { tokens, blocks, halfDepth, dInner: inner, dState: states, dtRank: rank } = disDimensions(config);
-  const width = config.embedDim, rows = batch * tokens;
+  const width = config.embedDim,
+    rows = batch * tokens;
   const shape: DisShape = { label: '', batch, tokens, width, inner, states, rank, priority: 0 };
   const twice = (work: BothWays): BothWays[] => [work, work];
   const block = [
-    rmsNormWork(shape, 'f32'), linearWork(rows, 2 * inner, width, type), ...twice(convWork(shape, type, config.ssm.dConv)),
-    ...twice(linearWork(rows, rank + 2 * states, inner, type)), ...twice(linearWork(rows, inner, rank, type)), scanWork(shape, type, 2), linearWork(rows, width, inner, type),
+    rmsNormWork(shape, 'f32'),
+    linearWork(rows, 2 * inner, width, type),
+    ...twice(convWork(shape, type, config.ssm.dConv)),
+    ...twice(linearWork(rows, rank + 2 * states, inner, type)),
+    ...twice(linearWork(rows, inner, rank, type)),
+    scanWork(shape, type, 2),
+    linearWork(rows, width, inner, type),
   ];
   const all = Array.from({ length: blocks }, () => block).flat();
   if (config.skip) for (let i = 0; i < halfDepth; i++) all.push(linearWork(rows, width, 2 * width, type));
-  return { forward: inSequence(all.map((work) => work.forward)), backward: inSequence(all.map((work) => work.backward)) };
+  return {
+    forward: inSequence(all.map((work) => work.forward)),
+    backward: inSequence(all.map((work) => work.backward)),
+  };
 }
 
 /** Forward, backward and the optimizer. */

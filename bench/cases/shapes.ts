@@ -19,14 +19,37 @@ export interface DisShape {
   readonly priority: number;
 }
 
-const WIDTHS = [['S', 368], ['B', 768], ['L', 1024]] as const;
-const TOKENS = [[258, 0], [66, 1], [1026, 1]] as const;
-const BATCHES = [[8, 0], [1, 1], [64, 1]] as const;
+const WIDTHS = [
+  ['S', 368],
+  ['B', 768],
+  ['L', 1024],
+] as const;
+const TOKENS = [
+  [258, 0],
+  [66, 1],
+  [1026, 1],
+] as const;
+const BATCHES = [
+  [8, 0],
+  [1, 1],
+  [64, 1],
+] as const;
 
 export function disShapes(): DisShape[] {
-  return WIDTHS.flatMap(([name, width], far) => TOKENS.flatMap(([tokens, fewer]) => BATCHES.map(([batch, other]) => ({
-    label: `${name} ${batch}×${tokens}`, batch, tokens, width, inner: 2 * width, states: 16, rank: Math.ceil(width / 16), priority: far + fewer + other,
-  }))));
+  return WIDTHS.flatMap(([name, width], far) =>
+    TOKENS.flatMap(([tokens, fewer]) =>
+      BATCHES.map(([batch, other]) => ({
+        label: `${name} ${batch}×${tokens}`,
+        batch,
+        tokens,
+        width,
+        inner: 2 * width,
+        states: 16,
+        rank: Math.ceil(width / 16),
+        priority: far + fewer + other,
+      })),
+    ),
+  );
 }
 
 export type Float = 'f32' | 'f16';
@@ -72,7 +95,11 @@ export function forwardOf(device: Device, make: (inputs: Inputs) => () => unknow
 }
 
 /** Prepares the backward pass alone: the forward pass runs once, and its tape is kept. */
-export function backwardOf(device: Device, make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] }, grad: (roots: readonly Tensor[], inputs: readonly Tensor[], gradients: readonly Tensor[]) => unknown): Prepared {
+export function backwardOf(
+  device: Device,
+  make: (inputs: Inputs) => { of: readonly Tensor[]; compute: (of: readonly Tensor[]) => Tensor | readonly Tensor[] },
+  grad: (roots: readonly Tensor[], inputs: readonly Tensor[], gradients: readonly Tensor[]) => unknown,
+): Prepared {
   return forwardOf(device, (inputs) => {
     const { of, compute } = make(inputs);
     const leaves = of.map((t) => t.requiresGrad_());

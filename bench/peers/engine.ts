@@ -23,6 +23,11 @@ export interface Engine {
 }
 
 /** The peers by name, and what each process imports. `ours` is this project; PyTorch has its own program. */
-export const ENGINES = { ours: './ours.ts', 'TensorFlow.js': './tfjs.mjs', 'jax-js': './jax.mjs', 'onnxruntime-web': './ort.mjs' } as const;
+export const ENGINES = {
+  ours: './ours.ts',
+  'TensorFlow.js': './tfjs.mjs',
+  'jax-js': './jax.mjs',
+  'onnxruntime-web': './ort.mjs',
+} as const;
 
 export type EngineName = keyof typeof ENGINES;

@@ -12,7 +12,13 @@ export interface Environment {
   close(): void;
 }
 
-type Writer = (buffer: GPUBuffer, at: number, data: ArrayBufferView | ArrayBuffer, begin?: number, size?: number) => undefined;
+type Writer = (
+  buffer: GPUBuffer,
+  at: number,
+  data: ArrayBufferView | ArrayBuffer,
+  begin?: number,
+  size?: number,
+) => undefined;
 
 /** Sets up `navigator.gpu` and the constants of WebGPU for this process. Import the engine afterwards. */
 export async function browserEnvironment(): Promise<Environment> {
@@ -20,7 +26,12 @@ export async function browserEnvironment(): Promise<Environment> {
   Object.assign(globalThis, globals);
   const scope = globalThis as { self?: unknown; navigator?: object };
   scope.self ??= globalThis;
-  if (!scope.navigator) Object.defineProperty(globalThis, 'navigator', { value: { userAgent: 'Node.js', hardwareConcurrency: 2, language: 'en' }, configurable: true, writable: true });
+  if (!scope.navigator)
+    Object.defineProperty(globalThis, 'navigator', {
+      value: { userAgent: 'Node.js', hardwareConcurrency: 2, language: 'en' },
+      configurable: true,
+      writable: true,
+    });
   Object.defineProperty(globalThis.navigator, 'gpu', { value: gpu, configurable: true });
 
   let device: GPUDevice | null = null;
@@ -36,18 +47,25 @@ export async function browserEnvironment(): Promise<Environment> {
   const writeBuffer = queue.writeBuffer;
   queue.writeBuffer = function (this: GPUQueue, buffer, at, data, begin = 0, size) {
     const view = ArrayBuffer.isView(data) ? data : null;
-    const each = view && 'BYTES_PER_ELEMENT' in view ? view.BYTES_PER_ELEMENT as number : 1;
+    const each = view && 'BYTES_PER_ELEMENT' in view ? (view.BYTES_PER_ELEMENT as number) : 1;
     const from = (view?.byteOffset ?? 0) + begin * each;
     const bytes = size === undefined ? data.byteLength - begin * each : size * each;
-    const memory = view ? view.buffer : data as ArrayBuffer;
-    return writeBuffer.call(this, buffer, at, memory instanceof ArrayBuffer ? new Uint8Array(memory, from, bytes) : new Uint8Array(memory, from, bytes).slice());
+    const memory = view ? view.buffer : (data as ArrayBuffer);
+    return writeBuffer.call(
+      this,
+      buffer,
+      at,
+      memory instanceof ArrayBuffer ? new Uint8Array(memory, from, bytes) : new Uint8Array(memory, from, bytes).slice(),
+    );
   };
 
   const adapter = await gpu.requestAdapter();
   return {
     software,
     adapter: adapter ? adapter.info.description || adapter.info.device : 'none',
-    wait: async () => { await device?.queue.onSubmittedWorkDone(); },
+    wait: async () => {
+      await device?.queue.onSubmittedWorkDone();
+    },
     close: () => {
       device?.destroy();
       release();

@@ -23,13 +23,23 @@ export * from '@tensorflow/tfjs-core';`;
 /** Installs what is missing. */
 export async function installPeers(): Promise<void> {
   if (!existsSync(join(PEERS, 'node_modules', '.package-lock.json'))) {
-    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts'], { cwd: PEERS, stdio: ['ignore', 'ignore', 'inherit'], shell: process.platform === 'win32' });
+    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts'], {
+      cwd: PEERS,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      shell: process.platform === 'win32',
+    });
   }
   if (!existsSync(BUNDLE)) {
-    const { build } = await import(peerUrl('esbuild/lib/main.js')) as { build(options: object): Promise<unknown> };
+    const { build } = (await import(peerUrl('esbuild/lib/main.js'))) as { build(options: object): Promise<unknown> };
     await build({
-      stdin: { contents: TFJS_ENTRY, resolveDir: PEERS }, bundle: true, format: 'esm', platform: 'node', mainFields: ['module', 'main'], outfile: BUNDLE,
-      external: ['node-fetch', 'util', 'string_decoder'], logLevel: 'error',
+      stdin: { contents: TFJS_ENTRY, resolveDir: PEERS },
+      bundle: true,
+      format: 'esm',
+      platform: 'node',
+      mainFields: ['module', 'main'],
+      outfile: BUNDLE,
+      external: ['node-fetch', 'util', 'string_decoder'],
+      logLevel: 'error',
       banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     });
   }

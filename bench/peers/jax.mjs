@@ -19,35 +19,52 @@ export async function open() {
   };
 
   /** `compute` takes its inputs in order, each of which it uses up, and gives an array or several. */
-  const work = (compute, compiled = true) => (given) => {
-    const inputs = Object.values(given).map(array);
-    const run = compiled ? jit(compute) : compute;
-    const once = () => [run(...inputs.map((t) => t.ref))].flat();
-    return {
-      async run(count) {
-        const out = [];
-        for (let i = 0; i < count; i++) out.push(...once());
-        await finish(out);
-      },
-      result: () => Promise.all(once().map((t) => t.data())),
-      dispose: () => inputs.forEach((t) => t.dispose()),
+  const work =
+    (compute, compiled = true) =>
+    (given) => {
+      const inputs = Object.values(given).map(array);
+      const run = compiled ? jit(compute) : compute;
+      const once = () => [run(...inputs.map((t) => t.ref))].flat();
+      return {
+        async run(count) {
+          const out = [];
+          for (let i = 0; i < count; i++) out.push(...once());
+          await finish(out);
+        },
+        result: () => Promise.all(once().map((t) => t.data())),
+        dispose: () => inputs.forEach((t) => t.dispose()),
+      };
     };
-  };
   /** The gradient `g` is the last input. */
   const gradientWork = (compute) => (given) => {
     const count = Object.keys(given).length - 1;
-    return work(grad((...all) => compute(...all.slice(0, -1)).mul(all[count]).sum(), { argnums: Array.from({ length: count }, (_, i) => i) }))(given);
+    return work(
+      grad(
+        (...all) =>
+          compute(...all.slice(0, -1))
+            .mul(all[count])
+            .sum(),
+        { argnums: Array.from({ length: count }, (_, i) => i) },
+      ),
+    )(given);
   };
 
   const gate = (x, y, z) => x.ref.mul(nn.sigmoid(x)).mul(y).add(z);
   const norm = (x, weight, bias) => {
     const centred = x.ref.sub(np.mean(x, -1, { keepdims: true }));
     const variance = np.mean(np.square(centred.ref), -1, { keepdims: true });
-    return centred.div(np.sqrt(variance.add(1e-5))).mul(weight).add(bias);
+    return centred
+      .div(np.sqrt(variance.add(1e-5)))
+      .mul(weight)
+      .add(bias);
   };
   const conv = (x, w) => {
     const tokens = x.shape[1];
-    const padded = np.pad(x, [[0, 0], [3, 0], [0, 0]]);
+    const padded = np.pad(x, [
+      [0, 0],
+      [3, 0],
+      [0, 0],
+    ]);
     let sum = null;
     for (let k = 0; k < 4; k++) {
       const term = padded.ref.slice([], [k, k + tokens], []).mul(w.ref.slice([k, k + 1], []));
@@ -61,10 +78,19 @@ export async function open() {
   const scan = (u, delta, A, B, C) => {
     const [batch, tokens, channels] = u.shape;
     const states = A.shape[1];
-    const before = (x, s) => np.pad(x.slice([], [0, tokens - s], [], []), [[0, 0], [s, 0], [0, 0], [0, 0]]);
+    const before = (x, s) =>
+      np.pad(x.slice([], [0, tokens - s], [], []), [
+        [0, 0],
+        [s, 0],
+        [0, 0],
+        [0, 0],
+      ]);
     const step = nn.softplus(delta);
     let a = np.exp(step.ref.reshape([batch, tokens, channels, 1]).mul(A));
-    let b = step.mul(u.ref).reshape([batch, tokens, channels, 1]).mul(B.reshape([batch, tokens, 1, states]));
+    let b = step
+      .mul(u.ref)
+      .reshape([batch, tokens, channels, 1])
+      .mul(B.reshape([batch, tokens, 1, states]));
     for (let s = 1; s < tokens; s *= 2) {
       // What lies before the first token must not decay to nothing by a product with the padding: its b is zero, so it doesn't matter.
       const [earlierA, earlierB] = [before(a.ref, s), before(b.ref, s)];
@@ -72,7 +98,10 @@ export async function open() {
       a = a.mul(earlierA);
     }
     a.dispose();
-    return b.mul(C.reshape([batch, tokens, 1, states])).sum(3).add(u);
+    return b
+      .mul(C.reshape([batch, tokens, 1, states]))
+      .sum(3)
+      .add(u);
   };
 
   const perceptron = (given) => {
@@ -87,12 +116,23 @@ export async function open() {
     };
     // The corrections of the moments change from step to step and are inputs.
     const step = jit((p, m, v, x, t, c1, c2) => {
-      const g = grad(loss)(p.map((q) => q.ref), x, t);
+      const g = grad(loss)(
+        p.map((q) => q.ref),
+        x,
+        t,
+      );
       const out = [[], [], []];
       p.forEach((q, i) => {
         const moment = m[i].mul(0.9).add(g[i].ref.mul(0.1));
         const square = v[i].mul(0.999).add(np.square(g[i]).mul(0.001));
-        out[0].push(q.sub(moment.ref.mul(c1.ref).div(np.sqrt(square.ref.mul(c2.ref)).add(1e-8)).mul(1e-3)));
+        out[0].push(
+          q.sub(
+            moment.ref
+              .mul(c1.ref)
+              .div(np.sqrt(square.ref.mul(c2.ref)).add(1e-8))
+              .mul(1e-3),
+          ),
+        );
         out[1].push(moment);
         out[2].push(square);
       });
@@ -102,7 +142,15 @@ export async function open() {
     });
     const advance = () => {
       taken++;
-      [params, first, second] = step(params, first, second, x.ref, t.ref, np.array(1 / (1 - 0.9 ** taken)), np.array(1 / (1 - 0.999 ** taken)));
+      [params, first, second] = step(
+        params,
+        first,
+        second,
+        x.ref,
+        t.ref,
+        np.array(1 / (1 - 0.9 ** taken)),
+        np.array(1 / (1 - 0.999 ** taken)),
+      );
     };
     return {
       async run(count) {

@@ -47,7 +47,9 @@ const onAdapter = (engine: string): boolean => engine !== 'ours' && engine !== '
 
 function startWorkers(): Worker[] {
   const worker = fileURLToPath(new URL('./worker.ts', import.meta.url));
-  const workers = Object.keys(ENGINES).map((name) => new Worker(name, process.execPath, ['--import', 'tsx', worker, name]));
+  const workers = Object.keys(ENGINES).map(
+    (name) => new Worker(name, process.execPath, ['--import', 'tsx', worker, name]),
+  );
   for (const python of ['python3', 'python']) {
     try {
       execFileSync(python, ['-c', 'import torch, numpy'], { stdio: 'ignore' });
@@ -60,14 +62,26 @@ function startWorkers(): Worker[] {
   return workers;
 }
 
-async function measureWork(work: PeerWork, workers: readonly Worker[], rounds: number, progress: (text: string) => void): Promise<Row> {
+async function measureWork(
+  work: PeerWork,
+  workers: readonly Worker[],
+  rounds: number,
+  progress: (text: string) => void,
+): Promise<Row> {
   const ready: { worker: Worker; prepared: NonNullable<Prepared> }[] = [];
   const out = new Map<string, Measured>();
-  const problem = (engine: string, text: string): void => { out.set(engine, { engine, seconds: null, ratio: null, difference: null, problem: text }); };
+  const problem = (engine: string, text: string): void => {
+    out.set(engine, { engine, seconds: null, ratio: null, difference: null, problem: text });
+  };
   for (const worker of workers) {
     progress(`${work.id}: ${worker.name} prepares`);
     try {
-      const prepared = await worker.request<Prepared>({ ask: 'prepare', id: work.id, kind: work.kind, inputs: work.inputs });
+      const prepared = await worker.request<Prepared>({
+        ask: 'prepare',
+        id: work.id,
+        kind: work.kind,
+        inputs: work.inputs,
+      });
       if (prepared) ready.push({ worker, prepared });
     } catch (error) {
       problem(worker.name, error instanceof Error ? error.message.split('\n')[0] : String(error));
@@ -86,10 +100,20 @@ async function measureWork(work: PeerWork, workers: readonly Worker[], rounds: n
     const far = ours ? difference(ours.prepared.digests, prepared.digests) : null;
     const ratio = ours ? spreadOf(times.map((t, i) => t / seconds.get('ours')![i])) : null;
     const wrong = far !== null && far > TOLERANCE;
-    out.set(worker.name, { engine: worker.name, seconds: spreadOf(times), ratio: wrong ? null : ratio, difference: far, ...(wrong && { problem: `results differ by ${far.toPrecision(2)}` }) });
+    out.set(worker.name, {
+      engine: worker.name,
+      seconds: spreadOf(times),
+      ratio: wrong ? null : ratio,
+      difference: far,
+      ...(wrong && { problem: `results differ by ${far.toPrecision(2)}` }),
+    });
     await worker.request({ ask: 'dispose' });
   }
-  return { id: work.id, target: work.target ?? null, engines: workers.map(({ name }) => out.get(name)).filter((m): m is Measured => m !== undefined) };
+  return {
+    id: work.id,
+    target: work.target ?? null,
+    engines: workers.map(({ name }) => out.get(name)).filter((m): m is Measured => m !== undefined),
+  };
 }
 
 /** Our ratio to the fastest engine on the adapter. */
@@ -103,14 +127,30 @@ function tableOf(rows: readonly Row[], names: readonly string[]): string {
     const m = row.engines.find((e) => e.engine === name);
     if (!m) return '–';
     if (!m.seconds || (name !== 'ours' && !m.ratio)) return 'failed';
-    return name === 'ours' ? quantity(m.seconds.median, 's') : `${quantity(m.seconds.median, 's')} (${m.ratio!.median.toFixed(1)}×)`;
+    return name === 'ours'
+      ? quantity(m.seconds.median, 's')
+      : `${quantity(m.seconds.median, 's')} (${m.ratio!.median.toFixed(1)}×)`;
   };
-  const table = align([['', ...names, 'to the fastest', 'spread', 'at least', ''], ...rows.map((row) => {
-    const ratio = best(row);
-    return [row.id, ...names.map((name) => cell(row, name)), ratio ? `${ratio.median.toFixed(2)}×` : '', ratio ? `${ratio.low.toFixed(2)}–${ratio.high.toFixed(2)}` : '',
-      row.target === null ? '' : `${row.target}×`, row.target === null || !ratio ? '' : ratio.median >= row.target ? 'met' : 'missed'];
-  })], 1);
-  const problems = rows.flatMap((row) => row.engines.filter((m) => m.problem).map((m) => `${row.id}, ${m.engine}: ${m.problem}`));
+  const table = align(
+    [
+      ['', ...names, 'to the fastest', 'spread', 'at least', ''],
+      ...rows.map((row) => {
+        const ratio = best(row);
+        return [
+          row.id,
+          ...names.map((name) => cell(row, name)),
+          ratio ? `${ratio.median.toFixed(2)}×` : '',
+          ratio ? `${ratio.low.toFixed(2)}–${ratio.high.toFixed(2)}` : '',
+          row.target === null ? '' : `${row.target}×`,
+          row.target === null || !ratio ? '' : ratio.median >= row.target ? 'met' : 'missed',
+        ];
+      }),
+    ],
+    1,
+  );
+  const problems = rows.flatMap((row) =>
+    row.engines.filter((m) => m.problem).map((m) => `${row.id}, ${m.engine}: ${m.problem}`),
+  );
   return problems.length ? `${table}\n\n${problems.join('\n')}` : table;
 }
 
@@ -120,7 +160,9 @@ async function main(): Promise<void> {
     .option('--filter <text>', 'only works whose name contains this')
     .option('--rounds <count>', 'how often the engines take turns', whole, 5)
     .option('--json <file>', 'write the result')
-    .helpOption('-h, --help', 'show this').parse().opts<Options>();
+    .helpOption('-h, --help', 'show this')
+    .parse()
+    .opts<Options>();
   const terminal = new Terminal();
   terminal.progress('installing the other engines');
   await installPeers();
@@ -129,14 +171,24 @@ async function main(): Promise<void> {
     const engines: { name: string; version: string; adapter: string }[] = [];
     for (const worker of [...workers]) {
       try {
-        engines.push({ name: worker.name, ...await worker.request<{ version: string; adapter: string }>({ ask: 'engine' }) });
+        engines.push({
+          name: worker.name,
+          ...(await worker.request<{ version: string; adapter: string }>({ ask: 'engine' })),
+        });
       } catch (error) {
         if (worker.name === 'ours') throw error;
         workers.splice(workers.indexOf(worker), 1);
-        terminal.note(`${worker.name} does not start: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+        terminal.note(
+          `${worker.name} does not start: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`,
+        );
       }
     }
-    terminal.note(align(engines.map(({ name, version, adapter }) => [name, version, adapter]), 3));
+    terminal.note(
+      align(
+        engines.map(({ name, version, adapter }) => [name, version, adapter]),
+        3,
+      ),
+    );
     const rows: Row[] = [];
     const interrupted = interruption((text) => terminal.note(text));
     for (const work of WORKS.filter((w) => w.id.toLowerCase().includes((filter ?? '').toLowerCase()))) {
@@ -147,9 +199,17 @@ async function main(): Promise<void> {
       terminal.note(`${row.id}: ${ratio ? `${ratio.median.toFixed(2)}×` : 'nothing to compare with'}`);
     }
     terminal.done();
-    console.log(`\n${tableOf(rows, engines.map(({ name }) => name))}`);
+    console.log(
+      `\n${tableOf(
+        rows,
+        engines.map(({ name }) => name),
+      )}`,
+    );
     if (json !== undefined) {
-      writeFileSync(json, `${JSON.stringify({ date: new Date().toISOString(), commit: commitOf(), engines, rounds, rows }, null, 1)}\n`);
+      writeFileSync(
+        json,
+        `${JSON.stringify({ date: new Date().toISOString(), commit: commitOf(), engines, rounds, rows }, null, 1)}\n`,
+      );
     }
   } finally {
     await Promise.all(workers.map((worker) => worker.close()));

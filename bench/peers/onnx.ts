@@ -1,6 +1,11 @@
 // Writes ONNX models of a few nodes, as the protocol buffers that onnx.proto3 (github.com/onnx/onnx) describes.
 
-export type OnnxNode = readonly [type: string, inputs: readonly string[], output: string, attributes?: Readonly<Record<string, number | readonly number[]>>];
+export type OnnxNode = readonly [
+  type: string,
+  inputs: readonly string[],
+  output: string,
+  attributes?: Readonly<Record<string, number | readonly number[]>>,
+];
 
 type Bytes = readonly number[];
 
@@ -19,21 +24,30 @@ function varint(value: number | bigint): number[] {
 
 const number = (field: number, value: number): Bytes => [...varint(field << 3), ...varint(value)];
 const bytes = (field: number, value: Bytes): Bytes => [...varint((field << 3) | 2), ...varint(value.length), ...value];
-const float = (field: number, value: number): Bytes => [...varint((field << 3) | 5), ...new Uint8Array(Float32Array.of(value).buffer)];
+const float = (field: number, value: number): Bytes => [
+  ...varint((field << 3) | 5),
+  ...new Uint8Array(Float32Array.of(value).buffer),
+];
 
-const FLOAT = 1, INT = 2, INTS = 7;
+const FLOAT = 1,
+  INT = 2,
+  INTS = 7;
 
 /** AttributeProto: name = 1, f = 2, i = 3, ints = 8, type = 20. Whole numbers are integers. */
 function attribute(name: string, value: number | readonly number[]): Bytes {
   const head = bytes(1, text(name));
   if (typeof value !== 'number') return [...head, ...value.flatMap((v) => number(8, v)), ...number(20, INTS)];
-  return Number.isInteger(value) ? [...head, ...number(3, value), ...number(20, INT)] : [...head, ...float(2, value), ...number(20, FLOAT)];
+  return Number.isInteger(value)
+    ? [...head, ...number(3, value), ...number(20, INT)]
+    : [...head, ...float(2, value), ...number(20, FLOAT)];
 }
 
 /** NodeProto: input = 1, output = 2, op_type = 4, attribute = 5. */
 function node([type, inputs, output, attributes = {}]: OnnxNode): Bytes {
   return [
-    ...inputs.flatMap((name) => bytes(1, text(name))), ...bytes(2, text(output)), ...bytes(4, text(type)),
+    ...inputs.flatMap((name) => bytes(1, text(name))),
+    ...bytes(2, text(output)),
+    ...bytes(4, text(type)),
     ...Object.entries(attributes).flatMap(([name, value]) => bytes(5, attribute(name, value))),
   ];
 }
@@ -45,10 +59,15 @@ function valueInfo(name: string, shape: readonly number[]): Bytes {
 }
 
 /** A model (opset 17) of f32 inputs and outputs by name. */
-export function onnxModel(inputs: Readonly<Record<string, readonly number[]>>, nodes: readonly OnnxNode[], outputs: Readonly<Record<string, readonly number[]>>): Uint8Array {
+export function onnxModel(
+  inputs: Readonly<Record<string, readonly number[]>>,
+  nodes: readonly OnnxNode[],
+  outputs: Readonly<Record<string, readonly number[]>>,
+): Uint8Array {
   // GraphProto: node = 1, name = 2, input = 11, output = 12. ModelProto: ir_version = 1, graph = 7, opset_import = 8 { domain = 1, version = 2 }.
   const graph = [
-    ...nodes.flatMap((n) => bytes(1, node(n))), ...bytes(2, text('graph')),
+    ...nodes.flatMap((n) => bytes(1, node(n))),
+    ...bytes(2, text('graph')),
     ...Object.entries(inputs).flatMap(([name, shape]) => bytes(11, valueInfo(name, shape))),
     ...Object.entries(outputs).flatMap(([name, shape]) => bytes(12, valueInfo(name, shape))),
   ];

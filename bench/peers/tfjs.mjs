@@ -20,7 +20,8 @@ export async function open() {
     }
     await environment.wait();
   };
-  const tensors = (given) => Object.fromEntries(Object.entries(given).map(([key, { data, shape }]) => [key, tf.tensor(data, shape)]));
+  const tensors = (given) =>
+    Object.fromEntries(Object.entries(given).map(([key, { data, shape }]) => [key, tf.tensor(data, shape)]));
 
   /** `compute` gives a tensor or several. */
   const work = (compute) => (given) => {
@@ -39,10 +40,13 @@ export async function open() {
       dispose: () => tf.dispose(Object.values(inputs)),
     };
   };
-  const gradientWork = (names, compute) => work((inputs) => {
-    const gradients = tf.grads((...of) => tf.sum(tf.mul(compute(Object.fromEntries(names.map((name, i) => [name, of[i]]))), inputs.g)));
-    return gradients(names.map((name) => inputs[name]));
-  });
+  const gradientWork = (names, compute) =>
+    work((inputs) => {
+      const gradients = tf.grads((...of) =>
+        tf.sum(tf.mul(compute(Object.fromEntries(names.map((name, i) => [name, of[i]]))), inputs.g)),
+      );
+      return gradients(names.map((name) => inputs[name]));
+    });
 
   const gate = ({ x, y, z }) => tf.add(tf.mul(tf.mul(x, tf.sigmoid(x)), y), z);
   const norm = ({ x, weight, bias }) => {
@@ -52,7 +56,11 @@ export async function open() {
   // A sum of shifted products is faster than depthwiseConv2d, and the only one with a gradient on this backend.
   const conv = ({ x, w }) => {
     const [batch, tokens, channels] = x.shape;
-    const padded = tf.pad(x, [[0, 0], [3, 0], [0, 0]]);
+    const padded = tf.pad(x, [
+      [0, 0],
+      [3, 0],
+      [0, 0],
+    ]);
     let sum = null;
     for (let k = 0; k < 4; k++) {
       const term = tf.mul(tf.slice(padded, [0, k, 0], [batch, tokens, channels]), tf.slice(w, [k, 0], [1, channels]));

@@ -4,22 +4,29 @@ import { serve } from '../channel.ts';
 import { ENGINES, type Engine, type EngineName, type Given, type Ready } from './engine.ts';
 import { digestOf, valuesOf, WORKS, type Digest, type PeerWork } from './works.ts';
 
-export type Request = { readonly ask: 'engine' } | { readonly ask: 'prepare'; readonly id: string } | { readonly ask: 'time' } | { readonly ask: 'dispose' };
+export type Request =
+  | { readonly ask: 'engine' }
+  | { readonly ask: 'prepare'; readonly id: string }
+  | { readonly ask: 'time' }
+  | { readonly ask: 'dispose' };
 export type Prepared = { readonly digests: Digest[]; readonly first: number } | null;
 
 /** Seconds that a batch should last, and how many iterations it may have: their results are all alive at its end. */
-const BATCH = 0.1, MOST = 16;
+const BATCH = 0.1,
+  MOST = 16;
 
 const now = (): number => performance.now() / 1000;
 
 const name = process.argv[2] as EngineName;
-const { open } = await import(ENGINES[name]) as { open(): Promise<Engine> };
+const { open } = (await import(ENGINES[name])) as { open(): Promise<Engine> };
 const engine = await open();
 let ready: Ready | null = null;
 let count = 1;
 
 function givenOf(work: PeerWork): Given {
-  return Object.fromEntries(Object.entries(work.inputs).map(([key, input], i) => [key, { data: valuesOf(input, i), shape: input.shape }]));
+  return Object.fromEntries(
+    Object.entries(work.inputs).map(([key, input], i) => [key, { data: valuesOf(input, i), shape: input.shape }]),
+  );
 }
 
 async function prepare(id: string): Promise<Prepared> {
@@ -46,9 +53,12 @@ async function time(): Promise<number> {
 
 await serve(async (request: Request): Promise<unknown> => {
   switch (request.ask) {
-    case 'engine': return { version: engine.version, adapter: engine.adapter };
-    case 'prepare': return prepare(request.id);
-    case 'time': return time();
+    case 'engine':
+      return { version: engine.version, adapter: engine.adapter };
+    case 'prepare':
+      return prepare(request.id);
+    case 'time':
+      return time();
     case 'dispose':
       ready?.dispose();
       ready = null;

@@ -2,7 +2,17 @@
 // resolves and downloads, dpkg-deb unpacks, and of all that only the libraries that the driver loads are kept.
 
 import { spawn, execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { loadOrder } from './elf.mjs';
 
@@ -63,7 +73,9 @@ export async function fetchLavapipe(system, folder, progress) {
 
   const packages = await resolvePackages(system, apt);
   const total = packages.reduce((sum, { size }) => sum + size, 0);
-  const debs = join(folder, 'debs'), root = join(folder, 'root'), lib = join(folder, 'lib');
+  const debs = join(folder, 'debs'),
+    root = join(folder, 'root'),
+    lib = join(folder, 'lib');
   for (const made of [debs, root, lib]) mkdirSync(made);
   const timer = setInterval(() => {
     const done = bytesIn(debs);
@@ -83,7 +95,10 @@ export async function fetchLavapipe(system, folder, progress) {
   }
   const order = loadOrder([DRIVER, LOADER], available);
   for (const [name, file] of order) renameSync(file, join(lib, name));
-  const manifest = { file_format_version: '1.0.0', ICD: { api_version: apiVersion(root), library_path: `./lib/${DRIVER}` } };
+  const manifest = {
+    file_format_version: '1.0.0',
+    ICD: { api_version: apiVersion(root), library_path: `./lib/${DRIVER}` },
+  };
   writeFileSync(join(folder, 'lvp.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   for (const spent of [debs, root, join(folder, 'apt')]) rmSync(spent, { recursive: true, force: true });
   const mesa = packages.find(({ name }) => name === 'mesa-vulkan-drivers');
@@ -98,11 +113,16 @@ function prepareApt({ family, codename }, folder) {
   for (const made of ['lists/partial', 'cache/archives/partial']) mkdirSync(join(folder, made), { recursive: true });
   const key = existsSync(archive.keyring) ? `[signed-by=${archive.keyring}] ` : '';
   const mirror = ownMirror(family, codename) ?? archive.mirror(architecture());
-  const sources = archive.suites(codename).map((suite) => `deb ${key}${mirror} ${suite} ${archive.components}\n`).join('');
+  const sources = archive
+    .suites(codename)
+    .map((suite) => `deb ${key}${mirror} ${suite} ${archive.components}\n`)
+    .join('');
   writeFileSync(join(folder, 'sources.list'), sources);
   // As if nothing were installed: the resolver then names every package, whatever this machine has.
   writeFileSync(join(folder, 'status'), '');
-  writeFileSync(join(folder, 'apt.conf'), `
+  writeFileSync(
+    join(folder, 'apt.conf'),
+    `
 Dir::State "${folder}";
 Dir::State::Lists "${folder}/lists";
 Dir::State::status "${folder}/status";
@@ -123,7 +143,8 @@ Debug::NoLocking "true";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear DPkg::Post-Invoke;
-`);
+`,
+  );
   return ['-c', join(folder, 'apt.conf'), '-qq'];
 }
 
@@ -131,11 +152,16 @@ Debug::NoLocking "true";
 function ownMirror(family, codename) {
   let targets;
   try {
-    targets = execFileSync('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(CODENAME) $(COMPONENT)'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    targets = execFileSync('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(CODENAME) $(COMPONENT)'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
   } catch {
     return undefined;
   }
-  const uris = targets.split('\n').map((line) => line.split(' '))
+  const uris = targets
+    .split('\n')
+    .map((line) => line.split(' '))
     .filter(([, release, name, component]) => (release === codename || name === codename) && component === 'main')
     .map(([uri]) => uri.replace(/\/$/, ''));
   // Others may publish for the same release; a mirror of the archive has its name.
@@ -144,7 +170,15 @@ function ownMirror(family, codename) {
 
 async function resolvePackages({ family, codename }, apt) {
   const from = ARCHIVES[family].mesaFrom(codename);
-  const uris = await run('apt-get', [...apt, '--print-uris', '-y', ...(from ? ['-t', from] : []), 'install', 'mesa-vulkan-drivers', 'libvulkan1']);
+  const uris = await run('apt-get', [
+    ...apt,
+    '--print-uris',
+    '-y',
+    ...(from ? ['-t', from] : []),
+    'install',
+    'mesa-vulkan-drivers',
+    'libvulkan1',
+  ]);
   return uris.split('\n').flatMap((line) => {
     const match = /^'[^']+' ([^_\s]+)_([^_\s]+)_\S+ (\d+)/.exec(line);
     if (match === null || NOT_NEEDED.test(match[1])) return [];
@@ -197,16 +231,35 @@ function bytesIn(folder) {
 /** Runs a program; resolves to its standard output, rejects with the last line of its standard error. */
 function run(program, args, cwd) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' } });
-    let out = '', err = '';
-    child.stdout.on('data', (chunk) => { out += chunk; });
-    child.stderr.on('data', (chunk) => { err += chunk; });
+    const child = spawn(program, args, {
+      cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' },
+    });
+    let out = '',
+      err = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      err += chunk;
+    });
     child.on('error', (error) => reject(new Error(`${program}: ${error.message}`)));
     child.on('close', (code) => {
       if (code === 0) resolve(out);
-      else reject(new Error(`${program} ${args.find((arg) => /^[a-z]+$/.test(arg)) ?? ''}: ${lastLine(err) || `exit status ${code}`}`));
+      else
+        reject(
+          new Error(
+            `${program} ${args.find((arg) => /^[a-z]+$/.test(arg)) ?? ''}: ${lastLine(err) || `exit status ${code}`}`,
+          ),
+        );
     });
   });
 }
 
-const lastLine = (text) => text.trim().split('\n').filter((line) => /^[EW]:/.test(line)).at(-1) ?? text.trim().split('\n').at(-1);
+const lastLine = (text) =>
+  text
+    .trim()
+    .split('\n')
+    .filter((line) => /^[EW]:/.test(line))
+    .at(-1) ?? text.trim().split('\n').at(-1);

@@ -3,8 +3,12 @@
 
 import { openSync, readSync, closeSync, fstatSync } from 'node:fs';
 
-const PT_LOAD = 1, PT_DYNAMIC = 2;
-const DT_NULL = 0, DT_NEEDED = 1, DT_STRTAB = 5, DT_SONAME = 14;
+const PT_LOAD = 1,
+  PT_DYNAMIC = 2;
+const DT_NULL = 0,
+  DT_NEEDED = 1,
+  DT_STRTAB = 5,
+  DT_SONAME = 14;
 
 /**
  * The dynamic section of a shared library.
@@ -21,9 +25,11 @@ export function readDynamic(file) {
       return buffer;
     };
     const header = read(0, 64);
-    if (header.length < 64 || header.readUInt32BE(0) !== 0x7f454c46 || header[4] !== 2 || header[5] !== 1) return undefined;
+    if (header.length < 64 || header.readUInt32BE(0) !== 0x7f454c46 || header[4] !== 2 || header[5] !== 1)
+      return undefined;
 
-    const entrySize = header.readUInt16LE(54), entries = header.readUInt16LE(56);
+    const entrySize = header.readUInt16LE(54),
+      entries = header.readUInt16LE(56);
     const table = read(Number(header.readBigUInt64LE(32)), entrySize * entries);
     const segments = Array.from({ length: entries }, (_, i) => {
       const at = i * entrySize;
@@ -45,7 +51,9 @@ export function readDynamic(file) {
       tags.push({ tag, value: Number(bytes.readBigUInt64LE(at + 8)) });
     }
     const stringsAddress = tags.find(({ tag }) => tag === DT_STRTAB)?.value;
-    const home = segments.find((s) => s.type === PT_LOAD && stringsAddress >= s.address && stringsAddress < s.address + s.size);
+    const home = segments.find(
+      (s) => s.type === PT_LOAD && stringsAddress >= s.address && stringsAddress < s.address + s.size,
+    );
     if (home === undefined) return undefined;
     const strings = home.offset + stringsAddress - home.address;
     const text = ({ value }) => {

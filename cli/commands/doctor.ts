@@ -39,12 +39,18 @@ const FEATURES: readonly (readonly [name: Parameters<Device['has']>[0], use: str
 ];
 
 const LIMITS = [
-  'maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeWorkgroupStorageSize',
-  'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupsPerDimension',
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupsPerDimension',
 ] as const;
 
 export function doctorCommand(): Command {
-  const command = new Command('doctor').description('report the GPU adapter, its features and limits, and what to do about what is missing');
+  const command = new Command('doctor').description(
+    'report the GPU adapter, its features and limits, and what to do about what is missing',
+  );
   for (const option of adapterFlags()) command.addOption(option);
   return command.option('--json', 'print the report as JSON').action(async (options: DoctorOptions) => {
     const report = await examine(options);
@@ -76,7 +82,13 @@ async function examine(options: DoctorOptions): Promise<Report> {
       ...report,
       driverFile: driverFile(),
       adapter: { ...device.adapter, tier: device.tier },
-      features: { ...features, ...(subgroupMaxSize > 0 && { subgroupSize: subgroupMinSize === subgroupMaxSize ? `${subgroupMaxSize}` : `${subgroupMinSize} to ${subgroupMaxSize}` }) },
+      features: {
+        ...features,
+        ...(subgroupMaxSize > 0 && {
+          subgroupSize:
+            subgroupMinSize === subgroupMaxSize ? `${subgroupMaxSize}` : `${subgroupMinSize} to ${subgroupMaxSize}`,
+        }),
+      },
       limits: Object.fromEntries(LIMITS.map((name) => [name, device.limits[name]])),
       kernels: describeTuning(device),
       ...(await smoke(device)),
@@ -90,7 +102,8 @@ async function examine(options: DoctorOptions): Promise<Report> {
 /** Multiplies two small matrices of whole numbers and compares every value. */
 async function smoke(device: Device): Promise<Pick<Report, 'computes' | 'problem'>> {
   const n = 24;
-  const a = Float32Array.from({ length: n * n }, (_, i) => (i % 7) - 3), b = Float32Array.from({ length: n * n }, (_, i) => (i % 5) - 2);
+  const a = Float32Array.from({ length: n * n }, (_, i) => (i % 7) - 3),
+    b = Float32Array.from({ length: n * n }, (_, i) => (i % 5) - 2);
   try {
     const product = scope(() => tensor(device, a, { shape: [n, n] }).matmul(tensor(device, b, { shape: [n, n] })));
     const values = await product.data();
@@ -100,7 +113,12 @@ async function smoke(device: Device): Promise<Pick<Report, 'computes' | 'problem
       for (let k = 0; k < n; k++) sum += a[Math.floor(at / n) * n + k] * b[k * n + (at % n)];
       return value === sum;
     });
-    return right ? { computes: true } : { computes: false, problem: 'The adapter computes wrong numbers; update its driver, or choose another adapter with --adapter.' };
+    return right
+      ? { computes: true }
+      : {
+          computes: false,
+          problem: 'The adapter computes wrong numbers; update its driver, or choose another adapter with --adapter.',
+        };
   } catch (error) {
     return { computes: false, problem: describeFailure(error).message };
   }
@@ -109,16 +127,20 @@ async function smoke(device: Device): Promise<Pick<Report, 'computes' | 'problem
 function advise(device: Device): string[] {
   const advice: string[] = [];
   if (device.adapter.software) {
-    advice.push(existsSync('/dev/dri/renderD128')
-      ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`node cli/setup-adapter.mjs --force\`.`
-      : 'This adapter computes on the CPU, which is right for tests and small models; training a larger one wants a GPU.');
+    advice.push(
+      existsSync('/dev/dri/renderD128')
+        ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`node cli/setup-adapter.mjs --force\`.`
+        : 'This adapter computes on the CPU, which is right for tests and small models; training a larger one wants a GPU.',
+    );
   }
-  if (!device.has('shader-f16')) advice.push('--precision f16 needs shader-f16: a newer driver may offer it, and on NVIDIA --tier fast does.');
+  if (!device.has('shader-f16'))
+    advice.push('--precision f16 needs shader-f16: a newer driver may offer it, and on NVIDIA --tier fast does.');
   return advice;
 }
 
 function installAdvice(): string {
-  if (process.platform === 'darwin') return 'Metal is part of macOS 13 and later; run outside of virtual machines that hide the GPU.';
+  if (process.platform === 'darwin')
+    return 'Metal is part of macOS 13 and later; run outside of virtual machines that hide the GPU.';
   if (process.platform === 'win32') return 'Install the current graphics driver of your GPU (Direct3D 12).';
   return 'Install the Vulkan driver of your GPU, or run `node cli/setup-adapter.mjs`, which provides a software driver on Debian and Ubuntu and says what to install elsewhere.';
 }
@@ -151,18 +173,34 @@ function render(report: Report): string {
       ['kind', adapter.software ? 'software (computes on the CPU)' : 'GPU'],
       ['tier', adapter.tier],
     ];
-    section('Adapter', rows.filter(([, value]) => value !== ''));
+    section(
+      'Adapter',
+      rows.filter(([, value]) => value !== ''),
+    );
   } else {
     lines.push('Adapter', '  none', '');
   }
   if (features) {
-    const rows = FEATURES.map(([name, use, remedy]) => [name, features[name] === true ? `yes  ${use}` : `no   ${use}; ${remedy}`] as const);
-    section('Features', features.subgroupSize === undefined ? rows : [...rows, ['subgroup size', String(features.subgroupSize)]]);
+    const rows = FEATURES.map(
+      ([name, use, remedy]) => [name, features[name] === true ? `yes  ${use}` : `no   ${use}; ${remedy}`] as const,
+    );
+    section(
+      'Features',
+      features.subgroupSize === undefined ? rows : [...rows, ['subgroup size', String(features.subgroupSize)]],
+    );
   }
-  if (limits) section('Limits', LIMITS.map((name) => [name, /Size$/.test(name) ? bytes(limits[name]) : grouped(limits[name])] as const));
+  if (limits)
+    section(
+      'Limits',
+      LIMITS.map((name) => [name, /Size$/.test(name) ? bytes(limits[name]) : grouped(limits[name])] as const),
+    );
   if (report.kernels) {
     const { measured, shipped } = report.kernels;
-    section('Kernels', [['measured here', `${measured}; dis-cli tune measures a model's`], ['shipped', shipped], ['others', 'by rule of thumb']]);
+    section('Kernels', [
+      ['measured here', `${measured}; dis-cli tune measures a model's`],
+      ['shipped', shipped],
+      ['others', 'by rule of thumb'],
+    ]);
   }
   section('Software', [
     ['Node', `${report.node} on ${report.platform}`],

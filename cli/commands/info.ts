@@ -40,7 +40,13 @@ export function infoCommand(): Command {
     .addOption(flag('--precision <type>', 'storage of activations', choice(['f32', 'f16']), 'f32'))
     .option('--json', 'print as JSON');
   return command.action(async (folder: string | undefined, options: InfoOptions) => {
-    const { title, config } = folder === undefined ? { title: options.model, config: modelOfFlags(options, { channels: options.channels, numClasses: options.classes }) } : await fromFolder(folder, command);
+    const { title, config } =
+      folder === undefined
+        ? {
+            title: options.model,
+            config: modelOfFlags(options, { channels: options.channels, numClasses: options.classes }),
+          }
+        : await fromFolder(folder, command);
     const costs: Costs = {
       parameters: disParameterCount(config),
       tokens: disDimensions(config).tokens,
@@ -48,15 +54,23 @@ export function infoCommand(): Command {
       training: disTrainingMemory(config, options),
       sampling: disSamplingMemory(config, options),
     };
-    process.stdout.write(options.json ? `${JSON.stringify({ config, ...costs }, null, 2)}\n` : render(title, config, costs, options));
+    process.stdout.write(
+      options.json ? `${JSON.stringify({ config, ...costs }, null, 2)}\n` : render(title, config, costs, options),
+    );
   });
 }
 
 async function fromFolder(folder: string, command: Command): Promise<{ title: string; config: DisConfig }> {
   const described = command.options.filter((option) => {
-    return command.getOptionValueSource(option.attributeName()) === 'cli' && !['batch', 'precision', 'json'].includes(option.attributeName());
+    return (
+      command.getOptionValueSource(option.attributeName()) === 'cli' &&
+      !['batch', 'precision', 'json'].includes(option.attributeName())
+    );
   });
-  if (described.length > 0) throw new UsageError(`${described[0].long} describes a model, but ${folder} has its own; leave out one of the two.`);
+  if (described.length > 0)
+    throw new UsageError(
+      `${described[0].long} describes a model, but ${folder} has its own; leave out one of the two.`,
+    );
   const { checkpoint } = await locateCheckpoint(folder);
   const { settings, model } = await readRunConfig(checkpoint.path);
   return { title: `${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`, config: model };
@@ -66,10 +80,14 @@ function render(title: string, config: DisConfig, costs: Costs, { batch, precisi
   const { flopsPerImage: flops, training, sampling } = costs;
   const { blocks, dInner, dState, patches } = disDimensions(config);
   const share = (n: number): string => `${((100 * n) / flops.total).toFixed(1)} %`.padStart(7);
-  const parts = Object.entries(flops).filter(([name]) => name !== 'total').map(([name, n]) => `    ${name.padEnd(12)} ${`${si(n as number)}FLOP`.padStart(12)} ${share(n as number)}`);
+  const parts = Object.entries(flops)
+    .filter(([name]) => name !== 'total')
+    .map(([name, n]) => `    ${name.padEnd(12)} ${`${si(n as number)}FLOP`.padStart(12)} ${share(n as number)}`);
   const memory = (what: string, m: DisMemory): string[] => [
     `  ${what.padEnd(22)} ${bytes(m.total)}`,
-    ...Object.entries(m).filter(([name, n]) => name !== 'total' && n > 0).map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n as number).padStart(12)}`),
+    ...Object.entries(m)
+      .filter(([name, n]) => name !== 'total' && n > 0)
+      .map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n as number).padStart(12)}`),
   ];
   const classes = config.numClasses > 0 ? `${grouped(config.numClasses)} classes` : 'unconditional';
   return `${[

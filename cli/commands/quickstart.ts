@@ -27,13 +27,45 @@ import { trainRun } from '../trainRun.ts';
  */
 const QUICKSTART = {
   settings: {
-    data: 'shapes', imageSize: 16, unlabelled: false, flip: false, cifarLabels: 'fine',
-    model: 'DiS-N/4', dropPath: 0, labelDropout: 0.1, learnSigma: false, skip: true, mlpTimeEmbed: true, norm: 'rms',
-    diffusionSteps: 1000, noiseSchedule: 'linear', predict: 'xstart', sigmaSmall: false, loss: 'mse', timestepSampler: 'uniform',
-    batch: 16, microBatches: 1, lr: 2e-3, minLr: 4e-5, schedule: 'cosine', warmup: 50, betas: [0.9, 0.99], weightDecay: 0, clip: 1, ema: 0.998,
-    precision: 'f32', seed: 0,
+    data: 'shapes',
+    imageSize: 16,
+    unlabelled: false,
+    flip: false,
+    cifarLabels: 'fine',
+    model: 'DiS-N/4',
+    dropPath: 0,
+    labelDropout: 0.1,
+    learnSigma: false,
+    skip: true,
+    mlpTimeEmbed: true,
+    norm: 'rms',
+    diffusionSteps: 1000,
+    noiseSchedule: 'linear',
+    predict: 'xstart',
+    sigmaSmall: false,
+    loss: 'mse',
+    timestepSampler: 'uniform',
+    batch: 16,
+    microBatches: 1,
+    lr: 2e-3,
+    minLr: 4e-5,
+    schedule: 'cosine',
+    warmup: 50,
+    betas: [0.9, 0.99],
+    weightDecay: 0,
+    clip: 1,
+    ema: 0.998,
+    precision: 'f32',
+    seed: 0,
   } satisfies TrainSettings,
-  plan: { steps: 3000, checkpointEvery: 1000, keep: 1, sampleEvery: 0, sampleSteps: 50, guidance: 2.5 } satisfies TrainPlan,
+  plan: {
+    steps: 3000,
+    checkpointEvery: 1000,
+    keep: 1,
+    sampleEvery: 0,
+    sampleSteps: 50,
+    guidance: 2.5,
+  } satisfies TrainPlan,
   /** Samples of each class that are judged, and how many of them the sheet shows. */
   judged: 20,
   shown: 8,
@@ -78,14 +110,16 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
       await writeSamples(sheet, firstOfEach(images, classes.length, QUICKSTART.shown), { classes, classNames });
       const found = await judge(device, images, classes, style, signal);
       const run = folder.shown;
-      process.stdout.write([
-        `A classifier that learnt from the same drawings finds the class that was asked for in ${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
-        `The sheet, a row for each class: ${relative(process.cwd(), sheet)}`,
-        `That took ${duration((performance.now() - began) / 1000)}. Now try`,
-        `  ${invocation('sample', run, '--classes', 'star,heart', '--seed', '1', '--animate', 'star.gif')}`,
-        `  ${invocation('train', '--data', 'YOUR-PICTURES', '--image-size', '32', '--model', 'DiS-Ti/2')}`,
-        '',
-      ].join('\n'));
+      process.stdout.write(
+        [
+          `A classifier that learnt from the same drawings finds the class that was asked for in ${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
+          `The sheet, a row for each class: ${relative(process.cwd(), sheet)}`,
+          `That took ${duration((performance.now() - began) / 1000)}. Now try`,
+          `  ${invocation('sample', run, '--classes', 'star,heart', '--seed', '1', '--animate', 'star.gif')}`,
+          `  ${invocation('train', '--data', 'YOUR-PICTURES', '--image-size', '32', '--model', 'DiS-Ti/2')}`,
+          '',
+        ].join('\n'),
+      );
     } finally {
       await folder.close();
     }
@@ -98,7 +132,9 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
 }
 
 function stopped({ out }: QuickstartOptions): void {
-  say(`Stopped; the same command goes on from here: ${out === 'runs/quickstart' ? invocation('quickstart') : invocation('quickstart', '--out', out)}`);
+  say(
+    `Stopped; the same command goes on from here: ${out === 'runs/quickstart' ? invocation('quickstart') : invocation('quickstart', '--out', out)}`,
+  );
   process.exitCode = EXIT.interrupted;
 }
 
@@ -108,13 +144,25 @@ async function beginOrGoOn(out: string): Promise<{ folder: RunFolder; resume?: C
   if (located?.run === undefined) return { folder: await createRun(out) };
   const { settings } = await readRunConfig(located.run);
   const expected: Readonly<Record<string, unknown>> = QUICKSTART.settings;
-  if (Object.entries(settings).some(([name, value]) => name !== 'scheduleSteps' && JSON.stringify(value) !== JSON.stringify(expected[name]))) {
-    throw new UsageError(`${out} holds another run than this quick start's; remove it, or give another folder with --out.`);
+  if (
+    Object.entries(settings).some(
+      ([name, value]) => name !== 'scheduleSteps' && JSON.stringify(value) !== JSON.stringify(expected[name]),
+    )
+  ) {
+    throw new UsageError(
+      `${out} holds another run than this quick start's; remove it, or give another folder with --out.`,
+    );
   }
   return { folder: await openRun(located.run), resume: located.checkpoint };
 }
 
-async function draw(device: Device, checkpoint: CheckpointEntry, classes: readonly number[], style: ReturnType<typeof defaultStyle>, signal: AbortSignal): Promise<ImageBatch> {
+async function draw(
+  device: Device,
+  checkpoint: CheckpointEntry,
+  classes: readonly number[],
+  style: ReturnType<typeof defaultStyle>,
+  signal: AbortSignal,
+): Promise<ImageBatch> {
   const config = await readRunConfig(checkpoint.path);
   const { sampleSteps: steps, guidance } = QUICKSTART.plan;
   const total = Math.ceil((classes.length * QUICKSTART.judged) / QUICKSTART.batch) * steps;
@@ -122,8 +170,19 @@ async function draw(device: Device, checkpoint: CheckpointEntry, classes: readon
   const model = await loadModel(device, checkpoint.path, config, 'ema');
   try {
     const { images } = await sampleImages({
-      device, model, diffusion: config.diffusion, classes, count: QUICKSTART.judged, guidance, steps, sampler: 'ddim', eta: 0, seed: 1,
-      batch: QUICKSTART.batch, signal, onStep: (step) => progress.update({ step }),
+      device,
+      model,
+      diffusion: config.diffusion,
+      classes,
+      count: QUICKSTART.judged,
+      guidance,
+      steps,
+      sampler: 'ddim',
+      eta: 0,
+      seed: 1,
+      batch: QUICKSTART.batch,
+      signal,
+      onStep: (step) => progress.update({ step }),
     });
     return images;
   } finally {
@@ -133,11 +192,20 @@ async function draw(device: Device, checkpoint: CheckpointEntry, classes: readon
 }
 
 /** Share of the images in which a classifier finds the class they were drawn for. */
-async function judge(device: Device, images: ImageBatch, classes: readonly number[], style: ReturnType<typeof defaultStyle>, signal: AbortSignal): Promise<number> {
+async function judge(
+  device: Device,
+  images: ImageBatch,
+  classes: readonly number[],
+  style: ReturnType<typeof defaultStyle>,
+  signal: AbortSignal,
+): Promise<number> {
   const progress = new Progress({ noun: 'judging', total: QUICKSTART.classifierSteps, style });
   try {
     const classifier = await trainClassifier(device, {
-      size: images.shape[2], steps: QUICKSTART.classifierSteps, signal, onProgress: (step, loss) => progress.update({ step, loss }),
+      size: images.shape[2],
+      steps: QUICKSTART.classifierSteps,
+      signal,
+      onProgress: (step, loss) => progress.update({ step, loss }),
     });
     const batch = keep(tensor(device, images.data, { shape: images.shape }));
     const found = await classifier.classify(batch);
@@ -152,8 +220,10 @@ async function judge(device: Device, images: ImageBatch, classes: readonly numbe
 
 /** The first `shown` images of each class. */
 function firstOfEach({ data, shape: [n, c, h, w] }: ImageBatch, classes: number, shown: number): ImageBatch {
-  const each = c * h * w, count = n / classes;
+  const each = c * h * w,
+    count = n / classes;
   const chosen = new Float32Array(classes * shown * each);
-  for (let k = 0; k < classes; k++) chosen.set(data.subarray(k * count * each, (k * count + shown) * each), k * shown * each);
+  for (let k = 0; k < classes; k++)
+    chosen.set(data.subarray(k * count * each, (k * count + shown) * each), k * shown * each);
   return { data: chosen, shape: [classes * shown, c, h, w] };
 }

@@ -45,10 +45,24 @@ export function sampleCommand(): Command {
     .argument('<folder>', 'a run, whose newest checkpoint is taken, or a checkpoint')
     .optionsGroup('What:')
     .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', list(text)))
-    .addOption(flag('--count <n>', 'images of each class, or in all without classes (default: 8 of a class, 16 in all)', integer({ min: 1 })))
-    .addOption(flag('--guidance <scale>', 'classifier-free guidance; 1: none (default: 1.5 where the model can be guided)', number({ min: 0 })))
+    .addOption(
+      flag(
+        '--count <n>',
+        'images of each class, or in all without classes (default: 8 of a class, 16 in all)',
+        integer({ min: 1 }),
+      ),
+    )
+    .addOption(
+      flag(
+        '--guidance <scale>',
+        'classifier-free guidance; 1: none (default: 1.5 where the model can be guided)',
+        number({ min: 0 }),
+      ),
+    )
     .addOption(flag('--seed <n>', 'other images for another number', integer({ min: 0 }), 0))
-    .addOption(flag('--weights <which>', 'ema: the moving average; model: the last step\'s', choice(['ema', 'model']), 'ema'))
+    .addOption(
+      flag('--weights <which>', "ema: the moving average; model: the last step's", choice(['ema', 'model']), 'ema'),
+    )
     .optionsGroup('How:')
     .addOption(flag('--sampler <name>', 'ddim or ddpm', choice(['ddim', 'ddpm']), 'ddim'))
     .addOption(flag('--steps <n>', 'sampling steps (default: 50)', integer({ min: 1 })))
@@ -56,7 +70,14 @@ export function sampleCommand(): Command {
     .addOption(flag('--batch <n>', 'images at once', integer({ min: 1 }), 32))
     .addOption(flag('--precision <type>', 'f32 or f16', choice(['f32', 'f16']), 'f32'))
     .optionsGroup('Where:')
-    .addOption(flag('--out <path>', 'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png', text, 'samples.png'))
+    .addOption(
+      flag(
+        '--out <path>',
+        'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png',
+        text,
+        'samples.png',
+      ),
+    )
     .addOption(flag('--each <folder>', 'write every image to a PNG of its own, too', text))
     .addOption(flag('--animate <file>', 'a .gif or .webp of the sheet coming out of the noise', text))
     .option('-q, --quiet', 'say nothing')
@@ -74,11 +95,17 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   }
   const out = extname(options.out) === '' ? join(options.out, 'sheet.png') : options.out;
   if (!IMAGE_ENDINGS.includes(extname(out).toLowerCase())) {
-    throw new UsageError(`--out is ${JSON.stringify(options.out)}, expected a name that ends in one of ${IMAGE_ENDINGS.join(', ')}, or a folder.`);
+    throw new UsageError(
+      `--out is ${JSON.stringify(options.out)}, expected a name that ends in one of ${IMAGE_ENDINGS.join(', ')}, or a folder.`,
+    );
   }
   const { checkpoint } = await locateCheckpoint(folder);
   const config = await readRunConfig(checkpoint.path);
-  const { classNames, diffusion, model: { classDropoutProb } } = config;
+  const {
+    classNames,
+    diffusion,
+    model: { classDropoutProb },
+  } = config;
   const classes = chooseClasses(options.classes, config);
   const guidance = options.guidance ?? (classes && classDropoutProb > 0 ? 1.5 : 1);
   const steps = options.steps ?? Math.min(50, diffusion.diffusionSteps ?? 1000);
@@ -99,9 +126,19 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const progress = new Progress({ total: steps * batches, style });
   try {
     model.to(options.precision);
-    progress.note(`${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`);
+    progress.note(
+      `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`,
+    );
     const { images, frames } = await sampleImages({
-      ...options, device, model, diffusion, classes, count, guidance, steps, signal: interrupt.signal,
+      ...options,
+      device,
+      model,
+      diffusion,
+      classes,
+      count,
+      guidance,
+      steps,
+      signal: interrupt.signal,
       frames: animation === undefined ? 0 : FRAMES,
       onStep: (step) => progress.update({ step }),
     });
@@ -119,7 +156,10 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
       written.push(`${counted(total, 'image')} in ${options.each}`);
     }
     if (animation !== undefined) {
-      await writeAnimation(animation, frames.map((frame) => sampleSheet(frame, layout)));
+      await writeAnimation(
+        animation,
+        frames.map((frame) => sampleSheet(frame, layout)),
+      );
       written.push(animation);
     }
     if (!options.quiet) process.stdout.write(`Wrote ${written.join(', ')}.\n`);
@@ -134,7 +174,10 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
 }
 
 /** Labels of the classes named; the first ones where none is. */
-function chooseClasses(names: readonly string[] | undefined, { model: { numClasses }, classNames }: RunConfig): number[] | undefined {
+function chooseClasses(
+  names: readonly string[] | undefined,
+  { model: { numClasses }, classNames }: RunConfig,
+): number[] | undefined {
   if (numClasses === 0) {
     if (names) throw new UsageError('--classes is given, but the model was trained without classes; leave it out.');
     return undefined;
@@ -146,7 +189,9 @@ function chooseClasses(names: readonly string[] | undefined, { model: { numClass
     const label = /^\d+$/.test(name) ? Number(name) : NaN;
     if (label < numClasses) return label;
     const listed = classNames.length > 0 && classNames.length <= 20 ? `, or one of ${classNames.join(', ')}` : '';
-    throw new UsageError(`--classes names ${JSON.stringify(name)}${didYouMean(name, classNames)}; expected a number from 0 to ${numClasses - 1}${listed}.`);
+    throw new UsageError(
+      `--classes names ${JSON.stringify(name)}${didYouMean(name, classNames)}; expected a number from 0 to ${numClasses - 1}${listed}.`,
+    );
   });
 }
 

@@ -30,7 +30,14 @@ interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOp
 }
 
 /** Flags that a resumed run may give anew. */
-const PLAN = ['steps', 'checkpointEvery', 'keep', 'sampleEvery', 'sampleSteps', 'guidance'] as const satisfies readonly (keyof TrainPlan)[];
+const PLAN = [
+  'steps',
+  'checkpointEvery',
+  'keep',
+  'sampleEvery',
+  'sampleSteps',
+  'guidance',
+] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
 const ASIDE = new Set(['epochs', 'out', 'resume', 'progress', 'quiet', 'adapter', 'tier', ...PLAN]);
 
@@ -38,10 +45,22 @@ export function trainCommand(): Command {
   const command = new Command('train')
     .description('train a model; Ctrl-C writes a checkpoint and leaves, a second one leaves at once')
     .optionsGroup('Data:')
-    .addOption(flag('--data <what>', 'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files', text))
+    .addOption(
+      flag(
+        '--data <what>',
+        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files',
+        text,
+      ),
+    )
     .option('--unlabelled', 'take no notice of classes')
     .option('--flip', 'mirror half of the images, another half each epoch')
-    .addOption(flag('--background <colour>', 'what shines through transparent pixels (default: nothing, their stored colour stays)', text))
+    .addOption(
+      flag(
+        '--background <colour>',
+        'what shines through transparent pixels (default: nothing, their stored colour stays)',
+        text,
+      ),
+    )
     .addOption(flag('--cifar-labels <which>', 'which classes of CIFAR-100', choice(['fine', 'coarse']), 'fine'))
     .optionsGroup('Model:');
   addModelFlags(command);
@@ -49,42 +68,101 @@ export function trainCommand(): Command {
     .optionsGroup('Diffusion:')
     .addOption(flag('--diffusion-steps <n>', 'steps of the process', integer({ min: 1 }), 1000))
     .addOption(flag('--noise-schedule <name>', NOISE_SCHEDULES.join(', '), choice(NOISE_SCHEDULES), 'linear'))
-    .addOption(flag('--predict <what>', 'what the model estimates: epsilon (the noise) or xstart (the image)', choice(['epsilon', 'xstart']), 'epsilon'))
+    .addOption(
+      flag(
+        '--predict <what>',
+        'what the model estimates: epsilon (the noise) or xstart (the image)',
+        choice(['epsilon', 'xstart']),
+        'epsilon',
+      ),
+    )
     .option('--sigma-small', 'with --no-learn-sigma: the posterior variance instead of beta')
-    .addOption(flag('--loss <kind>', 'mse, rescaled-mse (of the variance\'s term), rescaled-kl (variational bound)', choice(['mse', 'rescaled-mse', 'rescaled-kl']), 'mse'))
-    .addOption(flag('--timestep-sampler <kind>', 'uniform or loss-second-moment', choice(['uniform', 'loss-second-moment']), 'uniform'))
+    .addOption(
+      flag(
+        '--loss <kind>',
+        "mse, rescaled-mse (of the variance's term), rescaled-kl (variational bound)",
+        choice(['mse', 'rescaled-mse', 'rescaled-kl']),
+        'mse',
+      ),
+    )
+    .addOption(
+      flag(
+        '--timestep-sampler <kind>',
+        'uniform or loss-second-moment',
+        choice(['uniform', 'loss-second-moment']),
+        'uniform',
+      ),
+    )
     .optionsGroup('Optimization:')
     .addOption(flag('--batch <n>', 'images in a step', integer({ min: 1 }), 32))
-    .addOption(flag('--micro-batches <n>', 'compute a step in so many parts, for less memory; the result is the same', integer({ min: 1 }), 1))
+    .addOption(
+      flag(
+        '--micro-batches <n>',
+        'compute a step in so many parts, for less memory; the result is the same',
+        integer({ min: 1 }),
+        1,
+      ),
+    )
     .addOption(flag('--lr <rate>', 'learning rate', number({ above: 0 }), 1e-4))
     .addOption(flag('--schedule <kind>', 'constant or cosine', choice(['constant', 'cosine']), 'constant'))
     .addOption(flag('--warmup <steps>', 'steps in which the learning rate rises', integer({ min: 0 }), 0))
     .addOption(flag('--min-lr <rate>', 'where the cosine ends', number({ min: 0 }), 0))
-    .addOption(flag('--schedule-steps <n>', 'steps that the cosine takes (default: --steps of the run\'s begin)', integer({ min: 1 })))
+    .addOption(
+      flag(
+        '--schedule-steps <n>',
+        "steps that the cosine takes (default: --steps of the run's begin)",
+        integer({ min: 1 }),
+      ),
+    )
     .addOption(flag('--betas <b1,b2>', 'of AdamW', list(probability(), { length: 2 }), [0.9, 0.999]))
     .addOption(flag('--weight-decay <w>', 'decoupled weight decay', number({ min: 0 }), 0))
     .addOption(flag('--clip <norm>', 'clip the gradient to this norm; 0: never', number({ min: 0 }), 1))
     .addOption(flag('--ema <decay>', 'decay of the moving average of the weights', probability(), 0.9999))
-    .addOption(flag('--precision <type>', 'f32, or f16 for activations and weights with f32 masters', choice(['f32', 'f16']), 'f32'))
+    .addOption(
+      flag(
+        '--precision <type>',
+        'f32, or f16 for activations and weights with f32 masters',
+        choice(['f32', 'f16']),
+        'f32',
+      ),
+    )
     .addOption(flag('--seed <n>', 'determines everything that is random', integer({ min: 0 }), 0))
     .optionsGroup('Run (may change when it is resumed):')
     .addOption(flag('--steps <n>', 'go on until this step', integer({ min: 1 }), 100_000))
     .addOption(flag('--epochs <n>', 'the same in passes over the data', integer({ min: 1 })).conflicts('steps'))
     .addOption(flag('--checkpoint-every <steps>', '0: only at the end', integer({ min: 0 }), 1000))
     .addOption(flag('--keep <n>', 'newest checkpoints to keep; 0: all', integer({ min: 0 }), 3))
-    .addOption(flag('--sample-every <steps>', 'write a sheet of samples of the averaged weights; 0: never', integer({ min: 0 }), 1000))
+    .addOption(
+      flag(
+        '--sample-every <steps>',
+        'write a sheet of samples of the averaged weights; 0: never',
+        integer({ min: 0 }),
+        1000,
+      ),
+    )
     .addOption(flag('--sample-steps <n>', 'DDIM steps for a sheet', integer({ min: 1 }), 50))
     .addOption(flag('--guidance <scale>', 'classifier-free guidance for a sheet; 1: none', number({ min: 0 }), 1.5))
     .addOption(flag('--out <folder>', 'folder of the run (default: runs/DATA-MODEL)', text))
     .option('--resume [folder]', 'go on with a run, bit for bit; without a folder, with that of --out')
-    .addOption(flag('--progress <style>', 'auto, bar, lines, json or none', choice(['auto', 'bar', 'lines', 'json', 'none']), 'auto'))
+    .addOption(
+      flag(
+        '--progress <style>',
+        'auto, bar, lines, json or none',
+        choice(['auto', 'bar', 'lines', 'json', 'none']),
+        'auto',
+      ),
+    )
     .option('-q, --quiet', 'the same as --progress none')
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
   return command.action(async (options: TrainOptions) => {
     // A flag that is not given says nothing, whatever its default.
     const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
-    await train(options, given, (name) => command.options.find((option) => option.attributeName() === name)?.long ?? name);
+    await train(
+      options,
+      given,
+      (name) => command.options.find((option) => option.attributeName() === name)?.long ?? name,
+    );
   });
 }
 
@@ -93,20 +171,26 @@ type FlagName = (name: string) => string;
 
 async function train(options: TrainOptions, given: Given, flagName: FlagName): Promise<void> {
   const style = options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress;
-  const interrupt = catchInterrupt(() => say('Finishing this step, then writing a checkpoint; Ctrl-C again leaves at once.'));
+  const interrupt = catchInterrupt(() =>
+    say('Finishing this step, then writing a checkpoint; Ctrl-C again leaves at once.'),
+  );
   try {
     const { signal } = interrupt;
-    const { folder, config, data, resume } = options.resume === undefined ? await begin(options, signal) : await goOn(options, given, flagName, signal);
+    const { folder, config, data, resume } =
+      options.resume === undefined ? await begin(options, signal) : await goOn(options, given, flagName, signal);
     try {
       if (resume && resume.step >= config.plan.steps) {
-        say(`The run has reached step ${grouped(resume.step)} of ${grouped(config.plan.steps)}; give more with --steps to go on.`);
+        say(
+          `The run has reached step ${grouped(resume.step)} of ${grouped(config.plan.steps)}; give more with --steps to go on.`,
+        );
         return;
       }
       if (signal.aborted) return stopped(undefined);
       using device = await openCliDevice(options);
       const outcome = await trainRun({ device, folder, config, data, resume, style, signal });
       if (!outcome.done) return stopped(outcome.checkpoint && { step: outcome.checkpoint.step, folder });
-      if (style === 'bar' || style === 'lines') say(`Done: ${grouped(outcome.step)} steps. Look at samples with ${invocation('sample', folder.shown)}`);
+      if (style === 'bar' || style === 'lines')
+        say(`Done: ${grouped(outcome.step)} steps. Look at samples with ${invocation('sample', folder.shown)}`);
     } finally {
       await folder.close();
     }
@@ -118,7 +202,11 @@ async function train(options: TrainOptions, given: Given, flagName: FlagName): P
   }
 
   function stopped(at: { step: number; folder: RunFolder } | undefined): void {
-    say(at ? `Stopped at step ${grouped(at.step)}, which is in a checkpoint; go on with ${resumeCommand(at.folder)}` : 'Stopped before the first step.');
+    say(
+      at
+        ? `Stopped at step ${grouped(at.step)}, which is in a checkpoint; go on with ${resumeCommand(at.folder)}`
+        : 'Stopped before the first step.',
+    );
     process.exitCode = EXIT.interrupted;
   }
 }
@@ -131,7 +219,8 @@ interface Prepared {
 }
 
 async function begin(options: TrainOptions, signal: AbortSignal): Promise<Prepared> {
-  if (options.data === undefined) throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
+  if (options.data === undefined)
+    throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
   if (options.batch % options.microBatches !== 0) {
     throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
   }
@@ -139,30 +228,40 @@ async function begin(options: TrainOptions, signal: AbortSignal): Promise<Prepar
   const data = await open(settings, signal);
   const plan = planOf(options, data, settings.batch);
   const config = makeRunConfig(settings, plan, data);
-  const folder = await createRun(options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`);
+  const folder = await createRun(
+    options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`,
+  );
   await folder.writeConfig(config);
   return { folder, config, data };
 }
 
 async function goOn(options: TrainOptions, given: Given, flagName: FlagName, signal: AbortSignal): Promise<Prepared> {
   const path = options.resume === true ? options.out : options.resume;
-  if (path === undefined) throw new UsageError('Which run to resume is missing; give its folder after --resume, or with --out.');
+  if (path === undefined)
+    throw new UsageError('Which run to resume is missing; give its folder after --resume, or with --out.');
   if (options.resume !== true && options.out !== undefined && resolve(options.out) !== resolve(path)) {
     throw new UsageError('A run goes on in its own folder; leave --out out, or begin a new run without --resume.');
   }
   const { run, checkpoint } = await locateCheckpoint(path);
-  if (run === undefined) throw new UsageError(`${path} is a checkpoint outside of a run, and a run goes on in its own folder; give the folder of the run.`);
+  if (run === undefined)
+    throw new UsageError(
+      `${path} is a checkpoint outside of a run, and a run goes on in its own folder; give the folder of the run.`,
+    );
   const before = await readRunConfig(run);
   refuseChanges(options, before.settings, given, flagName);
   const folder = await openRun(run);
   try {
     const newest = (await folder.checkpoints()).at(-1);
     if (newest && newest.step !== checkpoint.step) {
-      throw new UsageError(`${path} is not the newest checkpoint of its run, which is step ${grouped(newest.step)}; give the folder of the run, or move the newer ones away.`);
+      throw new UsageError(
+        `${path} is not the newest checkpoint of its run, which is step ${grouped(newest.step)}; give the folder of the run, or move the newer ones away.`,
+      );
     }
     const data = await open(before.settings, signal);
     if (data.fingerprint !== before.dataFingerprint) {
-      throw new UsageError(`The data in ${before.settings.data} is not what the run was begun with; bring it back, or begin a new run.`);
+      throw new UsageError(
+        `The data in ${before.settings.data} is not what the run was begun with; bring it back, or begin a new run.`,
+      );
     }
     const wanted = { ...before.plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
     const plan = given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, before.settings.batch) : wanted;
@@ -170,7 +269,9 @@ async function goOn(options: TrainOptions, given: Given, flagName: FlagName, sig
     await folder.writeConfig(config);
     const { schedule, scheduleSteps = Infinity, minLr } = before.settings;
     if (schedule === 'cosine' && plan.steps > scheduleSteps) {
-      say(`The cosine of this run ended at step ${grouped(scheduleSteps)}; from there on the learning rate stays ${minLr}.`);
+      say(
+        `The cosine of this run ended at step ${grouped(scheduleSteps)}; from there on the learning rate stays ${minLr}.`,
+      );
     }
     return { folder, config, data, resume: checkpoint };
   } catch (error) {
@@ -181,12 +282,20 @@ async function goOn(options: TrainOptions, given: Given, flagName: FlagName, sig
 
 /** Names every flag whose value is another than the run was begun with. */
 function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
-  const changes = Object.entries({ ...options, ...(options.data !== undefined && { data: absoluteData(options.data) }) }).flatMap(([name, value]) => {
+  const changes = Object.entries({
+    ...options,
+    ...(options.data !== undefined && { data: absoluteData(options.data) }),
+  }).flatMap(([name, value]) => {
     if (ASIDE.has(name) || !given(name)) return [];
     const was = before[name as keyof TrainSettings];
-    return JSON.stringify(was) === JSON.stringify(value) ? [] : [`${flagName(name)} is ${String(value)} and was ${was === undefined ? 'not given' : String(was)}`];
+    return JSON.stringify(was) === JSON.stringify(value)
+      ? []
+      : [`${flagName(name)} is ${String(value)} and was ${was === undefined ? 'not given' : String(was)}`];
   });
-  if (changes.length > 0) throw new UsageError(`A resumed run keeps its settings, but ${changes.join(', ')}; leave ${changes.length === 1 ? 'it' : 'them'} out, or begin a new run with another --out.`);
+  if (changes.length > 0)
+    throw new UsageError(
+      `A resumed run keeps its settings, but ${changes.join(', ')}; leave ${changes.length === 1 ? 'it' : 'them'} out, or begin a new run with another --out.`,
+    );
 }
 
 function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
@@ -196,12 +305,22 @@ function settingsOf(options: TrainOptions & { readonly data: string }): TrainSet
 
 function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {
   const plan = Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
-  return options.epochs === undefined ? plan : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
+  return options.epochs === undefined
+    ? plan
+    : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
 }
 
 async function open(settings: TrainSettings, signal: AbortSignal): Promise<OpenedData> {
   const { data, imageSize, unlabelled, background, cifarLabels, batch } = settings;
-  return openData(data, { size: imageSize, unlabelled, background, cifarLabels, minImages: batch, onSkip: skipReporter(), signal });
+  return openData(data, {
+    size: imageSize,
+    unlabelled,
+    background,
+    cifarLabels,
+    minImages: batch,
+    onSkip: skipReporter(),
+    signal,
+  });
 }
 
 /** A folder by its absolute path, so that the run can be resumed from anywhere. */
@@ -213,6 +332,10 @@ function absoluteData(spec: string): string {
 
 /** A word for the data in the run's folder name. */
 function dataName(spec: string): string {
-  const last = absoluteData(spec).split(/[/\\:]/).filter(Boolean).at(-1) ?? 'data';
+  const last =
+    absoluteData(spec)
+      .split(/[/\\:]/)
+      .filter(Boolean)
+      .at(-1) ?? 'data';
   return last.toLowerCase().replace(/[^\p{L}\p{N}._-]+/gu, '-');
 }

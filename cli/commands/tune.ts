@@ -20,7 +20,9 @@ interface TuneCommandOptions extends ModelFlags, AdapterOptions {
 }
 
 export function tuneCommand(): Command {
-  const command = new Command('tune').description('measure which kernels are fastest on this adapter for a model, and remember them');
+  const command = new Command('tune').description(
+    'measure which kernels are fastest on this adapter for a model, and remember them',
+  );
   addModelFlags(command);
   command
     .addOption(flag('--channels <n>', 'channels of the input: 3 for pixels, 4 for latents', integer({ min: 1 }), 3))
@@ -38,25 +40,38 @@ async function tune(options: TuneCommandOptions): Promise<void> {
   const interrupt = catchInterrupt(() => say('Finishing this measurement, then leaving; Ctrl-C again leaves at once.'));
   using device = await openCliDevice(options);
   const known = options.again ? 0 : await loadTuning(device);
-  say(`Measuring on ${adapterName(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`);
-  if (device.tuning.shipped) say(`So far what is not measured here comes from the shipped table: ${describeTuning(device).shipped}.`);
+  say(
+    `Measuring on ${adapterName(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`,
+  );
+  if (device.tuning.shipped)
+    say(`So far what is not measured here comes from the shipped table: ${describeTuning(device).shipped}.`);
   let progress: Progress | undefined;
   try {
-    const results = await tuneStep(device, { model, diffusion: { learnSigma: options.learnSigma }, settings: options }, {
-      shipped: true,
-      signal: interrupt.signal,
-      onResult: (_, done, total) => {
-        progress ??= new Progress({ noun: 'kernel', total, style: defaultStyle('lines'), every: 2 });
-        progress.update({ step: done });
+    const results = await tuneStep(
+      device,
+      { model, diffusion: { learnSigma: options.learnSigma }, settings: options },
+      {
+        shipped: true,
+        signal: interrupt.signal,
+        onResult: (_, done, total) => {
+          progress ??= new Progress({ noun: 'kernel', total, style: defaultStyle('lines'), every: 2 });
+          progress.update({ step: done });
+        },
       },
-    });
+    );
     progress?.end();
     const width = Math.max(0, ...results.map(({ key }) => key.length));
     for (const { key, ms, heuristicMs, candidates } of results) {
-      process.stdout.write(`${key.padEnd(width)}  ${ms.toPrecision(3)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried\n`);
+      process.stdout.write(
+        `${key.padEnd(width)}  ${ms.toPrecision(3)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried\n`,
+      );
     }
     if (results.length > 0) await storeTuning(device);
-    process.stdout.write(results.length > 0 ? `Remembered in ${tuningPath(device)}.\n` : 'Everything was measured before; --again measures anew.\n');
+    process.stdout.write(
+      results.length > 0
+        ? `Remembered in ${tuningPath(device)}.\n`
+        : 'Everything was measured before; --again measures anew.\n',
+    );
   } finally {
     progress?.end();
     interrupt.release();

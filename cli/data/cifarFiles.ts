@@ -62,19 +62,31 @@ async function locate(path: string, kind: CifarKind): Promise<{ folder: string; 
  * archive's folder. Class names are read from the text files beside them where there are any.
  * @throws {FileError} when the folder or the files of the split are missing; {FormatError} when a file is damaged
  */
-export async function openCifar(path: string, kind: CifarKind, { split = 'train', labels = 'fine', size }: CifarFilesOptions = {}): Promise<Dataset> {
+export async function openCifar(
+  path: string,
+  kind: CifarKind,
+  { split = 'train', labels = 'fine', size }: CifarFilesOptions = {},
+): Promise<Dataset> {
   await requireFolder('cifar', path);
   const layout = layouts[kind];
   const found = await locate(path, kind);
   const chosen = found?.entries.filter((name) => layout[split].test(name)) ?? [];
   if (!found || chosen.length === 0) {
-    const wanted = { cifar10: { train: 'data_batch_1.bin …', test: 'test_batch.bin' }, cifar100: { train: 'train.bin', test: 'test.bin' } }[kind][split];
+    const wanted = {
+      cifar10: { train: 'data_batch_1.bin …', test: 'test_batch.bin' },
+      cifar100: { train: 'train.bin', test: 'test.bin' },
+    }[kind][split];
     const python = !found && (await entriesOf(path)).some((name) => /^(data_batch_\d+|train)$/.test(name));
-    const remedy = python ? 'these are the files of the Python version, get the binary version' : 'unpack the archive of the binary version there';
+    const remedy = python
+      ? 'these are the files of the Python version, get the binary version'
+      : 'unpack the archive of the binary version there';
     throw new FileError(`[cifar] ${path} holds no ${split} files of ${kind}, expected ${wanted}; ${remedy}.`, path);
   }
   const files = await Promise.all(
-    chosen.map(async (name) => ({ name: join(found.folder, name), bytes: new Uint8Array(await readFile(join(found.folder, name))) })),
+    chosen.map(async (name) => ({
+      name: join(found.folder, name),
+      bytes: new Uint8Array(await readFile(join(found.folder, name))),
+    })),
   );
   const namesFile = found.entries.find((name) => name === basename(layout.names[labels]));
   const classNames = namesFile === undefined ? undefined : await readNames(join(found.folder, namesFile));
@@ -82,5 +94,8 @@ export async function openCifar(path: string, kind: CifarKind, { split = 'train'
 }
 
 async function readNames(path: string): Promise<string[]> {
-  return (await readFile(path, 'utf8')).split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '');
+  return (await readFile(path, 'utf8'))
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
 }

@@ -27,11 +27,15 @@ export async function readImageHeader(path: string): Promise<{ width: number; he
 export async function decodeImage(path: string, { background }: DecodeOptions = {}): Promise<PixelImage> {
   const opened = sharp(path, tolerance).autoOrient();
   const opaque = background === undefined ? opened.removeAlpha() : opened.flatten({ background });
-  const { data, info } = await opaque.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+  const { data, info } = await opaque
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
   const { width, height, channels } = info;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.length);
   if (channels === 3) return { data: bytes, width, height, channels };
-  if (channels !== 1) throw new FormatError(`[decodeImage] ${path} decodes to ${channels} channels, expected 1 or 3; convert it to RGB.`);
+  if (channels !== 1)
+    throw new FormatError(`[decodeImage] ${path} decodes to ${channels} channels, expected 1 or 3; convert it to RGB.`);
   const rgb = new Uint8Array(bytes.length * 3);
   for (let i = 0; i < bytes.length; i++) rgb.fill(bytes[i], i * 3, i * 3 + 3);
   return { data: rgb, width, height, channels: 3 };

@@ -96,10 +96,12 @@ export async function requireFolder(op: string, path: string): Promise<void> {
   try {
     info = await stat(path);
   } catch (error) {
-    const why = errorCode(error) === 'ENOENT' ? 'does not exist' : `cannot be opened (${errorCode(error) ?? reasonOf(error)})`;
+    const why =
+      errorCode(error) === 'ENOENT' ? 'does not exist' : `cannot be opened (${errorCode(error) ?? reasonOf(error)})`;
     throw new FileError(`[${op}] ${path} ${why}, expected a folder; check the path.`, path, error);
   }
-  if (!info.isDirectory()) throw new FileError(`[${op}] ${path} is a file, expected a folder; give the folder that holds it.`, path);
+  if (!info.isDirectory())
+    throw new FileError(`[${op}] ${path} is a file, expected a folder; give the folder that holds it.`, path);
 }
 
 /** Images of a folder as square crops. Open one with `openImageFolder`. */
@@ -121,7 +123,13 @@ export class ImageFolder implements Dataset {
   readonly #crops = new Map<number, Promise<Uint8Array | undefined>>();
   #cacheRoom: number;
 
-  constructor(root: string, files: readonly ImageFile[], ignored: number, skipped: readonly SkippedFile[], options: ImageFolderOptions) {
+  constructor(
+    root: string,
+    files: readonly ImageFile[],
+    ignored: number,
+    skipped: readonly SkippedFile[],
+    options: ImageFolderOptions,
+  ) {
     this.root = root;
     this.size = options.size;
     this.files = files;
@@ -166,7 +174,9 @@ export class ImageFolder implements Dataset {
       const pixels = await this.#crop(at);
       if (pixels) return { pixels, label: this.#labels[at] };
     }
-    throw new FormatError(`[imageFolder] none of the ${this.length} images in ${this.root} can be decoded, expected at least one; check the files.`);
+    throw new FormatError(
+      `[imageFolder] none of the ${this.length} images in ${this.root} can be decoded, expected at least one; check the files.`,
+    );
   }
 
   #crop(index: number): Promise<Uint8Array | undefined> {

@@ -30,7 +30,8 @@ export interface OpenedData {
   skipped(): readonly SkippedFile[];
 }
 
-const digest = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
+const digest = (value: unknown): string =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
 
 const counted = (n: number, noun: string): string => `${n.toLocaleString('en-US')} ${noun}${n === 1 ? '' : 's'}`;
 
@@ -63,14 +64,21 @@ export async function openData(spec: string, options: OpenDataOptions): Promise<
   const kind = (prefix ?? (await detectCifar(path)) ?? 'folder') as CifarKind | 'folder';
   if (kind === 'folder') {
     const folder = await openImageFolder(path, { ...options, labels: unlabelled ? 'none' : 'auto' });
-    const classes = folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
+    const classes =
+      folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
     const ignored = folder.ignored > 0 ? `; ${counted(folder.ignored, 'other file')} ignored` : '';
     const skipped = folder.skipped.length > 0 ? `; ${counted(folder.skipped.length, 'unreadable file')} skipped` : '';
     return {
       kind,
       dataset: folder,
       description: `${path}: ${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${skipped}${ignored}`,
-      fingerprint: digest(['folder', size, unlabelled, options.background, folder.files.map(({ name, bytes }) => [name, bytes])]),
+      fingerprint: digest([
+        'folder',
+        size,
+        unlabelled,
+        options.background,
+        folder.files.map(({ name, bytes }) => [name, bytes]),
+      ]),
       skipped: () => folder.skipped,
     };
   }

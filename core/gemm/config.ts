@@ -15,14 +15,60 @@ export interface GemmAdapter extends KernelEnv {
 /** Steps of k whose rows of b a panel keeps. */
 const PANEL_DEPTH = 384;
 
-const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'register', rows, quads, x, y, depth: 4, splits: 1 });
-const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'subgroup', rows, quads, x: size, y: 1, depth: 4, splits: 1 });
-const panel = (rows: number, quads: number, size: number): GemmConfig => ({ form: 'panel', rows, quads, x: size, y: 1, depth: PANEL_DEPTH, splits: 1 });
-const tile = (rows: number, quads: number, x: number, y: number, depth = 16): GemmConfig => ({ form: 'tile', rows, quads, x, y, depth, splits: 1 });
-const vector = (rows: number, quads: number, x: number, y: number): GemmConfig => ({ form: 'vector', rows, quads, x, y, depth: 4, splits: 1 });
+const register = (rows: number, quads: number, x: number, y: number): GemmConfig => ({
+  form: 'register',
+  rows,
+  quads,
+  x,
+  y,
+  depth: 4,
+  splits: 1,
+});
+const subgroup = (rows: number, quads: number, size: number): GemmConfig => ({
+  form: 'subgroup',
+  rows,
+  quads,
+  x: size,
+  y: 1,
+  depth: 4,
+  splits: 1,
+});
+const panel = (rows: number, quads: number, size: number): GemmConfig => ({
+  form: 'panel',
+  rows,
+  quads,
+  x: size,
+  y: 1,
+  depth: PANEL_DEPTH,
+  splits: 1,
+});
+const tile = (rows: number, quads: number, x: number, y: number, depth = 16): GemmConfig => ({
+  form: 'tile',
+  rows,
+  quads,
+  x,
+  y,
+  depth,
+  splits: 1,
+});
+const vector = (rows: number, quads: number, x: number, y: number): GemmConfig => ({
+  form: 'vector',
+  rows,
+  quads,
+  x,
+  y,
+  depth: 4,
+  splits: 1,
+});
 
 /** From 128 × 128 to 32 × 32 elements of c, and 64 × 32 for few columns: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
-const TILES = [tile(16, 2, 16, 8), tile(8, 2, 8, 16), tile(8, 2, 8, 8), tile(4, 1, 8, 16, 32), tile(4, 1, 8, 8)] as const;
+const TILES = [
+  tile(16, 2, 16, 8),
+  tile(8, 2, 8, 16),
+  tile(8, 2, 8, 8),
+  tile(4, 1, 8, 16, 32),
+  tile(4, 1, 8, 8),
+] as const;
 
 /** The same sizes with more invocations that own less: for adapters with few registers. */
 const LIGHT_TILES = [tile(8, 2, 16, 16), tile(4, 1, 16, 16)] as const;
@@ -30,7 +76,12 @@ const LIGHT_TILES = [tile(8, 2, 16, 16), tile(4, 1, 16, 16)] as const;
 type Unit = NonNullable<GemmConfig['unit']>;
 
 /** 128 × 128, 64 × 128 and 64 × 64 elements of c by four subgroups. */
-const matrices = (unit: Unit): GemmConfig[] => [[64, 16], [32, 16], [32, 8]].map(([rows, quads]) => ({ form: 'matrix', rows, quads, x: 2, y: 2, depth: 32, splits: 1, unit }));
+const matrices = (unit: Unit): GemmConfig[] =>
+  [
+    [64, 16],
+    [32, 16],
+    [32, 8],
+  ].map(([rows, quads]) => ({ form: 'matrix', rows, quads, x: 2, y: 2, depth: 32, splits: 1, unit }));
 
 /** Workgroups that keep a large GPU at work. */
 const ENOUGH = 128;
@@ -49,10 +100,21 @@ function matrixFamily(device: GemmAdapter, { a, b }: GemmProblem): GemmConfig[] 
   const size = fixedSubgroup(device);
   if (!size || !device.has('subgroup-matrix') || a.dtype !== 'f16' || b.dtype !== 'f16') return [];
   const { limits } = device;
-  const units = device.subgroupMatrixConfigs.filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32' && [8, 16].includes(u.M) && [8, 16].includes(u.N) && [8, 16, 32].includes(u.K));
+  const units = device.subgroupMatrixConfigs.filter(
+    (u) =>
+      u.componentType === 'f16' &&
+      u.resultComponentType === 'f32' &&
+      [8, 16].includes(u.M) &&
+      [8, 16].includes(u.N) &&
+      [8, 16, 32].includes(u.K),
+  );
   if (!units.length) return [];
   const { M, N, K } = units.reduce((best, u) => (u.M * u.N * u.K > best.M * best.N * best.K ? u : best));
-  return matrices([M, N, K]).filter((c) => matrixBytes(c) <= limits.maxComputeWorkgroupStorageSize && size * c.x * c.y <= limits.maxComputeInvocationsPerWorkgroup);
+  return matrices([M, N, K]).filter(
+    (c) =>
+      matrixBytes(c) <= limits.maxComputeWorkgroupStorageSize &&
+      size * c.x * c.y <= limits.maxComputeInvocationsPerWorkgroup,
+  );
 }
 
 /** Workgroups of a configuration that isn't cut. */
@@ -65,9 +127,13 @@ export const cuttable = ({ form, flip }: Pick<GemmConfig, 'form' | 'flip'>): boo
 
 /** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
 function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
-  const tiles = tilesOf(config, problem), few = device.adapter.software ? 8 : ENOUGH;
+  const tiles = tilesOf(config, problem),
+    few = device.adapter.software ? 8 : ENOUGH;
   if (tiles >= few) return config;
-  return { ...config, splits: Math.max(1, Math.min(Math.floor(2 * few / tiles), Math.floor(problem.K / 128), MOST_PARTS)) };
+  return {
+    ...config,
+    splits: Math.max(1, Math.min(Math.floor((2 * few) / tiles), Math.floor(problem.K / 128), MOST_PARTS)),
+  };
 }
 
 /** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
@@ -80,7 +146,9 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
   const mostTurned = mostRows(a.vec && (b.vec || b.transposed));
   const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
   const rows = [most, 24, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
-  const list = [...new Set(rows)].map((n) => subgroup(n, 1, size)).concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
+  const list = [...new Set(rows)]
+    .map((n) => subgroup(n, 1, size))
+    .concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
   // A panel adds the parts of a long K up in c. Direct3D's compiler was never tried with that much private memory.
   const apart = adapter.vendor === 'microsoft' || (problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH);
   const panels = apart ? [] : [panel(24, 2, size), panel(32, 1, size)];
@@ -95,11 +163,14 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
 function cpuCost({ M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): number {
   const { form, rows, quads, x: size, flip } = config;
   const [down, across] = flip ? [N, M] : [M, N];
-  const panels = Math.ceil(across / (4 * quads * size)) * batch, tiles = Math.ceil(down / rows) * panels, ofA = 7.5 * Math.ceil(rows / size);
+  const panels = Math.ceil(across / (4 * quads * size)) * batch,
+    tiles = Math.ceil(down / rows) * panels,
+    ofA = 7.5 * Math.ceil(rows / size);
   const groups = form === 'panel' ? Math.ceil(down / panelSpan({ M: down, N: across, batch }, config)) * panels : tiles;
-  const work = form === 'panel' ? tiles * (rows * quads + ofA + 7 * quads) + groups * 46 * quads : tiles * (rows + ofA + 35);
+  const work =
+    form === 'panel' ? tiles * (rows * quads + ofA + 7 * quads) + groups * 46 * quads : tiles * (rows + ofA + 35);
   const compiling = (form === 'panel' ? 1600 : 1000) * rows * quads;
-  return work * 2 * Math.ceil(groups / 2) / groups + compiling / K;
+  return (work * 2 * Math.ceil(groups / 2)) / groups + compiling / K;
 }
 
 /** Every configuration that computes a product of these sizes on this adapter with K in one piece. */
@@ -107,10 +178,16 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
   const { M, N } = problem;
   const list = [register(1, 1, 64, 1), register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8)];
   const size = fixedSubgroup(device);
-  if (size) list.push(...(device.adapter.software ? cpuFamily(device, problem, size) : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))));
+  if (size)
+    list.push(
+      ...(device.adapter.software
+        ? cpuFamily(device, problem, size)
+        : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))),
+    );
   // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
   if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
-  if (M <= 16 || N <= 16) list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
+  if (M <= 16 || N <= 16)
+    list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
   return list;
 }
 
@@ -118,9 +195,15 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const chosen = chooseConfig(device, problem);
   // What is measured is compiled first. Where a CPU computes by subgroups, the estimate leaves out what takes more than twice the chosen one's time.
-  const slow = (c: GemmConfig): boolean => device.adapter.software && (c.form === 'subgroup' || c.form === 'panel') && cpuCost(problem, c) > 2 * cpuCost(problem, chosen);
+  const slow = (c: GemmConfig): boolean =>
+    device.adapter.software &&
+    (c.form === 'subgroup' || c.form === 'panel') &&
+    cpuCost(problem, c) > 2 * cpuCost(problem, chosen);
   const whole = family(device, problem).filter((c) => !slow(c));
-  const parts = whole.filter((c) => c.form !== 'vector' && cuttable(c)).map((c) => cut(device, problem, c)).filter((c) => c.splits > 1);
+  const parts = whole
+    .filter((c) => c.form !== 'vector' && cuttable(c))
+    .map((c) => cut(device, problem, c))
+    .filter((c) => c.splits > 1);
   return [chosen, ...[...whole, ...parts].filter((c) => JSON.stringify(c) !== JSON.stringify(chosen))];
 }
 
@@ -142,6 +225,9 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   // The largest tile that wastes little at the edges and, K cut if need be, gives enough workgroups.
   const units = matrixFamily(device, problem);
   const sizes = (units.length ? units : TILES).map((c) => cut(device, problem, c));
-  const waste = (c: GemmConfig): number => tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x / (M * N * batch);
-  return sizes.find((c) => waste(c) <= 1.35 && tilesOf(c, problem) * c.splits >= ENOUGH) ?? sizes.reduce((best, c) => (waste(c) < 0.8 * waste(best) ? c : best));
+  const waste = (c: GemmConfig): number => (tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x) / (M * N * batch);
+  return (
+    sizes.find((c) => waste(c) <= 1.35 && tilesOf(c, problem) * c.splits >= ENOUGH) ??
+    sizes.reduce((best, c) => (waste(c) < 0.8 * waste(best) ? c : best))
+  );
 }

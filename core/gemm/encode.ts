@@ -14,7 +14,14 @@ import { vectorColumns, vectorKernel } from './vector.ts';
 /** Workgroups that a dispatch may have in one dimension. */
 const GRID_LIMIT = 65535;
 
-const kernels = { register: registerKernel, subgroup: subgroupKernel, panel: panelKernel, tile: tileKernel, matrix: matrixKernel, vector: vectorKernel } as const;
+const kernels = {
+  register: registerKernel,
+  subgroup: subgroupKernel,
+  panel: panelKernel,
+  tile: tileKernel,
+  matrix: matrixKernel,
+  vector: vectorKernel,
+} as const;
 
 /** Encodes a product that is known to be sound, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {
@@ -34,18 +41,38 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
   if (splits === 1) {
     const problem = problemForm(spec, { ...config, splits: 1 });
     const rest = config.form === 'panel' ? [chunk, panelSpan(spec, config)] : [K, 1];
-    device.run(kernels[config.form], { config: { ...config, splits: 1 }, problem }, biasAt ? [aAt, bAt, cAt, biasAt] : [aAt, bAt, cAt],
-      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, ...rest], workgroups(spec, config, 1));
+    device.run(
+      kernels[config.form],
+      { config: { ...config, splits: 1 }, problem },
+      biasAt ? [aAt, bAt, cAt, biasAt] : [aAt, bAt, cAt],
+      [M, N, K, aOffset, ...operands, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset, ...rest],
+      workgroups(spec, config, 1),
+    );
     return;
   }
   const storage = new Storage(device, batch * splits * M * N * 4, 'gemm parts');
   // How many parts there are is a parameter: the kernel is the same for any number above 1.
-  device.run(kernels[config.form], { config: { ...config, splits: 2 }, problem: problemForm(spec, { ...config, splits: 2 }) },
-    [aAt, bAt, { storage, byteOffset: 0 }], [M, N, K, aOffset, ...operands, 0, N, M * N, 0, chunk, splits], workgroups(spec, config, splits));
+  device.run(
+    kernels[config.form],
+    { config: { ...config, splits: 2 }, problem: problemForm(spec, { ...config, splits: 2 }) },
+    [aAt, bAt, { storage, byteOffset: 0 }],
+    [M, N, K, aOffset, ...operands, 0, N, M * N, 0, chunk, splits],
+    workgroups(spec, config, splits),
+  );
   const whole = problemForm(spec, { ...config, form: 'register', splits: 1 });
-  const form = { c: { ...whole.c, vec: whole.c.vec && N % 4 === 0 }, bias: whole.bias, activation: whole.activation, accumulate: whole.accumulate };
-  device.run(reduceKernel, form, [{ storage, byteOffset: 0 }, cAt, ...(biasAt ? [biasAt] : [])],
-    [M, N, batch, splits, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset], grid1d(batch * M * N / (form.c.vec ? 4 : 1), REDUCE_WORKGROUP));
+  const form = {
+    c: { ...whole.c, vec: whole.c.vec && N % 4 === 0 },
+    bias: whole.bias,
+    activation: whole.activation,
+    accumulate: whole.accumulate,
+  };
+  device.run(
+    reduceKernel,
+    form,
+    [{ storage, byteOffset: 0 }, cAt, ...(biasAt ? [biasAt] : [])],
+    [M, N, batch, splits, cOffset, c.rowStride, c.batchStride ?? 0, biasOffset],
+    grid1d((batch * M * N) / (form.c.vec ? 4 : 1), REDUCE_WORKGROUP),
+  );
   storage.release();
 }
 
@@ -70,7 +97,7 @@ function parts(K: number, config: GemmConfig): { chunk: number; splits: number }
 /** Binds as near to the first element as the adapter's alignment allows; the rest is an offset in elements. */
 function place(m: { storage: Storage; offset: number; dtype: 'f32' | 'f16' }, align: number): [Operand, number] {
   const size = m.dtype === 'f16' ? 2 : 4;
-  const byteOffset = Math.floor(m.offset * size / align) * align;
+  const byteOffset = Math.floor((m.offset * size) / align) * align;
   return [{ storage: m.storage, byteOffset }, m.offset - byteOffset / size];
 }
 
@@ -83,7 +110,10 @@ function withinGrid(spec: GemmSpec, config: GemmConfig): GemmSpec[] {
   const list: GemmSpec[] = [];
   for (let z = 0; z < batch; z += items) {
     for (let m = 0; m < M; m += rows) {
-      const move = (x: GemmMatrix, down: number): GemmMatrix => ({ ...x, offset: x.offset + z * (x.batchStride ?? 0) + down });
+      const move = (x: GemmMatrix, down: number): GemmMatrix => ({
+        ...x,
+        offset: x.offset + z * (x.batchStride ?? 0) + down,
+      });
       list.push({
         ...spec,
         M: Math.min(rows, M - m),

@@ -27,9 +27,15 @@ function check(spec: GemmSpec): void {
   inside('c', c, M, N, batch);
   if (c.transposed) throw new ValueError('[gemm] c is transposed, expected rows; compute b^T a^T instead.');
   if (bias) inside('bias', { ...bias, rowStride: N }, 1, N, 1);
-  for (const [name, m] of [['a', a], ['b', b], ['bias', bias]] as const) {
+  for (const [name, m] of [
+    ['a', a],
+    ['b', b],
+    ['bias', bias],
+  ] as const) {
     if (m && m.storage === c.storage) {
-      throw new ValueError(`[gemm] c shares the storage of ${name}, expected one of its own: a kernel cannot read and write the same buffer; write to a new tensor.`);
+      throw new ValueError(
+        `[gemm] c shares the storage of ${name}, expected one of its own: a kernel cannot read and write the same buffer; write to a new tensor.`,
+      );
     }
   }
 }
@@ -40,7 +46,9 @@ function inside(name: string, m: GemmMatrix, rows: number, cols: number, batch: 
   const last = m.offset + (outer - 1) * m.rowStride + inner - 1 + (batch - 1) * (m.batchStride ?? 0);
   const elements = Math.floor(m.storage.bytes / (m.dtype === 'f16' ? 2 : 4));
   if (m.offset < 0 || last >= elements || !Number.isInteger(last)) {
-    throw new ValueError(`[gemm] ${name} (${rows} × ${cols}, offset ${m.offset}, row stride ${m.rowStride}, batch ${batch} by ${m.batchStride ?? 0}) `
-      + `ends at element ${last}, expected less than the storage's ${elements}; check its strides.`);
+    throw new ValueError(
+      `[gemm] ${name} (${rows} × ${cols}, offset ${m.offset}, row stride ${m.rowStride}, batch ${batch} by ${m.batchStride ?? 0}) ` +
+        `ends at element ${last}, expected less than the storage's ${elements}; check its strides.`,
+    );
   }
 }

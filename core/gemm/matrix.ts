@@ -76,45 +76,73 @@ interface Staging {
  * An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes, otherwise eight. What one load reads
  * behind the end of a row is cut off along K; along M and N nothing is made of it.
  */
-function staging({ name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean }, depth: number, invocations: number): Staging {
-  const x = name.toLowerCase(), [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
+function staging(
+  { name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean },
+  depth: number,
+  invocations: number,
+): Staging {
+  const x = name.toLowerCase(),
+    [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.wide ? 8 : form.vec ? 4 : 1;
   const zero = { 8: 'vec4<u32>()', 4: 'vec4<f16>()', 1: '0.0h' }[width];
   // Addresses are counted in what a load takes.
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / ${width}u`);
-  const perLine = (alongK ? depth : extent) / EIGHT, lines = alongK ? extent : depth;
-  const perSlice = perLine * lines, items = perSlice * count;
+  const perLine = (alongK ? depth : extent) / EIGHT,
+    lines = alongK ? extent : depth;
+  const perSlice = perLine * lines,
+    items = perSlice * count;
   const lastItem = width === 8 ? `(${bound} - 1u) / 8u * 8u` : `${bound} - ${width}u`;
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
   const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
-  const masked = [...load], store: string[] = [];
+  const masked = [...load],
+    store: string[] = [];
   for (let from = 0; from < items; from += invocations) {
     const id = `${name}${from / invocations}`;
-    const when = (text: string): string => `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
+    const when = (text: string): string =>
+      `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
     const one = Math.floor(from / perSlice) === Math.floor((Math.min(from + invocations, items) - 1) / perSlice);
     const slice = one ? `${Math.floor(from / perSlice)}u` : `i${id} / ${perSlice}u`;
     const parts = range(8 / width);
-    setup.push(`  let i${id} = li + ${from}u; let line${id} = i${id} % ${perSlice}u / ${perLine}u; let at${id} = i${id} % ${perLine}u; var v${id} = vec4<u32>();`);
+    setup.push(
+      `  let i${id} = li + ${from}u; let line${id} = i${id} % ${perSlice}u / ${perLine}u; let at${id} = i${id} % ${perLine}u; var v${id} = vec4<u32>();`,
+    );
     for (const part of alongK ? [0] : parts) {
-      setup.push(`  let from${id}_${part} = ${alongK
-        ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)} + ${8 / width}u * at${id}`
-        : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)} + line${id} * ${x}PerLine`};`);
+      setup.push(
+        `  let from${id}_${part} = ${
+          alongK
+            ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)} + ${8 / width}u * at${id}`
+            : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)} + line${id} * ${x}PerLine`
+        };`,
+      );
     }
-    const address = (part: number): string => (alongK ? `from${id}_0 + ${x}Step + ${part}u` : `from${id}_${part} + ${x}Step`);
+    const address = (part: number): string =>
+      alongK ? `from${id}_0 + ${x}Step + ${part}u` : `from${id}_${part} + ${x}Step`;
     const inside = (part: number): string => `k + ${alongK ? `8u * at${id} + ${part * width}u` : `line${id}`} < k1`;
     load.push(when(`v${id} = ${joined(parts.map((part) => `${name}[${address(part)}]`))};`));
     // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
     const value = (part: number): string => `${name}[select(${x}First, ${address(part)}, ${inside(part)})]`;
-    masked.push(when(`v${id} = ${width === 8 && alongK ? `cutOff(${value(0)}, k1 - min(k1, k + 8u * at${id}))` : joined(parts.map((part) => `select(${zero}, ${value(part)}, ${inside(part)})`))};`));
+    masked.push(
+      when(
+        `v${id} = ${width === 8 && alongK ? `cutOff(${value(0)}, k1 - min(k1, k + 8u * at${id}))` : joined(parts.map((part) => `select(${zero}, ${value(part)}, ${inside(part)})`))};`,
+      ),
+    );
     store.push(when(`memory[${slice} + ${first}u][line${id} * ${perLine + 1}u + at${id}] = v${id};`));
   }
-  return { setup: setup.join('\n'), load: load.join('\n'), masked: masked.join('\n'), store: store.join('\n'), alongK, line: perLine + 1 };
+  return {
+    setup: setup.join('\n'),
+    load: load.join('\n'),
+    masked: masked.join('\n'),
+    store: store.join('\n'),
+    alongK,
+    line: perLine + 1,
+  };
 }
 
 /** Eight elements in one, two or eight pieces as 16 bytes. */
 function joined(parts: readonly string[]): string {
   if (parts.length === 1) return parts[0];
-  const four = (i: number): string => `bitcast<vec2<u32>>(${parts.length === 2 ? parts[i] : `vec4<f16>(${parts.slice(4 * i, 4 * i + 4).join(', ')})`})`;
+  const four = (i: number): string =>
+    `bitcast<vec2<u32>>(${parts.length === 2 ? parts[i] : `vec4<f16>(${parts.slice(4 * i, 4 * i + 4).join(', ')})`})`;
   return `vec4<u32>(${four(0)}, ${four(1)})`;
 }
 
@@ -131,33 +159,58 @@ export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, 
   const size = env.subgroupMaxSize;
   const invocations = size * x * y;
   const { length, count } = slices(config);
-  const a = staging({ name: 'A', form: problem.a, extent: rows, slices: y, first: 0, alongK: !problem.a.transposed }, depth, invocations);
-  const b = staging({ name: 'B', form: problem.b, extent: columns, slices: x, first: y, alongK: problem.b.transposed }, depth, invocations);
-  const load = problem.tail ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }` : `${a.load}\n${b.load}`;
-  const down = range(rows / m), across = range(columns / n);
-  const offset = ({ alongK, line }: Staging, along: number, q: number): number => (alongK ? along * line + q * k / EIGHT : q * k * line + along / EIGHT);
-  const left = (i: number, q: number): string => `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${a.alongK ? 'row' : 'col'}_major>(&memory[aSlice], ${offset(a, i * m, q)}u, ${a.line}u)`;
-  const right = (j: number, q: number): string => `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${b.alongK ? 'col' : 'row'}_major>(&memory[bSlice], ${offset(b, j * n, q)}u, ${b.line}u)`;
+  const a = staging(
+    { name: 'A', form: problem.a, extent: rows, slices: y, first: 0, alongK: !problem.a.transposed },
+    depth,
+    invocations,
+  );
+  const b = staging(
+    { name: 'B', form: problem.b, extent: columns, slices: x, first: y, alongK: problem.b.transposed },
+    depth,
+    invocations,
+  );
+  const load = problem.tail
+    ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }`
+    : `${a.load}\n${b.load}`;
+  const down = range(rows / m),
+    across = range(columns / n);
+  const offset = ({ alongK, line }: Staging, along: number, q: number): number =>
+    alongK ? along * line + (q * k) / EIGHT : q * k * line + along / EIGHT;
+  const left = (i: number, q: number): string =>
+    `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${a.alongK ? 'row' : 'col'}_major>(&memory[aSlice], ${offset(a, i * m, q)}u, ${a.line}u)`;
+  const right = (j: number, q: number): string =>
+    `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${b.alongK ? 'col' : 'row'}_major>(&memory[bSlice], ${offset(b, j * n, q)}u, ${b.line}u)`;
   const multiply = (q: number): string => `    {
 ${down.map((i) => `      let a${i} = ${left(i, q)};`).join('\n')}
-${across.map((j) => `      let b${j} = ${right(j, q)};
-      ${down.map((i) => `s${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, s${i}_${j});`).join(' ')}`).join('\n')}
+${across
+  .map(
+    (j) => `      let b${j} = ${right(j, q)};
+      ${down.map((i) => `s${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, s${i}_${j});`).join(' ')}`,
+  )
+  .join('\n')}
     }`;
   // A lane's columns are the same in all rows if the lanes are whole rows.
   const whole = size % quads === 0;
   const column = (e: string): string => `col0 + subCol * ${columns}u + 4u * (${e} % ${quads}u)`;
-  const place = (i: number, h: number): string => `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
-  const rounds = range(Math.ceil(m * quads / size));
+  const place = (i: number, h: number): string =>
+    `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
+  const rounds = range(Math.ceil((m * quads) / size));
   const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
   // What is added to is read ahead of the barrier, all of a strip at once: a read can't be moved ahead of a write to the same buffer.
-  const leave = (i: number): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}
-${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${j * n / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
+  const leave = (
+    i: number,
+  ): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}
+${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${(j * n) / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
   workgroupBarrier();
-${rounds.map((h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
+${rounds
+  .map(
+    (h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
     let e = lane + ${h * size}u;${whole ? '' : ` let col = ${columnOf(h)}; let biases = bias4(col);`}
     let sum = bitcast<vec4f>(memory[sgId][e / ${quads}u * ${sumsLine(quads)}u + e % ${quads}u]);
     store4(cBase, ${place(i, h)}, col, sum + biases${problem.accumulate ? ` + was${i}_${h}` : ''});
-  }`).join('\n')}`;
+  }`,
+  )
+  .join('\n')}`;
   return {
     bindings: bindings(problem),
     params: PARAMS,
@@ -190,7 +243,9 @@ ${b.store}
     if (k < k1) {
 ${load}
     }
-${range(depth / k).map(multiply).join('\n')}
+${range(depth / k)
+  .map(multiply)
+  .join('\n')}
     workgroupBarrier();
   }
 ${whole ? `  let col = ${column('lane')};\n  let biases = bias4(col);\n` : ''}${down.map(leave).join('\n  workgroupBarrier();\n')}`,

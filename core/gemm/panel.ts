@@ -27,10 +27,16 @@ const BLOCK = 4;
 const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
 
 /** Workgroups that keep a CPU's cores at work, if each takes so many rows that its loads of b are few beside them; and the fewest, even so. */
-const ENOUGH = 16, LONG = 256, FEWEST = 2, SHORT = 48;
+const ENOUGH = 16,
+  LONG = 256,
+  FEWEST = 2,
+  SHORT = 48;
 
 /** Rows of c that a workgroup takes past its panel. */
-export function panelSpan({ M, N, batch = 1 }: Pick<GemmProblem, 'M' | 'N' | 'batch'>, { rows, quads, x }: GemmConfig): number {
+export function panelSpan(
+  { M, N, batch = 1 }: Pick<GemmProblem, 'M' | 'N' | 'batch'>,
+  { rows, quads, x }: GemmConfig,
+): number {
   const panels = Math.ceil(N / (4 * quads * x)) * batch;
   const cut = (groups: number, span: number): number => Math.min(Math.ceil(groups / panels), Math.floor(M / span));
   return Math.ceil(M / Math.max(1, cut(ENOUGH, LONG), cut(FEWEST, SHORT)) / rows) * rows;
@@ -42,17 +48,32 @@ export function panelChunk(K: number, { depth }: GemmConfig): number {
 }
 
 /** The lanes' loads of a block of a, and where they put its elements. */
-function blockOfA(a: OperandForm, rows: number, size: number, tail: boolean): { setup: string; load: string; element(q: number, i: number): string } {
+function blockOfA(
+  a: OperandForm,
+  rows: number,
+  size: number,
+  tail: boolean,
+): { setup: string; load: string; element(q: number, i: number): string } {
   const loads = range(Math.ceil(rows / size));
   // Where rows lie side by side, a lane loads four of them at one step: fours are dealt out step after step.
   if (a.transposed && a.vec) {
     const fours = rows / 4;
     return {
-      setup: loads.map((g) => `    let four${g} = min(${g * size}u + lane, ${fours * BLOCK - 1}u); let step${g} = four${g} / ${fours}u;
-    let ra${g} = aBase + min(row0 + 4u * (four${g} % ${fours}u), p.M - 4u);`).join('\n'),
-      load: loads.map((g) => (tail
-        ? `      let va${g} = select(vec4f(), a4(ra${g} + min(k + step${g}, k1 - 1u) * p.aStride), k + step${g} < k1);`
-        : `      let va${g} = a4(ra${g} + (k + step${g}) * p.aStride);`)).join('\n'),
+      setup: loads
+        .map(
+          (
+            g,
+          ) => `    let four${g} = min(${g * size}u + lane, ${fours * BLOCK - 1}u); let step${g} = four${g} / ${fours}u;
+    let ra${g} = aBase + min(row0 + 4u * (four${g} % ${fours}u), p.M - 4u);`,
+        )
+        .join('\n'),
+      load: loads
+        .map((g) =>
+          tail
+            ? `      let va${g} = select(vec4f(), a4(ra${g} + min(k + step${g}, k1 - 1u) * p.aStride), k + step${g} < k1);`
+            : `      let va${g} = a4(ra${g} + (k + step${g}) * p.aStride);`,
+        )
+        .join('\n'),
       element(q, i) {
         const four = q * fours + Math.floor(i / 4);
         return `subgroupShuffle(va${Math.floor(four / size)}.${component(i)}, ${four % size}u)`;
@@ -60,8 +81,18 @@ function blockOfA(a: OperandForm, rows: number, size: number, tail: boolean): { 
     };
   }
   return {
-    setup: loads.map((g) => `    let ra${g} = aBase + min(row0 + ${g * size}u + lane, p.M - 1u)${a.transposed ? '' : ' * p.aStride'};`).join('\n'),
-    load: loads.map((g) => `      let va${g} = ${along(a, 'a', (k) => (a.transposed ? `ra${g} + (${k}) * p.aStride` : `ra${g} + ${k}`), tail)};`).join('\n'),
+    setup: loads
+      .map(
+        (g) =>
+          `    let ra${g} = aBase + min(row0 + ${g * size}u + lane, p.M - 1u)${a.transposed ? '' : ' * p.aStride'};`,
+      )
+      .join('\n'),
+    load: loads
+      .map(
+        (g) =>
+          `      let va${g} = ${along(a, 'a', (k) => (a.transposed ? `ra${g} + (${k}) * p.aStride` : `ra${g} + ${k}`), tail)};`,
+      )
+      .join('\n'),
     element: (q, i) => `subgroupShuffle(va${Math.floor(i / size)}.${component(q)}, ${i % size}u)`,
   };
 }
@@ -69,7 +100,11 @@ function blockOfA(a: OperandForm, rows: number, size: number, tail: boolean): { 
 /** Elements of an operand at steps k to k + 3, 0 beyond k1. */
 function along(form: OperandForm, name: string, at: (k: string) => string, tail: boolean): string {
   if (form.vec && !tail) return `${name}4(${at('k')})`;
-  return `vec4f(${range(BLOCK).map((q) => (tail ? `select(0.0, ${name}1(${at(`min(k + ${q}u, k1 - 1u)`)}), k + ${q}u < k1)` : `${name}1(${at(`k + ${q}u`)})`)).join(', ')})`;
+  return `vec4f(${range(BLOCK)
+    .map((q) =>
+      tail ? `select(0.0, ${name}1(${at(`min(k + ${q}u, k1 - 1u)`)}), k + ${q}u < k1)` : `${name}1(${at(`k + ${q}u`)})`,
+    )
+    .join(', ')})`;
 }
 
 const ofSum = (j: number, x: number): string => `s${j}_${x}`;
@@ -81,16 +116,28 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
   const lines: string[] = [];
   if (b.transposed) {
     for (const x of range(4)) {
-      lines.push(`      let b${j}${x} = ${along(b, 'b', (k) => `bBase + ${column(x)} * p.bStride + ${k}`, tail)};`,
-        `      ${range(BLOCK).map((q) => `${kept(q, j, x)}[block] = b${j}${x}.${component(q)};`).join(' ')}`);
+      lines.push(
+        `      let b${j}${x} = ${along(b, 'b', (k) => `bBase + ${column(x)} * p.bStride + ${k}`, tail)};`,
+        `      ${range(BLOCK)
+          .map((q) => `${kept(q, j, x)}[block] = b${j}${x}.${component(q)};`)
+          .join(' ')}`,
+      );
     }
     return lines.join('\n');
   }
   for (const q of range(BLOCK)) {
     const k = tail ? `min(k + ${q}u, k1 - 1u)` : `(k + ${q}u)`;
-    const four = b.vec ? `b4(bBase + ${k} * p.bStride + min(col${j}, p.N - 4u))` : `vec4f(${range(4).map((x) => `b1(bBase + ${k} * p.bStride + ${column(x)})`).join(', ')})`;
-    lines.push(`      let b${j}${q} = ${tail ? `select(vec4f(), ${four}, k + ${q}u < k1)` : four};`,
-      `      ${range(4).map((x) => `${kept(q, j, x)}[block] = b${j}${q}.${component(x)};`).join(' ')}`);
+    const four = b.vec
+      ? `b4(bBase + ${k} * p.bStride + min(col${j}, p.N - 4u))`
+      : `vec4f(${range(4)
+          .map((x) => `b1(bBase + ${k} * p.bStride + ${column(x)})`)
+          .join(', ')})`;
+    lines.push(
+      `      let b${j}${q} = ${tail ? `select(vec4f(), ${four}, k + ${q}u < k1)` : four};`,
+      `      ${range(4)
+        .map((x) => `${kept(q, j, x)}[block] = b${j}${q}.${component(x)};`)
+        .join(' ')}`,
+    );
   }
   return lines.join('\n');
 }
@@ -98,12 +145,18 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
 /** Stores the sums of a tile. How often the loop runs is not known when it is compiled: unrolled, it would be most of the program. */
 function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
   return `    let end = min(row0 + ${rows}u, rowEnd);
-${range(quads).map((j) => `    for (var row = row0; row < end; row++) {
+${range(quads)
+  .map(
+    (j) => `    for (var row = row0; row < end; row++) {
       let at = row - row0;
-      var sum = vec4f(${range(4).map((x) => `${ofSum(j, x)}[at]`).join(', ')});
+      var sum = vec4f(${range(4)
+        .map((x) => `${ofSum(j, x)}[at]`)
+        .join(', ')});
       if (k0 > 0u) { sum += old4(cBase, row, col${j}); } else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
       store4(cBase, row, col${j}, sum);
-    }`).join('\n')}`;
+    }`,
+  )
+  .join('\n')}`;
 }
 
 export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, problem }) => {
@@ -124,8 +177,12 @@ ${declarations({ ...problem, accumulate: true }, 'whole')}`,
     body: `  let aBase = p.aOffset + wid.z * p.aBatch;
   let bBase = p.bOffset + wid.z * p.bBatch;
   let cBase = p.cOffset + wid.z * p.cBatch;
-${range(quads).map((j) => `  let col${j} = (wid.x * ${size}u + lane) * ${4 * quads}u + ${4 * j}u;
-  let added${j} = bias4(col${j});`).join('\n')}
+${range(quads)
+  .map(
+    (j) => `  let col${j} = (wid.x * ${size}u + lane) * ${4 * quads}u + ${4 * j}u;
+  let added${j} = bias4(col${j});`,
+  )
+  .join('\n')}
   let rowEnd = min((wid.y + 1u) * p.span, p.M);
   var k0 = 0u;
   loop {
@@ -133,21 +190,45 @@ ${range(quads).map((j) => `  let col${j} = (wid.x * ${size}u + lane) * ${4 * qua
     whole = k1 == p.K;
     for (var k = k0; k < k1; k += ${BLOCK}u) {
       let block = (k - k0) / ${BLOCK}u;
-${range(quads).map((j) => keep(problem.b, j, tail)).join('\n')}
+${range(quads)
+  .map((j) => keep(problem.b, j, tail))
+  .join('\n')}
     }
     for (var row0 = wid.y * p.span; row0 < rowEnd; row0 += ${rows}u) {
 ${a.setup}
 ${sums.map((name) => `      var ${name}: array<f32, ${rows}>;`).join('\n')}
-${range(rows).map((i) => `      ${sums.map((name) => `${name}[${i}] = 0.0;`).join(' ')}`).join('\n')}
+${range(rows)
+  .map((i) => `      ${sums.map((name) => `${name}[${i}] = 0.0;`).join(' ')}`)
+  .join('\n')}
       for (var k = k0; k < k1; k += ${BLOCK}u) {
         let block = (k - k0) / ${BLOCK}u;
 ${a.load}
-${columns.map(([q, j]) => `        ${range(4).map((x) => `let y${q}_${j}_${x} = ${kept(q, j, x)}[block];`).join(' ')}`).join('\n')}
-${range(rows).map((i) => `        ${range(BLOCK).map((q) => `let x${q}_${i} = ${a.element(q, i)};`).join(' ')}
-${range(quads).map((j) => `        ${range(4).map((x) => {
-    const sum = `${ofSum(j, x)}[${i}]`;
-    return `${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}_${x}, ${before})`, sum)};`;
-  }).join(' ')}`).join('\n')}`).join('\n')}
+${columns
+  .map(
+    ([q, j]) =>
+      `        ${range(4)
+        .map((x) => `let y${q}_${j}_${x} = ${kept(q, j, x)}[block];`)
+        .join(' ')}`,
+  )
+  .join('\n')}
+${range(rows)
+  .map(
+    (i) => `        ${range(BLOCK)
+      .map((q) => `let x${q}_${i} = ${a.element(q, i)};`)
+      .join(' ')}
+${range(quads)
+  .map(
+    (j) =>
+      `        ${range(4)
+        .map((x) => {
+          const sum = `${ofSum(j, x)}[${i}]`;
+          return `${sum} = ${range(BLOCK).reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}_${x}, ${before})`, sum)};`;
+        })
+        .join(' ')}`,
+  )
+  .join('\n')}`,
+  )
+  .join('\n')}
       }
 ${store(problem, rows, quads)}
     }

@@ -20,7 +20,10 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
       { name: 'C', type: `array<${stored}>`, access: 'write' },
       ...(bias ? [{ name: 'bias', type: `array<${bias}>`, access: 'read' } as const] : []),
     ],
-    params: ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'].map((name) => ({ name, type: 'u32' })),
+    params: ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'].map((name) => ({
+      name,
+      type: 'u32',
+    })),
     workgroupSize: [REDUCE_WORKGROUP],
     light: true,
     enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
@@ -48,8 +51,12 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
     sum += parts[at];
     at += perItem;
   }
-${bias ? `  let b = p.biasOffset + col;
-  sum += ${c.vec ? 'vec4f(f32(bias[b]), f32(bias[b + 1u]), f32(bias[b + 2u]), f32(bias[b + 3u]))' : 'f32(bias[b])'};` : ''}
+${
+  bias
+    ? `  let b = p.biasOffset + col;
+  sum += ${c.vec ? 'vec4f(f32(bias[b]), f32(bias[b + 1u]), f32(bias[b + 2u]), f32(bias[b + 3u]))' : 'f32(bias[b])'};`
+    : ''
+}
   let to = (p.cOffset + item * p.cBatch + row * p.cStride + col) / ${wide}u;
 ${accumulate ? `  sum += ${type}(C[to]);` : ''}
   C[to] = ${stored}(activate(vec4f(sum))${c.vec ? '' : '.x'});`,

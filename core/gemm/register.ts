@@ -27,7 +27,18 @@
 
 import { defineKernel } from '../kernel.ts';
 import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
-import { bindings, columns, component, declarations, extensions, kLoop, PARAMS, prologue, range, storeAll } from './wgsl.ts';
+import {
+  bindings,
+  columns,
+  component,
+  declarations,
+  extensions,
+  kLoop,
+  PARAMS,
+  prologue,
+  range,
+  storeAll,
+} from './wgsl.ts';
 
 /**
  * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array says so to the
@@ -49,17 +60,29 @@ interface OwnRows {
 
 /** `fours`: the first rows of runs of four that lie side by side; `singles`: rows alone. */
 function ownRows({ transposed }: OperandForm, fours: readonly string[], singles: readonly string[]): OwnRows {
-  const steps = (depth: number): string[] => range(depth).flatMap((q) => [
-    `    let ka${q} = (k + ${q}u) * p.aStride;`, ...fours.map((_, g) => `    let vf${q}_${g} = a4(rf${g} + ka${q});`),
-  ]);
+  const steps = (depth: number): string[] =>
+    range(depth).flatMap((q) => [
+      `    let ka${q} = (k + ${q}u) * p.aStride;`,
+      ...fours.map((_, g) => `    let vf${q}_${g} = a4(rf${g} + ka${q});`),
+    ]);
   return {
     setup: [
       ...fours.map((row, g) => `  let rf${g} = aBase + min(${row}, p.M - 4u);`),
       ...singles.map((row, i) => `  let ra${i} = aBase + min(${row}, p.M - 1u)${transposed ? '' : ' * p.aStride'};`),
     ].join('\n'),
-    load: (depth) => (transposed
-      ? [...steps(depth), ...singles.map((_, i) => `    let va${i} = vec4f(${range(4).map((q) => (q < depth ? `a1(ra${i} + ka${q})` : '0.0')).join(', ')});`)]
-      : singles.map((_, i) => `    let va${i} = vec4f(${depth === 4 ? 'a4' : 'a1'}(ra${i} + k));`)).join('\n'),
+    load: (depth) =>
+      (transposed
+        ? [
+            ...steps(depth),
+            ...singles.map(
+              (_, i) =>
+                `    let va${i} = vec4f(${range(4)
+                  .map((q) => (q < depth ? `a1(ra${i} + ka${q})` : '0.0'))
+                  .join(', ')});`,
+            ),
+          ]
+        : singles.map((_, i) => `    let va${i} = vec4f(${depth === 4 ? 'a4' : 'a1'}(ra${i} + k));`)
+      ).join('\n'),
     four: (q, g, e) => `vf${q}_${g}.${component(e)}`,
     single: (q, i) => `va${i}.${component(q)}`,
   };
@@ -92,11 +115,18 @@ export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ conf
   const { rows, quads, x: size } = config;
   // Lanes own runs of four rows, as many as make whole rounds, and single ones for the rest.
   const round = 4 * size;
-  const fours = inFours(problem.a) ? Math.max(1, Math.floor(rows / round)) : 0, inRuns = Math.min(rows, fours * round);
-  const a = ownRows(problem.a, range(fours).map((g) => `row0 + ${g * round}u + 4u * lane`), range(Math.ceil((rows - inRuns) / size)).map((h) => `row0 + ${inRuns + h * size}u + lane`));
+  const fours = inFours(problem.a) ? Math.max(1, Math.floor(rows / round)) : 0,
+    inRuns = Math.min(rows, fours * round);
+  const a = ownRows(
+    problem.a,
+    range(fours).map((g) => `row0 + ${g * round}u + 4u * lane`),
+    range(Math.ceil((rows - inRuns) / size)).map((h) => `row0 + ${inRuns + h * size}u + lane`),
+  );
   const fromLane = (q: number, i: number): string => {
-    const [own, owner] = i < inRuns ? [a.four(q, Math.floor(i / round), i % 4), Math.floor((i % round) / 4)]
-      : [a.single(q, Math.floor((i - inRuns) / size)), (i - inRuns) % size];
+    const [own, owner] =
+      i < inRuns
+        ? [a.four(q, Math.floor(i / round), i % 4), Math.floor((i % round) / 4)]
+        : [a.single(q, Math.floor((i - inRuns) / size)), (i - inRuns) % size];
     return `subgroupShuffle(${own}, ${owner}u)`;
   };
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
@@ -109,18 +139,21 @@ export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ conf
     enable: ['subgroups', ...extensions(problem)],
     declarations: declarations(problem),
     body: `${prologue(problem)}
-${inMemory ? `  // The rows of a pass by one panel of b, which stays in the cache.
+${
+  inMemory
+    ? `  // The rows of a pass by one panel of b, which stays in the cache.
   let id = wid.y * nwg.x + wid.x;
-  let block = vec2u(id / nwg.y, id % nwg.y);` : '  let block = wid.xy;'}
+  let block = vec2u(id / nwg.y, id % nwg.y);`
+    : '  let block = wid.xy;'
+}
   let row0 = block.y * ${rows}u;
   let col = (block.x * ${size}u + lane) * ${4 * quads}u;
 ${a.setup}
 ${b.setup}
 ${inMemory ? `  var s: array<vec4f, ${rows * quads}>;` : sums(rows, quads)}
-${kLoop(problem, (depth) => [
-    a.load(depth), b.load(depth),
-    multiply(rows, quads, depth, fromLane, b.value, name),
-  ].join('\n'))}
+${kLoop(problem, (depth) =>
+  [a.load(depth), b.load(depth), multiply(rows, quads, depth, fromLane, b.value, name)].join('\n'),
+)}
 ${inMemory ? storeLoop(problem, rows, quads) : stores(problem, rows, quads)}`,
   };
 });
@@ -128,31 +161,62 @@ ${inMemory ? storeLoop(problem, rows, quads) : stores(problem, rows, quads)}`,
 const inVariable = (i: number, j: number): string => `s${i}_${j}`;
 
 function sums(rows: number, quads: number): string {
-  return range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n');
+  return range(rows)
+    .map(
+      (i) =>
+        `  ${range(quads)
+          .map((j) => `var s${i}_${j} = vec4f();`)
+          .join(' ')}`,
+    )
+    .join('\n');
 }
 
 /** A sum takes all steps of the block one after another: between blocks it lies in memory where the CPU computes. */
-function multiply(rows: number, quads: number, depth: number, a: (q: number, i: number) => string, b: (q: number, j: number) => string, sum = inVariable): string {
+function multiply(
+  rows: number,
+  quads: number,
+  depth: number,
+  a: (q: number, i: number) => string,
+  b: (q: number, j: number) => string,
+  sum = inVariable,
+): string {
   const steps = range(depth);
   const lines = steps.flatMap((q) => range(quads).map((j) => `    let y${q}_${j} = ${b(q, j)};`));
   for (const i of range(rows)) {
     lines.push(`    ${steps.map((q) => `let x${q}_${i} = vec4f(${a(q, i)});`).join(' ')}`);
-    for (const j of range(quads)) lines.push(`    ${sum(i, j)} = ${steps.reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}, ${before})`, sum(i, j))};`);
+    for (const j of range(quads))
+      lines.push(
+        `    ${sum(i, j)} = ${steps.reduce((before, q) => `fma(x${q}_${i}, y${q}_${j}, ${before})`, sum(i, j))};`,
+      );
   }
   return lines.join('\n');
 }
 
 function stores(problem: ProblemForm, rows: number, quads: number): string {
   const { transposed } = problem.c;
-  return `${range(quads).map((j) => `  let added${j} = bias4(col${j});`).join('\n')}
-${storeAll(range(quads).flatMap((j) => range(rows).map((i) => ({
-    row: `row0 + ${i}u`, col: `col${j}`, value: `s${i}_${j}`, bias: transposed ? `bias1(row0 + ${i}u)` : `added${j}`,
-  }))), problem)}`;
+  return `${range(quads)
+    .map((j) => `  let added${j} = bias4(col${j});`)
+    .join('\n')}
+${storeAll(
+  range(quads).flatMap((j) =>
+    range(rows).map((i) => ({
+      row: `row0 + ${i}u`,
+      col: `col${j}`,
+      value: `s${i}_${j}`,
+      bias: transposed ? `bias1(row0 + ${i}u)` : `added${j}`,
+    })),
+  ),
+  problem,
+)}`;
 }
 
 /** The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of the program. */
 function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {
   return `  let end = min(row0 + ${rows}u, p.M);
-${range(quads).map((j) => `  let added${j} = bias4(col${j});
-  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `added${j}`} + old4(cBase, row, col${j})); }`).join('\n')}`;
+${range(quads)
+  .map(
+    (j) => `  let added${j} = bias4(col${j});
+  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `added${j}`} + old4(cBase, row, col${j})); }`,
+  )
+  .join('\n')}`;
 }

@@ -130,12 +130,20 @@ function inEights(matrix: GemmMatrix, rows: number, extent: number, batch: numbe
 }
 
 function operandForm(layout: GemmLayout, extent: number, batch: number): OperandForm {
-  return { dtype: layout.dtype, transposed: layout.transposed ?? false, vec: extent % 4 === 0 && begins(layout, batch, 4) };
+  return {
+    dtype: layout.dtype,
+    transposed: layout.transposed ?? false,
+    vec: extent % 4 === 0 && begins(layout, batch, 4),
+  };
 }
 
 /** How the operands of a product lie in memory. */
 export function operandForms({ M, N, K, batch = 1, a, b, c }: GemmProblem): Pick<ProblemForm, 'a' | 'b' | 'c'> {
-  return { a: operandForm(a, a.transposed ? M : K, batch), b: operandForm(b, b.transposed ? K : N, batch), c: operandForm(c, N, batch) };
+  return {
+    a: operandForm(a, a.transposed ? M : K, batch),
+    b: operandForm(b, b.transposed ? K : N, batch),
+    c: operandForm(c, N, batch),
+  };
 }
 
 /** The product that gives the transposed result. */
@@ -149,16 +157,27 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const { a, b, c } = operandForms(spec);
   const { M, N, K, batch = 1 } = spec;
   const split = config.splits > 1;
-  const vector = config.form === 'vector', matrix = config.form === 'matrix';
+  const vector = config.form === 'vector',
+    matrix = config.form === 'matrix';
   return {
     // Where lanes share K, or rows don't come in fours, a transposed a is read element by element.
-    a: { ...a, vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)), ...(matrix && { wide: a.transposed ? inEights(spec.a, K, M, batch) : inEights(spec.a, M, K, batch) }) },
-    b: { ...b, vec: b.vec && (!vector || b.transposed), ...(matrix && { wide: b.transposed ? inEights(spec.b, N, K, batch) : inEights(spec.b, K, N, batch) }) },
+    a: {
+      ...a,
+      vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)),
+      ...(matrix && { wide: a.transposed ? inEights(spec.a, K, M, batch) : inEights(spec.a, M, K, batch) }),
+    },
+    b: {
+      ...b,
+      vec: b.vec && (!vector || b.transposed),
+      ...(matrix && { wide: b.transposed ? inEights(spec.b, N, K, batch) : inEights(spec.b, K, N, batch) }),
+    },
     // Lanes own runs of columns: those of a transposed c lie in rows of their own.
-    c: split ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector } : { ...c, vec: c.vec && !vector && !c.transposed },
-    bias: split ? null : spec.bias?.dtype ?? null,
-    activation: split ? null : spec.activation ?? null,
-    accumulate: split ? false : spec.accumulate ?? false,
+    c: split
+      ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector }
+      : { ...c, vec: c.vec && !vector && !c.transposed },
+    bias: split ? null : (spec.bias?.dtype ?? null),
+    activation: split ? null : (spec.activation ?? null),
+    accumulate: split ? false : (spec.accumulate ?? false),
     split,
     tail: K % (config.form === 'panel' ? 4 : config.depth) !== 0,
   };

@@ -56,38 +56,73 @@ interface Staging {
 
 /** An item is a block of 4 × 4 that is turned round, where the operand lies along k, otherwise one vec4. */
 function staging({ name, form, alongK, groups }: Operand, depth: number, invocations: number): Staging {
-  const x = name.toLowerCase(), [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
+  const x = name.toLowerCase(),
+    [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.vec ? 4 : 1;
   const zero = form.vec ? `vec4<${form.dtype}>()` : `${form.dtype}()`;
   // Addresses are counted in what a load takes.
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / 4u`);
-  const items = alongK ? groups * depth / 4 : groups * depth;
+  const items = alongK ? (groups * depth) / 4 : groups * depth;
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
   const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
-  const masked = [...load], store: string[] = [];
+  const masked = [...load],
+    store: string[] = [];
   for (let from = 0; from < items; from += invocations) {
     const id = `${name}${from / invocations}`;
-    const when = (text: string): string => `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
-    const rows = range(alongK ? 4 : 1), parts = range(4 / width);
+    const when = (text: string): string =>
+      `    ${from + invocations > items ? `if (li < ${items - from}u) ` : ''}{ ${text} }`;
+    const rows = range(alongK ? 4 : 1),
+      parts = range(4 / width);
     const perGroup = alongK ? depth / 4 : groups;
-    setup.push(`  let i${id} = li + ${from}u; let along${id} = i${id} ${alongK ? '%' : '/'} ${perGroup}u; let group${id} = i${id} ${alongK ? '/' : '%'} ${perGroup}u;`);
+    setup.push(
+      `  let i${id} = li + ${from}u; let along${id} = i${id} ${alongK ? '%' : '/'} ${perGroup}u; let group${id} = i${id} ${alongK ? '/' : '%'} ${perGroup}u;`,
+    );
     for (const r of rows) {
       setup.push(`  var v${id}_${r} = vec4f();`);
       for (const part of alongK ? [0] : parts) {
-        setup.push(`  let from${id}_${r}${part} = ${alongK
-          ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)} + ${4 / width}u * along${id}`
-          : `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)} + along${id} * ${x}PerLine`};`);
+        setup.push(
+          `  let from${id}_${r}${part} = ${
+            alongK
+              ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)} + ${4 / width}u * along${id}`
+              : `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)} + along${id} * ${x}PerLine`
+          };`,
+        );
       }
     }
-    const address = (r: number, part: number): string => (alongK ? `from${id}_${r}0 + ${x}Step + ${part}u` : `from${id}_${r}${part} + ${x}Step`);
+    const address = (r: number, part: number): string =>
+      alongK ? `from${id}_${r}0 + ${x}Step + ${part}u` : `from${id}_${r}${part} + ${x}Step`;
     const inside = (part: number): string => `k + ${alongK ? `4u * along${id} + ${part}u` : `along${id}`} < k1`;
-    const four = (r: number, value: (part: number) => string): string => `v${id}_${r} = vec4f(${parts.map((part) => (width === 1 ? `f32(${value(part)})` : value(part))).join(', ')});`;
+    const four = (r: number, value: (part: number) => string): string =>
+      `v${id}_${r} = vec4f(${parts.map((part) => (width === 1 ? `f32(${value(part)})` : value(part))).join(', ')});`;
     load.push(when(rows.map((r) => four(r, (part) => `${name}[${address(r, part)}]`)).join(' ')));
     // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
-    masked.push(when(rows.map((r) => four(r, (part) => `select(${zero}, ${name}[select(${x}First, ${address(r, part)}, ${inside(part)})], ${inside(part)})`)).join(' ')));
-    store.push(when(alongK
-      ? range(4).map((q) => `tile${name}[along${id}][${q}][group${id}] = vec4f(${range(4).map((r) => `v${id}_${r}.${component(q)}`).join(', ')});`).join(' ')
-      : `tile${name}[along${id} / 4u][along${id} % 4u][group${id}] = v${id}_0;`));
+    masked.push(
+      when(
+        rows
+          .map((r) =>
+            four(
+              r,
+              (part) =>
+                `select(${zero}, ${name}[select(${x}First, ${address(r, part)}, ${inside(part)})], ${inside(part)})`,
+            ),
+          )
+          .join(' '),
+      ),
+    );
+    store.push(
+      when(
+        alongK
+          ? range(4)
+              .map(
+                (q) =>
+                  `tile${name}[along${id}][${q}][group${id}] = vec4f(${range(4)
+                    .map((r) => `v${id}_${r}.${component(q)}`)
+                    .join(', ')});`,
+              )
+              .join(' ')
+          : `tile${name}[along${id} / 4u][along${id} % 4u][group${id}] = v${id}_0;`,
+      ),
+    );
   }
   return { setup: setup.join('\n'), load: load.join('\n'), masked: masked.join('\n'), store: store.join('\n') };
 }
@@ -95,16 +130,30 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
 export const tileKernel = defineKernel<GemmVariant>('gemm.tile', ({ config, problem }) => {
   const { rows, quads, x, y, depth } = config;
   const fours = rows / 4;
-  const rowGroups = fours * y, columnGroups = quads * x;
+  const rowGroups = fours * y,
+    columnGroups = quads * x;
   const a = staging({ name: 'A', form: problem.a, alongK: !problem.a.transposed, groups: rowGroups }, depth, x * y);
   const b = staging({ name: 'B', form: problem.b, alongK: problem.b.transposed, groups: columnGroups }, depth, x * y);
-  const load = problem.tail ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }` : `${a.load}\n${b.load}`;
+  const load = problem.tail
+    ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }`
+    : `${a.load}\n${b.load}`;
   const row = (i: number): string => `row0 + ${(i >> 2) * 4 * y + (i & 3)}u + 4u * lid.y`;
   const col = (j: number): string => `col0 + ${j * 4 * x}u + 4u * lid.x`;
   // Four steps are written out; left to themselves, some compilers unroll all of them.
-  const step = (u: number): string => `${range(fours).map((g) => `      let a${u}_${g} = tileA[q][${u}][lid.y + ${g * y}u];`).join('\n')}
-${range(quads).map((j) => `      let b${u}_${j} = tileB[q][${u}][lid.x + ${j * x}u];`).join('\n')}
-${range(rows).map((i) => `      ${range(quads).map((j) => `s${i}_${j} = fma(vec4f(a${u}_${i >> 2}.${component(i)}), b${u}_${j}, s${i}_${j});`).join(' ')}`).join('\n')}`;
+  const step = (u: number): string => `${range(fours)
+    .map((g) => `      let a${u}_${g} = tileA[q][${u}][lid.y + ${g * y}u];`)
+    .join('\n')}
+${range(quads)
+  .map((j) => `      let b${u}_${j} = tileB[q][${u}][lid.x + ${j * x}u];`)
+  .join('\n')}
+${range(rows)
+  .map(
+    (i) =>
+      `      ${range(quads)
+        .map((j) => `s${i}_${j} = fma(vec4f(a${u}_${i >> 2}.${component(i)}), b${u}_${j}, s${i}_${j});`)
+        .join(' ')}`,
+  )
+  .join('\n')}`;
   return {
     bindings: bindings(problem),
     params: PARAMS,
@@ -117,7 +166,14 @@ var<workgroup> tileB: array<array<array<vec4f, ${columnGroups}>, 4>, ${depth / 4
     body: `${prologue(problem)}
   let row0 = wid.y * ${4 * rowGroups}u;
   let col0 = wid.x * ${4 * columnGroups}u;
-${range(rows).map((i) => `  ${range(quads).map((j) => `var s${i}_${j} = vec4f();`).join(' ')}`).join('\n')}
+${range(rows)
+  .map(
+    (i) =>
+      `  ${range(quads)
+        .map((j) => `var s${i}_${j} = vec4f();`)
+        .join(' ')}`,
+  )
+  .join('\n')}
 ${a.setup}
 ${b.setup}
   var k = k0;
@@ -137,7 +193,14 @@ ${range(4).map(step).join('\n')}
     }
     workgroupBarrier();
   }
-${range(quads).map((j) => `  let added${j} = bias4(${col(j)});`).join('\n')}
-${storeAll(range(quads).flatMap((j) => range(rows).map((i) => ({ row: row(i), col: col(j), value: `s${i}_${j}`, bias: `added${j}` }))), problem)}`,
+${range(quads)
+  .map((j) => `  let added${j} = bias4(${col(j)});`)
+  .join('\n')}
+${storeAll(
+  range(quads).flatMap((j) =>
+    range(rows).map((i) => ({ row: row(i), col: col(j), value: `s${i}_${j}`, bias: `added${j}` })),
+  ),
+  problem,
+)}`,
   };
 });

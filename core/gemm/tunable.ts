@@ -5,7 +5,14 @@ import { Storage } from '../storage.ts';
 import type { Tunable } from '../tuning.ts';
 import { chooseConfig, configs, cuttable, family, MOST_PARTS } from './config.ts';
 import { encodeGemm } from './encode.ts';
-import { operandForms, type GemmConfig, type GemmLayout, type GemmMatrix, type GemmProblem, type OperandForm } from './spec.ts';
+import {
+  operandForms,
+  type GemmConfig,
+  type GemmLayout,
+  type GemmMatrix,
+  type GemmProblem,
+  type OperandForm,
+} from './spec.ts';
 
 /** Sizes up to 8 each on their own, then two classes an octave. */
 function bucket(n: number): string {
@@ -18,7 +25,11 @@ function operand({ dtype, transposed, vec }: OperandForm): string {
 
 const matrix = ({ offset, rowStride, transposed, batchStride, dtype }: GemmLayout): GemmLayout => ({
   // What of an offset matters is its alignment.
-  offset: offset % 8, rowStride, dtype, ...(transposed !== undefined && { transposed }), ...(batchStride !== undefined && { batchStride }),
+  offset: offset % 8,
+  rowStride,
+  dtype,
+  ...(transposed !== undefined && { transposed }),
+  ...(batchStride !== undefined && { batchStride }),
 });
 
 /** Keys are sizes, then a, b and c: `t` for transposed, `u` for not aligned to 4 elements. */
@@ -35,8 +46,13 @@ export const gemmTunable: Tunable<GemmProblem, GemmConfig> = {
   accepts(device, problem, config): config is GemmConfig {
     const { splits, ...form } = (config ?? {}) as GemmConfig;
     const text = JSON.stringify(form);
-    return Number.isInteger(splits) && splits >= 1 && splits <= MOST_PARTS && (splits === 1 || cuttable(form))
-      && family(device, problem).some(({ splits: _, ...c }) => JSON.stringify(c) === text);
+    return (
+      Number.isInteger(splits) &&
+      splits >= 1 &&
+      splits <= MOST_PARTS &&
+      (splits === 1 || cuttable(form)) &&
+      family(device, problem).some(({ splits: _, ...c }) => JSON.stringify(c) === text)
+    );
   },
   prepare(device, problem) {
     const { M, N, K, batch = 1 } = problem;

@@ -17,16 +17,32 @@ export function vectorBytes(config: GemmConfig): number {
 }
 
 /** Rows of a or columns of b: where they begin, and 4 or 1 steps of k from the expression `k` on. */
-function lines(name: string, alongK: boolean, count: number, first: string, bound: string): { setup: string; load(depth: number): string } {
+function lines(
+  name: string,
+  alongK: boolean,
+  count: number,
+  first: string,
+  bound: string,
+): { setup: string; load(depth: number): string } {
   const stride = `p.${name}Stride`;
   return {
-    setup: range(count).map((i) => `  let r${name}${i} = ${name}Base + min(${first} + ${i}u, ${bound} - 1u)${alongK ? ` * ${stride}` : ''};`).join('\n'),
-    load: (depth) => range(count).map((i) => {
-      const at = `r${name}${i}`;
-      if (depth === 1) return `    let v${name}${i} = ${name}1(${at} + k${alongK ? '' : ` * ${stride}`});`;
-      if (alongK) return `    let v${name}${i} = ${name}4(${at} + k);`;
-      return `    let v${name}${i} = vec4f(${range(4).map((q) => `${name}1(${at} + (k + ${q}u) * ${stride})`).join(', ')});`;
-    }).join('\n'),
+    setup: range(count)
+      .map(
+        (i) =>
+          `  let r${name}${i} = ${name}Base + min(${first} + ${i}u, ${bound} - 1u)${alongK ? ` * ${stride}` : ''};`,
+      )
+      .join('\n'),
+    load: (depth) =>
+      range(count)
+        .map((i) => {
+          const at = `r${name}${i}`;
+          if (depth === 1) return `    let v${name}${i} = ${name}1(${at} + k${alongK ? '' : ` * ${stride}`});`;
+          if (alongK) return `    let v${name}${i} = ${name}4(${at} + k);`;
+          return `    let v${name}${i} = vec4f(${range(4)
+            .map((q) => `${name}1(${at} + (k + ${q}u) * ${stride})`)
+            .join(', ')});`;
+        })
+        .join('\n'),
   };
 }
 
@@ -36,14 +52,24 @@ export const vectorKernel = defineKernel<GemmVariant>('gemm.vector', ({ config, 
   const results = rows * cols;
   const a = lines('a', !problem.a.transposed, rows, 'row0', 'p.M');
   const b = lines('b', problem.b.transposed, cols, 'col0', 'p.N');
-  const each = (text: (i: number, j: number) => string): string => range(rows).map((i) => `    ${range(cols).map((j) => text(i, j)).join(' ')}`).join('\n');
-  const tail = problem.tail ? `  k = k0 + (k1 - k0) / 4u * 4u + lid.x;
+  const each = (text: (i: number, j: number) => string): string =>
+    range(rows)
+      .map(
+        (i) =>
+          `    ${range(cols)
+            .map((j) => text(i, j))
+            .join(' ')}`,
+      )
+      .join('\n');
+  const tail = problem.tail
+    ? `  k = k0 + (k1 - k0) / 4u * 4u + lid.x;
   if (k < k1) {
 ${a.load(1)}
 ${b.load(1)}
 ${each((i, j) => `s${i}_${j} += va${i} * vb${j};`)}
   }
-` : '';
+`
+    : '';
   return {
     bindings: bindings(problem),
     params: PARAMS,

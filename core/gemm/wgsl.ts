@@ -10,7 +10,21 @@ export const component = (i: number): string => XYZW[i & 3];
 
 /** In the order in which `gemm` gives them. 15 words: they fit into immediates. */
 export const PARAMS: readonly KernelParam[] = [
-  'M', 'N', 'K', 'aOffset', 'aStride', 'aBatch', 'bOffset', 'bStride', 'bBatch', 'cOffset', 'cStride', 'cBatch', 'biasOffset', 'chunk', 'splits',
+  'M',
+  'N',
+  'K',
+  'aOffset',
+  'aStride',
+  'aBatch',
+  'bOffset',
+  'bStride',
+  'bBatch',
+  'cOffset',
+  'cStride',
+  'cBatch',
+  'biasOffset',
+  'chunk',
+  'splits',
 ].map((name) => ({ name, type: 'u32' }));
 
 function arrayType(form: OperandForm): string {
@@ -49,7 +63,8 @@ fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${nam
  */
 export function activationFunction(activation: GemmActivation | null, when?: string): string {
   const unless = when ? `if (!${when}) { return v; } ` : '';
-  if (activation === 'silu') return `fn activate(v: vec4f) -> vec4f { ${unless}return v / (1.0 + exp(min(-v, vec4f(80.0)))); }`;
+  if (activation === 'silu')
+    return `fn activate(v: vec4f) -> vec4f { ${unless}return v / (1.0 + exp(min(-v, vec4f(80.0)))); }`;
   if (activation === 'gelu') {
     return `fn activate(v: vec4f) -> vec4f {
   ${unless}let x = abs(v) * 0.7071067811865476;
@@ -63,7 +78,12 @@ export function activationFunction(activation: GemmActivation | null, when?: str
 
 /** Loads, and what `storing` declares; sums are activated `when` that holds, or always. */
 export function declarations(problem: ProblemForm, when?: string): string {
-  return [loader('a', problem.a), loader('b', problem.b), activationFunction(problem.activation, when), storing(problem)].join('\n');
+  return [
+    loader('a', problem.a),
+    loader('b', problem.b),
+    activationFunction(problem.activation, when),
+    storing(problem),
+  ].join('\n');
 }
 
 /**
@@ -71,16 +91,29 @@ export function declarations(problem: ProblemForm, when?: string): string {
  * added. Calls `activate`. With a transposed c biases belong to rows.
  */
 export function storing({ c, bias, accumulate }: ProblemForm): string {
-  const place = (row: string, col: string): string => `base + ${c.transposed ? `${col} * p.cStride + ${row}` : `${row} * p.cStride + ${col}`}`;
-  const four = (one: string): string => `vec4f(${range(4).map((i) => one.replace('col', i ? `col + ${i}u` : 'col')).join(', ')})`;
+  const place = (row: string, col: string): string =>
+    `base + ${c.transposed ? `${col} * p.cStride + ${row}` : `${row} * p.cStride + ${col}`}`;
+  const four = (one: string): string =>
+    `vec4f(${range(4)
+      .map((i) => one.replace('col', i ? `col + ${i}u` : 'col'))
+      .join(', ')})`;
   const last = (n: string, width: number): string => `p.${n} - ${width}u`;
   const list = bias
-    ? [`fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, ${last(c.transposed ? 'M' : 'N', 1)})]); }`,
-      `fn bias4(col: u32) -> vec4f { return ${four('bias1(col)')}; }`]
+    ? [
+        `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, ${last(c.transposed ? 'M' : 'N', 1)})]); }`,
+        `fn bias4(col: u32) -> vec4f { return ${four('bias1(col)')}; }`,
+      ]
     : ['fn bias1(col: u32) -> f32 { return 0.0; }', 'fn bias4(col: u32) -> vec4f { return vec4f(); }'];
-  if (!accumulate) list.push('fn old1(base: u32, row: u32, col: u32) -> f32 { return 0.0; }', 'fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(); }');
+  if (!accumulate)
+    list.push(
+      'fn old1(base: u32, row: u32, col: u32) -> f32 { return 0.0; }',
+      'fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(); }',
+    );
   if (c.vec) {
-    if (accumulate) list.push(`fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(C[(${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 4)})`)}) >> 2u]); }`);
+    if (accumulate)
+      list.push(
+        `fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(C[(${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 4)})`)}) >> 2u]); }`,
+      );
     return `${list.join('\n')}
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   if (row >= p.M || col >= p.N) { return; }
@@ -88,8 +121,10 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
 }`;
   }
   if (accumulate) {
-    list.push(`fn old1(base: u32, row: u32, col: u32) -> f32 { return f32(C[${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 1)})`)}]); }`,
-      `fn old4(base: u32, row: u32, col: u32) -> vec4f { return ${four('old1(base, row, col)')}; }`);
+    list.push(
+      `fn old1(base: u32, row: u32, col: u32) -> f32 { return f32(C[${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 1)})`)}]); }`,
+      `fn old4(base: u32, row: u32, col: u32) -> vec4f { return ${four('old1(base, row, col)')}; }`,
+    );
   }
   return `${list.join('\n')}
 fn store1(base: u32, row: u32, col: u32, v: f32) {
@@ -105,13 +140,22 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
  * Statements that store sums with bias and, where it is added to, what c holds. That is read for several at a time: a read can't be
  * moved ahead of a write to the same buffer, and one by one they would wait for each other.
  */
-export function storeAll(sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[], { accumulate }: ProblemForm, at = 8): string {
-  if (!accumulate) return sums.map(({ row, col, value, bias }) => `  store4(cBase, ${row}, ${col}, ${value} + ${bias});`).join('\n');
+export function storeAll(
+  sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[],
+  { accumulate }: ProblemForm,
+  at = 8,
+): string {
+  if (!accumulate)
+    return sums.map(({ row, col, value, bias }) => `  store4(cBase, ${row}, ${col}, ${value} + ${bias});`).join('\n');
   const groups = range(Math.ceil(sums.length / at)).map((g) => sums.slice(g * at, (g + 1) * at));
-  return groups.map((group) => `  {
+  return groups
+    .map(
+      (group) => `  {
 ${group.map(({ row, col }, i) => `    let was${i} = old4(cBase, ${row}, ${col});`).join('\n')}
 ${group.map(({ row, col, value, bias }, i) => `    store4(cBase, ${row}, ${col}, ${value} + ${bias} + was${i});`).join('\n')}
-  }`).join('\n');
+  }`,
+    )
+    .join('\n');
 }
 
 /** Where the operands of this item of the batch begin, and which part of K is ours. */
@@ -153,29 +197,41 @@ export function columns(form: OperandForm, quads: number, column: (j: number) =>
   for (const j of range(quads)) {
     setup.push(`  let col${j} = ${column(j)};`);
     if (!form.transposed && form.vec) setup.push(`  let bc${j} = bBase + min(col${j}, p.N - 4u);`);
-    else for (const x of range(4)) setup.push(`  let bc${j}${x} = bBase + min(col${j} + ${x}u, p.N - 1u)${form.transposed ? ' * p.bStride' : ''};`);
+    else
+      for (const x of range(4))
+        setup.push(
+          `  let bc${j}${x} = bBase + min(col${j} + ${x}u, p.N - 1u)${form.transposed ? ' * p.bStride' : ''};`,
+        );
   }
   return {
     setup: setup.join('\n'),
     load(depth) {
       const lines: string[] = [];
       if (form.transposed) {
-        for (const j of range(quads)) for (const x of range(4)) lines.push(`    let b${j}${x} = vec4f(${depth === 4 ? 'b4' : 'b1'}(bc${j}${x} + k));`);
+        for (const j of range(quads))
+          for (const x of range(4))
+            lines.push(`    let b${j}${x} = vec4f(${depth === 4 ? 'b4' : 'b1'}(bc${j}${x} + k));`);
         return lines.join('\n');
       }
       for (const q of range(depth)) {
         lines.push(`    let kb${q} = (k + ${q}u) * p.bStride;`);
         for (const j of range(quads)) {
-          lines.push(form.vec
-            ? `    let b${q}_${j} = b4(bc${j} + kb${q});`
-            : `    let b${q}_${j} = vec4f(${range(4).map((x) => `b1(bc${j}${x} + kb${q})`).join(', ')});`);
+          lines.push(
+            form.vec
+              ? `    let b${q}_${j} = b4(bc${j} + kb${q});`
+              : `    let b${q}_${j} = vec4f(${range(4)
+                  .map((x) => `b1(bc${j}${x} + kb${q})`)
+                  .join(', ')});`,
+          );
         }
       }
       return lines.join('\n');
     },
     value(q, j) {
       if (!form.transposed) return `b${q}_${j}`;
-      return `vec4f(${range(4).map((x) => `b${j}${x}.${XYZW[q]}`).join(', ')})`;
+      return `vec4f(${range(4)
+        .map((x) => `b${j}${x}.${XYZW[q]}`)
+        .join(', ')})`;
     },
   };
 }

@@ -24,25 +24,29 @@ function grouped(x: Tensor, w: Windows, groups: number): Tensor {
   return reshape(unfoldOp(x, w), [groups, rows / groups, columns]);
 }
 
-const conv2dOp = lazyOp(() => defineOp<[Tensor, Tensor, Windows, number], Tensor>({
-  name: 'conv2d',
-  forward(ctx, x, weight, w, groups) {
-    Object.assign(ctx.state, { w, groups });
-    ctx.save(x, weight);
-    const y = matmul(filters(weight, groups), grouped(x, w, groups));
-    return permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
-  },
-  backward(ctx, dy) {
-    const [x, weight] = ctx.saved;
-    const { w, groups } = ctx.state as { w: Windows; groups: number };
-    const columns = matrixShape(w)[1];
-    const rows = reshape(permute(dy!, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
-    return [
-      ctx.needs[0] ? foldOp(reshape(matmul(transpose(filters(weight, groups), 1, 2), rows), matrixShape(w)), w) : null,
-      ctx.needs[1] ? reshape(matmul(rows, transpose(grouped(x, w, groups), 1, 2)), weight.shape) : null,
-    ];
-  },
-}));
+const conv2dOp = lazyOp(() =>
+  defineOp<[Tensor, Tensor, Windows, number], Tensor>({
+    name: 'conv2d',
+    forward(ctx, x, weight, w, groups) {
+      Object.assign(ctx.state, { w, groups });
+      ctx.save(x, weight);
+      const y = matmul(filters(weight, groups), grouped(x, w, groups));
+      return permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
+    },
+    backward(ctx, dy) {
+      const [x, weight] = ctx.saved;
+      const { w, groups } = ctx.state as { w: Windows; groups: number };
+      const columns = matrixShape(w)[1];
+      const rows = reshape(permute(dy!, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
+      return [
+        ctx.needs[0]
+          ? foldOp(reshape(matmul(transpose(filters(weight, groups), 1, 2), rows), matrixShape(w)), w)
+          : null,
+        ctx.needs[1] ? reshape(matmul(rows, transpose(grouped(x, w, groups), 1, 2)), weight.shape) : null,
+      ];
+    },
+  }),
+);
 
 /** Bytes of unfolded windows above which a convolution is done in parts. */
 const UNFOLDED_BYTES = 128 * 2 ** 20;
@@ -63,13 +67,23 @@ export function conv2dInParts(x: Tensor, weight: Tensor, w: Windows, groups: num
     return concat(parts, 0);
   }
   const [padY, padX] = w.padding;
-  const padded = padY || padX ? pad(x, [[0, 0], [0, 0], [padY, padY], [padX, padX]]) : x;
+  const padded =
+    padY || padX
+      ? pad(x, [
+          [0, 0],
+          [0, 0],
+          [padY, padY],
+          [padX, padX],
+        ])
+      : x;
   const each = Math.max(1, Math.floor((rows * limit) / bytes));
   const bands: Tensor[] = [];
   for (let begin = 0; begin < rows; begin += each) {
     const end = Math.min(rows, begin + each);
     const band = slice(padded, 2, begin * w.stride[0], (end - 1) * w.stride[0] + w.dilation[0] * (w.kernel[0] - 1) + 1);
-    bands.push(conv2dOp(band, weight, { ...w, input: band.shape, padding: [0, 0], output: [end - begin, columns] }, groups));
+    bands.push(
+      conv2dOp(band, weight, { ...w, input: band.shape, padding: [0, 0], output: [end - begin, columns] }, groups),
+    );
   }
   return concat(bands, 2);
 }
@@ -93,16 +107,27 @@ export interface Conv2dOptions extends WindowOptions {
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
   const { groups = 1 } = options;
   checkFloat('conv2d', x);
-  if (weight.dtype !== x.dtype) throw new DTypeError(`[conv2d] The weight is ${weight.dtype}, expected the input's ${x.dtype}; cast() one of them.`);
-  if (weight.ndim !== 4) throw new ShapeError(`[conv2d] The weight has shape ${show(weight.shape)}, expected (O, C/groups, kH, kW).`);
-  if (!Number.isInteger(groups) || groups < 1) throw new ValueError(`[conv2d] groups is ${groups}, expected a whole number from 1 on.`);
+  if (weight.dtype !== x.dtype)
+    throw new DTypeError(
+      `[conv2d] The weight is ${weight.dtype}, expected the input's ${x.dtype}; cast() one of them.`,
+    );
+  if (weight.ndim !== 4)
+    throw new ShapeError(`[conv2d] The weight has shape ${show(weight.shape)}, expected (O, C/groups, kH, kW).`);
+  if (!Number.isInteger(groups) || groups < 1)
+    throw new ValueError(`[conv2d] groups is ${groups}, expected a whole number from 1 on.`);
   const [outputs, channels, ...kernel] = weight.shape;
   const w = windows('conv2d', x.shape, kernel as [number, number], options, true);
-  if (outputs % groups) throw new ShapeError(`[conv2d] The weight has shape ${show(weight.shape)}, expected outputs that ${groups} groups divide.`);
+  if (outputs % groups)
+    throw new ShapeError(
+      `[conv2d] The weight has shape ${show(weight.shape)}, expected outputs that ${groups} groups divide.`,
+    );
   if (x.shape[1] !== channels * groups) {
-    throw new ShapeError(`[conv2d] The image has shape ${show(x.shape)}, expected ${channels * groups} channels for a weight of shape ${show(weight.shape)} and ${groups} groups.`);
+    throw new ShapeError(
+      `[conv2d] The image has shape ${show(x.shape)}, expected ${channels * groups} channels for a weight of shape ${show(weight.shape)} and ${groups} groups.`,
+    );
   }
-  if (bias && !sameShape(bias.shape, [outputs])) throw new ShapeError(`[conv2d] The bias has shape ${show(bias.shape)}, expected (${outputs},).`);
+  if (bias && !sameShape(bias.shape, [outputs]))
+    throw new ShapeError(`[conv2d] The bias has shape ${show(bias.shape)}, expected (${outputs},).`);
   return scope(() => {
     const y = conv2dInParts(x, weight, w, groups, UNFOLDED_BYTES);
     return bias ? y.add(reshape(bias, [1, outputs, 1, 1])) : y;
@@ -126,11 +151,19 @@ export interface Conv1dOptions {
  * @throws ShapeError, DTypeError, ValueError
  */
 export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv1dOptions = {}): Tensor {
-  if (x.ndim !== 3 || weight.ndim !== 3) throw new ShapeError(`[conv1d] The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}, expected (N,C,L) and (O, C/groups, k).`);
+  if (x.ndim !== 3 || weight.ndim !== 3)
+    throw new ShapeError(
+      `[conv1d] The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}, expected (N,C,L) and (O, C/groups, k).`,
+    );
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   const row = (t: Tensor): Tensor => reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]);
   return scope(() => {
-    const y = conv2d(row(x), row(weight), bias, { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups });
+    const y = conv2d(row(x), row(weight), bias, {
+      stride: [1, stride],
+      padding: [0, padding],
+      dilation: [1, dilation],
+      groups,
+    });
     return reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
   });
 }

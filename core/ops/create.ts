@@ -27,9 +27,13 @@ export interface CreateOptions {
 export function tensor(device: Device, data: Nested | HostArray, options: CreateOptions = {}): Tensor {
   const flat = isTyped(data) ? { values: data, shape: [data.length] } : flattenNested(data as Nested);
   const shape = checkShape('tensor', options.shape ?? flat.shape);
-  if (numelOf(shape) !== flat.values.length) throw new ShapeError(`[tensor] ${flat.values.length} values given for shape ${show(shape)}, expected ${numelOf(shape)}.`);
+  if (numelOf(shape) !== flat.values.length)
+    throw new ShapeError(
+      `[tensor] ${flat.values.length} values given for shape ${show(shape)}, expected ${numelOf(shape)}.`,
+    );
   const dtype = options.dtype ?? typeOf(flat.values);
-  if (options.requiresGrad && !isFloat(dtype)) throw new DTypeError(`[tensor] A ${dtype} tensor has no gradient, expected f32 or f16.`);
+  if (options.requiresGrad && !isFloat(dtype))
+    throw new DTypeError(`[tensor] A ${dtype} tensor has no gradient, expected f32 or f16.`);
   const t = Tensor.empty(device, shape, dtype);
   if (t.numel) t.upload(flat.values);
   return options.requiresGrad ? t.requiresGrad_() : t;
@@ -37,7 +41,9 @@ export function tensor(device: Device, data: Nested | HostArray, options: Create
 
 function isTyped(data: Nested | HostArray): data is Exclude<HostArray, readonly unknown[]> {
   if (data instanceof DataView || data instanceof BigInt64Array || data instanceof BigUint64Array) {
-    throw new ValueError(`[tensor] The data is a ${data.constructor.name}, expected numbers, nested arrays of them, or a typed array of numbers.`);
+    throw new ValueError(
+      `[tensor] The data is a ${data.constructor.name}, expected numbers, nested arrays of them, or a typed array of numbers.`,
+    );
   }
   return ArrayBuffer.isView(data) || isFloat16Array(data);
 }
@@ -50,21 +56,33 @@ function typeOf(values: HostArray): DType {
 }
 
 function checkShape(op: string, shape: Shape): Shape {
-  for (const size of shape) if (!Number.isSafeInteger(size) || size < 0) throw new ValueError(`[${op}] Shape ${show(shape)} has a size of ${size}, expected whole numbers from 0 on.`);
+  for (const size of shape)
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new ValueError(`[${op}] Shape ${show(shape)} has a size of ${size}, expected whole numbers from 0 on.`);
   return shape;
 }
 
 function flattenNested(data: Nested): { values: number[] | boolean[]; shape: number[] } {
   const shape: number[] = [];
-  for (let level: Nested = data; Array.isArray(level); level = (level as readonly Nested[])[0]) shape.push((level as readonly Nested[]).length);
+  for (let level: Nested = data; Array.isArray(level); level = (level as readonly Nested[])[0])
+    shape.push((level as readonly Nested[]).length);
   const values: (number | boolean)[] = [];
   const walk = (level: Nested, dim: number): void => {
     if (dim === shape.length) {
-      if (Array.isArray(level)) throw new ShapeError(`[tensor] Nested arrays are deeper in one place than in another, expected ${dim} levels everywhere.`);
-      if (typeof level !== 'number' && typeof level !== 'boolean') throw new ValueError(`[tensor] ${String(level)} is no number, expected numbers, nested arrays of them, or a typed array.`);
+      if (Array.isArray(level))
+        throw new ShapeError(
+          `[tensor] Nested arrays are deeper in one place than in another, expected ${dim} levels everywhere.`,
+        );
+      if (typeof level !== 'number' && typeof level !== 'boolean')
+        throw new ValueError(
+          `[tensor] ${String(level)} is no number, expected numbers, nested arrays of them, or a typed array.`,
+        );
       values.push(level);
     } else {
-      if (!Array.isArray(level) || level.length !== shape[dim]) throw new ShapeError(`[tensor] Nested arrays have ${Array.isArray(level) ? level.length : 'no'} items where the first has ${shape[dim]}, in dimension ${dim}.`);
+      if (!Array.isArray(level) || level.length !== shape[dim])
+        throw new ShapeError(
+          `[tensor] Nested arrays have ${Array.isArray(level) ? level.length : 'no'} items where the first has ${shape[dim]}, in dimension ${dim}.`,
+        );
       for (const item of level as readonly Nested[]) walk(item, dim + 1);
     }
   };
@@ -77,20 +95,34 @@ export function empty(device: Device, shape: Shape, dtype: DType = 'f32'): Tenso
   return Tensor.empty(device, checkShape('empty', shape), dtype);
 }
 
-export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>('fill', ({ type, arange }) => ({
-  bindings: [{ name: 'y', type: `array<${type}>`, access: 'write' }],
-  params: [{ name: 'n', type: 'u32' }, { name: 'value', type: type === 'i32' || type === 'u32' ? type : 'f32' }, { name: 'step', type: type === 'i32' || type === 'u32' ? 'i32' : 'f32' }],
-  workgroupSize: [64],
-  light: true,
-  enable: type === 'f16' ? ['f16'] : [],
-  body: `  if (flat >= p.n) { return; }
+export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>(
+  'fill',
+  ({ type, arange }) => ({
+    bindings: [{ name: 'y', type: `array<${type}>`, access: 'write' }],
+    params: [
+      { name: 'n', type: 'u32' },
+      { name: 'value', type: type === 'i32' || type === 'u32' ? type : 'f32' },
+      { name: 'step', type: type === 'i32' || type === 'u32' ? 'i32' : 'f32' },
+    ],
+    workgroupSize: [64],
+    light: true,
+    enable: type === 'f16' ? ['f16'] : [],
+    body: `  if (flat >= p.n) { return; }
   y[flat] = ${type}(p.value${arange ? ` + ${type === 'u32' ? 'u32' : type === 'i32' ? 'i32' : 'f32'}(flat) * ${type === 'u32' ? 'u32(p.step)' : 'p.step'}` : ''});`,
-}));
+  }),
+);
 
 /** A tensor of one value. */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
   const t = empty(device, shape, dtype);
-  if (t.numel) device.run(fillKernel, { type: storageType(dtype), arange: false }, [t], [t.numel, dtype === 'bool' ? Number(Boolean(value)) : value, 0], grid1d(t.numel, 64));
+  if (t.numel)
+    device.run(
+      fillKernel,
+      { type: storageType(dtype), arange: false },
+      [t],
+      [t.numel, dtype === 'bool' ? Number(Boolean(value)) : value, 0],
+      grid1d(t.numel, 64),
+    );
   return t;
 }
 
@@ -105,16 +137,23 @@ export function ones(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor
 /** begin, begin + step, … before end. */
 export function arange(device: Device, begin: number, end?: number, step = 1, dtype: DType = 'f32'): Tensor {
   const [from, to] = end === undefined ? [0, begin] : [begin, end];
-  if (![from, to, step].every(Number.isFinite) || step === 0) throw new ValueError(`[arange] From ${from} to ${to} by ${step}, expected finite numbers and a step that is not 0.`);
+  if (![from, to, step].every(Number.isFinite) || step === 0)
+    throw new ValueError(
+      `[arange] From ${from} to ${to} by ${step}, expected finite numbers and a step that is not 0.`,
+    );
   const t = empty(device, [Math.max(0, Math.ceil((to - from) / step))], dtype);
-  if (t.numel) device.run(fillKernel, { type: storageType(dtype), arange: true }, [t], [t.numel, from, step], grid1d(t.numel, 64));
+  if (t.numel)
+    device.run(fillKernel, { type: storageType(dtype), arange: true }, [t], [t.numel, from, step], grid1d(t.numel, 64));
   return t;
 }
 
 /** `count` values from begin to end, both included. */
 export function linspace(device: Device, begin: number, end: number, count: number): Tensor {
   checkShape('linspace', [count]);
-  return tensor(device, Float32Array.from({ length: count }, (_, i) => (count === 1 ? begin : begin + ((end - begin) * i) / (count - 1))));
+  return tensor(
+    device,
+    Float32Array.from({ length: count }, (_, i) => (count === 1 ? begin : begin + ((end - begin) * i) / (count - 1))),
+  );
 }
 
 /** The identity matrix. */

@@ -25,7 +25,9 @@ export const cumsumKernel = defineKernel<Variant>('cumsum', ({ type, totals, car
       { name: 'x', type: `array<${type}>`, access: 'read' },
       ...(carry ? [{ name: 'before', type: `array<${t}>`, access: 'read' as const }] : []),
       // A pass for the totals writes nothing else.
-      totals ? { name: 'total', type: `array<${t}>`, access: 'write' } : { name: 'y', type: `array<${type}>`, access: 'write' },
+      totals
+        ? { name: 'total', type: `array<${t}>`, access: 'write' }
+        : { name: 'y', type: `array<${type}>`, access: 'write' },
     ],
     params: ['n', 'size', 'inner', 'pieces', 'length'].map((name) => ({ name, type: 'u32' as const })),
     workgroupSize: [64],
@@ -48,33 +50,39 @@ export const cumsumKernel = defineKernel<Variant>('cumsum', ({ type, totals, car
 /** Running sums over the middle dimension of outer × size × inner. */
 function scan(x: Tensor, y: Tensor, outer: number, size: number, inner: number): void {
   const length = size >= 512 && outer * inner < 16384 ? Math.ceil(Math.sqrt(size)) : size;
-  const pieces = Math.ceil(size / length), rows = outer * pieces * inner;
+  const pieces = Math.ceil(size / length),
+    rows = outer * pieces * inner;
   const type = storageType(x.dtype);
-  const params = [rows, size, inner, pieces, length], grid = grid1d(rows, 64);
+  const params = [rows, size, inner, pieces, length],
+    grid = grid1d(rows, 64);
   const from = denseOperand(x);
   if (pieces === 1) {
     x.device.run(cumsumKernel, { type, totals: false, carry: false }, [from, y], params, grid);
     return;
   }
-  const [total, before] = [0, 1].map(() => Tensor.empty(x.device, [outer, pieces, inner], x.dtype === 'f16' ? 'f32' : x.dtype));
+  const [total, before] = [0, 1].map(() =>
+    Tensor.empty(x.device, [outer, pieces, inner], x.dtype === 'f16' ? 'f32' : x.dtype),
+  );
   x.device.run(cumsumKernel, { type, totals: true, carry: false }, [from, total], params, grid);
   scan(total, before, outer, pieces, inner);
   x.device.run(cumsumKernel, { type, totals: false, carry: true }, [from, before, y], params, grid);
 }
 
-const cumsumOp = lazyOp(() => defineOp<[Tensor, number], Tensor>({
-  name: 'cumsum',
-  forward(ctx, x, axis) {
-    ctx.state.axis = axis;
-    const y = Tensor.empty(x.device, x.shape, x.dtype);
-    if (y.numel) scan(x, y, numelOf(x.shape.slice(0, axis)), x.shape[axis], numelOf(x.shape.slice(axis + 1)));
-    return y;
-  },
-  backward(ctx, g) {
-    const axis = ctx.state.axis as number;
-    return [flip(cumsum(flip(g!, axis), axis), axis)];
-  },
-}));
+const cumsumOp = lazyOp(() =>
+  defineOp<[Tensor, number], Tensor>({
+    name: 'cumsum',
+    forward(ctx, x, axis) {
+      ctx.state.axis = axis;
+      const y = Tensor.empty(x.device, x.shape, x.dtype);
+      if (y.numel) scan(x, y, numelOf(x.shape.slice(0, axis)), x.shape[axis], numelOf(x.shape.slice(axis + 1)));
+      return y;
+    },
+    backward(ctx, g) {
+      const axis = ctx.state.axis as number;
+      return [flip(cumsum(flip(g!, axis), axis), axis)];
+    },
+  }),
+);
 /** y[k] = x[0] + … + x[k] along an axis. Accumulates in f32; booleans are counted in i32. */
 export function cumsum(x: Tensor, axis: number): Tensor {
   return cumsumOp(x.dtype === 'bool' ? x.cast('i32') : x, axisOf('cumsum', axis, x.ndim));

@@ -31,7 +31,10 @@ export function pow(x: TensorLike, y: TensorLike): Tensor {
     if (y === 2) return square(x);
     if (y === 0.5) return sqrt(x);
     if (y === 3) return cube(x);
-    if (!isFloat(x.dtype) && typeof y === 'number' && y < 0 && Number.isInteger(y)) throw new ValueError(`[pow] A ${x.dtype} tensor to the power of ${y} is not whole, expected an exponent from 0 on; cast() it to f32.`);
+    if (!isFloat(x.dtype) && typeof y === 'number' && y < 0 && Number.isInteger(y))
+      throw new ValueError(
+        `[pow] A ${x.dtype} tensor to the power of ${y} is not whole, expected an exponent from 0 on; cast() it to f32.`,
+      );
   }
   return power(x, y);
 }
@@ -52,9 +55,13 @@ export const logicalAnd: Binary = lazy('logicalAnd', (x, y) => x.and(y));
 export const logicalOr: Binary = lazy('logicalOr', (x, y) => x.or(y));
 export const logicalNot: Unary = lazy('logicalNot', (x) => x.not());
 /** `condition ? x : y`, elementwise. */
-export const where: (condition: Tensor, x: TensorLike, y: TensorLike) => Tensor = lazy('where', (c, x, y) => c.where(x, y));
+export const where: (condition: Tensor, x: TensorLike, y: TensorLike) => Tensor = lazy('where', (c, x, y) =>
+  c.where(x, y),
+);
 /** min(max(x, lo), hi); NaN stays. A value on a bound keeps its gradient. */
-export const clamp: (x: Tensor, lo: TensorLike, hi: TensorLike) => Tensor = lazy('clamp', (x, lo, hi) => x.clamp(lo, hi));
+export const clamp: (x: Tensor, lo: TensorLike, hi: TensorLike) => Tensor = lazy('clamp', (x, lo, hi) =>
+  x.clamp(lo, hi),
+);
 
 export const neg: Unary = lazy('neg', (x) => x.neg());
 export const abs: Unary = lazy('abs', (x) => x.abs());
@@ -90,7 +97,7 @@ export const isFinite: Unary = lazy('isFinite', (x) => x.isFinite());
 const casts = new Map<DType, Unary>();
 export function cast(x: Tensor, dtype: DType): Tensor {
   let op = casts.get(dtype);
-  if (!op) casts.set(dtype, op = lazy(`cast${dtype}`, (e) => e.cast(dtype)));
+  if (!op) casts.set(dtype, (op = lazy(`cast${dtype}`, (e) => e.cast(dtype))));
   return op(x);
 }
 

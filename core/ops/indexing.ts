@@ -26,28 +26,39 @@ interface Variant {
 /** gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k]. */
 export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices, vec }) => {
   const vector = (element: string): string => (vec ? `vec4<${element}>` : element);
-  const stored = vector(type), t = vector(type === 'f16' ? 'f32' : type);
+  const stored = vector(type),
+    t = vector(type === 'f16' ? 'f32' : type);
   // Negative indices count from the end.
-  const wrapped = (q: string): string => (index === 'i32' ? `select(at[${q}], at[${q}] + i32(p.size), at[${q}] < 0)` : `at[${q}]`);
+  const wrapped = (q: string): string =>
+    index === 'i32' ? `select(at[${q}], at[${q}] + i32(p.size), at[${q}] < 0)` : `at[${q}]`;
   return {
     label: scatter ? 'scatterAdd' : 'gather',
     bindings: [
-      { name: 'x', type: `array<${stored}>`, access: 'read' }, { name: 'at', type: `array<${index}>`, access: 'read' },
-      ...(scatter ? [{ name: 's', type: `array<${stored}>`, access: 'read' as const }] : []), { name: 'y', type: `array<${stored}>`, access: 'write' },
+      { name: 'x', type: `array<${stored}>`, access: 'read' },
+      { name: 'at', type: `array<${index}>`, access: 'read' },
+      ...(scatter ? [{ name: 's', type: `array<${stored}>`, access: 'read' as const }] : []),
+      { name: 'y', type: `array<${stored}>`, access: 'write' },
     ],
     // `size` along the axis in x, `count` along it in index.
-    params: [{ name: 'n', type: 'u32' }, { name: 'size', type: 'u32' }, { name: 'count', type: 'u32' }, { name: 'inner', type: 'u32' }],
+    params: [
+      { name: 'n', type: 'u32' },
+      { name: 'size', type: 'u32' },
+      { name: 'count', type: 'u32' },
+      { name: 'inner', type: 'u32' },
+    ],
     workgroupSize: [64],
     light: !scatter,
     enable: type === 'f16' ? ['f16'] : [],
-    body: scatter ? `  if (flat >= p.n) { return; }
+    body: scatter
+      ? `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let k = (flat / p.inner) % p.size; let o = flat / (p.inner * p.size);
   var acc = ${t}(x[flat]);
   for (var j = 0u; j < p.count; j++) {
     let q = (o * p.count + j) * p.inner + i;
     if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc += ${t}(s[q]); }
   }
-  y[flat] = ${stored}(acc);` : `  if (flat >= p.n) { return; }
+  y[flat] = ${stored}(acc);`
+      : `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let j = flat / p.inner % p.count; let o = flat / (p.inner * p.count);
   // An index out of range reads the nearest element: the GPU can't raise an error.
   let k = min(u32(max(${wrapped(slices ? 'j' : 'flat')}, ${index === 'i32' ? '0' : '0u'})), p.size - 1u);
@@ -56,15 +67,19 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
 });
 
 function checkIndexType(op: string, index: Tensor): void {
-  if (index.dtype !== 'i32' && index.dtype !== 'u32') throw new DTypeError(`[${op}] The index is ${index.dtype}, expected i32 or u32.`);
+  if (index.dtype !== 'i32' && index.dtype !== 'u32')
+    throw new DTypeError(`[${op}] The index is ${index.dtype}, expected i32 or u32.`);
 }
 
 function checkIndex(op: string, x: Tensor, axis: number, index: Tensor): void {
   checkIndexType(op, index);
   if (index.ndim !== x.ndim || index.shape.some((size, i) => i !== axis && size > x.shape[i])) {
-    throw new ShapeError(`[${op}] The index has shape ${show(index.shape)}, expected at most ${show(x.shape)} except in axis ${axis}.`);
+    throw new ShapeError(
+      `[${op}] The index has shape ${show(index.shape)}, expected at most ${show(x.shape)} except in axis ${axis}.`,
+    );
   }
-  if (index.numel && !x.shape[axis]) throw new ShapeError(`[${op}] Axis ${axis} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+  if (index.numel && !x.shape[axis])
+    throw new ShapeError(`[${op}] Axis ${axis} of shape ${show(x.shape)} is empty, there is nothing to index.`);
 }
 
 /** The part of x that an index reaches: its own sizes, except along the axis. */
@@ -78,25 +93,34 @@ function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source:
   const y = Tensor.empty(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
   if (y.numel) {
     const operands = [x, index, ...(source ? [source] : [])].map(denseOperand);
-    const inner = numelOf(x.shape.slice(axis + 1)), vec = slices && inner % 4 === 0, width = vec ? 4 : 1;
-    x.device.run(indexKernel, { scatter: source !== null, type: storageType(x.dtype), index: index.dtype as 'i32' | 'u32', slices, vec }, [...operands, y],
-      [y.numel / width, x.shape[axis], count, inner / width], grid1d(y.numel / width, 64));
+    const inner = numelOf(x.shape.slice(axis + 1)),
+      vec = slices && inner % 4 === 0,
+      width = vec ? 4 : 1;
+    x.device.run(
+      indexKernel,
+      { scatter: source !== null, type: storageType(x.dtype), index: index.dtype as 'i32' | 'u32', slices, vec },
+      [...operands, y],
+      [y.numel / width, x.shape[axis], count, inner / width],
+      grid1d(y.numel / width, 64),
+    );
   }
   return y;
 }
 
-const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = lazyOp(() => defineOp<[Tensor, number, Tensor, boolean], Tensor>({
-  name: 'gather',
-  forward(ctx, x, axis, index, slices) {
-    Object.assign(ctx.state, { axis, slices, shape: x.shape });
-    ctx.save(index);
-    return launch(x, axis, index, slices, null);
-  },
-  backward(ctx, g) {
-    const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
-    return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
-  },
-}));
+const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = lazyOp(() =>
+  defineOp<[Tensor, number, Tensor, boolean], Tensor>({
+    name: 'gather',
+    forward(ctx, x, axis, index, slices) {
+      Object.assign(ctx.state, { axis, slices, shape: x.shape });
+      ctx.save(index);
+      return launch(x, axis, index, slices, null);
+    },
+    backward(ctx, g) {
+      const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
+      return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
+    },
+  }),
+);
 /**
  * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
  * indices count from the end; one out of range reads the nearest element, since the GPU can't raise an error.
@@ -107,18 +131,20 @@ export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   return scope(() => gatherOp(reached(x, a, index.shape), a, index, false));
 }
 
-const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = lazyOp(() => defineOp<[Tensor, number, Tensor, Tensor, boolean], Tensor>({
-  name: 'scatterAdd',
-  forward(ctx, x, axis, index, source, slices) {
-    Object.assign(ctx.state, { axis, slices });
-    ctx.save(index);
-    return launch(x, axis, index, slices, source);
-  },
-  backward(ctx, g) {
-    const { axis, slices } = ctx.state as { axis: number; slices: boolean };
-    return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
-  },
-}));
+const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = lazyOp(() =>
+  defineOp<[Tensor, number, Tensor, Tensor, boolean], Tensor>({
+    name: 'scatterAdd',
+    forward(ctx, x, axis, index, source, slices) {
+      Object.assign(ctx.state, { axis, slices });
+      ctx.save(index);
+      return launch(x, axis, index, slices, source);
+    },
+    backward(ctx, g) {
+      const { axis, slices } = ctx.state as { axis: number; slices: boolean };
+      return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
+    },
+  }),
+);
 /**
  * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of source, and of x
  * in the other dimensions; indices out of range are left out. Deterministic; time grows with the index's length.
@@ -127,7 +153,9 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
   const a = axisOf('scatterAdd', axis, x.ndim);
   checkIndex('scatterAdd', x, a, index);
   if (source.ndim !== index.ndim || index.shape.some((size, i) => size > source.shape[i])) {
-    throw new ShapeError(`[scatterAdd] The source has shape ${show(source.shape)}, expected at least the index's ${show(index.shape)}.`);
+    throw new ShapeError(
+      `[scatterAdd] The source has shape ${show(source.shape)}, expected at least the index's ${show(index.shape)}.`,
+    );
   }
   return scope(() => {
     const added = reached(source, -1, index.shape).cast(x.dtype);
@@ -142,13 +170,19 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
 export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('indexSelect', axis, x.ndim);
   checkIndexType('indexSelect', index);
-  if (index.ndim !== 1) throw new ShapeError(`[indexSelect] The index has shape ${show(index.shape)}, expected one dimension.`);
-  if (index.numel && !x.shape[a]) throw new ShapeError(`[indexSelect] Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+  if (index.ndim !== 1)
+    throw new ShapeError(`[indexSelect] The index has shape ${show(index.shape)}, expected one dimension.`);
+  if (index.numel && !x.shape[a])
+    throw new ShapeError(`[indexSelect] Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index.`);
   return gatherOp(x, a, index, true);
 }
 
 /** A new last axis of `classes` zeros with a one (f32) at the index; all zeros where the index is out of range. */
 export function oneHot(index: Tensor, classes: number): Tensor {
   checkIndexType('oneHot', index);
-  return scope(() => reshape(index, [...index.shape, 1]).eq(arange(index.device, 0, classes, 1, index.dtype)).cast('f32'));
+  return scope(() =>
+    reshape(index, [...index.shape, 1])
+      .eq(arange(index.device, 0, classes, 1, index.dtype))
+      .cast('f32'),
+  );
 }

@@ -19,8 +19,10 @@ function matrixOf(x: Tensor): Omit<GemmMatrix, 'batchStride'> | null {
   const [m, n] = x.shape.slice(-2);
   const common = { storage: x.storage, offset: x.offset, dtype: x.dtype as 'f32' | 'f16' };
   // A dimension of size 1 may have any stride.
-  if ((cols === 1 || n === 1) && (rows >= n || m === 1)) return { ...common, rowStride: m === 1 ? n : rows, transposed: false };
-  if ((rows === 1 || m === 1) && (cols >= m || n === 1)) return { ...common, rowStride: n === 1 ? m : cols, transposed: true };
+  if ((cols === 1 || n === 1) && (rows >= n || m === 1))
+    return { ...common, rowStride: m === 1 ? n : rows, transposed: false };
+  if ((rows === 1 || m === 1) && (cols >= m || n === 1))
+    return { ...common, rowStride: n === 1 ? m : cols, transposed: true };
   return null;
 }
 
@@ -38,46 +40,56 @@ function batchStride(x: Tensor): number | null {
 }
 
 function operand(x: Tensor): GemmMatrix {
-  const matrix = matrixOf(x), stride = batchStride(x);
+  const matrix = matrixOf(x),
+    stride = batchStride(x);
   if (matrix && stride !== null && stride >= 0) return { ...matrix, batchStride: stride };
   const dense = contiguous(x).isContiguous && x.isContiguous ? x : x.clone();
   return { ...matrixOf(dense)!, batchStride: numelOf(dense.shape.slice(-2)) };
 }
 
-const matmulOp = lazyOp(() => defineOp<[Tensor, Tensor], Tensor>({
-  name: 'matmul',
-  forward(ctx, a, b) {
-    ctx.save(a, b);
-    const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
-    const [M, K] = a.shape.slice(-2);
-    const N = b.shape.at(-1)!;
-    if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
-    // Many rows by one matrix are one product.
-    if (b.ndim === 2 && a.ndim > 2 && a.isContiguous) return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
-    return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
-  },
-  backward(ctx, g) {
-    const [a, b] = ctx.saved;
-    if (b.ndim === 2 && a.ndim > 2) {
-      const [K, N] = b.shape, M = numelOf(a.shape.slice(0, -1));
+const matmulOp = lazyOp(() =>
+  defineOp<[Tensor, Tensor], Tensor>({
+    name: 'matmul',
+    forward(ctx, a, b) {
+      ctx.save(a, b);
+      const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+      const [M, K] = a.shape.slice(-2);
+      const N = b.shape.at(-1)!;
+      if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
+      // Many rows by one matrix are one product.
+      if (b.ndim === 2 && a.ndim > 2 && a.isContiguous)
+        return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
+      return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
+    },
+    backward(ctx, g) {
+      const [a, b] = ctx.saved;
+      if (b.ndim === 2 && a.ndim > 2) {
+        const [K, N] = b.shape,
+          M = numelOf(a.shape.slice(0, -1));
+        return [
+          ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
+          ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
+        ];
+      }
       return [
-        ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
-        ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
+        ctx.needs[0] ? sumTo(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
+        ctx.needs[1] ? sumTo(matmul(transpose(a, -1, -2), g!), b.shape) : null,
       ];
-    }
-    return [
-      ctx.needs[0] ? sumTo(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
-      ctx.needs[1] ? sumTo(matmul(transpose(a, -1, -2), g!), b.shape) : null,
-    ];
-  },
-}));
+    },
+  }),
+);
 
 function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number): Tensor {
   const [M, N] = shape.slice(-2);
   const c = Tensor.empty(a.device, shape, a.dtype);
   if (!c.numel) return c;
   gemm(a.device, {
-    M, N, K: a.shape.at(-1)!, batch, a: operand(a), b: operand(b),
+    M,
+    N,
+    K: a.shape.at(-1)!,
+    batch,
+    a: operand(a),
+    b: operand(b),
     c: { storage: c.storage, offset: 0, rowStride: N, batchStride: M * N, dtype: c.dtype as 'f32' },
   });
   return c;
@@ -92,46 +104,58 @@ function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number)
 export function matmul(a: Tensor, b: Tensor): Tensor {
   if (a.ndim === 0 || b.ndim === 0) throw new ShapeError('[matmul] A scalar has no rows or columns; use mul().');
   if (a.shape.at(-1) !== b.shape.at(b.ndim === 1 ? 0 : -2)) {
-    throw new ShapeError(`[matmul] Last dimension of first input with shape ${show(a.shape)} must match ${b.ndim === 1 ? 'the' : 'second to last'} dimension of second input with shape ${show(b.shape)}.`);
+    throw new ShapeError(
+      `[matmul] Last dimension of first input with shape ${show(a.shape)} must match ${b.ndim === 1 ? 'the' : 'second to last'} dimension of second input with shape ${show(b.shape)}.`,
+    );
   }
-  if (a.dtype !== b.dtype || (a.dtype !== 'f32' && a.dtype !== 'f16')) throw new DTypeError(`[matmul] Types ${a.dtype} and ${b.dtype}, expected f32 or f16 for both; cast() them.`);
+  if (a.dtype !== b.dtype || (a.dtype !== 'f32' && a.dtype !== 'f16'))
+    throw new DTypeError(`[matmul] Types ${a.dtype} and ${b.dtype}, expected f32 or f16 for both; cast() them.`);
   if (a.ndim === 1) return scope(() => without(matmul(reshape(a, [1, a.numel]), b), b.ndim === 1 ? -1 : -2));
   if (b.ndim === 1) return scope(() => without(matmul(a, reshape(b, [b.numel, 1])), -1));
   return matmulOp(a, b);
 }
 
 function without(x: Tensor, axis: -1 | -2): Tensor {
-  return reshape(x, x.shape.filter((_, i) => i !== x.ndim + axis));
+  return reshape(
+    x,
+    x.shape.filter((_, i) => i !== x.ndim + axis),
+  );
 }
 
-const linearOp = lazyOp(() => defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
-  name: 'linear',
-  forward(ctx, x, weight, bias) {
-    ctx.save(x, weight);
-    const [N, K] = weight.shape;
-    const y = Tensor.empty(x.device, [...x.shape.slice(0, -1), N], x.dtype);
-    if (!y.numel) return y;
-    const dense = bias && contiguous(bias);
-    gemm(x.device, {
-      M: y.numel / N, N, K, a: operand(reshape(x, [-1, K])), b: operand(transpose(weight, 0, 1)),
-      c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
-      bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
-    });
-    return y;
-  },
-  backward(ctx, g) {
-    const [x, weight] = ctx.saved;
-    const [N, K] = weight.shape;
-    const M = numelOf(x.shape.slice(0, -1));
-    const rows = reshape(g!, [M, N]);
-    return [
-      ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
-      // As the weight lies, so that whoever adds it up reads it in order.
-      ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
-      ctx.needs[2] ? sum(rows, 0) : null,
-    ];
-  },
-}));
+const linearOp = lazyOp(() =>
+  defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
+    name: 'linear',
+    forward(ctx, x, weight, bias) {
+      ctx.save(x, weight);
+      const [N, K] = weight.shape;
+      const y = Tensor.empty(x.device, [...x.shape.slice(0, -1), N], x.dtype);
+      if (!y.numel) return y;
+      const dense = bias && contiguous(bias);
+      gemm(x.device, {
+        M: y.numel / N,
+        N,
+        K,
+        a: operand(reshape(x, [-1, K])),
+        b: operand(transpose(weight, 0, 1)),
+        c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
+        bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
+      });
+      return y;
+    },
+    backward(ctx, g) {
+      const [x, weight] = ctx.saved;
+      const [N, K] = weight.shape;
+      const M = numelOf(x.shape.slice(0, -1));
+      const rows = reshape(g!, [M, N]);
+      return [
+        ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
+        // As the weight lies, so that whoever adds it up reads it in order.
+        ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
+        ctx.needs[2] ? sum(rows, 0) : null,
+      ];
+    },
+  }),
+);
 
 /**
  * x·Wᵀ + b in one product: (…, in) with W (out, in) and b (out). Accumulates in f32; x and W are of one type, the result's, b may be
@@ -140,11 +164,20 @@ const linearOp = lazyOp(() => defineOp<[Tensor, Tensor, Tensor | null], Tensor>(
  * @throws ShapeError, DTypeError
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
-  if (weight.ndim !== 2) throw new ShapeError(`[linear] The weight has shape ${show(weight.shape)}, expected (out, in).`);
-  if (x.ndim === 0 || x.shape.at(-1) !== weight.shape[1]) throw new ShapeError(`[linear] Last dimension of the input with shape ${show(x.shape)} must match that of the weight with shape ${show(weight.shape)}.`);
-  if (bias && !sameShape(bias.shape, [weight.shape[0]])) throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
-  if (x.dtype !== weight.dtype || !isFloat(x.dtype) || (bias && !isFloat(bias.dtype))) throw new DTypeError(`[linear] Types ${x.dtype}, ${weight.dtype}${bias ? ` and ${bias.dtype}` : ''}, expected f32 or f16, the same for input and weight; cast() them.`);
+  if (weight.ndim !== 2)
+    throw new ShapeError(`[linear] The weight has shape ${show(weight.shape)}, expected (out, in).`);
+  if (x.ndim === 0 || x.shape.at(-1) !== weight.shape[1])
+    throw new ShapeError(
+      `[linear] Last dimension of the input with shape ${show(x.shape)} must match that of the weight with shape ${show(weight.shape)}.`,
+    );
+  if (bias && !sameShape(bias.shape, [weight.shape[0]]))
+    throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
+  if (x.dtype !== weight.dtype || !isFloat(x.dtype) || (bias && !isFloat(bias.dtype)))
+    throw new DTypeError(
+      `[linear] Types ${x.dtype}, ${weight.dtype}${bias ? ` and ${bias.dtype}` : ''}, expected f32 or f16, the same for input and weight; cast() them.`,
+    );
   // A product without an inner size is the bias alone.
-  if (weight.shape[1] === 0) return scope(() => full(x.device, [...x.shape.slice(0, -1), weight.shape[0]], 0, x.dtype).add(bias ?? 0));
+  if (weight.shape[1] === 0)
+    return scope(() => full(x.device, [...x.shape.slice(0, -1), weight.shape[0]], 0, x.dtype).add(bias ?? 0));
   return linearOp(x, weight, bias);
 }

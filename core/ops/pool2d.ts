@@ -14,7 +14,13 @@ export interface PoolOptions extends WindowOptions {
 }
 
 /** Reduces each window of each channel: (N,C,H,W) → (N,C,H',W'). */
-function pool(op: string, x: Tensor, kernelSize: Pair, options: PoolOptions, reduce: (windows: Tensor) => Tensor): Tensor {
+function pool(
+  op: string,
+  x: Tensor,
+  kernelSize: Pair,
+  options: PoolOptions,
+  reduce: (windows: Tensor) => Tensor,
+): Tensor {
   const settings = { ...options, stride: options.stride ?? kernelSize };
   const { output } = windows(op, x.shape, kernelSize, settings, false);
   const [N, C, H, W] = x.shape;
@@ -30,9 +36,24 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: PoolOptions = {}
   const { padding = 0, stride = kernelSize, ...rest } = options;
   const [py, px] = pairOf('maxPool2d', 'padding', padding, 0);
   const kernel = pairOf('maxPool2d', 'kernelSize', kernelSize, 1);
-  if (2 * py > kernel[0] || 2 * px > kernel[1]) throw new ShapeError(`[maxPool2d] padding is ${show([py, px])}, expected at most half of the window ${show(kernel)}.`);
+  if (2 * py > kernel[0] || 2 * px > kernel[1])
+    throw new ShapeError(
+      `[maxPool2d] padding is ${show([py, px])}, expected at most half of the window ${show(kernel)}.`,
+    );
   return scope(() => {
-    const padded = py || px ? pad(x, [[0, 0], [0, 0], [py, py], [px, px]], -Infinity) : x;
+    const padded =
+      py || px
+        ? pad(
+            x,
+            [
+              [0, 0],
+              [0, 0],
+              [py, py],
+              [px, px],
+            ],
+            -Infinity,
+          )
+        : x;
     return pool('maxPool2d', padded, kernel, { ...rest, stride }, (w) => max(w, 1));
   });
 }

@@ -38,13 +38,17 @@ export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row
   const float = t === 'f32';
   const extremum = op === 'max' || op === 'argmax' ? 'max' : 'min';
   const beats = `v ${extremum === 'max' ? '>' : '<'} acc${float ? ' || (isNan(v) && !isNan(acc))' : ''}`;
-  const step = (at: string): string => (arg
-    ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }`
-    : `acc = join(acc, ${t}(x[${at}]));`);
+  const step = (at: string): string =>
+    arg ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }` : `acc = join(acc, ${t}(x[${at}]));`;
   // Infinities can't be written as constants; an ordinary first element can.
   const begin = `var acc = ${op === 'sum' ? `${t}(0)` : `${t}(x[base + first * p.inner])`};
   ${arg ? 'var best = first;' : ''}`;
-  const join = op === 'sum' ? 'a + b' : float ? `select(select(${extremum}(a, b), b, isNan(b)), a, isNan(a))` : `${extremum}(a, b)`;
+  const join =
+    op === 'sum'
+      ? 'a + b'
+      : float
+        ? `select(select(${extremum}(a, b), b, isNan(b)), a, isNan(a))`
+        : `${extremum}(a, b)`;
   const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
   const declarations = `${float ? 'fn isNan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }' : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
@@ -62,15 +66,20 @@ fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   };
   const common = {
     label: op,
-    bindings: [{ name: 'x', type: `array<${from}>`, access: 'read' as const }, { name: 'y', type: `array<${to}>`, access: 'write' as const }],
+    bindings: [
+      { name: 'x', type: `array<${from}>`, access: 'read' as const },
+      { name: 'y', type: `array<${to}>`, access: 'write' as const },
+    ],
     params: ['outer', 'reduced', 'inner', 'pieces', 'length'].map((name) => ({ name, type: 'u32' as const })),
-    workgroupSize: [GROUP] as const, enable: from === 'f16' || to === 'f16' ? ['f16' as const] : [],
+    workgroupSize: [GROUP] as const,
+    enable: from === 'f16' || to === 'f16' ? ['f16' as const] : [],
   };
   const range = (piece: string): string => `let first = (${piece}) * p.length;
   let end = min(first + p.length, p.reduced);`;
   if (!row) {
     return {
-      ...common, declarations,
+      ...common,
+      declarations,
       body: `  let at = flat;
   if (at >= p.outer * p.pieces * p.inner) { return; }
   ${range('at / p.inner % p.pieces')}
@@ -116,12 +125,25 @@ function reduce3(op: ReduceOp, x: Tensor, outer: number, reduced: number, inner:
   return y;
 }
 
-function launch(op: ReduceOp, x: Tensor, y: Tensor, outer: number, reduced: number, inner: number, pieces: number): void {
+function launch(
+  op: ReduceOp,
+  x: Tensor,
+  y: Tensor,
+  outer: number,
+  reduced: number,
+  inner: number,
+  pieces: number,
+): void {
   const length = Math.ceil(reduced / pieces);
   // Where the CPU computes, workgroup memory with its barriers costs more than the row: 2,064 rows of 368 take 0.17 of the time without.
   const row = inner === 1 && length >= 32 && !(x.device.adapter.software && outer * pieces >= ENOUGH_ROWS);
-  x.device.run(reduceKernel, { op, from: storageType(x.dtype), to: storageType(y.dtype), row }, [denseOperand(x), y],
-    [outer, reduced, inner, pieces, length], row ? grid1d(outer * pieces, 1) : grid1d(outer * pieces * inner, GROUP));
+  x.device.run(
+    reduceKernel,
+    { op, from: storageType(x.dtype), to: storageType(y.dtype), row },
+    [denseOperand(x), y],
+    [outer, reduced, inner, pieces, length],
+    row ? grid1d(outer * pieces, 1) : grid1d(outer * pieces * inner, GROUP),
+  );
 }
 
 /** Into how many pieces to cut the reduced dimension; none of them is empty. */
@@ -141,11 +163,18 @@ export function denseOperand(x: Tensor): Tensor {
 
 /** Brings the reduced axes together: a permutation that leaves outer × reduced × inner, without moving data where it can. */
 function grouped(x: Tensor, axes: readonly number[]): { x: Tensor; outer: number; reduced: number; inner: number } {
-  const first = axes[0], last = axes.at(-1)!;
+  const first = axes[0],
+    last = axes.at(-1)!;
   const sizes = (from: number, to: number): number => numelOf(x.shape.slice(from, to));
-  if (last - first + 1 === axes.length) return { x, outer: sizes(0, first), reduced: sizes(first, last + 1), inner: sizes(last + 1, x.ndim) };
+  if (last - first + 1 === axes.length)
+    return { x, outer: sizes(0, first), reduced: sizes(first, last + 1), inner: sizes(last + 1, x.ndim) };
   const rest = x.shape.map((_, i) => i).filter((i) => !axes.includes(i));
-  return { x: permute(x, [...rest, ...axes]), outer: numelOf(rest.map((i) => x.shape[i])), reduced: numelOf(axes.map((i) => x.shape[i])), inner: 1 };
+  return {
+    x: permute(x, [...rest, ...axes]),
+    outer: numelOf(rest.map((i) => x.shape[i])),
+    reduced: numelOf(axes.map((i) => x.shape[i])),
+    inner: 1,
+  };
 }
 
 function reducedShape(shape: Shape, axes: readonly number[], keepdim: boolean): number[] {
@@ -155,21 +184,24 @@ function reducedShape(shape: Shape, axes: readonly number[], keepdim: boolean): 
 function reduceForward(op: ReduceOp, x: Tensor, axes: readonly number[], keepdim: boolean, dtype: DType): Tensor {
   if (!axes.length) return op === 'argmax' || op === 'argmin' ? x.zerosLike().cast('i32') : x.cast(dtype);
   const { x: view, outer, reduced, inner } = grouped(x, axes);
-  if (reduced === 0 && op !== 'sum') throw new ShapeError(`[${op}] Nothing to reduce over axes ${JSON.stringify(axes)} of shape ${show(x.shape)}.`);
+  if (reduced === 0 && op !== 'sum')
+    throw new ShapeError(`[${op}] Nothing to reduce over axes ${JSON.stringify(axes)} of shape ${show(x.shape)}.`);
   return reshape(reduce3(op, view, outer, reduced, inner, dtype), reducedShape(x.shape, axes, keepdim));
 }
 
-const sumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
-  name: 'sum',
-  forward(ctx, x, axes, keepdim, dtype) {
-    Object.assign(ctx.state, { shape: x.shape, axes });
-    return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
-  },
-  backward(ctx, g) {
-    const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
-    return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
-  },
-}));
+const sumOp = lazyOp(() =>
+  defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
+    name: 'sum',
+    forward(ctx, x, axes, keepdim, dtype) {
+      Object.assign(ctx.state, { shape: x.shape, axes });
+      return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
+    },
+    backward(ctx, g) {
+      const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
+      return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
+    },
+  }),
+);
 /** Sum over axes (all where none are given). Accumulates in f32; booleans are counted in i32. */
 export function sum(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return sumOp(x, axesOf('sum', axes, x.ndim), keepdim, x.dtype === 'bool' ? 'i32' : x.dtype);
@@ -179,37 +211,49 @@ export function sum(x: Tensor, axes?: number | readonly number[], keepdim = fals
 export function mean(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   const list = axesOf('mean', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);
-  return scope(() => sumOp(x, list, keepdim, 'f32').div(count).cast(isFloat(x.dtype) ? x.dtype : 'f32'));
+  return scope(() =>
+    sumOp(x, list, keepdim, 'f32')
+      .div(count)
+      .cast(isFloat(x.dtype) ? x.dtype : 'f32'),
+  );
 }
 
 /** Variance over axes; `correction` 1 (the default) is the unbiased one. f16 is computed in f32. */
-export function variance(x: Tensor, axes?: number | readonly number[], options: { correction?: number; keepdim?: boolean } = {}): Tensor {
+export function variance(
+  x: Tensor,
+  axes?: number | readonly number[],
+  options: { correction?: number; keepdim?: boolean } = {},
+): Tensor {
   if (!isFloat(x.dtype)) throw new DTypeError(`[var] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
   const list = axesOf('var', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);
   return scope(() => {
     const wide = x.cast('f32');
-    return sum(wide.sub(mean(wide, list, true)).square(), list, options.keepdim).div(Math.max(0, count - (options.correction ?? 1))).cast(x.dtype);
+    return sum(wide.sub(mean(wide, list, true)).square(), list, options.keepdim)
+      .div(Math.max(0, count - (options.correction ?? 1)))
+      .cast(x.dtype);
   });
 }
 
-const extremumOp = lazyOp(() => defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
-  name: 'extremum',
-  forward(ctx, x, axes, keepdim, op) {
-    const y = reduceForward(op, x, axes, keepdim, x.dtype);
-    Object.assign(ctx.state, { axes });
-    ctx.save(x, y);
-    return y;
-  },
-  backward(ctx, g) {
-    const { axes } = ctx.state as { axes: number[] };
-    const [x, y] = ctx.saved;
-    const shape = reducedShape(x.shape, axes, true);
-    // Equal extrema share the gradient.
-    const mask = x.eq(reshape(y, shape)).cast(g!.dtype);
-    return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
-  },
-}));
+const extremumOp = lazyOp(() =>
+  defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
+    name: 'extremum',
+    forward(ctx, x, axes, keepdim, op) {
+      const y = reduceForward(op, x, axes, keepdim, x.dtype);
+      Object.assign(ctx.state, { axes });
+      ctx.save(x, y);
+      return y;
+    },
+    backward(ctx, g) {
+      const { axes } = ctx.state as { axes: number[] };
+      const [x, y] = ctx.saved;
+      const shape = reducedShape(x.shape, axes, true);
+      // Equal extrema share the gradient.
+      const mask = x.eq(reshape(y, shape)).cast(g!.dtype);
+      return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
+    },
+  }),
+);
 /** Largest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function max(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return extremumOp(x, axesOf('max', axes, x.ndim), keepdim, 'max');
@@ -220,9 +264,13 @@ export function min(x: Tensor, axes?: number | readonly number[], keepdim = fals
 }
 
 function argExtremum(op: 'argmax' | 'argmin', x: Tensor, axis: number | undefined, keepdim: boolean): Tensor {
-  return scope(() => noGrad(() => (axis === undefined
-    ? reduceForward(op, reshape(x, [x.numel]), [0], false, 'i32')
-    : reduceForward(op, x, [axisOf(op, axis, x.ndim)], keepdim, 'i32'))));
+  return scope(() =>
+    noGrad(() =>
+      axis === undefined
+        ? reduceForward(op, reshape(x, [x.numel]), [0], false, 'i32')
+        : reduceForward(op, x, [axisOf(op, axis, x.ndim)], keepdim, 'i32'),
+    ),
+  );
 }
 /** Index (i32) of the first largest element, along an axis or of all. NaN counts as the largest. */
 export function argmax(x: Tensor, axis?: number, keepdim = false): Tensor {

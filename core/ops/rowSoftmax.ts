@@ -46,20 +46,34 @@ sum = sums[0];`,
 };
 
 /** Operands: x, y. Parameters: rows, width (vectors). */
-export const rowSoftmaxKernel = defineKernel<Variant>('rowSoftmax', ({ dtype, log, vector, team, lanes }): KernelSource => {
-  const array = `array<${vector === 4 ? `vec4<${dtype}>` : dtype}>`;
-  const wide = vector === 4 ? 'vec4f' : 'f32';
-  const stored = vector === 4 ? `vec4<${dtype}>` : dtype;
-  return {
-    bindings: [{ name: 'x', type: array, access: 'read' }, { name: 'y', type: array, access: 'write' }],
-    params: [{ name: 'rows', type: 'u32' }, { name: 'width', type: 'u32' }],
-    workgroupSize: [team === 'lane' ? ALONE : lanes],
-    workgroupBytes: team === 'workgroup' ? lanes * 8 : 0,
-    enable: [...(dtype === 'f16' ? ['f16'] as const : []), ...(team === 'subgroup' ? ['subgroups'] as const : [])],
-    declarations: team === 'workgroup' ? `var<workgroup> highs: array<f32, ${lanes}>;\nvar<workgroup> sums: array<f32, ${lanes}>;` : '',
-    // The grid may have more teams than there are rows: they repeat the last one's arithmetic and write nothing. Infinity can't be
-    // written in WGSL; less than any finite number does as well, for a row of -∞ still gives 0 / 0.
-    body: `
+export const rowSoftmaxKernel = defineKernel<Variant>(
+  'rowSoftmax',
+  ({ dtype, log, vector, team, lanes }): KernelSource => {
+    const array = `array<${vector === 4 ? `vec4<${dtype}>` : dtype}>`;
+    const wide = vector === 4 ? 'vec4f' : 'f32';
+    const stored = vector === 4 ? `vec4<${dtype}>` : dtype;
+    return {
+      bindings: [
+        { name: 'x', type: array, access: 'read' },
+        { name: 'y', type: array, access: 'write' },
+      ],
+      params: [
+        { name: 'rows', type: 'u32' },
+        { name: 'width', type: 'u32' },
+      ],
+      workgroupSize: [team === 'lane' ? ALONE : lanes],
+      workgroupBytes: team === 'workgroup' ? lanes * 8 : 0,
+      enable: [
+        ...(dtype === 'f16' ? (['f16'] as const) : []),
+        ...(team === 'subgroup' ? (['subgroups'] as const) : []),
+      ],
+      declarations:
+        team === 'workgroup'
+          ? `var<workgroup> highs: array<f32, ${lanes}>;\nvar<workgroup> sums: array<f32, ${lanes}>;`
+          : '',
+      // The grid may have more teams than there are rows: they repeat the last one's arithmetic and write nothing. Infinity can't be
+      // written in WGSL; less than any finite number does as well, for a row of -∞ still gives 0 / 0.
+      body: `
 let own = ${team === 'lane' ? 'flat' : 'wid.y * nwg.x + wid.x'};
 let begin = min(own, p.rows - 1u) * p.width;
 var high = -3.4028234e38f;
@@ -78,27 +92,41 @@ if (own < p.rows) {
     y[begin + i] = ${stored}(${log ? `${wide}(x[begin + i]) - shift` : `exp(${wide}(x[begin + i]) - high) * scale`});
   }
 }`,
-  };
-});
+    };
+  },
+);
 
 /** The forms that compute rows of this width on a device; the first is the one to take. */
 export function rowSoftmaxTeams(device: Device, width: number): Pick<Variant, 'team' | 'lanes'>[] {
   const size = device.subgroupMinSize;
   const subgroup = device.has('subgroups') && size === device.subgroupMaxSize && size >= 4 && size <= 64;
-  const alone = { team: 'lane', lanes: 1 } as const, shared = { team: 'workgroup', lanes: 64 } as const;
+  const alone = { team: 'lane', lanes: 1 } as const,
+    shared = { team: 'workgroup', lanes: 64 } as const;
   const teams = [...(subgroup ? [{ team: 'subgroup', lanes: size } as const] : []), shared, alone];
   // Workgroup memory with barriers is slow where it is computed on the CPU.
-  return width <= SHORT || (!subgroup && device.adapter.software) ? [alone, ...teams.filter((t) => t !== alone)] : teams;
+  return width <= SHORT || (!subgroup && device.adapter.software)
+    ? [alone, ...teams.filter((t) => t !== alone)]
+    : teams;
 }
 
 /** Softmax, or its logarithm, along the last axis of a tensor that has elements. */
-export function rowSoftmax(given: Tensor, log: boolean, team = rowSoftmaxTeams(given.device, given.shape.at(-1)!)[0]): Tensor {
+export function rowSoftmax(
+  given: Tensor,
+  log: boolean,
+  team = rowSoftmaxTeams(given.device, given.shape.at(-1)!)[0],
+): Tensor {
   const x = denseOperand(given);
   const width = x.shape.at(-1)!;
   const rows = numelOf(x.shape) / width;
   const vector = width % 4 === 0 ? 4 : 1;
   const y = Tensor.empty(x.device, x.shape, x.dtype);
   const grid = grid1d(rows, team.team === 'lane' ? ALONE : 1);
-  x.device.run(rowSoftmaxKernel, { dtype: x.dtype as 'f32' | 'f16', log, vector, ...team }, [x, y], [rows, width / vector], grid);
+  x.device.run(
+    rowSoftmaxKernel,
+    { dtype: x.dtype as 'f32' | 'f16', log, vector, ...team },
+    [x, y],
+    [rows, width / vector],
+    grid,
+  );
   return y;
 }

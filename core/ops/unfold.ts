@@ -42,22 +42,51 @@ interface Variant {
   readonly dilation: readonly [number, number];
 }
 
-const variantOf = (x: Tensor, { kernel, stride, dilation }: Windows): Variant => ({ type: x.dtype as 'f32', kernel, stride, dilation });
+const variantOf = (x: Tensor, { kernel, stride, dilation }: Windows): Variant => ({
+  type: x.dtype as 'f32',
+  kernel,
+  stride,
+  dilation,
+});
 
-const constants = ({ kernel, stride, dilation }: Variant): string => Object.entries({ KERNEL: kernel, STRIDE: stride, DILATION: dilation })
-  .map(([name, [y, x]]) => `const ${name}_Y = ${y}; const ${name}_X = ${x};`).join('\n');
+const constants = ({ kernel, stride, dilation }: Variant): string =>
+  Object.entries({ KERNEL: kernel, STRIDE: stride, DILATION: dilation })
+    .map(([name, [y, x]]) => `const ${name}_Y = ${y}; const ${name}_X = ${x};`)
+    .join('\n');
 
 const GROUP = 64;
 /** Neighbours that an invocation works on, so that one division finds the place of all. */
 const RUN = 4;
 
 /** Workgroups for `columns` × `rows` elements; the kernels go on in steps of the grid where there are more. */
-const grid = (columns: number, rows: number): [number, number] => [Math.min(65535, Math.ceil(columns / (GROUP * RUN))), Math.min(65535, rows)];
+const grid = (columns: number, rows: number): [number, number] => [
+  Math.min(65535, Math.ceil(columns / (GROUP * RUN))),
+  Math.min(65535, rows),
+];
 
 /** The matrix, row by row: a row is one element of the window, its columns are the places of all samples. */
 const unfoldKernel = defineKernel<Variant>('unfold', (v) => ({
-  bindings: [{ name: 'x', type: `array<${v.type}>`, access: 'read' }, { name: 'cols', type: `array<${v.type}>`, access: 'write' }],
-  params: ['rows', 'columns', 'places', 'OW', 'H', 'W', 'padY', 'padX', 'rowStep', 'sampleStep', 'offset', 'q0', 'q1', 'q2', 'q3'].map((name) => ({ name, type: 'i32' as const })),
+  bindings: [
+    { name: 'x', type: `array<${v.type}>`, access: 'read' },
+    { name: 'cols', type: `array<${v.type}>`, access: 'write' },
+  ],
+  params: [
+    'rows',
+    'columns',
+    'places',
+    'OW',
+    'H',
+    'W',
+    'padY',
+    'padX',
+    'rowStep',
+    'sampleStep',
+    'offset',
+    'q0',
+    'q1',
+    'q2',
+    'q3',
+  ].map((name) => ({ name, type: 'i32' as const })),
   workgroupSize: [GROUP],
   enable: v.type === 'f16' ? ['f16'] : [],
   declarations: constants(v),
@@ -71,7 +100,9 @@ for (var row = i32(wid.y); row < p.rows; row += i32(nwg.y)) {
     var place = first - sample * p.places;
     var oy = place / p.OW;
     var ox = place - oy * p.OW;
-    ${Array.from({ length: RUN }, (_, k) => `if (first + ${k} < p.columns) {
+    ${Array.from(
+      { length: RUN },
+      (_, k) => `if (first + ${k} < p.columns) {
       let y = oy * STRIDE_Y + down;
       let at = ox * STRIDE_X + right;
       var value = ${v.type}(0);
@@ -81,15 +112,22 @@ for (var row = i32(wid.y); row < p.rows; row += i32(nwg.y)) {
       ox++;
       if (ox == p.OW) { ox = 0; oy++; }
       if (place == p.places) { place = 0; oy = 0; sample++; }
-    }`).join('\n')}
+    }`,
+    ).join('\n')}
   }
 }`,
 }));
 
 /** The image, channel by channel. Each element gathers from the windows that hold it: no atomics, a fixed order. */
 const foldKernel = defineKernel<Variant>('fold', (v) => ({
-  bindings: [{ name: 'cols', type: `array<${v.type}>`, access: 'read' }, { name: 'x', type: `array<${v.type}>`, access: 'write' }],
-  params: ['channels', 'pixels', 'area', 'W', 'OH', 'OW', 'padY', 'padX', 'rowStep', 'sampleStep'].map((name) => ({ name, type: 'i32' as const })),
+  bindings: [
+    { name: 'cols', type: `array<${v.type}>`, access: 'read' },
+    { name: 'x', type: `array<${v.type}>`, access: 'write' },
+  ],
+  params: ['channels', 'pixels', 'area', 'W', 'OH', 'OW', 'padY', 'padX', 'rowStep', 'sampleStep'].map((name) => ({
+    name,
+    type: 'i32' as const,
+  })),
   workgroupSize: [GROUP],
   enable: v.type === 'f16' ? ['f16'] : [],
   declarations: constants(v),
@@ -130,56 +168,90 @@ function steps({ input: [N, C], kernel, output, joined }: Windows): [rowStep: nu
 
 /** @internal Shape of the unfolded windows. */
 export function matrixShape({ input: [N, C], kernel, output, joined }: Windows): Shape {
-  const rows = C * kernel[0] * kernel[1], places = output[0] * output[1];
+  const rows = C * kernel[0] * kernel[1],
+    places = output[0] * output[1];
   return joined ? [rows, N * places] : [N, rows, places];
 }
 
 /** @internal */
-export const unfoldOp: (x: Tensor, w: Windows) => Tensor = lazyOp(() => defineOp<[Tensor, Windows], Tensor>({
-  name: 'unfold',
-  forward(ctx, x, w) {
-    ctx.state.windows = w;
-    const cols = Tensor.empty(x.device, matrixShape(w), x.dtype);
-    if (cols.numel) {
-      const { input: [N, C, H, W], kernel, padding, output } = w;
-      const rows = C * kernel[0] * kernel[1], places = output[0] * output[1];
-      x.device.run(unfoldKernel, variantOf(x, w), [{ storage: x.storage, byteOffset: 0 }, cols],
-        [rows, N * places, places, output[1], H, W, ...padding, ...steps(w), x.offset, ...x.strides], grid(N * places, rows));
-    }
-    return cols;
-  },
-  backward: (ctx, d) => [foldOp(d!, ctx.state.windows as Windows), null],
-}));
+export const unfoldOp: (x: Tensor, w: Windows) => Tensor = lazyOp(() =>
+  defineOp<[Tensor, Windows], Tensor>({
+    name: 'unfold',
+    forward(ctx, x, w) {
+      ctx.state.windows = w;
+      const cols = Tensor.empty(x.device, matrixShape(w), x.dtype);
+      if (cols.numel) {
+        const {
+          input: [N, C, H, W],
+          kernel,
+          padding,
+          output,
+        } = w;
+        const rows = C * kernel[0] * kernel[1],
+          places = output[0] * output[1];
+        x.device.run(
+          unfoldKernel,
+          variantOf(x, w),
+          [{ storage: x.storage, byteOffset: 0 }, cols],
+          [rows, N * places, places, output[1], H, W, ...padding, ...steps(w), x.offset, ...x.strides],
+          grid(N * places, rows),
+        );
+      }
+      return cols;
+    },
+    backward: (ctx, d) => [foldOp(d!, ctx.state.windows as Windows), null],
+  }),
+);
 
 /** @internal */
-export const foldOp: (cols: Tensor, w: Windows) => Tensor = lazyOp(() => defineOp<[Tensor, Windows], Tensor>({
-  name: 'fold',
-  forward(ctx, cols, w) {
-    ctx.state.windows = w;
-    const x = Tensor.empty(cols.device, w.input, cols.dtype);
-    if (x.numel) {
-      const { input: [N, C, H, W], padding, output } = w;
-      x.device.run(foldKernel, variantOf(x, w), [denseOperand(cols), x], [C, N * H * W, H * W, W, ...output, ...padding, ...steps(w)], grid(N * H * W, C));
-    }
-    return x;
-  },
-  backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
-}));
+export const foldOp: (cols: Tensor, w: Windows) => Tensor = lazyOp(() =>
+  defineOp<[Tensor, Windows], Tensor>({
+    name: 'fold',
+    forward(ctx, cols, w) {
+      ctx.state.windows = w;
+      const x = Tensor.empty(cols.device, w.input, cols.dtype);
+      if (x.numel) {
+        const {
+          input: [N, C, H, W],
+          padding,
+          output,
+        } = w;
+        x.device.run(
+          foldKernel,
+          variantOf(x, w),
+          [denseOperand(cols), x],
+          [C, N * H * W, H * W, W, ...output, ...padding, ...steps(w)],
+          grid(N * H * W, C),
+        );
+      }
+      return x;
+    },
+    backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
+  }),
+);
 
 /** @internal A number for both directions, or one for each, checked. */
 export function pairOf(op: string, name: string, value: Pair, least: number): readonly [number, number] {
   const [a, b] = typeof value === 'number' ? [value, value] : value;
-  if (![a, b].every((v) => Number.isInteger(v) && v >= least)) throw new ValueError(`[${op}] ${name} is ${show([a, b])}, expected whole numbers from ${least} on.`);
+  if (![a, b].every((v) => Number.isInteger(v) && v >= least))
+    throw new ValueError(`[${op}] ${name} is ${show([a, b])}, expected whole numbers from ${least} on.`);
   return [a, b];
 }
 
 /** @internal Checks the numbers and counts the places of the window. */
 export function windows(op: string, input: Shape, kernelSize: Pair, options: WindowOptions, joined: boolean): Windows {
-  const kernel = pairOf(op, 'kernelSize', kernelSize, 1), stride = pairOf(op, 'stride', options.stride ?? 1, 1);
-  const padding = pairOf(op, 'padding', options.padding ?? 0, 0), dilation = pairOf(op, 'dilation', options.dilation ?? 1, 1);
+  const kernel = pairOf(op, 'kernelSize', kernelSize, 1),
+    stride = pairOf(op, 'stride', options.stride ?? 1, 1);
+  const padding = pairOf(op, 'padding', options.padding ?? 0, 0),
+    dilation = pairOf(op, 'dilation', options.dilation ?? 1, 1);
   if (input.length !== 4) throw new ShapeError(`[${op}] The image has shape ${show(input)}, expected (N,C,H,W).`);
-  const output = [0, 1].map((d) => Math.floor((input[2 + d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d]) + 1) as [number, number];
-  if (output.some((size) => size < 1)) throw new ShapeError(`[${op}] A window of ${show(kernel)} with dilation ${show(dilation)} doesn't fit an image of shape ${show(input)} with padding ${show(padding)}.`);
+  const output = [0, 1].map(
+    (d) => Math.floor((input[2 + d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d]) + 1,
+  ) as [number, number];
+  if (output.some((size) => size < 1))
+    throw new ShapeError(
+      `[${op}] A window of ${show(kernel)} with dilation ${show(dilation)} doesn't fit an image of shape ${show(input)} with padding ${show(padding)}.`,
+    );
   return { input: [...input], kernel, stride, padding, dilation, output, joined };
 }
 
@@ -204,10 +276,17 @@ export function unfold(x: Tensor, kernelSize: Pair, options: WindowOptions = {})
  */
 export function fold(cols: Tensor, outputSize: Pair, kernelSize: Pair, options: WindowOptions = {}): Tensor {
   checkFloat('fold', cols);
-  const size = pairOf('fold', 'outputSize', outputSize, 1), kernel = pairOf('fold', 'kernelSize', kernelSize, 1);
+  const size = pairOf('fold', 'outputSize', outputSize, 1),
+    kernel = pairOf('fold', 'kernelSize', kernelSize, 1);
   const channels = cols.shape[1] / (kernel[0] * kernel[1]);
-  if (cols.ndim !== 3 || !Number.isInteger(channels)) throw new ShapeError(`[fold] The columns have shape ${show(cols.shape)}, expected (N, C·${kernel[0] * kernel[1]}, L).`);
+  if (cols.ndim !== 3 || !Number.isInteger(channels))
+    throw new ShapeError(
+      `[fold] The columns have shape ${show(cols.shape)}, expected (N, C·${kernel[0] * kernel[1]}, L).`,
+    );
   const w = windows('fold', [cols.shape[0], channels, ...size], kernel, options, false);
-  if (!sameShape(cols.shape, matrixShape(w))) throw new ShapeError(`[fold] The columns have shape ${show(cols.shape)}, expected ${show(matrixShape(w))} for an image of ${show(size)}.`);
+  if (!sameShape(cols.shape, matrixShape(w)))
+    throw new ShapeError(
+      `[fold] The columns have shape ${show(cols.shape)}, expected ${show(matrixShape(w))} for an image of ${show(size)}.`,
+    );
   return foldOp(cols, w);
 }

@@ -65,10 +65,13 @@ export class LossChart {
     const style = getComputedStyle(canvas);
     const colour = (name: string): string => style.getPropertyValue(name);
     context.font = `11px ${style.fontFamily}`;
-    const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
+    const right = width - MARGIN.right,
+      bottom = height - MARGIN.bottom;
 
-    const first = points[0]?.step ?? 1, last = Math.max(points.at(-1)?.step ?? 1, first + 19);
-    let low = Infinity, high = -Infinity;
+    const first = points[0]?.step ?? 1,
+      last = Math.max(points.at(-1)?.step ?? 1, first + 19);
+    let low = Infinity,
+      high = -Infinity;
     for (const { loss } of points) [low, high] = [Math.min(low, loss), Math.max(high, loss)];
     if (!points.length) [low, high] = [0.01, 1];
     // Wide enough for two ticks at least.
@@ -83,31 +86,51 @@ export class LossChart {
     context.textBaseline = 'middle';
     for (const value of logTicks(low, high)) {
       const y = Math.round(yOf(value)) + 0.5;
-      line(context, [[MARGIN.left, y], [right, y]]);
+      line(context, [
+        [MARGIN.left, y],
+        [right, y],
+      ]);
       context.fillText(String(value), MARGIN.left - 8, y);
     }
     context.textAlign = 'center';
     context.textBaseline = 'alphabetic';
-    for (const step of linearTicks(first, last, (right - MARGIN.left) / 70)) context.fillText(step.toLocaleString('en'), xOf(step), height - 6);
+    for (const step of linearTicks(first, last, (right - MARGIN.left) / 70))
+      context.fillText(step.toLocaleString('en'), xOf(step), height - 6);
     if (!points.length) return;
 
     context.lineJoin = 'round';
     context.strokeStyle = colour('--faint');
     context.lineWidth = 1;
-    line(context, columns(points, (p) => p.loss, xOf).map(([x, v]) => [x, yOf(v)]));
+    line(
+      context,
+      columns(points, (p) => p.loss, xOf).map(([x, v]) => [x, yOf(v)]),
+    );
     context.strokeStyle = colour('--accent');
     context.lineWidth = 2;
-    line(context, columns(points, (p) => p.mean, xOf).map(([x, v]) => [x, yOf(v)]));
+    line(
+      context,
+      columns(points, (p) => p.mean, xOf).map(([x, v]) => [x, yOf(v)]),
+    );
     if (this.pointer !== null) this.drawPointer(context, this.pointer, { xOf, yOf, right, bottom, colour });
   }
 
   /** The numbers of the step under the pointer. */
-  private drawPointer(context: CanvasRenderingContext2D, pointer: number, { xOf, yOf, right, bottom, colour }: Frame): void {
-    const nearest = this.points.reduce((a, b) => (Math.abs(xOf(b.step) - pointer) < Math.abs(xOf(a.step) - pointer) ? b : a));
-    const x = xOf(nearest.step), y = yOf(nearest.mean);
+  private drawPointer(
+    context: CanvasRenderingContext2D,
+    pointer: number,
+    { xOf, yOf, right, bottom, colour }: Frame,
+  ): void {
+    const nearest = this.points.reduce((a, b) =>
+      Math.abs(xOf(b.step) - pointer) < Math.abs(xOf(a.step) - pointer) ? b : a,
+    );
+    const x = xOf(nearest.step),
+      y = yOf(nearest.mean);
     context.strokeStyle = colour('--muted');
     context.lineWidth = 1;
-    line(context, [[x, MARGIN.top], [x, bottom]]);
+    line(context, [
+      [x, MARGIN.top],
+      [x, bottom],
+    ]);
     context.fillStyle = colour('--accent');
     context.beginPath();
     context.arc(x, y, 3.5, 0, 2 * Math.PI);
@@ -138,14 +161,21 @@ function line(context: CanvasRenderingContext2D, points: readonly (readonly numb
 }
 
 /** At most two points a pixel column, its smallest and its largest value, so that a long run draws as fast as a short one. */
-function columns(points: readonly Point[], valueOf: (point: Point) => number, xOf: (step: number) => number): [x: number, value: number][] {
+function columns(
+  points: readonly Point[],
+  valueOf: (point: Point) => number,
+  xOf: (step: number) => number,
+): [x: number, value: number][] {
   const result: [number, number][] = [];
-  let column = NaN, low = 0, high = 0;
+  let column = NaN,
+    low = 0,
+    high = 0;
   const close = (): void => {
     if (!Number.isNaN(column)) result.push([column, low], ...(high > low ? [[column, high] as [number, number]] : []));
   };
   for (const point of points) {
-    const x = Math.round(xOf(point.step) * 2) / 2, value = valueOf(point);
+    const x = Math.round(xOf(point.step) * 2) / 2,
+      value = valueOf(point);
     if (x === column) {
       [low, high] = [Math.min(low, value), Math.max(high, value)];
     } else {
@@ -174,7 +204,10 @@ function logTicks(low: number, high: number): number[] {
 function linearTicks(from: number, to: number, count: number): number[] {
   const rough = (to - from) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = Math.max(1, [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough)!);
+  const step = Math.max(
+    1,
+    [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough)!,
+  );
   const ticks: number[] = [];
   for (let value = Math.ceil(from / step) * step; value <= to; value += step) ticks.push(value);
   return ticks;

@@ -45,7 +45,8 @@ async function train(): Promise<void> {
     const current = session;
     await inTurn(() => trainUntilInterrupted(current));
   }
-  if (session?.done) say(`Finished after ${grouped(session.step)} steps. Draw more, keep the checkpoint, or begin a new run.`);
+  if (session?.done)
+    say(`Finished after ${grouped(session.step)} steps. Draw more, keep the checkpoint, or begin a new run.`);
   training = false;
   refresh();
 }
@@ -56,7 +57,7 @@ async function trainUntilInterrupted(current: Session): Promise<void> {
   const every = Math.max(1, input('every').valueAsNumber || 100);
   for await (const record of current.train(interrupt.signal, every)) {
     note(record);
-    if (record.step % every === 0 || current.done && record.step === current.step) await preview(current);
+    if (record.step % every === 0 || (current.done && record.step === current.step)) await preview(current);
   }
 }
 
@@ -72,7 +73,11 @@ function note({ step, loss, imagesPerSecond, skipped }: StepRecord): void {
   const seconds = batchSize / speed;
   if (seconds < 1) show('time', (1000 * seconds).toPrecision(3), 'ms');
   else show('time', seconds.toPrecision(3), 's');
-  say(skipped ? `Step ${grouped(step)} was left out: its gradient is not finite. A lower learning rate helps.` : 'Training.');
+  say(
+    skipped
+      ? `Step ${grouped(step)} was left out: its gradient is not finite. A lower learning rate helps.`
+      : 'Training.',
+  );
 }
 
 async function preview(current: Session): Promise<void> {
@@ -85,7 +90,9 @@ async function drawSamples(current: Session, steps: number, noise: number): Prom
   const { step, weights } = current;
   let images!: Float32Array;
   await current.sample({
-    rows: sheet.rows, steps, seed: noise,
+    rows: sheet.rows,
+    steps,
+    seed: noise,
     onStep: (expected, done) => {
       images = expected;
       sheet.show(expected);
@@ -93,13 +100,22 @@ async function drawSamples(current: Session, steps: number, noise: number): Prom
     },
   });
   const by = weights === 'own' ? 'the weights as they are' : 'the moving average of the weights';
-  sheet.add({ step, images, caption: `Step ${grouped(step)}, drawn with ${by} in ${steps} DDIM steps. The first row is from the data set.` });
+  sheet.add({
+    step,
+    images,
+    caption: `Step ${grouped(step)}, drawn with ${by} in ${steps} DDIM steps. The first row is from the data set.`,
+  });
 }
 
 // ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function settingsOfForm(): RunSettings {
-  return { model: model.value as DisName, batchSize: input('batch').valueAsNumber, lr: input('lr').valueAsNumber, steps: input('steps').valueAsNumber };
+  return {
+    model: model.value as DisName,
+    batchSize: input('batch').valueAsNumber,
+    lr: input('lr').valueAsNumber,
+    steps: input('steps').valueAsNumber,
+  };
 }
 
 /** Begins a run in the place of the present one, or goes on with a stored one. */
@@ -175,12 +191,14 @@ async function act(work: () => Promise<void> | void): Promise<void> {
 }
 
 function refresh(): void {
-  const open = device !== null, free = open && !busy;
+  const open = device !== null,
+    free = open && !busy;
   element<HTMLFieldSetElement>('settings').disabled = session !== null || !open;
   const toggle = button('toggle');
   toggle.textContent = training ? 'Pause' : session && session.step > 0 ? 'Resume' : 'Start';
   toggle.disabled = training ? false : !free || session?.done === true;
-  for (const id of ['draw', 'save', 'restart']) button(id).disabled = !free || session === null || (id === 'restart' && training);
+  for (const id of ['draw', 'save', 'restart'])
+    button(id).disabled = !free || session === null || (id === 'restart' && training);
   button('load').disabled = !free || training;
 }
 
@@ -205,29 +223,45 @@ form.addEventListener('submit', (event) => {
   });
 });
 
-button('draw').addEventListener('click', () => void act(() => inTurn(async () => {
-  const current = session!;
-  await drawSamples(current, STEPS.best, ++seed);
-  say(training ? 'Training.' : `Paused at step ${grouped(current.step)}.`);
-})));
+button('draw').addEventListener(
+  'click',
+  () =>
+    void act(() =>
+      inTurn(async () => {
+        const current = session!;
+        await drawSamples(current, STEPS.best, ++seed);
+        say(training ? 'Training.' : `Paused at step ${grouped(current.step)}.`);
+      }),
+    ),
+);
 
-button('restart').addEventListener('click', () => void act(async () => {
-  await inTurn(async () => {
-    session?.dispose();
-    session = snapshot = null;
-  });
-  await clear();
-  say('Ready. Press Start.');
-}));
+button('restart').addEventListener(
+  'click',
+  () =>
+    void act(async () => {
+      await inTurn(async () => {
+        session?.dispose();
+        session = snapshot = null;
+      });
+      await clear();
+      say('Ready. Press Start.');
+    }),
+);
 
-button('save').addEventListener('click', () => void act(() => inTurn(async () => {
-  const checkpoint = await session!.checkpoint();
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([writeCheckpoint(checkpoint)], { type: 'application/octet-stream' }));
-  link.download = `${checkpoint.settings.model.toLowerCase().replace('/', '-')}-step-${checkpoint.state.json.step}.safetensors`;
-  link.click();
-  URL.revokeObjectURL(link.href);
-})));
+button('save').addEventListener(
+  'click',
+  () =>
+    void act(() =>
+      inTurn(async () => {
+        const checkpoint = await session!.checkpoint();
+        const link = document.createElement('a');
+        link.href = URL.createObjectURL(new Blob([writeCheckpoint(checkpoint)], { type: 'application/octet-stream' }));
+        link.download = `${checkpoint.settings.model.toLowerCase().replace('/', '-')}-step-${checkpoint.state.json.step}.safetensors`;
+        link.click();
+        URL.revokeObjectURL(link.href);
+      }),
+    ),
+);
 
 button('load').addEventListener('click', () => input('file').click());
 
@@ -235,13 +269,15 @@ input('file').addEventListener('change', ({ target }) => {
   const chooser = target as HTMLInputElement;
   const [file] = chooser.files ?? [];
   if (!file) return;
-  void act(() => inTurn(async () => {
-    const checkpoint = readCheckpoint(await file.arrayBuffer());
-    chooser.value = '';
-    await begin(checkpoint);
-    await preview(session!);
-    say(`Loaded step ${grouped(session!.step)} from ${file.name}.`);
-  }));
+  void act(() =>
+    inTurn(async () => {
+      const checkpoint = readCheckpoint(await file.arrayBuffer());
+      chooser.value = '';
+      await begin(checkpoint);
+      await preview(session!);
+      say(`Loaded step ${grouped(session!.step)} from ${file.name}.`);
+    }),
+  );
 });
 
 model.addEventListener('change', showSize);
@@ -265,9 +301,12 @@ async function open(): Promise<void> {
     chip.textContent = 'no WebGPU';
     say('Training needs WebGPU.');
     if (!(error instanceof AdapterError)) return explain(error);
-    notice('WebGPU is not available here.', isSecureContext
-      ? 'Open this page in a current Chrome, Edge, Safari or Firefox, with graphics acceleration switched on in its settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.'
-      : 'Browsers offer WebGPU only to pages that come over https or from localhost.');
+    notice(
+      'WebGPU is not available here.',
+      isSecureContext
+        ? 'Open this page in a current Chrome, Edge, Safari or Firefox, with graphics acceleration switched on in its settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.'
+        : 'Browsers offer WebGPU only to pages that come over https or from localhost.',
+    );
     return;
   }
   const { vendor, architecture, device: name, description, software } = device.adapter;
@@ -286,16 +325,21 @@ function lost(): void {
   refresh();
   const step = kept?.state.json.step ?? 0;
   say('Stopped.');
-  notice('The GPU was lost.', kept ? 'The run as it was at its last preview is kept.' : 'Nothing is kept, for there was no preview yet.', {
-    label: kept ? `Go on from step ${grouped(step)}` : 'Open it again',
-    run: () => void act(async () => {
-      await open();
-      if (!device || !kept) return;
-      await begin(kept);
-      await preview(session!);
-      say(`Back at step ${grouped(step)}.`);
-    }),
-  });
+  notice(
+    'The GPU was lost.',
+    kept ? 'The run as it was at its last preview is kept.' : 'Nothing is kept, for there was no preview yet.',
+    {
+      label: kept ? `Go on from step ${grouped(step)}` : 'Open it again',
+      run: () =>
+        void act(async () => {
+          await open();
+          if (!device || !kept) return;
+          await begin(kept);
+          await preview(session!);
+          say(`Back at step ${grouped(step)}.`);
+        }),
+    },
+  );
 }
 
 void act(async () => {

@@ -37,11 +37,14 @@ export class SampleSheet {
       return head;
     });
     const examples = classNames.map((name) => cell('example', `a ${name} of the data set`));
-    this.cells = Array.from({ length: this.rows * numClasses }, (_, i) => cell('sample', `sample of ${classNames[i % numClasses]}`));
+    this.cells = Array.from({ length: this.rows * numClasses }, (_, i) =>
+      cell('sample', `sample of ${classNames[i % numClasses]}`),
+    );
     this.root.replaceChildren(...heads, ...examples, ...this.cells);
     this.previews = [];
     this.slider.hidden = true;
-    this.caption.textContent = 'The first row is from the data set. Below it, the model’s own drawings appear as it learns.';
+    this.caption.textContent =
+      'The first row is from the data set. Below it, the model’s own drawings appear as it learns.';
     // The first drawing of each class.
     for (let found = 0, i = 0; found < numClasses; i++) {
       const { pixels, label } = await dataset.item(i);
@@ -54,7 +57,10 @@ export class SampleSheet {
 
   /** Shows images that are not done yet. */
   show(images: Float32Array): void {
-    const pictures = batchToPixels({ data: images, shape: [this.cells.length, dataset.channels, IMAGE_SIZE, IMAGE_SIZE] });
+    const pictures = batchToPixels({
+      data: images,
+      shape: [this.cells.length, dataset.channels, IMAGE_SIZE, IMAGE_SIZE],
+    });
     pictures.forEach(({ data }, i) => paint(this.cells[i], data));
   }
 

@@ -2,8 +2,18 @@
 
 import { concat, Generator, keep, scope, tensor, type Device } from '../../core/index.ts';
 import {
-  createDiffusion, DataLoader, Dis, disConfig, shapesDataset, Trainer,
-  type DiffusionOptions, type DisConfig, type DisName, type GaussianDiffusion, type StepRecord, type TrainerState,
+  createDiffusion,
+  DataLoader,
+  Dis,
+  disConfig,
+  shapesDataset,
+  Trainer,
+  type DiffusionOptions,
+  type DisConfig,
+  type DisName,
+  type GaussianDiffusion,
+  type StepRecord,
+  type TrainerState,
 } from '../../models/index.ts';
 import { readSafetensors, warmupCosine, writeSafetensors, type SafetensorsEntry } from '../../nn/index.ts';
 
@@ -41,7 +51,13 @@ const FORMAT = 'dis-browser-1';
 export const dataset = shapesDataset({ size: IMAGE_SIZE });
 
 export function modelConfig(model: DisName): DisConfig {
-  return disConfig(model, { imgSize: IMAGE_SIZE, channels: dataset.channels, numClasses: dataset.numClasses, learnSigma: false, dropPathRate: 0 });
+  return disConfig(model, {
+    imgSize: IMAGE_SIZE,
+    channels: dataset.channels,
+    numClasses: dataset.numClasses,
+    learnSigma: false,
+    dropPathRate: 0,
+  });
 }
 
 export class Session {
@@ -61,7 +77,15 @@ export class Session {
     this.model = scope(() => new Dis(generator, modelConfig(settings.model)));
     this.diffusion = createDiffusion(device, DIFFUSION);
     // The first step is not wasted on a rate of 0.
-    this.trainer = new Trainer({ device, model: this.model, diffusion: this.diffusion, batchSize, lr: (step) => rate(step + 1), betas: [0.9, 0.99], emaDecay: 0.998 });
+    this.trainer = new Trainer({
+      device,
+      model: this.model,
+      diffusion: this.diffusion,
+      batchSize,
+      lr: (step) => rate(step + 1),
+      betas: [0.9, 0.99],
+      emaDecay: 0.998,
+    });
     if (!state) return;
     try {
       this.trainer.loadState(state);
@@ -88,7 +112,11 @@ export class Session {
   /** Trains until the end or until `signal` aborts. After every `pauseEvery` steps nothing is under way when the record comes. */
   train(signal: AbortSignal, pauseEvery: number): AsyncGenerator<StepRecord> {
     const { batchSize, steps } = this.settings;
-    return this.trainer.run(new DataLoader(dataset, { batchSize, cursor: this.trainer.cursor }), { steps, signal, pauseEvery });
+    return this.trainer.run(new DataLoader(dataset, { batchSize, cursor: this.trainer.cursor }), {
+      steps,
+      signal,
+      pauseEvery,
+    });
   }
 
   /** Draws images of every class. No step may be under way. */
@@ -109,10 +137,17 @@ export class Session {
     using generator = new Generator(device, seed);
     using diffusion = createDiffusion(device, { ...DIFFUSION, timestepRespacing: `ddim${steps}` });
     // Guidance asks for each image with its class and, in the second half, with none.
-    using labels = keep(tensor(device, Int32Array.from({ length: 2 * count }, (_, i) => (i < count ? i % numClasses : numClasses))));
+    using labels = keep(
+      tensor(
+        device,
+        Int32Array.from({ length: 2 * count }, (_, i) => (i < count ? i % numClasses : numClasses)),
+      ),
+    );
     const loop = diffusion.ddimSampleLoopProgressive(
       (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), labels, GUIDANCE).slice(0, 0, count)),
-      [count, channels, imgSize, imgSize], { generator });
+      [count, channels, imgSize, imgSize],
+      { generator },
+    );
     // Reading each step's images lets the page breathe between steps.
     for await (const { predXstart, index } of loop) onStep((await predXstart.data()) as Float32Array, index + 1);
   }
@@ -131,14 +166,26 @@ export class Session {
 
 /** A checkpoint as a safetensors file: `model.*`, `ema.*` and `optimizer.*`, with everything else as JSON in the metadata. */
 export function writeCheckpoint({ settings, state: { tensors, json } }: Checkpoint): Uint8Array<ArrayBuffer> {
-  const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [name, { dtype: 'F32', shape, data: data as Float32Array }]);
-  return writeSafetensors(entries, [['format', FORMAT], ['settings', JSON.stringify(settings)], ['state', JSON.stringify(json)]]) as Uint8Array<ArrayBuffer>;
+  const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [
+    name,
+    { dtype: 'F32', shape, data: data as Float32Array },
+  ]);
+  return writeSafetensors(entries, [
+    ['format', FORMAT],
+    ['settings', JSON.stringify(settings)],
+    ['state', JSON.stringify(json)],
+  ]) as Uint8Array<ArrayBuffer>;
 }
 
 /** @throws where the file is no safetensors file, or none of this page */
 export function readCheckpoint(file: ArrayBuffer): Checkpoint {
   const { tensors, metadata } = readSafetensors(file);
-  const settings = metadata.get('settings'), json = metadata.get('state');
-  if (metadata.get('format') !== FORMAT || settings === undefined || json === undefined) throw new Error('The file holds no checkpoint that this page has written.');
-  return { settings: JSON.parse(settings) as RunSettings, state: { tensors, json: JSON.parse(json) as TrainerState['json'] } };
+  const settings = metadata.get('settings'),
+    json = metadata.get('state');
+  if (metadata.get('format') !== FORMAT || settings === undefined || json === undefined)
+    throw new Error('The file holds no checkpoint that this page has written.');
+  return {
+    settings: JSON.parse(settings) as RunSettings,
+    state: { tensors, json: JSON.parse(json) as TrainerState['json'] },
+  };
 }

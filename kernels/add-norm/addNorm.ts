@@ -1,6 +1,19 @@
 // Add + norm as differentiable operations: the residual stream's addition and the norm that follows it, in one pass each way.
 
-import { defineOp, dense, DTypeError, isFloat, numelOf, sameShape, ShapeError, show, Tensor, zeros, type DType, type Shape } from '../../core/index.ts';
+import {
+  defineOp,
+  dense,
+  DTypeError,
+  isFloat,
+  numelOf,
+  sameShape,
+  ShapeError,
+  show,
+  Tensor,
+  zeros,
+  type DType,
+  type Shape,
+} from '../../core/index.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normBackward, normForward, normPartials } from './launch.ts';
 
@@ -58,27 +71,60 @@ export function addLayerNorm(args: AddNormArgs): Tensor | PrenormResult {
 }
 
 function addNorm(op: string, norm: 'rms' | 'layer', args: AddNormArgs): Tensor | PrenormResult {
-  const { x, factors = null, residual = null, weight = null, bias = null, eps = 1e-5, prenorm = false, residualInF32 = false } = args;
+  const {
+    x,
+    factors = null,
+    residual = null,
+    weight = null,
+    bias = null,
+    eps = 1e-5,
+    prenorm = false,
+    residualInF32 = false,
+  } = args;
   check(op, args);
   const width = x.shape[x.ndim - 1];
   const residualType: DType = residualInF32 || x.dtype === 'f32' || residual?.dtype === 'f32' ? 'f32' : 'f16';
   const settings: Settings = {
-    norm, rows: numelOf(x.shape.slice(0, -1)), width, eps, prenorm, residualType, config: args.config ?? normConfig(x.device, width),
+    norm,
+    rows: numelOf(x.shape.slice(0, -1)),
+    width,
+    eps,
+    prenorm,
+    residualType,
+    config: args.config ?? normConfig(x.device, width),
   };
-  const [y, residualOut] = (norm === 'rms' ? rmsOp : layerOp)(x, residual, weight, bias, settings, factors?.detach() ?? null);
+  const [y, residualOut] = (norm === 'rms' ? rmsOp : layerOp)(
+    x,
+    residual,
+    weight,
+    bias,
+    settings,
+    factors?.detach() ?? null,
+  );
   return prenorm ? { y, residualOut } : y;
 }
 
 function check(op: string, { x, factors, residual, weight, bias }: AddNormArgs): void {
-  if (x.ndim === 0 || x.shape[x.ndim - 1] === 0) throw new ShapeError(`[${op}] x has shape ${show(x.shape)}, expected (..., width) with at least one column.`);
-  if (residual && !sameShape(residual.shape, x.shape)) throw new ShapeError(`[${op}] residual has shape ${show(residual.shape)}, expected the shape of x ${show(x.shape)}.`);
-  if (factors && !(sameShape(factors.shape, x.shape.slice(0, 1)) && factors.dtype === 'f32')) throw new ShapeError(`[${op}] factors are ${factors.dtype} of shape ${show(factors.shape)}, expected f32 of shape ${show(x.shape.slice(0, 1))}, one for each sample of x ${show(x.shape)}.`);
+  if (x.ndim === 0 || x.shape[x.ndim - 1] === 0)
+    throw new ShapeError(`[${op}] x has shape ${show(x.shape)}, expected (..., width) with at least one column.`);
+  if (residual && !sameShape(residual.shape, x.shape))
+    throw new ShapeError(
+      `[${op}] residual has shape ${show(residual.shape)}, expected the shape of x ${show(x.shape)}.`,
+    );
+  if (factors && !(sameShape(factors.shape, x.shape.slice(0, 1)) && factors.dtype === 'f32'))
+    throw new ShapeError(
+      `[${op}] factors are ${factors.dtype} of shape ${show(factors.shape)}, expected f32 of shape ${show(x.shape.slice(0, 1))}, one for each sample of x ${show(x.shape)}.`,
+    );
   const columns: Shape = [x.shape[x.ndim - 1]];
   for (const [name, t] of Object.entries({ weight, bias })) {
-    if (t && !sameShape(t.shape, columns)) throw new ShapeError(`[${op}] ${name} has shape ${show(t.shape)}, expected ${show(columns)}, the last axis of x ${show(x.shape)}.`);
+    if (t && !sameShape(t.shape, columns))
+      throw new ShapeError(
+        `[${op}] ${name} has shape ${show(t.shape)}, expected ${show(columns)}, the last axis of x ${show(x.shape)}.`,
+      );
   }
   for (const [name, t] of Object.entries({ x, residual, weight, bias })) {
-    if (t && !isFloat(t.dtype)) throw new DTypeError(`[${op}] ${name} has dtype ${t.dtype}, expected f32 or f16; cast() it first.`);
+    if (t && !isFloat(t.dtype))
+      throw new DTypeError(`[${op}] ${name} has dtype ${t.dtype}, expected f32 or f16; cast() it first.`);
   }
 }
 
@@ -101,49 +147,99 @@ interface Kept {
   readonly types: readonly DType[];
 }
 
-type NormArgs = readonly [x: Tensor, residual: Tensor | null, weight: Tensor | null, bias: Tensor | null, settings: Settings, factors: Tensor | null];
+type NormArgs = readonly [
+  x: Tensor,
+  residual: Tensor | null,
+  weight: Tensor | null,
+  bias: Tensor | null,
+  settings: Settings,
+  factors: Tensor | null,
+];
 
-const normOp = (name: string): ((...args: NormArgs) => Tensor[]) => defineOp<NormArgs, Tensor[]>({
-  name,
-  firstDerivativeOnly: true,
-  forward(ctx, xGiven, residualGiven, weightGiven, biasGiven, settings, factors) {
-    const { norm, rows, width, eps, prenorm, residualType, config } = settings;
-    const [x, residual, weight, bias] = [xGiven, residualGiven, weightGiven, biasGiven].map((t) => (t ? dense(t) : null)) as [Tensor, ...(Tensor | null)[]];
-    const { device, shape } = x;
-    const y = Tensor.empty(device, shape, x.dtype);
-    // Without anything to add, multiply or convert, h is x.
-    const written = prenorm && (residual || factors || x.dtype !== residualType) ? Tensor.empty(device, shape, residualType) : null;
-    const stats = ctx.needs.some(Boolean) ? Tensor.empty(device, [rows, factors ? 4 : 2], 'f32') : null;
-    normForward(device, { norm, rows, width, eps, x, factors: factors && dense(factors), samples: factors?.numel, residual, weight, bias, y, residualOut: written, stats }, config);
-    if (stats) {
-      const rest = written ? null : residual;
-      ctx.state.kept = { settings, factors: factors && (written ? 'after' : 'before'), residual: rest !== null, weight: weight !== null, types: [xGiven, residualGiven, weightGiven, biasGiven].map((t) => t?.dtype ?? 'f32') };
-      ctx.save(written ?? x, stats, ...(rest ? [rest] : []), ...(weight ? [weight] : []));
-    }
-    return prenorm ? [y, written ?? x.detach()] : [y];
-  },
-  backward(ctx, dyGiven, dresidualGiven = null) {
-    const { settings, factors, residual: hasResidual, weight: hasWeight, types } = ctx.state.kept as Kept;
-    if (!dyGiven && !factors) return [dresidualGiven, dresidualGiven, null, null];
-    const { norm, rows, width, config } = settings;
-    const saved = ctx.saved;
-    const [h, stats] = saved;
-    const residual = hasResidual ? saved[2] : null;
-    const weight = hasWeight ? saved[saved.length - 1] : null;
-    const { device, shape } = h;
-    const dx = Tensor.empty(device, shape, types[0]);
-    const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? Tensor.empty(device, shape, types[1]) : null;
-    const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? Tensor.empty(device, [width], types[k]) : null));
-    const dims = { norm, rows, width };
-    const sums = Number(dweight !== null) + Number(dbias !== null);
-    const partial = sums > 0 ? Tensor.empty(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
-    normBackward(device, {
-      ...dims, h, residual, factors, weight, stats, dy: dense(dyGiven ?? zeros(device, shape, types[0])), dresidualOut: dresidualGiven ? dense(dresidualGiven) : null,
-      dx, dresidual: apart, partial, dweight, dbias,
-    }, config);
-    return [dx, ctx.needs[1] ? apart ?? dx : null, dweight, dbias];
-  },
-});
+const normOp = (name: string): ((...args: NormArgs) => Tensor[]) =>
+  defineOp<NormArgs, Tensor[]>({
+    name,
+    firstDerivativeOnly: true,
+    forward(ctx, xGiven, residualGiven, weightGiven, biasGiven, settings, factors) {
+      const { norm, rows, width, eps, prenorm, residualType, config } = settings;
+      const [x, residual, weight, bias] = [xGiven, residualGiven, weightGiven, biasGiven].map((t) =>
+        t ? dense(t) : null,
+      ) as [Tensor, ...(Tensor | null)[]];
+      const { device, shape } = x;
+      const y = Tensor.empty(device, shape, x.dtype);
+      // Without anything to add, multiply or convert, h is x.
+      const written =
+        prenorm && (residual || factors || x.dtype !== residualType) ? Tensor.empty(device, shape, residualType) : null;
+      const stats = ctx.needs.some(Boolean) ? Tensor.empty(device, [rows, factors ? 4 : 2], 'f32') : null;
+      normForward(
+        device,
+        {
+          norm,
+          rows,
+          width,
+          eps,
+          x,
+          factors: factors && dense(factors),
+          samples: factors?.numel,
+          residual,
+          weight,
+          bias,
+          y,
+          residualOut: written,
+          stats,
+        },
+        config,
+      );
+      if (stats) {
+        const rest = written ? null : residual;
+        ctx.state.kept = {
+          settings,
+          factors: factors && (written ? 'after' : 'before'),
+          residual: rest !== null,
+          weight: weight !== null,
+          types: [xGiven, residualGiven, weightGiven, biasGiven].map((t) => t?.dtype ?? 'f32'),
+        };
+        ctx.save(written ?? x, stats, ...(rest ? [rest] : []), ...(weight ? [weight] : []));
+      }
+      return prenorm ? [y, written ?? x.detach()] : [y];
+    },
+    backward(ctx, dyGiven, dresidualGiven = null) {
+      const { settings, factors, residual: hasResidual, weight: hasWeight, types } = ctx.state.kept as Kept;
+      if (!dyGiven && !factors) return [dresidualGiven, dresidualGiven, null, null];
+      const { norm, rows, width, config } = settings;
+      const saved = ctx.saved;
+      const [h, stats] = saved;
+      const residual = hasResidual ? saved[2] : null;
+      const weight = hasWeight ? saved[saved.length - 1] : null;
+      const { device, shape } = h;
+      const dx = Tensor.empty(device, shape, types[0]);
+      const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? Tensor.empty(device, shape, types[1]) : null;
+      const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? Tensor.empty(device, [width], types[k]) : null));
+      const dims = { norm, rows, width };
+      const sums = Number(dweight !== null) + Number(dbias !== null);
+      const partial = sums > 0 ? Tensor.empty(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
+      normBackward(
+        device,
+        {
+          ...dims,
+          h,
+          residual,
+          factors,
+          weight,
+          stats,
+          dy: dense(dyGiven ?? zeros(device, shape, types[0])),
+          dresidualOut: dresidualGiven ? dense(dresidualGiven) : null,
+          dx,
+          dresidual: apart,
+          partial,
+          dweight,
+          dbias,
+        },
+        config,
+      );
+      return [dx, ctx.needs[1] ? (apart ?? dx) : null, dweight, dbias];
+    },
+  });
 
 const rmsOp = normOp('addRmsNorm');
 const layerOp = normOp('addLayerNorm');

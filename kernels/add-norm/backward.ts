@@ -47,21 +47,33 @@ export const normBackwardKernel = defineKernel<NormBackwardVariant>('addNormBack
   const team = teamCode(v.team);
   const sums = Number(v.sums.weight) + Number(v.sums.bias);
   const list = bindings(row, [
-    ['h', v.h, 'read'], ['residual', v.residual, 'read'], ['weight', v.weight, 'read'], ['dy', v.dy, 'read'],
+    ['h', v.h, 'read'],
+    ['residual', v.residual, 'read'],
+    ['weight', v.weight, 'read'],
+    ['dy', v.dy, 'read'],
     ['dresidualOut', v.dresidualOut, 'read'],
   ]);
   list.push({ name: 'stats', type: statsType(v.factors), access: 'read' });
-  list.push(...bindings(row, [
-    ['dx', v.dx, 'write'], ['dresidual', v.dresidual, 'write'], ['partial', sums > 0 ? 'f32' : null, 'write'],
-  ]));
+  list.push(
+    ...bindings(row, [
+      ['dx', v.dx, 'write'],
+      ['dresidual', v.dresidual, 'write'],
+      ['partial', sums > 0 ? 'f32' : null, 'write'],
+    ]),
+  );
   const layer = v.norm === 'layer';
   const weighted = (slot: string): string => (v.weight ? ` * ${v.keep ? `w${slot}` : row.load('weight[i]')}` : '');
   const normalised = `(${loadSum(row, v.unscaled, v.residual)} - stat.x) * stat.y`;
-  const gradient = `stat.y * (g${layer ? ' - means.x' : ''} - n * means.y)`
-    + (v.dresidualOut ? ` + ${row.load('dresidualOut[base + i]')}` : '');
+  const gradient =
+    `stat.y * (g${layer ? ' - means.x' : ''} - n * means.y)` +
+    (v.dresidualOut ? ` + ${row.load('dresidualOut[base + i]')}` : '');
   return {
     bindings: list,
-    params: [{ name: 'rows', type: 'u32' }, { name: 'teams', type: 'u32' }, { name: 'rowsPerTeam', type: 'u32' }],
+    params: [
+      { name: 'rows', type: 'u32' },
+      { name: 'teams', type: 'u32' },
+      { name: 'rowsPerTeam', type: 'u32' },
+    ],
     workgroupSize: team.workgroupSize,
     workgroupBytes: team.workgroupBytes,
     enable: [...team.enable, ...f16Of(list)],
@@ -82,27 +94,42 @@ var sumG = ${row.zero};
 var sumGN = ${row.zero};
 ${row.declare('n')}
 ${row.declare('g')}
-${row.each((_, slot) => `let up = ${row.load('dy[base + i]')};
+${row.each(
+  (_, slot) => `let up = ${row.load('dy[base + i]')};
 let n = ${normalised};
 let g = up${weighted(slot)};
 ${v.keep ? `n${slot} = n;\ng${slot} = g;` : ''}
 ${v.sums.weight ? `dw${slot} += counts * up * n;` : ''}
 ${v.sums.bias ? `db${slot} += counts * up;` : ''}
 sumG += g;
-sumGN += g * n;`)}
+sumGN += g * n;`,
+)}
 let means = teamSum(vec2f(${row.total('sumG')}, ${row.total('sumGN')}), lane_) / ${v.width}f;
 if (live) {
-${row.each((_, slot) => `${v.keep ? `let n = n${slot};\nlet g = g${slot};`
-    : `let n = ${normalised};\nlet g = ${row.load('dy[base + i]')}${weighted(slot)};`}
+${row.each(
+  (_, slot) => `${
+    v.keep
+      ? `let n = n${slot};\nlet g = g${slot};`
+      : `let n = ${normalised};\nlet g = ${row.load('dy[base + i]')}${weighted(slot)};`
+  }
 let d = ${gradient};
 dx[base + i] = ${row.store(v.dx, v.factors ? '(d * stat.z)' : 'd')};
-${v.dresidual ? `dresidual[base + i] = ${row.store(v.dresidual, 'd')};` : ''}`)}
+${v.dresidual ? `dresidual[base + i] = ${row.store(v.dresidual, 'd')};` : ''}`,
+)}
 }
 }
-${sums > 0 ? `if (team < p.teams) {
-${row.each((_, slot) => [v.sums.weight ? `dw${slot}` : '', v.sums.bias ? `db${slot}` : ''].filter(Boolean)
-    .map((name, k) => `partial[(team * ${sums}u + ${k}u) * ${row.count}u + i] = ${name};`).join('\n'))}
-}` : ''}`,
+${
+  sums > 0
+    ? `if (team < p.teams) {
+${row.each((_, slot) =>
+  [v.sums.weight ? `dw${slot}` : '', v.sums.bias ? `db${slot}` : '']
+    .filter(Boolean)
+    .map((name, k) => `partial[(team * ${sums}u + ${k}u) * ${row.count}u + i] = ${name};`)
+    .join('\n'),
+)}
+}`
+    : ''
+}`,
   };
 });
 
@@ -123,11 +150,22 @@ export interface NormColumnsVariant {
 export const normColumnsKernel = defineKernel<NormColumnsVariant>('addNormColumns', (v) => {
   const row = rowCode(v.width, { kind: 'invocation', size: 1 }, false);
   const sums = Number(v.sums.weight) + Number(v.sums.bias);
-  const list = bindings(row, [['h', v.h, 'read'], ['residual', v.residual, 'read'], ['dy', v.dy, 'read']]);
-  list.push({ name: 'stats', type: statsType(v.factors), access: 'read' }, ...bindings(row, [['partial', 'f32', 'write']]));
+  const list = bindings(row, [
+    ['h', v.h, 'read'],
+    ['residual', v.residual, 'read'],
+    ['dy', v.dy, 'read'],
+  ]);
+  list.push(
+    { name: 'stats', type: statsType(v.factors), access: 'read' },
+    ...bindings(row, [['partial', 'f32', 'write']]),
+  );
   return {
     bindings: list,
-    params: [{ name: 'rows', type: 'u32' }, { name: 'teams', type: 'u32' }, { name: 'rowsPerTeam', type: 'u32' }],
+    params: [
+      { name: 'rows', type: 'u32' },
+      { name: 'teams', type: 'u32' },
+      { name: 'rowsPerTeam', type: 'u32' },
+    ],
     workgroupSize: [64],
     enable: f16Of(list),
     body: `
@@ -144,8 +182,10 @@ for (var row = team * p.rowsPerTeam; row < end; row++) {
   db += up;
   ${v.sums.weight ? `dw += up * (${loadSum(row, v.unscaled, v.residual)} - stat.x) * stat.y;` : ''}
 }
-${[v.sums.weight ? 'dw' : '', v.sums.bias ? 'db' : ''].filter(Boolean)
-    .map((name, k) => `partial[(team * ${sums}u + ${k}u) * ${row.count}u + i] = ${name};`).join('\n')}`,
+${[v.sums.weight ? 'dw' : '', v.sums.bias ? 'db' : '']
+  .filter(Boolean)
+  .map((name, k) => `partial[(team * ${sums}u + ${k}u) * ${row.count}u + i] = ${name};`)
+  .join('\n')}`,
   };
 });
 
@@ -172,7 +212,10 @@ export const normSumKernel = defineKernel<NormSumVariant>('addNormSum', (v) => {
   const row = rowCode(v.width, { kind: 'invocation', size: 1 }, false);
   const total = row.count * v.outputs.length;
   const columns = normSumColumns(v);
-  const list = bindings(row, [['partial', 'f32', 'read'], ...v.outputs.map((type, k) => [`out${k}`, type, 'write'] as const)]);
+  const list = bindings(row, [
+    ['partial', 'f32', 'read'],
+    ...v.outputs.map((type, k) => [`out${k}`, type, 'write'] as const),
+  ]);
   const shared = v.slices > 1;
   const together = Array.from({ length: TOGETHER }, (_, i) => i);
   return {
@@ -195,13 +238,17 @@ if (column < ${total}u) {
   }
   for (; team < p.teams; team += ${v.slices}u) { sum += partial[team * ${total}u + column]; }
 }
-${shared ? `scratch[slice * ${columns}u + lid.x] = sum;
+${
+  shared
+    ? `scratch[slice * ${columns}u + lid.x] = sum;
 for (var half = ${v.slices / 2}u; half > 0u; half >>= 1u) {
   workgroupBarrier();
   if (slice < half) { scratch[slice * ${columns}u + lid.x] += scratch[(slice + half) * ${columns}u + lid.x]; }
 }
 sum = scratch[lid.x];
-if (slice > 0u) { return; }` : ''}
+if (slice > 0u) { return; }`
+    : ''
+}
 ${v.outputs.map((type, k) => `if (column >= ${k * row.count}u && column < ${(k + 1) * row.count}u) { out${k}[column - ${k * row.count}u] = ${row.store(type, 'sum')}; }`).join('\n')}`,
   };
 });

@@ -46,13 +46,17 @@ export function normConfig(device: Device, width: number): NormConfig {
 
 /** Every form that may be chosen for rows of `width`, for tuners and tests. */
 export function normConfigs(device: Device, width: number): NormConfig[] {
-  const teams: Team[] = [{ kind: 'invocation', size: 1 }, ...[64, 128, 256].map((size): Team => ({ kind: 'workgroup', size }))];
+  const teams: Team[] = [
+    { kind: 'invocation', size: 1 },
+    ...[64, 128, 256].map((size): Team => ({ kind: 'workgroup', size })),
+  ];
   if (device.subgroupMaxSize > 0) teams.push({ kind: 'subgroup', size: device.subgroupMaxSize });
   const configs: NormConfig[] = [];
   for (const team of teams) {
     if (!teamRuns(team, device)) continue;
     configs.push({ team, keep: false, keepBackward: false, partials: 5, slices: 1 });
-    if (team.kind !== 'invocation' && heldFloats(width, team) <= HELD.software.backward) configs.push({ team, keep: true, keepBackward: true, partials: 7, slices: 8 });
+    if (team.kind !== 'invocation' && heldFloats(width, team) <= HELD.software.backward)
+      configs.push({ team, keep: true, keepBackward: true, partials: 7, slices: 8 });
   }
   return configs;
 }

@@ -35,21 +35,31 @@ export const normForwardKernel = defineKernel<NormForwardVariant>('addNorm', (v)
   const team = teamCode(v.team);
   const list = bindings(row, [['x', v.x, 'read']]);
   if (v.factors) list.push({ name: 'factors', type: 'array<f32>', access: 'read' });
-  list.push(...bindings(row, [
-    ['residual', v.residual, 'read'], ['weight', v.weight, 'read'], ['bias', v.bias, 'read'],
-    ['y', v.y, 'write'], ['residualOut', v.residualOut, 'write'],
-  ]));
+  list.push(
+    ...bindings(row, [
+      ['residual', v.residual, 'read'],
+      ['weight', v.weight, 'read'],
+      ['bias', v.bias, 'read'],
+      ['y', v.y, 'write'],
+      ['residualOut', v.residualOut, 'write'],
+    ]),
+  );
   if (v.stats) list.push({ name: 'stats', type: statsType(v.factors), access: 'write' });
   const layer = v.norm === 'layer';
   const sum = `${row.load('x[base + i]')}${v.factors ? ' * factor' : ''}${v.residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
   // A kept row is read once; a streamed one again in every pass.
   const value = (slot: string): string => (v.keep ? `h${slot}` : `(${sum})`);
   const keepOut = v.residualOut ? `if (live) { residualOut[base + i] = ${row.store(v.residualOut, 'h')}; }` : '';
-  const normalised = (slot: string): string => `(${value(slot)}${layer ? ' - mean' : ''}) * rstd`
-    + `${v.weight ? ` * ${row.load('weight[i]')}` : ''}${v.bias ? ` + ${row.load('bias[i]')}` : ''}`;
+  const normalised = (slot: string): string =>
+    `(${value(slot)}${layer ? ' - mean' : ''}) * rstd` +
+    `${v.weight ? ` * ${row.load('weight[i]')}` : ''}${v.bias ? ` + ${row.load('bias[i]')}` : ''}`;
   return {
     bindings: list,
-    params: [{ name: 'rows', type: 'u32' }, { name: 'eps', type: 'f32' }, { name: 'sampleRows', type: 'u32' }],
+    params: [
+      { name: 'rows', type: 'u32' },
+      { name: 'eps', type: 'f32' },
+      { name: 'sampleRows', type: 'u32' },
+    ],
     workgroupSize: team.workgroupSize,
     workgroupBytes: team.workgroupBytes,
     enable: [...team.enable, ...f16Of(list)],
@@ -62,19 +72,24 @@ let base = row * ${row.count}u;
 ${v.factors ? 'let factor = factors[row / p.sampleRows];' : ''}
 var sum = ${row.zero};
 ${row.declare('h')}
-${row.each((_, slot) => `let h = ${sum};
+${row.each(
+  (_, slot) => `let h = ${sum};
 ${v.keep ? `h${slot} = h;` : ''}
 ${keepOut}
-sum += ${layer ? 'h' : 'h * h'};`)}
+sum += ${layer ? 'h' : 'h * h'};`,
+)}
 let first = teamSum(vec2f(${row.total('sum')}, 0), lane_).x / ${v.width}f;
-${layer ? `var shift = ${row.zero};
+${
+  layer
+    ? `var shift = ${row.zero};
 var squares = ${row.zero};
 ${row.each((_, slot) => `let d = ${value(slot)} - first;\nshift += d;\nsquares += d * d;`)}
 let moments = teamSum(vec2f(${row.total('shift')}, ${row.total('squares')}), lane_) / ${v.width}f;
 let mean = first + moments.x;
 let rstd = 1 / sqrt(max(moments.y - moments.x * moments.x, 0) + p.eps);`
     : `let mean = 0f;
-let rstd = 1 / sqrt(first + p.eps);`}
+let rstd = 1 / sqrt(first + p.eps);`
+}
 if (live) {
 ${row.each((_, slot) => `y[base + i] = ${row.store(v.y, normalised(slot))};`)}
 ${v.stats ? `if (lane_ == 0u) { stats[row] = ${v.factors ? 'vec4f(mean, rstd, factor, 0)' : 'vec2f(mean, rstd)'}; }` : ''}

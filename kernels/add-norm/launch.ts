@@ -4,7 +4,13 @@ import type { Device, Operand } from '../../core/device.ts';
 import { DTypeError } from '../../core/errors.ts';
 import { grid1d } from '../../core/kernel.ts';
 import type { DType } from '../../core/dtype.ts';
-import { normBackwardKernel, normColumnsKernel, normSumColumns, normSumKernel, type NormSumVariant } from './backward.ts';
+import {
+  normBackwardKernel,
+  normColumnsKernel,
+  normSumColumns,
+  normSumKernel,
+  type NormSumVariant,
+} from './backward.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normForwardKernel } from './forward.ts';
 import type { FloatType } from './source.ts';
@@ -37,15 +43,42 @@ export interface NormForward extends NormShape {
 }
 
 /** One dispatch: y and, where asked for, residualOut and stats. */
-export function normForward(device: Device, args: NormForward, config: NormConfig = normConfig(device, args.width)): void {
+export function normForward(
+  device: Device,
+  args: NormForward,
+  config: NormConfig = normConfig(device, args.width),
+): void {
   const { norm, rows, width } = args;
   const variant = {
-    norm, width, x: float(args.x), factors: args.factors != null, residual: maybe(args.residual), weight: maybe(args.weight), bias: maybe(args.bias),
-    y: float(args.y), residualOut: maybe(args.residualOut), stats: args.stats != null, team: config.team, keep: config.keep,
+    norm,
+    width,
+    x: float(args.x),
+    factors: args.factors != null,
+    residual: maybe(args.residual),
+    weight: maybe(args.weight),
+    bias: maybe(args.bias),
+    y: float(args.y),
+    residualOut: maybe(args.residualOut),
+    stats: args.stats != null,
+    team: config.team,
+    keep: config.keep,
   };
-  device.run(normForwardKernel, variant,
-    present<Operand>([args.x, args.factors, args.residual, args.weight, args.bias, args.y, args.residualOut, args.stats]),
-    [rows, args.eps, rows / (args.samples ?? 1)], grid1d(rows * config.team.size, groupSize(config.team)));
+  device.run(
+    normForwardKernel,
+    variant,
+    present<Operand>([
+      args.x,
+      args.factors,
+      args.residual,
+      args.weight,
+      args.bias,
+      args.y,
+      args.residualOut,
+      args.stats,
+    ]),
+    [rows, args.eps, rows / (args.samples ?? 1)],
+    grid1d(rows * config.team.size, groupSize(config.team)),
+  );
 }
 
 export interface NormBackward extends NormShape {
@@ -73,7 +106,11 @@ export function normPartials(config: NormConfig, { rows, width }: NormShape, sum
 }
 
 /** One dispatch for dx (and dresidual); with dweight or dbias a second that adds up partial sums, a third between where rows are streamed. */
-export function normBackward(device: Device, args: NormBackward, config: NormConfig = normConfig(device, args.width)): void {
+export function normBackward(
+  device: Device,
+  args: NormBackward,
+  config: NormConfig = normConfig(device, args.width),
+): void {
   const { norm, rows, width } = args;
   const outputs = present([args.dweight, args.dbias]);
   const sums = { weight: args.dweight != null, bias: args.dbias != null };
@@ -82,23 +119,60 @@ export function normBackward(device: Device, args: NormBackward, config: NormCon
   const h = float(args.h);
   const residual = maybe(args.residual);
   const dy = float(args.dy);
-  const factors = args.factors != null, unscaled = args.factors === 'before';
-  device.run(normBackwardKernel, {
-    norm, width, h, residual, factors, unscaled, weight: maybe(args.weight), dy, dresidualOut: maybe(args.dresidualOut), dx: float(args.dx),
-    dresidual: maybe(args.dresidual), sums: inside ? sums : { weight: false, bias: false }, team: config.team, keep: config.keepBackward,
-  },
-  present([args.h, args.residual, args.weight, args.dy, args.dresidualOut, args.stats, args.dx, args.dresidual, inside ? args.partial : null]),
-  [rows, split.teams, split.rowsPerTeam], grid1d(split.teams * config.team.size, groupSize(config.team)));
+  const factors = args.factors != null,
+    unscaled = args.factors === 'before';
+  device.run(
+    normBackwardKernel,
+    {
+      norm,
+      width,
+      h,
+      residual,
+      factors,
+      unscaled,
+      weight: maybe(args.weight),
+      dy,
+      dresidualOut: maybe(args.dresidualOut),
+      dx: float(args.dx),
+      dresidual: maybe(args.dresidual),
+      sums: inside ? sums : { weight: false, bias: false },
+      team: config.team,
+      keep: config.keepBackward,
+    },
+    present([
+      args.h,
+      args.residual,
+      args.weight,
+      args.dy,
+      args.dresidualOut,
+      args.stats,
+      args.dx,
+      args.dresidual,
+      inside ? args.partial : null,
+    ]),
+    [rows, split.teams, split.rowsPerTeam],
+    grid1d(split.teams * config.team.size, groupSize(config.team)),
+  );
   if (outputs.length === 0) return;
   const vector = width % 4 === 0 ? 4 : 1;
   const { teams, rowsPerTeam } = runs(rows, config.partials);
   if (!inside) {
-    device.run(normColumnsKernel, { width, h, residual, factors, unscaled, dy, sums }, present([args.h, args.residual, args.dy, args.stats, args.partial]),
-      [rows, teams, rowsPerTeam], grid1d(teams * (width / vector), 64));
+    device.run(
+      normColumnsKernel,
+      { width, h, residual, factors, unscaled, dy, sums },
+      present([args.h, args.residual, args.dy, args.stats, args.partial]),
+      [rows, teams, rowsPerTeam],
+      grid1d(teams * (width / vector), 64),
+    );
   }
   const variant: NormSumVariant = { width, outputs: outputs.map(float), slices: config.slices };
-  device.run(normSumKernel, variant, present([args.partial, ...outputs]), [teams],
-    grid1d(outputs.length * (width / vector), normSumColumns(variant)));
+  device.run(
+    normSumKernel,
+    variant,
+    present([args.partial, ...outputs]),
+    [teams],
+    grid1d(outputs.length * (width / vector), normSumColumns(variant)),
+  );
 }
 
 /** Rows dealt out to at most `most` teams. */

@@ -33,7 +33,9 @@ export function rowCode(width: number, team: Team, keep: boolean): RowCode {
   const value = vector === 4 ? 'vec4<f32>' : 'f32';
   const steps = Math.ceil(count / team.size);
   return {
-    vector, count, value,
+    vector,
+    count,
+    value,
     zero: `${value}(0)`,
     array: (type) => `array<${vector === 4 ? `vec4<${type}>` : type}>`,
     load: (expression) => `${value}(${expression})`,
@@ -57,7 +59,10 @@ export function rowCode(width: number, team: Team, keep: boolean): RowCode {
 }
 
 /** The bindings that are there, in order, and whether any of them needs f16. */
-export function bindings(row: RowCode, list: readonly (readonly [name: string, type: FloatType | null, access: 'read' | 'write'])[]): KernelBinding[] {
+export function bindings(
+  row: RowCode,
+  list: readonly (readonly [name: string, type: FloatType | null, access: 'read' | 'write'])[],
+): KernelBinding[] {
   return list.flatMap(([name, type, access]) => (type === null ? [] : [{ name, type: row.array(type), access }]));
 }
 

@@ -34,7 +34,8 @@ export function groupSize(team: Team): number {
 
 /** Whether the adapter can run the team. */
 export function teamRuns(team: Team, env: KernelEnv): boolean {
-  if (team.kind === 'subgroup') return env.has('subgroups') && env.subgroupMinSize === team.size && env.subgroupMaxSize === team.size;
+  if (team.kind === 'subgroup')
+    return env.has('subgroups') && env.subgroupMinSize === team.size && env.subgroupMaxSize === team.size;
   return team.size <= env.limits.maxComputeInvocationsPerWorkgroup;
 }
 
@@ -43,20 +44,26 @@ export function teamCode(team: Team): TeamCode {
   const workgroupSize = [groupSize(team)] as const;
   if (team.kind === 'invocation') {
     return {
-      enable: [], workgroupSize, workgroupBytes: 0,
+      enable: [],
+      workgroupSize,
+      workgroupBytes: 0,
       declarations: 'fn teamSum(v: vec2f, lane: u32) -> vec2f { return v; }',
       prologue: 'let team = flat;\nlet lane_ = 0u;',
     };
   }
   if (team.kind === 'subgroup') {
     return {
-      enable: ['subgroups'], workgroupSize, workgroupBytes: 0,
+      enable: ['subgroups'],
+      workgroupSize,
+      workgroupBytes: 0,
       declarations: 'fn teamSum(v: vec2f, lane: u32) -> vec2f { return subgroupAdd(v); }',
       prologue: `let team = flat / ${team.size}u;\nlet lane_ = lane;`,
     };
   }
   return {
-    enable: [], workgroupSize, workgroupBytes: team.size * 8,
+    enable: [],
+    workgroupSize,
+    workgroupBytes: team.size * 8,
     declarations: `var<workgroup> teamScratch: array<vec2f, ${team.size}>;
 fn teamSum(v: vec2f, lane: u32) -> vec2f {
   teamScratch[lane] = v;

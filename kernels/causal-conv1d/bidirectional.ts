@@ -45,7 +45,10 @@ function common(v: Variant): { bindings: KernelBinding[]; declarations: string; 
   const read = (name: string): KernelBinding => ({ name, type: 'array<f32>', access: 'read' });
   return {
     bindings: [
-      { name: 'x', type: `array<${v.dtype}>`, access: 'read' }, read('weight0'), read('weight1'), ...(v.bias ? [read('bias0'), read('bias1')] : []),
+      { name: 'x', type: `array<${v.dtype}>`, access: 'read' },
+      read('weight0'),
+      read('weight1'),
+      ...(v.bias ? [read('bias0'), read('bias1')] : []),
     ],
     declarations: `
 fn row(b: u32, t: i32) -> u32 { return b * p.L + u32(clamp(t, 0, i32(p.L) - 1)); }
@@ -89,12 +92,15 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
   ${each(2 * W - 2, (k) => `var x${k} = input(b, first + ${k - (W - 1)}, d);`)}
   for (var c = first; c < end; c += ${STEP}) {
     ${each(STEP, (j) => `let x${2 * W - 2 + j} = input(b, c + ${W - 1 + j}, d);`)}
-    ${each(STEP, (j) => `${outputs(W, j)}
+    ${each(
+      STEP,
+      (j) => `${outputs(W, j)}
     if (c + ${j} < end) {
       let at = row(b, c + ${j}) * p.D + d;
       y[p.y0 + at] = ${v.dtype}(${v.silu ? `a${j} * sigmoid(a${j})` : `a${j}`});
       y[p.y1 + at] = ${v.dtype}(${v.silu ? `e${j} * sigmoid(e${j})` : `e${j}`});
-    }`)}
+    }`,
+    )}
     ${shift('x', 2 * W - 2)}
   }`,
   };
@@ -108,12 +114,15 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
 const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) => {
   const { bindings, declarations, setup } = common(v);
   const W = v.width;
-  const slope = (a: string): string => (v.silu ? `let s${a} = sigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));` : `const u${a} = 1.0;`);
+  const slope = (a: string): string =>
+    v.silu ? `let s${a} = sigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));` : `const u${a} = 1.0;`;
   return {
     enable: v.dtype === 'f16' ? ['f16'] : [],
     bindings: [
-      ...bindings, { name: 'dy', type: `array<${v.dtype}>`, access: 'read' },
-      { name: 'dx', type: `array<${v.dtype}>`, access: 'write' }, { name: 'sums', type: 'array<f32>', access: 'write' },
+      ...bindings,
+      { name: 'dy', type: `array<${v.dtype}>`, access: 'read' },
+      { name: 'dx', type: `array<${v.dtype}>`, access: 'write' },
+      { name: 'sums', type: 'array<f32>', access: 'write' },
     ],
     params: [...PARAMS, 'dx0', 'dxRow'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [CHANNELS],
@@ -126,10 +135,15 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   var db0 = 0.0;
   var db1 = 0.0;
   for (var c = first - ${W - 1}; c < end + ${W - 1}; c += ${STEP}) {
-    ${each(STEP, (j) => `let x${2 * W - 2 + j} = input(b, c + ${W - 1 + j}, d);
+    ${each(
+      STEP,
+      (j) => `let x${2 * W - 2 + j} = input(b, c + ${W - 1 + j}, d);
     let at${j} = row(b, c + ${j}) * p.D + d;
-    let up${j} = vec2f(f32(dy[p.y0 + at${j}]), f32(dy[p.y1 + at${j}]));`)}
-    ${each(STEP, (j) => `${outputs(W, j)}
+    let up${j} = vec2f(f32(dy[p.y0 + at${j}]), f32(dy[p.y1 + at${j}]));`,
+    )}
+    ${each(
+      STEP,
+      (j) => `${outputs(W, j)}
     ${slope(`a${j}`)}
     ${slope(`e${j}`)}
     let live${j} = within(c + ${j});
@@ -137,14 +151,21 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
     let h${2 * W - 2 + j} = select(0.0, up${j}.y * ue${j}, live${j});
     let own${j} = c + ${j} >= first && c + ${j} < end;
     let ownG${j} = select(0.0, g${W - 1 + j}, own${j});
-    let ownH${j} = select(0.0, h${2 * W - 2 + j}, own${j});`)}
-    ${each(W, (k) => `dv${k} += ${each(STEP, (j) => `ownG${j} * x${k + j}`, ' + ')};
-    dw${k} += ${each(STEP, (j) => `ownH${j} * x${2 * W - 2 - k + j}`, ' + ')};`)}
+    let ownH${j} = select(0.0, h${2 * W - 2 + j}, own${j});`,
+    )}
+    ${each(
+      W,
+      (k) => `dv${k} += ${each(STEP, (j) => `ownG${j} * x${k + j}`, ' + ')};
+    dw${k} += ${each(STEP, (j) => `ownH${j} * x${2 * W - 2 - k + j}`, ' + ')};`,
+    )}
     db0 += ${each(STEP, (j) => `ownG${j}`, ' + ')};
     db1 += ${each(STEP, (j) => `ownH${j}`, ' + ')};
-    ${each(STEP, (j) => `if (c + ${j - (W - 1)} >= first && c + ${j - (W - 1)} < end) {
+    ${each(
+      STEP,
+      (j) => `if (c + ${j - (W - 1)} >= first && c + ${j - (W - 1)} < end) {
       dx[p.dx0 + row(b, c + ${j - (W - 1)}) * p.dxRow + d] = ${v.dtype}(${each(W, (k) => `v${k} * g${W - 1 - k + j} + w${k} * h${k + j}`, ' + ')});
-    }`)}
+    }`,
+    )}
     ${shift('x', 2 * W - 2)}
     ${shift('g', W - 1)}
     ${shift('h', 2 * W - 2)}
@@ -156,9 +177,15 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   };
 });
 
-function launch(device: Device, pass: Pass, args: ConvPairArguments, y: RowPair): { variant: Variant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+function launch(
+  device: Device,
+  pass: Pass,
+  args: ConvPairArguments,
+  y: RowPair,
+): { variant: Variant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const { batch, length, channels, width, dtype, silu, x, weights, biases } = args;
-  const stretch = stretchOf(device, pass, args), stretches = Math.ceil(length / stretch);
+  const stretch = stretchOf(device, pass, args),
+    stretches = Math.ceil(length / stretch);
   return {
     variant: { width, dtype, stretch, silu, bias: biases !== null },
     inputs: [bindRows(x), ...weights, ...(biases ?? [])],
@@ -181,9 +208,19 @@ export function convPairBackward(device: Device, args: ConvPairArguments, dy: Ro
   const rows = 2 * (width + 1);
   const sums = new Storage(device, parts * rows * channels * 4, 'partial sums of causalConv1d');
   const out = new Storage(device, rows * channels * 4, 'weight gradients of causalConv1d');
-  device.run(backwardKernel, variant, [...inputs, { storage: dy.storage, byteOffset: 0 }, bindRows(dx), { storage: sums, byteOffset: 0 }],
-    [...params, dx.offset, dx.row], groups);
-  convReduce(device, { storage: sums, byteOffset: 0 }, { storage: out, byteOffset: 0 }, { parts, sets: 2, width, channels });
+  device.run(
+    backwardKernel,
+    variant,
+    [...inputs, { storage: dy.storage, byteOffset: 0 }, bindRows(dx), { storage: sums, byteOffset: 0 }],
+    [...params, dx.offset, dx.row],
+    groups,
+  );
+  convReduce(
+    device,
+    { storage: sums, byteOffset: 0 },
+    { storage: out, byteOffset: 0 },
+    { parts, sets: 2, width, channels },
+  );
   sums.release();
   return out;
 }

@@ -40,14 +40,19 @@ const ENOUGH = 1024;
  * Tokens that an invocation walks along. A short walk means more tokens at both ends read twice and, backward, more partial sums; on a GPU it
  * also means more invocations, which a small problem needs and a forward pass, with no sums, is faster with.
  */
-export function stretchOf({ adapter }: Device, pass: Pass, { batch, length, channels }: { readonly batch: number; readonly length: number; readonly channels: number }): number {
+export function stretchOf(
+  { adapter }: Device,
+  pass: Pass,
+  { batch, length, channels }: { readonly batch: number; readonly length: number; readonly channels: number },
+): number {
   if (adapter.software) return 64;
   return pass === 'backward' && Math.ceil(channels / CHANNELS) * Math.ceil(length / 32) * batch >= ENOUGH ? 32 : 16;
 }
 
 const PARAMS = ['L', 'D', 'x0', 'xRow', 'stretches'];
 /** `count` texts, one for each number from 0. */
-export const each = (count: number, text: (i: number) => string, separator = '\n  '): string => Array.from({ length: count }, (_, i) => text(i)).join(separator);
+export const each = (count: number, text: (i: number) => string, separator = '\n  '): string =>
+  Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
 /** The bindings and statements that both kernels begin with. Scan order i counts tokens in the order of the direction. */
 function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; declarations: string } {
@@ -88,8 +93,11 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
     body: `${setup}
   for (var i = first; i < end; i += ${STEP}) {
     ${each(STEP, (j) => `let x${W - 1 + j} = input(b, i + ${j}, d);`)}
-    ${each(STEP, (j) => `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
-    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * sigmoid(y${j})` : `y${j}`}); }`)}
+    ${each(
+      STEP,
+      (j) => `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
+    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * sigmoid(y${j})` : `y${j}`}); }`,
+    )}
     ${each(W - 1, (k) => `x${k} = x${k + STEP};`, ' ')}
   }`,
   };
@@ -119,12 +127,22 @@ export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backwa
   ${each(W, (k) => `var dw${k} = 0.0;`)}
   var db = 0.0;
   for (var i = first; i < end + ${W - 1}; i += ${STEP}) {
-    ${each(STEP, (j) => `let x${W - 1 + j} = input(b, i + ${j}, d);
-    let up${j} = f32(dout[p.dout0 + (b * p.L + token(min(i + ${j}, i32(p.L) - 1))) * p.doutRow + d]);`)}
-    ${each(STEP, (j) => `${v.silu ? `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
-    let s${j} = sigmoid(y${j});` : ''}
+    ${each(
+      STEP,
+      (j) => `let x${W - 1 + j} = input(b, i + ${j}, d);
+    let up${j} = f32(dout[p.dout0 + (b * p.L + token(min(i + ${j}, i32(p.L) - 1))) * p.doutRow + d]);`,
+    )}
+    ${each(
+      STEP,
+      (j) => `${
+        v.silu
+          ? `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
+    let s${j} = sigmoid(y${j});`
+          : ''
+      }
     let g${W - 1 + j} = select(0.0, up${j}${v.silu ? ` * s${j} * (1.0 + y${j} * (1.0 - s${j}))` : ''}, i + ${j} < i32(p.L));
-    let own${j} = select(0.0, g${W - 1 + j}, i + ${j} < end);`)}
+    let own${j} = select(0.0, g${W - 1 + j}, i + ${j} < end);`,
+    )}
     ${each(W, (k) => `dw${k} += ${each(STEP, (j) => `own${j} * x${k + j}`, ' + ')};`)}
     db += ${each(STEP, (j) => `own${j}`, ' + ')};
     ${each(STEP, (j) => `if (i + ${j - (W - 1)} >= first && i + ${j - (W - 1)} < end) { dx[(b * p.L + token(i + ${j - (W - 1)})) * p.D + d] = ${v.dtype}(${each(W, (k) => `g${k + j} * w${W - 1 - k}`, ' + ')}); }`)}

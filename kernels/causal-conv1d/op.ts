@@ -1,8 +1,28 @@
 // The public causal convolution and its place on the autograd tape.
 
-import { defineOp, dense, DTypeError, empty, sameShape, ShapeError, show, ValueError, type Operand, type Tensor } from '../../core/index.ts';
+import {
+  defineOp,
+  dense,
+  DTypeError,
+  empty,
+  sameShape,
+  ShapeError,
+  show,
+  ValueError,
+  type Operand,
+  type Tensor,
+} from '../../core/index.ts';
 import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
-import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvDType, type ConvVariant, type Direction, type Pass } from './kernels.ts';
+import {
+  CHANNELS,
+  convBackwardKernel,
+  convForwardKernel,
+  stretchOf,
+  type ConvDType,
+  type ConvVariant,
+  type Direction,
+  type Pass,
+} from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 export interface CausalConv1dOptions {
@@ -34,14 +54,31 @@ interface Config {
  *
  * @throws ShapeError, DTypeError, ValueError
  */
-export function causalConv1d({ x, weight, bias = null, activation = null, direction = 'forward' }: CausalConv1dOptions): Tensor {
-  if (x.ndim !== 3 || x.numel === 0) throw new ShapeError(`[causalConv1d] x has shape ${show(x.shape)}, expected (batch, length, channels), none of them 0.`);
-  if (x.dtype !== 'f32' && x.dtype !== 'f16') throw new DTypeError(`[causalConv1d] x is ${x.dtype}, expected f32 or f16; cast it.`);
+export function causalConv1d({
+  x,
+  weight,
+  bias = null,
+  activation = null,
+  direction = 'forward',
+}: CausalConv1dOptions): Tensor {
+  if (x.ndim !== 3 || x.numel === 0)
+    throw new ShapeError(
+      `[causalConv1d] x has shape ${show(x.shape)}, expected (batch, length, channels), none of them 0.`,
+    );
+  if (x.dtype !== 'f32' && x.dtype !== 'f16')
+    throw new DTypeError(`[causalConv1d] x is ${x.dtype}, expected f32 or f16; cast it.`);
   const channels = x.shape[2];
   const width = weight.shape[1];
-  if (weight.ndim !== 2 || weight.shape[0] !== channels) throw new ShapeError(`[causalConv1d] weight has shape ${show(weight.shape)}, expected (${channels}, width), the first the channels of x.`);
-  if (width < 2 || width > 4) throw new ValueError(`[causalConv1d] weight has width ${width}, expected 2, 3 or 4; use conv1d for others.`);
-  if (bias && !sameShape(bias.shape, [channels])) throw new ShapeError(`[causalConv1d] bias has shape ${show(bias.shape)}, expected (${channels},), the channels of x.`);
+  if (weight.ndim !== 2 || weight.shape[0] !== channels)
+    throw new ShapeError(
+      `[causalConv1d] weight has shape ${show(weight.shape)}, expected (${channels}, width), the first the channels of x.`,
+    );
+  if (width < 2 || width > 4)
+    throw new ValueError(`[causalConv1d] weight has width ${width}, expected 2, 3 or 4; use conv1d for others.`);
+  if (bias && !sameShape(bias.shape, [channels]))
+    throw new ShapeError(
+      `[causalConv1d] bias has shape ${show(bias.shape)}, expected (${channels},), the channels of x.`,
+    );
   return convOp({ silu: activation === 'silu', direction }, x, weight, bias);
 }
 
@@ -67,14 +104,26 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     const dx = empty(device, x.shape, x.dtype);
     const sums = empty(device, [parts, width + 1, channels]);
     const upstream = rowsOf(dout.cast(x.dtype));
-    device.run(convBackwardKernel, variant, [...inputs, bound(upstream), dx, sums], [...params, upstream.offset, upstream.row], groups);
+    device.run(
+      convBackwardKernel,
+      variant,
+      [...inputs, bound(upstream), dx, sums],
+      [...params, upstream.offset, upstream.row],
+      groups,
+    );
     const out = empty(device, [(width + 1) * channels]);
     convReduce(device, sums, out, { parts, sets: 1, width, channels });
     return [null, dx, partOf(out, [channels, width], 0), bias && partOf(out, [channels], width * channels)];
   },
 });
 
-function launch(pass: Pass, { silu, direction }: Config, x: Tensor, weight: Tensor, bias: Tensor | null): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
+function launch(
+  pass: Pass,
+  { silu, direction }: Config,
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const [batch, length, channels] = x.shape;
   const rows = rowsOf(x);
   const stretch = stretchOf(x.device, pass, { batch, length, channels });

@@ -21,18 +21,38 @@ interface Variant {
 const reduceKernel = defineKernel<Variant>('causalConv1d.reduce', ({ width, sets, sharing }) => {
   const rows = width + 1;
   return {
-    bindings: [{ name: 'sums', type: 'array<f32>', access: 'read' }, { name: 'out', type: 'array<f32>', access: 'write' }],
+    bindings: [
+      { name: 'sums', type: 'array<f32>', access: 'read' },
+      { name: 'out', type: 'array<f32>', access: 'write' },
+    ],
     params: (['parts', 'D'] as const).map((name) => ({ name, type: 'u32' })),
-    ...partSums(sharing, 'p.parts', `(${sets * rows}u * p.D)`, (part, column) => `sums[${part} * ${sets * rows}u * p.D + ${column}]`, `
+    ...partSums(
+      sharing,
+      'p.parts',
+      `(${sets * rows}u * p.D)`,
+      (part, column) => `sums[${part} * ${sets * rows}u * p.D + ${column}]`,
+      `
     let d = column % p.D;
     let k = column / p.D % ${rows}u;
-    out[column / (${rows}u * p.D) * ${rows}u * p.D + select(d * ${width}u + k, ${width}u * p.D + d, k == ${width}u)] = total;`),
+    out[column / (${rows}u * p.D) * ${rows}u * p.D + select(d * ${width}u + k, ${width}u * p.D + d, k == ${width}u)] = total;`,
+    ),
   };
 });
 
 /** Adds up `parts` of (sets, W + 1, D) partial sums; `out` has of each set dweight (D, W), then dbias (D). */
-export function convReduce(device: Device, sums: Operand, out: Operand, { parts, sets, width, channels }: { parts: number; sets: number; width: number; channels: number }): void {
+export function convReduce(
+  device: Device,
+  sums: Operand,
+  out: Operand,
+  { parts, sets, width, channels }: { parts: number; sets: number; width: number; channels: number },
+): void {
   const columns = sets * (width + 1) * channels;
   const sharing = sharingOf(columns, parts, device.adapter.software);
-  device.run(reduceKernel, { width, sets, sharing }, [sums, out], [parts, channels], grid1d(columns, columnsPerGroup(sharing)));
+  device.run(
+    reduceKernel,
+    { width, sets, sharing },
+    [sums, out],
+    [parts, channels],
+    grid1d(columns, columnsPerGroup(sharing)),
+  );
 }

@@ -1,7 +1,17 @@
 // A linear layer over a concatenation that is never made: one product for each part, accumulated into one output, and one for each
 // stretch of columns of the weight's gradient. The long skip connections of U-shaped transformers (arXiv 2209.12152) are such layers.
 
-import { defineOp, dense, DTypeError, empty, isFloat, numelOf, ShapeError, show, type Tensor } from '../../core/index.ts';
+import {
+  defineOp,
+  dense,
+  DTypeError,
+  empty,
+  isFloat,
+  numelOf,
+  ShapeError,
+  show,
+  type Tensor,
+} from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 
 /**
@@ -20,19 +30,40 @@ export function concatLinear(parts: readonly Tensor[], weight: Tensor, bias: Ten
 
 function check(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null): void {
   const shapes = parts.map((t) => show(t.shape)).join(', ');
-  if (parts.length === 0 || parts[0].ndim < 2) throw new ShapeError(`[concatLinear] Parts have shapes ${shapes || '(none)'}, expected at least one of (…, features).`);
+  if (parts.length === 0 || parts[0].ndim < 2)
+    throw new ShapeError(
+      `[concatLinear] Parts have shapes ${shapes || '(none)'}, expected at least one of (…, features).`,
+    );
   const lead = show(parts[0].shape.slice(0, -1));
-  if (parts.some((t) => show(t.shape.slice(0, -1)) !== lead)) throw new ShapeError(`[concatLinear] Parts have shapes ${shapes}, expected the same sizes except in the last axis.`);
+  if (parts.some((t) => show(t.shape.slice(0, -1)) !== lead))
+    throw new ShapeError(
+      `[concatLinear] Parts have shapes ${shapes}, expected the same sizes except in the last axis.`,
+    );
   const features = parts.reduce((sum, t) => sum + t.shape[t.ndim - 1], 0);
-  if (weight.ndim !== 2 || weight.shape[1] !== features) throw new ShapeError(`[concatLinear] weight has shape ${show(weight.shape)}, expected (out, ${features}), the features of parts ${shapes} together.`);
-  if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0])) throw new ShapeError(`[concatLinear] bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},), the rows of weight.`);
-  if (!isFloat(weight.dtype) || parts.some((t) => t.dtype !== weight.dtype)) throw new DTypeError(`[concatLinear] Types ${[...parts, weight].map((t) => t.dtype).join(', ')}, expected one of f32 and f16 for parts and weight; cast() them.`);
-  if (bias && !isFloat(bias.dtype)) throw new DTypeError(`[concatLinear] bias is ${bias.dtype}, expected f32 or f16; cast() it.`);
+  if (weight.ndim !== 2 || weight.shape[1] !== features)
+    throw new ShapeError(
+      `[concatLinear] weight has shape ${show(weight.shape)}, expected (out, ${features}), the features of parts ${shapes} together.`,
+    );
+  if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0]))
+    throw new ShapeError(
+      `[concatLinear] bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},), the rows of weight.`,
+    );
+  if (!isFloat(weight.dtype) || parts.some((t) => t.dtype !== weight.dtype))
+    throw new DTypeError(
+      `[concatLinear] Types ${[...parts, weight].map((t) => t.dtype).join(', ')}, expected one of f32 and f16 for parts and weight; cast() them.`,
+    );
+  if (bias && !isFloat(bias.dtype))
+    throw new DTypeError(`[concatLinear] bias is ${bias.dtype}, expected f32 or f16; cast() it.`);
 }
 
 /** A contiguous (…, columns) tensor as a matrix; `from` begins it at a column. */
 function matrix(t: Tensor, from = 0): GemmMatrix {
-  return { storage: t.storage, offset: t.offset + from, rowStride: t.shape[t.ndim - 1], dtype: t.dtype as 'f32' | 'f16' };
+  return {
+    storage: t.storage,
+    offset: t.offset + from,
+    rowStride: t.shape[t.ndim - 1],
+    dtype: t.dtype as 'f32' | 'f16',
+  };
 }
 
 const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
@@ -42,14 +73,22 @@ const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
     const [weight, ...parts] = [weightGiven, ...given].map((t) => t.contiguous());
     const bias = biasGiven && dense(biasGiven);
     const shape = parts[0].shape.slice(0, -1);
-    const M = numelOf(shape), N = weight.shape[0];
+    const M = numelOf(shape),
+      N = weight.shape[0];
     const y = empty(weight.device, [...shape, N], weight.dtype);
     let from = 0;
     parts.forEach((part, i) => {
       const K = part.shape[part.ndim - 1];
       gemm(weight.device, {
-        M, N, K, a: matrix(part), b: { ...matrix(weight, from), transposed: true }, c: matrix(y), accumulate: i > 0,
-        bias: i === 0 && bias ? { storage: bias.storage, offset: bias.offset, dtype: bias.dtype as 'f32' | 'f16' } : null,
+        M,
+        N,
+        K,
+        a: matrix(part),
+        b: { ...matrix(weight, from), transposed: true },
+        c: matrix(y),
+        accumulate: i > 0,
+        bias:
+          i === 0 && bias ? { storage: bias.storage, offset: bias.offset, dtype: bias.dtype as 'f32' | 'f16' } : null,
       });
       from += K;
     });
@@ -68,7 +107,15 @@ const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
       const K = part.shape[part.ndim - 1];
       const dpart = ctx.needs[i + 2] ? empty(device, part.shape, dtype) : null;
       if (dpart) gemm(device, { M, N: K, K: N, a: matrix(dy), b: matrix(weight, from), c: matrix(dpart) });
-      if (dweight) gemm(device, { M: N, N: K, K: M, a: { ...matrix(dy), transposed: true }, b: matrix(part), c: matrix(dweight, from) });
+      if (dweight)
+        gemm(device, {
+          M: N,
+          N: K,
+          K: M,
+          a: { ...matrix(dy), transposed: true },
+          b: matrix(part),
+          c: matrix(dweight, from),
+        });
       from += K;
       return dpart;
     });

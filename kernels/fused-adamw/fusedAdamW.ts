@@ -19,7 +19,10 @@ import { ADAMW_STATE_WGSL } from './state.ts';
  * out: nothing is counted but `skipped`, and the loss scale is halved where it is dynamic.
  */
 export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ norm }) => ({
-  bindings: [{ name: 'state', type: 'AdamWState', access: 'write' }, ...(norm ? [{ name: 'norm', type: 'array<f32>', access: 'read' } as const] : [])],
+  bindings: [
+    { name: 'state', type: 'AdamWState', access: 'write' },
+    ...(norm ? [{ name: 'norm', type: 'array<f32>', access: 'read' } as const] : []),
+  ],
   workgroupSize: [1],
   // 1 - beta^t for a beta near 1 and a small t keeps its digits only as -expm1(t log beta).
   declarations: `${ADAMW_STATE_WGSL}
@@ -92,7 +95,10 @@ export const fusedAdamWKernel = defineKernel<AdamWVariant>('fusedAdamW', ({ vect
       ...(ema ? [{ name: 'ema', type: array('f32'), access: 'write' } as const] : []),
       ...(half ? [{ name: 'half', type: array('f16'), access: 'write' } as const] : []),
     ],
-    params: [{ name: 'count', type: 'u32' }, { name: 'decayed', type: 'u32' }],
+    params: [
+      { name: 'count', type: 'u32' },
+      { name: 'decayed', type: 'u32' },
+    ],
     workgroupSize: [GROUP],
     enable: grads === 'f16' || half ? ['f16'] : [],
     declarations: `${ADAMW_STATE_WGSL}
@@ -148,13 +154,26 @@ export function fusedAdamW(device: Device, args: FusedAdamW, config: AdamWConfig
   const length = params.numel;
   for (const [name, arena] of Object.entries({ params, grads, m, v, ema, half })) {
     if (!arena) continue;
-    if (arena.numel !== length) throw new ShapeError(`[fusedAdamW] ${name} has ${arena.numel} elements, expected the ${length} of params.`);
+    if (arena.numel !== length)
+      throw new ShapeError(`[fusedAdamW] ${name} has ${arena.numel} elements, expected the ${length} of params.`);
     const expected = name === 'half' ? 'f16' : 'f32';
-    if (floatArena('fusedAdamW', name, arena) !== expected && name !== 'grads') throw new DTypeError(`[fusedAdamW] ${name} has dtype ${arena.dtype}, expected ${expected}.`);
+    if (floatArena('fusedAdamW', name, arena) !== expected && name !== 'grads')
+      throw new DTypeError(`[fusedAdamW] ${name} has dtype ${arena.dtype}, expected ${expected}.`);
     if (name !== 'grads') arena.storage.version++;
   }
   const vector = vectorOf(length);
   const operands = [state, params, grads, m, v, ...(ema ? [ema] : []), ...(half ? [half] : [])];
-  device.run(fusedAdamWKernel, { vector, grads: floatArena('fusedAdamW', 'grads', grads), ema: ema != null, half: half != null, unroll: config.unroll },
-    operands, [length / vector, decayed], grid1d(Math.ceil(length / vector / config.unroll), GROUP));
+  device.run(
+    fusedAdamWKernel,
+    {
+      vector,
+      grads: floatArena('fusedAdamW', 'grads', grads),
+      ema: ema != null,
+      half: half != null,
+      unroll: config.unroll,
+    },
+    operands,
+    [length / vector, decayed],
+    grid1d(Math.ceil(length / vector / config.unroll), GROUP),
+  );
 }

@@ -35,8 +35,13 @@ const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, v
   arena[to] = ${add ? 'arena[to] + ' : ''}${vector === 4 ? 'vec4f' : 'f32'}(g${k}[p.first${k} + i]);
 }`;
   return {
-    bindings: [...each((k) => ({ name: `g${k}`, type: array(dtype), access: 'read' as const })), { name: 'arena', type: array('f32'), access: 'write' }],
-    params: each((k) => [`end${k}`, `first${k}`, `place${k}`]).flat().map((name) => ({ name, type: 'u32' })),
+    bindings: [
+      ...each((k) => ({ name: `g${k}`, type: array(dtype), access: 'read' as const })),
+      { name: 'arena', type: array('f32'), access: 'write' },
+    ],
+    params: each((k) => [`end${k}`, `first${k}`, `place${k}`])
+      .flat()
+      .map((name) => ({ name, type: 'u32' })),
     workgroupSize: [GROUP],
     light: true,
     enable: dtype === 'f16' ? ['f16'] : [],
@@ -49,15 +54,32 @@ const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, v
  *
  * @throws DTypeError, ShapeError
  */
-export function gatherGradients(device: Device, arena: Tensor, places: readonly GradientPlace[], { add = false } = {}): void {
+export function gatherGradients(
+  device: Device,
+  arena: Tensor,
+  places: readonly GradientPlace[],
+  { add = false } = {},
+): void {
   const groups = new Map<string, { variant: Omit<Variant, 'count'>; members: GradientPlace[] }>();
   for (const place of places) {
     const { gradient, offset } = place;
-    if (!gradient.isContiguous) throw new ShapeError(`[gatherGradients] A gradient of shape ${show(gradient.shape)} has strides ${show(gradient.strides)}, expected rows one after the other; make it contiguous().`);
-    if (offset < 0 || offset + gradient.numel > arena.numel) throw new ShapeError(`[gatherGradients] A gradient of shape ${show(gradient.shape)} at ${offset} leaves the arena of ${arena.numel} elements.`);
+    if (!gradient.isContiguous)
+      throw new ShapeError(
+        `[gatherGradients] A gradient of shape ${show(gradient.shape)} has strides ${show(gradient.strides)}, expected rows one after the other; make it contiguous().`,
+      );
+    if (offset < 0 || offset + gradient.numel > arena.numel)
+      throw new ShapeError(
+        `[gatherGradients] A gradient of shape ${show(gradient.shape)} at ${offset} leaves the arena of ${arena.numel} elements.`,
+      );
     if (!gradient.numel) continue;
     const dtype = floatArena('gatherGradients', 'A gradient', gradient);
-    const aligned = [gradient.numel, gradient.offset, offset, arena.offset, gradient.storage.bytes / (dtype === 'f16' ? 2 : 4)].every((n) => n % 4 === 0);
+    const aligned = [
+      gradient.numel,
+      gradient.offset,
+      offset,
+      arena.offset,
+      gradient.storage.bytes / (dtype === 'f16' ? 2 : 4),
+    ].every((n) => n % 4 === 0);
     const vector = aligned ? 4 : 1;
     const key = `${dtype}${vector}`;
     if (!groups.has(key)) groups.set(key, { variant: { dtype, vector, add }, members: [] });
@@ -65,11 +87,17 @@ export function gatherGradients(device: Device, arena: Tensor, places: readonly 
   }
   arena.storage.version++;
   for (const { variant, members } of groups.values()) {
-    for (let at = 0; at < members.length; at += GRADIENTS_PER_DISPATCH) dispatch(device, arena, members.slice(at, at + GRADIENTS_PER_DISPATCH), variant);
+    for (let at = 0; at < members.length; at += GRADIENTS_PER_DISPATCH)
+      dispatch(device, arena, members.slice(at, at + GRADIENTS_PER_DISPATCH), variant);
   }
 }
 
-function dispatch(device: Device, arena: Tensor, members: readonly GradientPlace[], variant: Omit<Variant, 'count'>): void {
+function dispatch(
+  device: Device,
+  arena: Tensor,
+  members: readonly GradientPlace[],
+  variant: Omit<Variant, 'count'>,
+): void {
   const { vector } = variant;
   let end = 0;
   const params = members.flatMap(({ gradient, offset }) => {

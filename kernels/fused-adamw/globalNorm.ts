@@ -14,7 +14,8 @@ export interface Arena extends Operand {
 
 /** @throws DTypeError where the arena holds no floats */
 export function floatArena(op: string, name: string, { dtype }: Arena): 'f32' | 'f16' {
-  if (dtype !== 'f32' && dtype !== 'f16') throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
+  if (dtype !== 'f32' && dtype !== 'f16')
+    throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
   return dtype;
 }
 
@@ -52,11 +53,16 @@ export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', (
       { name: 'grads', type: `array<${vector === 4 ? `vec4<${dtype}>` : dtype}>`, access: 'read' },
       { name: 'partial', type: 'array<u32>', access: 'write' },
     ],
-    params: [{ name: 'count', type: 'u32' }, { name: 'first', type: 'u32' }],
+    params: [
+      { name: 'count', type: 'u32' },
+      { name: 'first', type: 'u32' },
+    ],
     workgroupSize: [GROUP],
     workgroupBytes: shared ? GROUP * 8 : 0,
     enable: dtype === 'f16' ? ['f16'] : [],
-    declarations: shared ? `var<workgroup> sums: array<f32, ${GROUP}>;\nvar<workgroup> flags: array<u32, ${GROUP}>;` : '',
+    declarations: shared
+      ? `var<workgroup> sums: array<f32, ${GROUP}>;\nvar<workgroup> flags: array<u32, ${GROUP}>;`
+      : '',
     // Blocks of 16 are added first: a long chain of additions loses digits.
     body: `
 let stride = nwg.x * ${GROUP}u;
@@ -72,7 +78,9 @@ for (var begin = flat; begin < p.count; begin += 16u * stride) {
   }
   sum += ${vector === 4 ? 'dot(block, vec4f(1))' : 'block'};
 }
-${shared ? `sums[li] = sum;
+${
+  shared
+    ? `sums[li] = sum;
 flags[li] = select(0u, 1u, bad);
 for (var half = ${GROUP / 2}u; half > 0u; half >>= 1u) {
   workgroupBarrier();
@@ -82,7 +90,8 @@ for (var half = ${GROUP / 2}u; half > 0u; half >>= 1u) {
   }
 }
 if (li == 0u) { partial[p.first + wid.x] = select(bitcast<u32>(sums[0]), 0x7f800000u, flags[0] != 0u); }`
-    : 'partial[p.first + flat] = select(bitcast<u32>(sum), 0x7f800000u, bad);'}`,
+    : 'partial[p.first + flat] = select(bitcast<u32>(sum), 0x7f800000u, bad);'
+}`,
   };
 });
 
@@ -92,7 +101,10 @@ const TOTAL = { shared: 256, alone: 1 } as const;
 export const normTotalKernel = defineKernel<{ shared: boolean }>('globalNormTotal', ({ shared }) => {
   const size = shared ? TOTAL.shared : TOTAL.alone;
   return {
-    bindings: [{ name: 'partial', type: 'array<u32>', access: 'read' }, { name: 'result', type: 'array<f32>', access: 'write' }],
+    bindings: [
+      { name: 'partial', type: 'array<u32>', access: 'read' },
+      { name: 'result', type: 'array<f32>', access: 'write' },
+    ],
     params: [{ name: 'count', type: 'u32' }],
     workgroupSize: [size],
     workgroupBytes: size * 8,
@@ -111,7 +123,7 @@ for (var begin = li; begin < p.count; begin += ${16 * size}u) {
 }
 sums[li] = sum;
 flags[li] = bad;
-for (var half = ${size / 2 | 0}u; half > 0u; half >>= 1u) {
+for (var half = ${(size / 2) | 0}u; half > 0u; half >>= 1u) {
   workgroupBarrier();
   if (li < half) {
     sums[li] += sums[li + half];
@@ -135,16 +147,29 @@ export function globalNormPartials(config: GlobalNormConfig, arenas: number): nu
  * `out[0]` = square root of the sum of squares over all arenas, `out[1]` = 1 where an element (or the sum) is infinite or NaN,
  * else 0. `partial` holds `globalNormPartials` words. One dispatch per arena and one more.
  */
-export function globalNorm(device: Device, arenas: readonly Arena[], { partial, out }: { partial: Operand; out: Operand }, config: GlobalNormConfig = globalNormConfig(device)): void {
+export function globalNorm(
+  device: Device,
+  arenas: readonly Arena[],
+  { partial, out }: { partial: Operand; out: Operand },
+  config: GlobalNormConfig = globalNormConfig(device),
+): void {
   const each = config.groups * (config.shared ? 1 : GROUP);
   const needed = globalNormPartials(config, arenas.length) * 4;
   if (partial.storage.bytes - partial.byteOffset < needed) {
-    throw new ShapeError(`[globalNorm] partial has ${partial.storage.bytes - partial.byteOffset} bytes, expected ${needed} for ${arenas.length} arenas; allocate globalNormPartials() f32 words.`);
+    throw new ShapeError(
+      `[globalNorm] partial has ${partial.storage.bytes - partial.byteOffset} bytes, expected ${needed} for ${arenas.length} arenas; allocate globalNormPartials() f32 words.`,
+    );
   }
   arenas.forEach((arena, k) => {
     const vector = vectorOf(arena.numel);
     const dtype = floatArena('globalNorm', `arena ${k}`, arena);
-    device.run(squaresKernel, { vector, dtype, shared: config.shared }, [arena, partial], [arena.numel / vector, k * each], grid1d(config.groups * GROUP, GROUP));
+    device.run(
+      squaresKernel,
+      { vector, dtype, shared: config.shared },
+      [arena, partial],
+      [arena.numel / vector, k * each],
+      grid1d(config.groups * GROUP, GROUP),
+    );
   });
   device.run(normTotalKernel, { shared: config.shared }, [partial, out], [arenas.length * each], [1]);
 }

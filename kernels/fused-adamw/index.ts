@@ -1,4 +1,12 @@
 export { adamWConfig, advanceAdamW, fusedAdamW, type AdamWConfig, type FusedAdamW } from './fusedAdamW.ts';
 export { gatherGradients, GRADIENTS_PER_DISPATCH, type GradientPlace } from './gatherGradients.ts';
 export { globalNorm, globalNormConfig, globalNormPartials, type Arena, type GlobalNormConfig } from './globalNorm.ts';
-export { ADAMW_SETTINGS_WORDS, ADAMW_STATE_WORDS, adamWSettings, adamWState, adamWWord, type AdamWCounter, type AdamWSettings } from './state.ts';
+export {
+  ADAMW_SETTINGS_WORDS,
+  ADAMW_STATE_WORDS,
+  adamWSettings,
+  adamWState,
+  adamWWord,
+  type AdamWCounter,
+  type AdamWSettings,
+} from './state.ts';

@@ -19,13 +19,39 @@ export interface AdamWSettings {
 }
 
 /** Words that the host sets, in order: `adamWSettings` fills them. */
-const SETTINGS = ['lr', 'eps', 'weightDecay', 'maxNorm', 'logBeta1', 'logBeta2', 'rate1', 'rate2', 'emaRate', 'growthInterval', 'spare0', 'spare1'] as const;
+const SETTINGS = [
+  'lr',
+  'eps',
+  'weightDecay',
+  'maxNorm',
+  'logBeta1',
+  'logBeta2',
+  'rate1',
+  'rate2',
+  'emaRate',
+  'growthInterval',
+  'spare0',
+  'spare1',
+] as const;
 /**
  * Words that the GPU sets. `step` counts steps taken and `skipped` steps left out for gradients that are not finite (exact to
  * 2^24). `gradNorm` is the last norm before clipping, `gradScale` what gradients are multiplied with (1 / loss scale and
  * clipping), `stepSize` lr / (1 - beta1^step), `rootScale` 1 / sqrt(1 - beta2^step), `apply` 0 in a skipped step.
  */
-const COUNTERS = ['step', 'lossScale', 'growth', 'skipped', 'gradNorm', 'gradScale', 'stepSize', 'rootScale', 'apply', 'spare2', 'spare3', 'spare4'] as const;
+const COUNTERS = [
+  'step',
+  'lossScale',
+  'growth',
+  'skipped',
+  'gradNorm',
+  'gradScale',
+  'stepSize',
+  'rootScale',
+  'apply',
+  'spare2',
+  'spare3',
+  'spare4',
+] as const;
 
 /** f32 words of the state buffer, and of its first part, which the host sets. */
 export const ADAMW_STATE_WORDS = SETTINGS.length + COUNTERS.length;
@@ -43,17 +69,38 @@ export const ADAMW_STATE_WGSL = `struct AdamWState { ${[...SETTINGS, ...COUNTERS
 
 /** The host's part of the state: write it to the first `ADAMW_SETTINGS_WORDS` words before a step. */
 export function adamWSettings(settings: AdamWSettings): Float32Array {
-  const { lr, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0, maxNorm = 0, emaDecay = 0.9999, growthInterval = 0 } = settings;
+  const {
+    lr,
+    betas = [0.9, 0.999],
+    eps = 1e-8,
+    weightDecay = 0,
+    maxNorm = 0,
+    emaDecay = 0.9999,
+    growthInterval = 0,
+  } = settings;
   // Differences from 1 and logarithms are taken in float64: 1 - 0.9999 in f32 has three digits.
   const words: Record<(typeof SETTINGS)[number], number> = {
-    lr, eps, weightDecay, maxNorm, logBeta1: Math.log(betas[0]), logBeta2: Math.log(betas[1]), rate1: 1 - betas[0], rate2: 1 - betas[1],
-    emaRate: 1 - emaDecay, growthInterval, spare0: 0, spare1: 0,
+    lr,
+    eps,
+    weightDecay,
+    maxNorm,
+    logBeta1: Math.log(betas[0]),
+    logBeta2: Math.log(betas[1]),
+    rate1: 1 - betas[0],
+    rate2: 1 - betas[1],
+    emaRate: 1 - emaDecay,
+    growthInterval,
+    spare0: 0,
+    spare1: 0,
   };
   return Float32Array.from(SETTINGS, (name) => words[name]);
 }
 
 /** A whole state: settings, `step` steps taken, and the loss scale. */
-export function adamWState(settings: AdamWSettings, { step = 0, lossScale = 1 }: { step?: number; lossScale?: number } = {}): Float32Array {
+export function adamWState(
+  settings: AdamWSettings,
+  { step = 0, lossScale = 1 }: { step?: number; lossScale?: number } = {},
+): Float32Array {
   const state = new Float32Array(ADAMW_STATE_WORDS);
   state.set(adamWSettings(settings));
   state[adamWWord('step')] = step;

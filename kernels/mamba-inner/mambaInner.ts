@@ -8,10 +8,28 @@
 // value of x 14 values less to move (1 forward; backward 5 at the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In
 // alternation on a software adapter, batch 4, before the scan added up in place, forward took 0.92 of the time, forward and backward 0.82.
 
-import { concat, defineOp, dense, DTypeError, empty, sameShape, scope, ShapeError, show, type OpContext, type Shape, type Tensor } from '../../core/index.ts';
+import {
+  concat,
+  defineOp,
+  dense,
+  DTypeError,
+  empty,
+  sameShape,
+  scope,
+  ShapeError,
+  show,
+  type OpContext,
+  type Shape,
+  type Tensor,
+} from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 import { sizeOf } from '../../core/dtype.ts';
-import { convPairBackward, convPairForward, type ConvPairArguments, type RowPair } from '../causal-conv1d/bidirectional.ts';
+import {
+  convPairBackward,
+  convPairForward,
+  type ConvPairArguments,
+  type RowPair,
+} from '../causal-conv1d/bidirectional.ts';
 import { adopt, partOf, rowsOf, type Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from '../selective-scan/launch.ts';
 import { channelGradients } from '../selective-scan/op.ts';
@@ -62,16 +80,27 @@ const GRADIENT_REGIONS = 4;
  * @throws ShapeError, DTypeError
  */
 export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor {
-  if (xz.ndim !== 3 || xz.numel === 0 || xz.shape[2] % 2) throw new ShapeError(`[mambaInner] xz has shape ${show(xz.shape)}, expected (batch, length, 2 · inner width), none of them 0.`);
-  if (xz.dtype !== 'f32' && xz.dtype !== 'f16') throw new DTypeError(`[mambaInner] xz is ${xz.dtype}, expected f32 or f16; cast it.`);
+  if (xz.ndim !== 3 || xz.numel === 0 || xz.shape[2] % 2)
+    throw new ShapeError(
+      `[mambaInner] xz has shape ${show(xz.shape)}, expected (batch, length, 2 · inner width), none of them 0.`,
+    );
+  if (xz.dtype !== 'f32' && xz.dtype !== 'f16')
+    throw new DTypeError(`[mambaInner] xz is ${xz.dtype}, expected f32 or f16; cast it.`);
   check('forward', forward, forward, xz);
   check('reverse', reverse, forward, xz);
   const weights = [...direction(forward), ...direction(reverse)];
   // The gradients of a part must fit into one binding.
   const [batch, length, twice] = xz.shape;
-  const most = Math.max(1, Math.floor(xz.device.limits.maxStorageBufferBindingSize / (GRADIENT_REGIONS * length * (twice / 2) * sizeOf(xz.dtype))));
+  const most = Math.max(
+    1,
+    Math.floor(
+      xz.device.limits.maxStorageBufferBindingSize / (GRADIENT_REGIONS * length * (twice / 2) * sizeOf(xz.dtype)),
+    ),
+  );
   if (batch <= most) return mambaInnerOp(xz, ...weights);
-  return scope(() => concat(xz.split(Math.ceil(batch / Math.ceil(batch / most))).map((part) => mambaInnerOp(part, ...weights))));
+  return scope(() =>
+    concat(xz.split(Math.ceil(batch / Math.ceil(batch / most))).map((part) => mambaInnerOp(part, ...weights))),
+  );
 }
 
 function direction(d: MambaDirection): DirectionArguments {
@@ -82,17 +111,30 @@ function direction(d: MambaDirection): DirectionArguments {
 function check(name: string, given: MambaDirection, first: MambaDirection, xz: Tensor): void {
   const inner = xz.shape[2] / 2;
   const expected: Record<keyof MambaDirection, Shape> = {
-    convWeight: [inner, first.convWeight.shape[1]], convBias: [inner], xProj: [first.dtProj.shape[1] + 2 * first.aLog.shape[1], inner],
-    dtProj: [inner, first.dtProj.shape[1]], dtBias: [inner], aLog: [inner, first.aLog.shape[1]], D: [inner],
+    convWeight: [inner, first.convWeight.shape[1]],
+    convBias: [inner],
+    xProj: [first.dtProj.shape[1] + 2 * first.aLog.shape[1], inner],
+    dtProj: [inner, first.dtProj.shape[1]],
+    dtBias: [inner],
+    aLog: [inner, first.aLog.shape[1]],
+    D: [inner],
   };
   for (const [key, shape] of Object.entries(expected)) {
     const t = given[key as keyof MambaDirection];
-    if (t && !sameShape(t.shape, shape)) throw new ShapeError(`[mambaInner] ${key} of the ${name} direction has shape ${show(t.shape)}, expected ${show(shape)} with xz ${show(xz.shape)}.`);
+    if (t && !sameShape(t.shape, shape))
+      throw new ShapeError(
+        `[mambaInner] ${key} of the ${name} direction has shape ${show(t.shape)}, expected ${show(shape)} with xz ${show(xz.shape)}.`,
+      );
   }
-  if (given.convWeight.shape[1] < 2 || given.convWeight.shape[1] > 4) throw new ShapeError(`[mambaInner] convWeight has shape ${show(given.convWeight.shape)}, expected 2 to 4 taps.`);
-  if ((given.convBias === null) !== (first.convBias === null)) throw new ShapeError('[mambaInner] One direction has a convBias, expected one for both or for none.');
+  if (given.convWeight.shape[1] < 2 || given.convWeight.shape[1] > 4)
+    throw new ShapeError(`[mambaInner] convWeight has shape ${show(given.convWeight.shape)}, expected 2 to 4 taps.`);
+  if ((given.convBias === null) !== (first.convBias === null))
+    throw new ShapeError('[mambaInner] One direction has a convBias, expected one for both or for none.');
   for (const key of ['xProj', 'dtProj'] as const) {
-    if (given[key].dtype !== xz.dtype) throw new DTypeError(`[mambaInner] ${key} of the ${name} direction is ${given[key].dtype}, expected ${xz.dtype} as xz is; cast it.`);
+    if (given[key].dtype !== xz.dtype)
+      throw new DTypeError(
+        `[mambaInner] ${key} of the ${name} direction is ${given[key].dtype}, expected ${xz.dtype} as xz is; cast it.`,
+      );
   }
 }
 
@@ -112,8 +154,17 @@ function sizesOf(xz: Tensor, sets: readonly DirectionArguments[]): Sizes {
   const [batch, length, twice] = xz.shape;
   const channels = twice / 2;
   const align = xz.device.limits.minStorageBufferOffsetAlignment / sizeOf(xz.dtype);
-  const rank = sets[0][3].shape[1], states = sets[0][5].shape[1];
-  return { batch, length, channels, rank, states, width: Math.ceil((rank + 2 * states) / 8) * 8, region: Math.ceil(batch * length * channels / align) * align };
+  const rank = sets[0][3].shape[1],
+    states = sets[0][5].shape[1];
+  return {
+    batch,
+    length,
+    channels,
+    rank,
+    states,
+    width: Math.ceil((rank + 2 * states) / 8) * 8,
+    region: Math.ceil((batch * length * channels) / align) * align,
+  };
 }
 
 const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
@@ -131,15 +182,35 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
     convPairForward(device, convArguments(xz, sets, sizes), { storage: u.storage, offsets: [0, region] });
     const projected = sets.map(([, , xProj, dtProj], i) => {
       const out = empty(device, [rows, width], dtype);
-      gemm(device, { M: rows, N: rank + 2 * states, K: channels, a: matrix(u, channels, i * region), b: transposed(matrixOf(xProj)), c: matrixOf(out) });
-      gemm(device, { M: rows, N: channels, K: rank, a: matrixOf(out), b: transposed(matrixOf(dtProj)), c: matrix(delta, channels, i * region) });
+      gemm(device, {
+        M: rows,
+        N: rank + 2 * states,
+        K: channels,
+        a: matrix(u, channels, i * region),
+        b: transposed(matrixOf(xProj)),
+        c: matrixOf(out),
+      });
+      gemm(device, {
+        M: rows,
+        N: channels,
+        K: rank,
+        a: matrixOf(out),
+        b: transposed(matrixOf(dtProj)),
+        c: matrix(delta, channels, i * region),
+      });
       return out;
     });
     const training = ctx.needs.some(Boolean);
     const plan = chooseScanPlan(device, { batch, length, channels, states, directions: 2, dtype }, training);
-    const { out, packed, saved } = scanForward(device, scanProblem(xz, sets, sizes, u, delta, projected, plan), training);
+    const { out, packed, saved } = scanForward(
+      device,
+      scanProblem(xz, sets, sizes, u, delta, projected, plan),
+      training,
+    );
     const y = adopt(out, [batch, length, channels], dtype);
-    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
+      adopt(storage, [storage.bytes / 4], 'f32'),
+    );
     if (saved) kept.push(adopt(saved.ungated!, [batch, length, channels], dtype));
     if (training) {
       ctx.state.plan = plan;
@@ -166,10 +237,23 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
 
   const dxz = empty(device, xz.shape, dtype);
   const dprojected = sets.map(() => empty(device, [rows, width], dtype));
-  const { grads, sets: scanned } = scanBackward(device, scanProblem(xz, sets, sizes, u, delta, projected, ctx.state.plan as ScanPlan), packed.storage, { states: saved.storage, ungated: ungated.storage }, rowsOf(dy.cast(dtype)), {
-    tokens: dprojected.map(({ storage }) => ({ storage, bOffset: rank, bRow: width, cOffset: rank + states, cRow: width })),
-    dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
-  });
+  const { grads, sets: scanned } = scanBackward(
+    device,
+    scanProblem(xz, sets, sizes, u, delta, projected, ctx.state.plan as ScanPlan),
+    packed.storage,
+    { states: saved.storage, ungated: ungated.storage },
+    rowsOf(dy.cast(dtype)),
+    {
+      tokens: dprojected.map(({ storage }) => ({
+        storage,
+        bOffset: rank,
+        bRow: width,
+        cOffset: rank + states,
+        cRow: width,
+      })),
+      dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
+    },
+  );
   const all = adopt(grads, [grads.bytes / sizeOf(dtype)], dtype);
   const products = sets.map(([, , xProj, dtProj], i) => {
     const du = matrix(all, channels, scanned[i].du);
@@ -178,19 +262,47 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
     const dxProj = needs(i, 2) ? empty(device, xProj.shape, dtype) : null;
     const ddtProj = needs(i, 3) ? empty(device, dtProj.shape, dtype) : null;
     gemm(device, { M: rows, N: rank, K: channels, a: ddelta, b: matrixOf(dtProj), c: dwide });
-    if (ddtProj) gemm(device, { M: channels, N: rank, K: rows, a: transposed(ddelta), b: matrixOf(projected[i]), c: matrixOf(ddtProj) });
+    if (ddtProj)
+      gemm(device, {
+        M: channels,
+        N: rank,
+        K: rows,
+        a: transposed(ddelta),
+        b: matrixOf(projected[i]),
+        c: matrixOf(ddtProj),
+      });
     gemm(device, { M: rows, N: channels, K: rank + 2 * states, a: dwide, b: matrixOf(xProj), c: du, accumulate: true });
-    if (dxProj) gemm(device, { M: rank + 2 * states, N: channels, K: rows, a: transposed(dwide), b: matrix(u, channels, i * region), c: matrixOf(dxProj) });
+    if (dxProj)
+      gemm(device, {
+        M: rank + 2 * states,
+        N: channels,
+        K: rows,
+        a: transposed(dwide),
+        b: matrix(u, channels, i * region),
+        c: matrixOf(dxProj),
+      });
     return { dxProj, ddtProj };
   });
   const dy2: RowPair = { storage: all.storage, offsets: [scanned[0].du, scanned[1].du] };
   const taps = sets[0][0].shape[1];
-  const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, { storage: dxz.storage, offset: 0, row: 2 * channels });
+  const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, {
+    storage: dxz.storage,
+    offset: 0,
+    row: 2 * channels,
+  });
   const dconv = adopt(convs, [convs.bytes / 4], 'f32');
   const perSet = sets.flatMap(([, bias], i) => {
     const at = i * (taps + 1) * channels;
     const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(scanned[i].small, channels, states);
-    return [partOf(dconv, [channels, taps], at), bias && partOf(dconv, [channels], at + taps * channels), products[i].dxProj, products[i].ddtProj, ddtBias, daLog, dskip];
+    return [
+      partOf(dconv, [channels, taps], at),
+      bias && partOf(dconv, [channels], at + taps * channels),
+      products[i].dxProj,
+      products[i].ddtProj,
+      ddtBias,
+      daLog,
+      dskip,
+    ];
   });
   return [dxz, ...perSet];
 }
@@ -204,24 +316,55 @@ function directionsOf(flat: readonly Tensor[], bias: boolean): DirectionArgument
   });
 }
 
-function convArguments(xz: Tensor, [[w0, b0], [w1, b1]]: readonly DirectionArguments[], { batch, length, channels }: Sizes): ConvPairArguments {
+function convArguments(
+  xz: Tensor,
+  [[w0, b0], [w1, b1]]: readonly DirectionArguments[],
+  { batch, length, channels }: Sizes,
+): ConvPairArguments {
   const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
   return {
-    batch, length, channels, width: w0.shape[1], dtype: xz.dtype as 'f32' | 'f16', silu: true,
-    x: half(xz, 0), weights: [f32(w0), f32(w1)], biases: b0 && b1 ? [f32(b0), f32(b1)] : null,
+    batch,
+    length,
+    channels,
+    width: w0.shape[1],
+    dtype: xz.dtype as 'f32' | 'f16',
+    silu: true,
+    x: half(xz, 0),
+    weights: [f32(w0), f32(w1)],
+    biases: b0 && b1 ? [f32(b0), f32(b1)] : null,
   };
 }
 
-function scanProblem(xz: Tensor, sets: readonly DirectionArguments[], sizes: Sizes, u: Tensor, delta: Tensor, projected: readonly Tensor[], plan: ScanPlan): ScanProblem {
+function scanProblem(
+  xz: Tensor,
+  sets: readonly DirectionArguments[],
+  sizes: Sizes,
+  u: Tensor,
+  delta: Tensor,
+  projected: readonly Tensor[],
+  plan: ScanPlan,
+): ScanProblem {
   const { batch, length, channels, rank, states, region, width } = sizes;
   const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
   return {
-    batch, length, channels, states, dtype: xz.dtype as 'f32' | 'f16', softplus: true, logA: true, z: half(xz, channels), plan,
+    batch,
+    length,
+    channels,
+    states,
+    dtype: xz.dtype as 'f32' | 'f16',
+    softplus: true,
+    logA: true,
+    z: half(xz, channels),
+    plan,
     sets: sets.map(([, , , , dtBias, aLog, D], i) => ({
       direction: DIRECTIONS[i],
-      u: { storage: u.storage, offset: i * region, row: channels }, delta: { storage: delta.storage, offset: i * region, row: channels },
-      B: { storage: projected[i].storage, offset: rank, row: width }, C: { storage: projected[i].storage, offset: rank + states, row: width },
-      A: f32(aLog), D: f32(D), bias: f32(dtBias),
+      u: { storage: u.storage, offset: i * region, row: channels },
+      delta: { storage: delta.storage, offset: i * region, row: channels },
+      B: { storage: projected[i].storage, offset: rank, row: width },
+      C: { storage: projected[i].storage, offset: rank + states, row: width },
+      A: f32(aLog),
+      D: f32(D),
+      bias: f32(dtBias),
     })),
   };
 }

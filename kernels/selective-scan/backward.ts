@@ -49,7 +49,27 @@
 import { defineKernel } from '../../core/kernel.ts';
 import { backwardBytes, type BackwardLayout } from './plan.ts';
 import { teamSums } from './teamSums.ts';
-import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stageOf, stepSizes, type ScanVariant, type Wanted } from './wgsl.ts';
+import {
+  across,
+  advanceStates,
+  directionSetup,
+  each,
+  fetchShared,
+  FUNCTIONS,
+  inputs,
+  laneSetup,
+  loadsOf,
+  parameters,
+  placeStretch,
+  savedIndex,
+  seams,
+  setsOf,
+  slotsOf,
+  stageOf,
+  stepSizes,
+  type ScanVariant,
+  type Wanted,
+} from './wgsl.ts';
 
 export interface BackwardVariant extends ScanVariant {
   readonly layout: BackwardLayout;
@@ -76,15 +96,20 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   /** Of the history, vec4 `i` of the states before stretch s, and x, delta, its slope and the gradient of token j of stretch s. */
   const inWorkgroup = layout.history === 'workgroup';
   const ofLane = (array: string, at: string): string => `${array}[${inWorkgroup ? `(${at}) * ${width}u + li` : at}]`;
-  const start = (s: string, i: number): string => (together ? `past[${s}].states[${i}]` : ofLane('starts', `${s} * ${quads}u + ${i}u`));
-  const step = (s: string, j: number): string => (together ? `past[${s}].steps[${j}]` : ofLane('steps', `${s} * ${stretch}u + ${j}u`));
+  const start = (s: string, i: number): string =>
+    together ? `past[${s}].states[${i}]` : ofLane('starts', `${s} * ${quads}u + ${i}u`);
+  const step = (s: string, j: number): string =>
+    together ? `past[${s}].steps[${j}]` : ofLane('steps', `${s} * ${stretch}u + ${j}u`);
   const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
-  const history = together ? `var past: array<Stretch, ${stretches}>;`
+  const history = together
+    ? `var past: array<Stretch, ${stretches}>;`
     : `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>; ${space} steps: array<vec4f, ${every * lanes}>;`;
-  const stored = (k: number, r: number): string => `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
+  const stored = (k: number, r: number): string =>
+    `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
   const gradient = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
   /** Of tokens whose gradients were loaded, those that count. Not where they are loaded, which would wait for them there. */
-  const upstream = (tokens: number): string => each(tokens, (j) => `let up${j} = select(0.0, dy${j}, inside && live${j});`);
+  const upstream = (tokens: number): string =>
+    each(tokens, (j) => `let up${j} = select(0.0, dy${j}, inside && live${j});`);
 
   /** States before every stretch and the numbers of every token, into the history. */
   const advance = (sets: readonly number[]): string => {
@@ -118,10 +143,14 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${loads.declare()}
       ${stage ? `${loadsOf(v, layout, sets, ahead).take('next')} let stageAt = ${stage.place('0u')};` : ''}
       ${loads.load()}
-      ${stage ? `{
+      ${
+        stage
+          ? `{
         let first = (max(c, 2u) - 2u) * ${every}u;
         ${loadAhead(sets)}
-      }` : ''}
+      }`
+          : ''
+      }
       ${stepSizes(v, every, true)}
       ${upstream(every)}
       ${each(every, (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
@@ -137,14 +166,21 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${stage ? `let stageAt = ${stage.place('first - begin')};` : ''}
     ${loads.load()}
     ${each(stretch, (j) => `let step${j} = ${step('s', j)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z; let up${j} = step${j}.w;`)}
-    ${each(stretch, (j) => `let dx${j} = delta${j} * x${j};
+    ${each(
+      stretch,
+      (j) => `let dx${j} = delta${j} * x${j};
     dSkip += up${j} * x${j};
     var dExponent${j} = 0.0;
-    var dInput${j} = 0.0;`)}
+    var dInput${j} = 0.0;`,
+    )}
     ${fetchShared(v, layout, 'BC')}
-    ${each(held, (r) => `{
+    ${each(
+      held,
+      (r) => `{
       ${each(stretch, (j) => `var gB${j} = vec4f(); var gC${j} = vec4f();`)}
-      ${each(split, (k) => `{
+      ${each(
+        split,
+        (k) => `{
       ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
       let before0 = ${start('s', k * held + r)};
       ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
@@ -159,17 +195,22 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       dA${k}q${r} += w${j} * slotDelta${j};
       dExponent${j} += ${across(`dot(w${j}, A${k}q${r})`, k)};`;
       })}
-      }`)}
+      }`,
+      )}
       ${each(stretch, (m) => sums.token(r, last - m))}
       ${sums.quad(r)}
-    }`)}
-    ${each(stretch, (j) => `let dRaw${j} = (dExponent${j} * 0.6931471805599453 + dInput${j} * x${j}) * slope${j};
+    }`,
+    )}
+    ${each(
+      stretch,
+      (j) => `let dRaw${j} = (dExponent${j} * 0.6931471805599453 + dInput${j} * x${j}) * slope${j};
     dBias += dRaw${j};
     if (inside && live${j}) {
       let at = gradsAt + t${j} * D;
       grads[at] = ${dtype}(dInput${j} * delta${j} + up${j} * skip.x);
       grads[at + region] = ${dtype}(dRaw${j});
-    }`)}`;
+    }`,
+    )}`;
   };
 
   /** A first pass over a part of the sequence, for the derivatives of the states that it passes on to the part before. */
@@ -185,15 +226,20 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${upstream(stretch)}
     ${each(stretch, (j) => `span += delta${j};`)}
     ${fetchShared(v, layout, 'C')}
-    ${each(split, (k) => `{
+    ${each(
+      split,
+      (k) => `{
       ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
       ${each(held, (r) => each(stretch, (m) => `dh${k}q${r} = exp2(slotDelta${last - m} * A${k}q${r}) * (dh${k}q${r} + slotUp${last - m} * C${r}x${last - m});`))}
-    }`)}
+    }`,
+    )}
   }`;
   };
 
   /** What lies between two saved states. */
-  const between = (sets: readonly number[]): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
+  const between = (
+    sets: readonly number[],
+  ): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
     {
       ${slots((k, r) => `var h${k}q${r} = ${stage ? `ahead${k}q${r}` : stored(k, r)}; ${start('0', k * held + r)} = h${k}q${r};`)}
       ${together ? advanceTogether(sets) : advance(sets)}
@@ -203,12 +249,18 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       let first = begin + s * ${stretch}u;
       ${back(sets)}
     }
-    ${stage ? `${stage.put}
-    ${slots((k, r) => `ahead${k}q${r} = saved[${savedIndex(v, layout, '(max(c, 2u) - 2u)', k, r)}];`)}` : ''}
+    ${
+      stage
+        ? `${stage.put}
+    ${slots((k, r) => `ahead${k}q${r} = saved[${savedIndex(v, layout, '(max(c, 2u) - 2u)', k, r)}];`)}`
+        : ''
+    }
     ${sums.end('stretches')}
     ${stage ? `${teams > 1 ? '' : 'workgroupBarrier();'} ${stage.turn}` : ''}`;
 
-  const body = (sets: readonly number[]): string => `${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
+  const body = (
+    sets: readonly number[],
+  ): string => `${sets.length === 1 ? `const way = ${sets[0]}u;` : 'let way = wid.z;'}
   ${directionSetup(v, slots, sets)}
   ${sums.begin}
   ${slots((k, r) => `var dh${k}q${r} = vec4f(); var dA${k}q${r} = vec4f();`)}
@@ -217,12 +269,17 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   var dBias = 0.0;
   let padded = ${chunks > 1 ? `${chunks}u * p.chunk` : `(L + ${last}u) / ${stretch}u * ${stretch}u`};
   let tokens = p.tokenSums + ((way * nwg.y + wid.y) * padded * nwg.x + wid.x) * ${8 * quads}u;
-  ${seam ? `${adjoint(sets)}
+  ${
+    seam
+      ? `${adjoint(sets)}
   ${seam.leave('dh', 'span')}
   ${seam.enter('dh')}
   let most = p.chunk / ${every}u;
   for (var n = most; n > 0u; n--) {
-    let c = part * most + n;` : `${stage ? `${loadsOf(v, layout, sets, ahead).declare('next')}
+    let c = part * most + n;`
+      : `${
+          stage
+            ? `${loadsOf(v, layout, sets, ahead).declare('next')}
   ${stage.begin}
   ${slots((k, r) => `var ahead${k}q${r} = saved[${savedIndex(v, layout, `((L - 1u) / ${every}u)`, k, r)}];`)}
   {
@@ -231,8 +288,11 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${stage.put}
     ${stage.turn}
     workgroupBarrier();
-  }` : ''}
-  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`}
+  }`
+            : ''
+        }
+  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`
+  }
     let begin = (c - 1u) * ${every}u;
     ${between(sets)}
   }

@@ -27,7 +27,26 @@
 
 import { defineKernel } from '../../core/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
-import { across, advanceStates, directionSetup, each, fetchShared, FUNCTIONS, inputs, laneSetup, loadsOf, parameters, placeStretch, savedIndex, seams, setsOf, slotsOf, stepSizes, token, type ScanVariant } from './wgsl.ts';
+import {
+  across,
+  advanceStates,
+  directionSetup,
+  each,
+  fetchShared,
+  FUNCTIONS,
+  inputs,
+  laneSetup,
+  loadsOf,
+  parameters,
+  placeStretch,
+  savedIndex,
+  seams,
+  setsOf,
+  slotsOf,
+  stepSizes,
+  token,
+  type ScanVariant,
+} from './wgsl.ts';
 
 export interface ForwardVariant extends ScanVariant {
   readonly layout: ForwardLayout;
@@ -49,7 +68,8 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const { held, slots } = slotsOf(quads, layout);
   const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
   const sum = gate && save ? 'ungated' : 'out';
-  const store = (slot: string): string => `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
+  const store = (slot: string): string =>
+    `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
   // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU is faster with the branch.
   const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${every}u`)} }`;
 
@@ -59,7 +79,9 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     const one = sets.length === 1;
     const afterFirst = (value: string): string => (one ? value : `select(0.0, ${value}, way > 0u)`);
     const loads = loadsOf(v, layout, sets, {
-      steps: 'u and delta', B: true, C: true,
+      steps: 'u and delta',
+      B: true,
+      C: true,
       others: [
         ...(later ? [{ name: 'before', from: (j: number) => afterFirst(`f32(${sum}[t${j} * D + d])`) }] : []),
         ...(gate && last ? [{ name: 'gate', from: (j: number) => `f32(z[p.z0 + d + t${j} * p.zRow])` }] : []),
@@ -70,21 +92,36 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
      * loads ahead; it moves them behind branches that come after. With states saved as well that takes too many registers.
      */
     const delayed = ahead && one && !save;
-    const result = (j: number): string => `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
+    const result = (j: number): string =>
+      `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
     /** Writes the stretch before token `end`; `live` says whether token j of it is one. */
-    const writeBefore = (end: string, live: (j: number) => string): string => each(stretch, (j) => `if (${live(j)}) { out[(b * L + ${token(v, `(${end} - ${stretch - j}u)`)}) * D + d] = result${j}; }`);
-    const finish = (j: number): string => `${gate && save ? `ungated[at${j}] = ${dtype}(y${j}); ` : ''}out[at${j}] = ${result(j)};`;
-    const write = (j: number): string => (!gate || (last && one) ? finish(j) : last ? `if (way == ${total - 1}u) { ${finish(j)} } else { ${sum}[at${j}] = ${dtype}(y${j}); }` : `${sum}[at${j}] = ${dtype}(y${j});`);
+    const writeBefore = (end: string, live: (j: number) => string): string =>
+      each(
+        stretch,
+        (j) => `if (${live(j)}) { out[(b * L + ${token(v, `(${end} - ${stretch - j}u)`)}) * D + d] = result${j}; }`,
+      );
+    const finish = (j: number): string =>
+      `${gate && save ? `ungated[at${j}] = ${dtype}(y${j}); ` : ''}out[at${j}] = ${result(j)};`;
+    const write = (j: number): string =>
+      !gate || (last && one)
+        ? finish(j)
+        : last
+          ? `if (way == ${total - 1}u) { ${finish(j)} } else { ${sum}[at${j}] = ${dtype}(y${j}); }`
+          : `${sum}[at${j}] = ${dtype}(y${j});`;
     const run = `
-    ${ahead ? `${loads.take('next')}
+    ${
+      ahead
+        ? `${loads.take('next')}
     {
       let first = begin + i + ${stretch}u;
       ${placeStretch(v, layout)}
       ${loads.load('next')}
     }
-    ${placeStretch(v, layout)}` : `${placeStretch(v, layout)}
+    ${placeStretch(v, layout)}`
+        : `${placeStretch(v, layout)}
     ${loads.declare()}
-    ${loads.load()}`}
+    ${loads.load()}`
+    }
     ${stepSizes(v, stretch)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j}${later ? ` + before${j}` : ''};`)}
     ${fetchShared(v, layout, 'BC')}
@@ -96,7 +133,9 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     return `
   ${directionSetup(v, slots, sets)}
   ${slots((k, r) => `var h${k}q${r} = vec4f();`)}
-  ${seam ? `let begin = part * p.chunk;
+  ${
+    seam
+      ? `let begin = part * p.chunk;
   var span = 0.0;
   for (var i = 0u; i < p.chunk; i += ${stretch}u) {
     let first = begin + i;
@@ -109,39 +148,56 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${advanceStates(v, layout, stretch)}
   }
   ${seam.leave('h', 'span')}
-  ${seam.enter('h')}` : 'const begin = 0u;'}
-  ${ahead ? `${loads.declare('next')}
+  ${seam.enter('h')}`
+      : 'const begin = 0u;'
+  }
+  ${
+    ahead
+      ? `${loads.declare('next')}
   {
     let first = begin;
     ${placeStretch(v, layout)}
     ${loads.load('next')}
-  }` : ''}
+  }`
+      : ''
+  }
   let tokens = ${seam ? 'p.chunk' : 'L'};
   ${delayed ? each(stretch, (j) => `var result${j} = ${dtype}();`, ' ') : ''}
-  ${save && !ahead ? `for (var i = 0u; i < tokens;) {
+  ${
+    save && !ahead
+      ? `for (var i = 0u; i < tokens;) {
     ${keep}
     let next = min(i + ${every}u, tokens);
     for (; i < next; i += ${stretch}u) {
       let first = begin + i;
       ${run}
     }
-  }` : `for (var i = 0u; i < tokens; i += ${stretch}u) {
+  }`
+      : `for (var i = 0u; i < tokens; i += ${stretch}u) {
     let first = begin + i;
     ${save ? (every === stretch ? keep : `if (first % ${every}u == 0u) { ${keep} }`) : ''}
     ${delayed ? `if (inside && i > 0u) { ${writeBefore('first', (j) => (seam ? `first - ${stretch - j}u < L` : 'true'))} }` : ''}
     ${run}
   }
-  ${delayed ? `if (inside) {
+  ${
+    delayed
+      ? `if (inside) {
     let end = begin + (tokens + ${stretch - 1}u) / ${stretch}u * ${stretch}u;
     ${writeBefore('end', (j) => `end - ${stretch - j}u < L`)}
-  }` : ''}`}
+  }`
+      : ''
+  }`
+  }
   ${save ? `${seam ? `if (part == ${chunks - 1}u) {` : '{'} ${store('(slots - 1u)')} }` : ''}
   ${seam && total > 1 ? '// The next direction meets these tokens in other invocations.\n  storageBarrier();\n  workgroupBarrier();' : ''}`;
   };
 
   const sets = setsOf(v);
   return {
-    enable: [...(dtype === 'f16' ? ['f16' as const] : []), ...(layout.fetch === 'broadcast' || split > 1 ? ['subgroups' as const] : [])],
+    enable: [
+      ...(dtype === 'f16' ? ['f16' as const] : []),
+      ...(layout.fetch === 'broadcast' || split > 1 ? ['subgroups' as const] : []),
+    ],
     bindings: [
       ...inputs(v),
       ...(gate ? [{ name: 'z', type: `array<${dtype}>`, access: 'read' } as const] : []),

@@ -11,23 +11,30 @@ export const GATE_WORKGROUP = 256;
  * dz = dout · y · silu'(z) and dy = dout · silu(z), with y the result before the gate: rows of D, dz and z and dout anywhere in memory.
  * All parameters count vectors.
  */
-export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4 }>('selectiveScan.gateBackward', ({ dtype, vector }) => {
-  const type = vector === 4 ? `vec4<${dtype}>` : dtype, wide = vector === 4 ? 'vec4f' : 'f32';
-  const parts = (text: (part: string) => string): string => (vector === 4 ? ['x', 'y', 'z', 'w'].map((c) => text(`.${c}`)).join(', ') : text(''));
-  return {
-    enable: dtype === 'f16' ? ['f16'] : [],
-    bindings: [
-      { name: 'dout', type: `array<${type}>`, access: 'read' },
-      { name: 'z', type: `array<${type}>`, access: 'read' },
-      { name: 'ungated', type: `array<${type}>`, access: 'read' },
-      { name: 'dz', type: `array<${type}>`, access: 'write' },
-      { name: 'dy', type: `array<${type}>`, access: 'write' },
-    ],
-    params: (['size', 'width', 'dout0', 'doutRow', 'z0', 'zRow', 'dz0', 'dzRow'] as const).map((name) => ({ name, type: 'u32' })),
-    workgroupSize: [GATE_WORKGROUP],
-    light: true,
-    declarations: FUNCTIONS,
-    body: `
+export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4 }>(
+  'selectiveScan.gateBackward',
+  ({ dtype, vector }) => {
+    const type = vector === 4 ? `vec4<${dtype}>` : dtype,
+      wide = vector === 4 ? 'vec4f' : 'f32';
+    const parts = (text: (part: string) => string): string =>
+      vector === 4 ? ['x', 'y', 'z', 'w'].map((c) => text(`.${c}`)).join(', ') : text('');
+    return {
+      enable: dtype === 'f16' ? ['f16'] : [],
+      bindings: [
+        { name: 'dout', type: `array<${type}>`, access: 'read' },
+        { name: 'z', type: `array<${type}>`, access: 'read' },
+        { name: 'ungated', type: `array<${type}>`, access: 'read' },
+        { name: 'dz', type: `array<${type}>`, access: 'write' },
+        { name: 'dy', type: `array<${type}>`, access: 'write' },
+      ],
+      params: (['size', 'width', 'dout0', 'doutRow', 'z0', 'zRow', 'dz0', 'dzRow'] as const).map((name) => ({
+        name,
+        type: 'u32',
+      })),
+      workgroupSize: [GATE_WORKGROUP],
+      light: true,
+      declarations: FUNCTIONS,
+      body: `
   if (flat >= p.size) { return; }
   let row = flat / p.width;
   let column = flat % p.width;
@@ -36,5 +43,6 @@ export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4
   let up = ${wide}(dout[p.dout0 + row * p.doutRow + column]) * open;
   dy[flat] = ${type}(up * gate);
   dz[p.dz0 + row * p.dzRow + column] = ${type}(up * (1.0 + gate * (1.0 - open)) * ${wide}(ungated[flat]));`,
-  };
-});
+    };
+  },
+);

@@ -62,7 +62,12 @@ export interface ScanGradients {
   /** The gradient of the gate, null without one: where it was asked for, or in a storage of its own. */
   readonly dz: Rows | null;
   /** `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that was given. */
-  readonly sets: readonly { readonly du: number; readonly ddelta: number; readonly small: Storage; readonly tokens: TokenGradients }[];
+  readonly sets: readonly {
+    readonly du: number;
+    readonly ddelta: number;
+    readonly small: Storage;
+    readonly tokens: TokenGradients;
+  }[];
 }
 
 /** dB and dC (rows, N) in one buffer. */
@@ -100,24 +105,68 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
   const quads = quadsOf(states);
   const size = packedSize(quads, channels, batch * length);
   const packed = new Storage(device, sets.length * size * 16, 'packed arguments of selectiveScan');
-  const mine = ({ A, B, C, D, bias }: ScanSet): Operand[] => [A, bind(B), bind(C), ...(D ? [D] : []), ...(bias ? [bias] : [])];
+  const mine = ({ A, B, C, D, bias }: ScanSet): Operand[] => [
+    A,
+    bind(B),
+    bind(C),
+    ...(D ? [D] : []),
+    ...(bias ? [bias] : []),
+  ];
   for (const run of runsOf(device, sets, (set) => mine(set).length, 1)) {
     const [x, y] = grid1d(size, 256);
-    device.run(prepareKernel, { states, dtype, logA, sets: run.sets.map(({ D, bias }) => ({ skip: D !== null, bias: bias !== null })) }, [...run.sets.flatMap(mine), whole(packed)],
-      [size, channels, run.first * size, ...run.sets.flatMap(({ B, C }) => [B.offset, B.row, C.offset, C.row])], [x, y, run.sets.length]);
+    device.run(
+      prepareKernel,
+      { states, dtype, logA, sets: run.sets.map(({ D, bias }) => ({ skip: D !== null, bias: bias !== null })) },
+      [...run.sets.flatMap(mine), whole(packed)],
+      [size, channels, run.first * size, ...run.sets.flatMap(({ B, C }) => [B.offset, B.row, C.offset, C.row])],
+      [x, y, run.sets.length],
+    );
   }
   const bytes = batch * length * channels * sizeOf(dtype);
   const out = new Storage(device, bytes, 'result of selectiveScan');
-  const saved = save ? {
-    states: new Storage(device, sets.length * batch * slotsOf(length, every) * quads * savedColumns(channels, layout) * 16, 'saved states of selectiveScan'),
-    ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
-  } : null;
-  const shared = [...(z ? [bind(z)] : []), whole(out), ...(saved ? [whole(saved.states)] : []), ...(saved?.ungated ? [whole(saved.ungated)] : [])];
+  const saved = save
+    ? {
+        states: new Storage(
+          device,
+          sets.length * batch * slotsOf(length, every) * quads * savedColumns(channels, layout) * 16,
+          'saved states of selectiveScan',
+        ),
+        ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
+      }
+    : null;
+  const shared = [
+    ...(z ? [bind(z)] : []),
+    whole(out),
+    ...(saved ? [whole(saved.states)] : []),
+    ...(saved?.ungated ? [whole(saved.ungated)] : []),
+  ];
   for (const run of runsOf(device, sets, () => 2, shared.length + 1)) {
-    device.run(forwardKernel, { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, total: sets.length, gate: z !== null, softplus, save },
+    device.run(
+      forwardKernel,
+      {
+        quads,
+        every,
+        layout,
+        dtype,
+        directions: run.sets.map((s) => s.direction),
+        first: run.first,
+        total: sets.length,
+        gate: z !== null,
+        softplus,
+        save,
+      },
       [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), whole(packed), ...shared],
-      [length, channels, batch, chunkLength(length, every, layout), ...run.sets.flatMap(geometry), z?.offset ?? 0, z?.row ?? 0],
-      [Math.ceil(channels / (layout.width * layout.teams)), batch]);
+      [
+        length,
+        channels,
+        batch,
+        chunkLength(length, every, layout),
+        ...run.sets.flatMap(geometry),
+        z?.offset ?? 0,
+        z?.row ?? 0,
+      ],
+      [Math.ceil(channels / (layout.width * layout.teams)), batch],
+    );
   }
   return { out, packed, saved };
 }
@@ -128,16 +177,33 @@ function slotsOf(length: number, every: number): number {
 }
 
 /** Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and `others`. */
-function runsOf(device: Device, sets: readonly ScanSet[], each: (set: ScanSet) => number, others: number): { first: number; sets: readonly ScanSet[] }[] {
+function runsOf(
+  device: Device,
+  sets: readonly ScanSet[],
+  each: (set: ScanSet) => number,
+  others: number,
+): { first: number; sets: readonly ScanSet[] }[] {
   const buffers = sets.reduce((sum, set) => sum + each(set), others);
-  return buffers <= device.limits.maxStorageBuffersPerShaderStage ? [{ first: 0, sets }] : sets.map((set, first) => ({ first, sets: [set] }));
+  return buffers <= device.limits.maxStorageBuffersPerShaderStage
+    ? [{ first: 0, sets }]
+    : sets.map((set, first) => ({ first, sets: [set] }));
 }
 
 /** The last states (B, D, N) f32 of a scan in one direction. */
-export function scanLastState(device: Device, { batch, length, channels, states, plan }: ScanProblem, saved: ScanSaved): Storage {
+export function scanLastState(
+  device: Device,
+  { batch, length, channels, states, plan }: ScanProblem,
+  saved: ScanSaved,
+): Storage {
   const size = batch * channels * states;
   const last = new Storage(device, size * 4, 'last state of selectiveScan');
-  device.run(lastStateKernel, { states, split: plan.forward.split }, [whole(saved.states), whole(last)], [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.every), size], grid1d(size, 64));
+  device.run(
+    lastStateKernel,
+    { states, split: plan.forward.split },
+    [whole(saved.states), whole(last)],
+    [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.every), size],
+    grid1d(size, 64),
+  );
   return last;
 }
 
@@ -145,7 +211,14 @@ export function scanLastState(device: Device, { batch, length, channels, states,
  * All gradients, from the upstream gradient `dout` (B, L, D), dense where there is no gate, and what the forward kept. How the batch is divided for the partial
  * sums doesn't change a bit of the result.
  */
-export function scanBackward(device: Device, problem: ScanProblem, packed: Storage, saved: ScanSaved, dout: Rows, options: ScanBackwardOptions = {}): ScanGradients {
+export function scanBackward(
+  device: Device,
+  problem: ScanProblem,
+  packed: Storage,
+  saved: ScanSaved,
+  dout: Rows,
+  options: ScanBackwardOptions = {},
+): ScanGradients {
   const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
   const { every, backward: layout } = problem.plan;
   const { width, teams, chunks, stretch } = layout;
@@ -159,17 +232,27 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
   const perChannel = channelSums(states) * channels;
   const tokenSums = Math.ceil((sets.length * parts * perChannel) / 4) * 4;
   const perBatch = sets.length * padded * blocks * 8 * quads;
-  const room = Math.min(options.sumsBytes ?? SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) / 4 - tokenSums;
+  const room =
+    Math.min(options.sumsBytes ?? SUMS_BYTES, device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) /
+      4 -
+    tokenSums;
   const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
 
   const { dy, dz } = gateBackward(device, problem, saved, dout, options.dz);
   const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
   const results = sets.map((_, i) => {
-    const make = (elements: number, bytes: number, what: string): Storage => new Storage(device, elements * bytes, `${what} of selectiveScan`);
+    const make = (elements: number, bytes: number, what: string): Storage =>
+      new Storage(device, elements * bytes, `${what} of selectiveScan`);
     return {
-      du: i * 2 * region, ddelta: (i * 2 + 1) * region, small: make(channels * (states + 2), 4, 'dA, dD and ddeltaBias'),
+      du: i * 2 * region,
+      ddelta: (i * 2 + 1) * region,
+      small: make(channels * (states + 2), 4, 'dA, dD and ddeltaBias'),
       tokens: options.tokens?.[i] ?? {
-        storage: make(2 * batch * length * states, sizeOf(dtype), 'dB and dC'), bOffset: 0, bRow: states, cOffset: batch * length * states, cRow: states,
+        storage: make(2 * batch * length * states, sizeOf(dtype), 'dB and dC'),
+        bOffset: 0,
+        bRow: states,
+        cOffset: batch * length * states,
+        cRow: states,
       },
     };
   });
@@ -177,35 +260,79 @@ export function scanBackward(device: Device, problem: ScanProblem, packed: Stora
   for (let batch0 = 0; batch0 < batch; batch0 += part) {
     const count = Math.min(part, batch - batch0);
     for (const run of runs) {
-      device.run(backwardKernel, { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, softplus },
-        [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), whole(packed), whole(saved.states), bind(dy), whole(grads), whole(sums)],
+      device.run(
+        backwardKernel,
+        { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, softplus },
+        [
+          ...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]),
+          whole(packed),
+          whole(saved.states),
+          bind(dy),
+          whole(grads),
+          whole(sums),
+        ],
         [length, channels, batch, chunk, ...run.sets.flatMap(geometry), batch0, region, tokenSums, dy.offset],
-        [blocks, count, run.sets.length]);
+        [blocks, count, run.sets.length],
+      );
     }
     const rows = count * length;
     const [x, y] = grid1d(rows * 2 * quads, 64);
-    device.run(reduceTokensKernel, { states, dtype, directions: sets.map((set) => set.direction) }, [whole(sums), ...results.map(({ tokens }) => whole(tokens.storage))],
-      [length, padded, rows, blocks, tokenSums / 4, batch0 * length, ...results.flatMap(({ tokens: { bOffset, bRow, cOffset, cRow } }) => [bOffset, bRow, cOffset, cRow])], [x, y, sets.length]);
+    device.run(
+      reduceTokensKernel,
+      { states, dtype, directions: sets.map((set) => set.direction) },
+      [whole(sums), ...results.map(({ tokens }) => whole(tokens.storage))],
+      [
+        length,
+        padded,
+        rows,
+        blocks,
+        tokenSums / 4,
+        batch0 * length,
+        ...results.flatMap(({ tokens: { bOffset, bRow, cOffset, cRow } }) => [bOffset, bRow, cOffset, cRow]),
+      ],
+      [x, y, sets.length],
+    );
   }
   if (z) dy.storage.release();
   const sharing = sharingOf(perChannel, parts, device.adapter.software);
   const [x, y] = grid1d(perChannel, columnsPerGroup(sharing));
-  device.run(reduceChannelsKernel, { states, logA, sharing, directions: sets.length }, [whole(sums), ...results.map(({ small }) => whole(small)), ...(logA ? sets.map(({ A }) => A) : [])],
-    [channels, parts], [x, y, sets.length]);
+  device.run(
+    reduceChannelsKernel,
+    { states, logA, sharing, directions: sets.length },
+    [whole(sums), ...results.map(({ small }) => whole(small)), ...(logA ? sets.map(({ A }) => A) : [])],
+    [channels, parts],
+    [x, y, sets.length],
+  );
   sums.release();
   return { grads, dz, sets: results };
 }
 
 /** The gradient before the gate, in a storage of its own, and that of the gate. Without a gate `dout` itself. */
-function gateBackward(device: Device, { batch, length, channels, dtype, z }: ScanProblem, { ungated }: ScanSaved, dout: Rows, into?: Rows): { dy: Rows; dz: Rows | null } {
+function gateBackward(
+  device: Device,
+  { batch, length, channels, dtype, z }: ScanProblem,
+  { ungated }: ScanSaved,
+  dout: Rows,
+  into?: Rows,
+): { dy: Rows; dz: Rows | null } {
   if (!z) return { dy: dout, dz: null };
-  const elements = batch * length * channels, bytes = elements * sizeOf(dtype);
+  const elements = batch * length * channels,
+    bytes = elements * sizeOf(dtype);
   const dz = into ?? { storage: new Storage(device, bytes, 'dz of selectiveScan'), offset: 0, row: channels };
-  const dy = { storage: new Storage(device, bytes, 'gradient before the gate of selectiveScan'), offset: 0, row: channels };
+  const dy = {
+    storage: new Storage(device, bytes, 'gradient before the gate of selectiveScan'),
+    offset: 0,
+    row: channels,
+  };
   const geometry = [elements, channels, dout.offset, dout.row, z.offset, z.row, dz.offset, dz.row];
   const vector = geometry.every((n) => n % 4 === 0) ? 4 : 1;
-  device.run(gateBackwardKernel, { dtype, vector }, [bind(dout), bind(z), whole(ungated!), whole(dz.storage), whole(dy.storage)],
-    geometry.map((n) => n / vector), grid1d(elements / vector, GATE_WORKGROUP));
+  device.run(
+    gateBackwardKernel,
+    { dtype, vector },
+    [bind(dout), bind(z), whole(ungated!), whole(dz.storage), whole(dy.storage)],
+    geometry.map((n) => n / vector),
+    grid1d(elements / vector, GATE_WORKGROUP),
+  );
   return { dy, dz };
 }
 

@@ -1,6 +1,19 @@
 // The public selective scan and its place on the autograd tape.
 
-import { defineOp, dense, DTypeError, LimitError, sameShape, scope, ShapeError, show, type DType, type OpContext, type Shape, type Tensor } from '../../core/index.ts';
+import {
+  defineOp,
+  dense,
+  DTypeError,
+  LimitError,
+  sameShape,
+  scope,
+  ShapeError,
+  show,
+  type DType,
+  type OpContext,
+  type Shape,
+  type Tensor,
+} from '../../core/index.ts';
 import type { Storage } from '../../core/storage.ts';
 import { adopt, partOf, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
@@ -70,11 +83,19 @@ const MAX_STATES = 128;
  *
  * @throws ShapeError, DTypeError, LimitError
  */
-export function selectiveScan(options: SelectiveScanOptions & { readonly returnLastState: true }): { out: Tensor; lastState: Tensor };
+export function selectiveScan(options: SelectiveScanOptions & { readonly returnLastState: true }): {
+  out: Tensor;
+  lastState: Tensor;
+};
 export function selectiveScan(options: SelectiveScanOptions & { readonly returnLastState?: false }): Tensor;
 export function selectiveScan(options: SelectiveScanOptions): Tensor | { out: Tensor; lastState: Tensor } {
   const lastState = options.returnLastState ?? false;
-  const config: Config = { op: 'selectiveScan', softplus: options.deltaSoftplus ?? false, directions: [options.direction ?? 'forward'], lastState };
+  const config: Config = {
+    op: 'selectiveScan',
+    softplus: options.deltaSoftplus ?? false,
+    directions: [options.direction ?? 'forward'],
+    lastState,
+  };
   const z = options.z ?? null;
   checkArguments(config.op, options, z);
   return scope(() => {
@@ -92,12 +113,32 @@ export function selectiveScan(options: SelectiveScanOptions): Tensor | { out: Te
  */
 export function selectiveScanBidirectional(options: BidirectionalScanOptions): Tensor {
   const { forward, reverse, z = null, deltaSoftplus = false } = options;
-  const config: Config = { op: 'selectiveScanBidirectional', softplus: deltaSoftplus, directions: ['forward', 'reverse'], lastState: false };
+  const config: Config = {
+    op: 'selectiveScanBidirectional',
+    softplus: deltaSoftplus,
+    directions: ['forward', 'reverse'],
+    lastState: false,
+  };
   checkArguments(config.op, forward, z);
   checkArguments(config.op, reverse, z);
-  expectShape(config.op, 'u of the reverse direction', reverse.u.shape, forward.u.shape, 'that of the forward direction');
-  expectShape(config.op, 'A of the reverse direction', reverse.A.shape, forward.A.shape, 'that of the forward direction');
-  if (reverse.u.dtype !== forward.u.dtype) throw new DTypeError(`[${config.op}] u of the reverse direction is ${reverse.u.dtype}, expected ${forward.u.dtype} as in the forward direction; cast it.`);
+  expectShape(
+    config.op,
+    'u of the reverse direction',
+    reverse.u.shape,
+    forward.u.shape,
+    'that of the forward direction',
+  );
+  expectShape(
+    config.op,
+    'A of the reverse direction',
+    reverse.A.shape,
+    forward.A.shape,
+    'that of the forward direction',
+  );
+  if (reverse.u.dtype !== forward.u.dtype)
+    throw new DTypeError(
+      `[${config.op}] u of the reverse direction is ${reverse.u.dtype}, expected ${forward.u.dtype} as in the forward direction; cast it.`,
+    );
   return scope(() => scanOp(config, z, ...setArguments(forward), ...setArguments(reverse))[0]);
 }
 
@@ -113,9 +154,14 @@ const scanOp = defineOp<[Config, Tensor | null, ...(Tensor | null)[]], Tensor[]>
     const { problem, shape, dtype, device } = problemOf(config, z, rest, training || config.lastState);
     const { out, packed, saved } = scanForward(device, problem, training || config.lastState);
     const result = [adopt(out, shape, dtype)];
-    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) => adopt(storage, [storage.bytes / 4], 'f32'));
+    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
+      adopt(storage, [storage.bytes / 4], 'f32'),
+    );
     if (saved?.ungated) kept.push(adopt(saved.ungated, shape, dtype));
-    if (config.lastState) result.push(adopt(scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'));
+    if (config.lastState)
+      result.push(
+        adopt(scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'),
+      );
     if (training) {
       const given = [z, ...rest];
       ctx.state.config = config;
@@ -140,7 +186,13 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
   const { problem, shape, dtype, device } = problemOf(config, z, rest, true, ctx.state.plan as ScanPlan);
   const { batch, length, channels, states } = problem;
   const upstream = dout.cast(dtype);
-  const result = scanBackward(device, problem, packed.storage, { states: saved.storage, ungated }, rowsOf(z ? upstream : upstream.contiguous()));
+  const result = scanBackward(
+    device,
+    problem,
+    packed.storage,
+    { states: saved.storage, ungated },
+    rowsOf(z ? upstream : upstream.contiguous()),
+  );
   const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
   const small = [batch, length, states];
   const sets = result.sets.flatMap(({ du, ddelta, small: sums, tokens }) => {
@@ -154,38 +206,72 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
 }
 
 /** dA (D, N), dD (D) and ddeltaBias (D), as the backward scan leaves them. */
-export function channelGradients(storage: Storage, channels: number, states: number): { dA: Tensor; dD: Tensor; dBias: Tensor } {
+export function channelGradients(
+  storage: Storage,
+  channels: number,
+  states: number,
+): { dA: Tensor; dD: Tensor; dBias: Tensor } {
   const all = adopt(storage, [channels * (states + 2)], 'f32');
-  return { dA: partOf(all, [channels, states], 0), dD: partOf(all, [channels], channels * states), dBias: partOf(all, [channels], channels * (states + 1)) };
+  return {
+    dA: partOf(all, [channels, states], 0),
+    dD: partOf(all, [channels], channels * states),
+    dBias: partOf(all, [channels], channels * (states + 1)),
+  };
 }
 
-function problemOf(config: Config, z: Tensor | null, rest: readonly (Tensor | null)[], save: boolean, plan?: ScanPlan): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {
+function problemOf(
+  config: Config,
+  z: Tensor | null,
+  rest: readonly (Tensor | null)[],
+  save: boolean,
+  plan?: ScanPlan,
+): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {
   const u = rest[0]!;
   const [batch, length, channels] = u.shape;
   const sets = config.directions.map((direction, i): ScanSet => {
     const [x, delta, A, B, C, D, bias] = rest.slice(i * PER_SET, (i + 1) * PER_SET) as SetArguments;
     return {
-      direction, u: rowsOf(x), delta: rowsOf(delta), A: dense(A.cast('f32')), B: rowsOf(B), C: rowsOf(C),
-      D: D && dense(D.cast('f32')), bias: bias && dense(bias.cast('f32')),
+      direction,
+      u: rowsOf(x),
+      delta: rowsOf(delta),
+      A: dense(A.cast('f32')),
+      B: rowsOf(B),
+      C: rowsOf(C),
+      D: D && dense(D.cast('f32')),
+      bias: bias && dense(bias.cast('f32')),
     };
   });
   const dtype = u.dtype as 'f32' | 'f16';
   const size = { batch, length, channels, states: rest[2]!.shape[1], directions: sets.length, dtype };
-  const problem = { ...size, softplus: config.softplus, sets, z: z && rowsOf(z), plan: plan ?? chooseScanPlan(u.device, size, save) };
+  const problem = {
+    ...size,
+    softplus: config.softplus,
+    sets,
+    z: z && rowsOf(z),
+    plan: plan ?? chooseScanPlan(u.device, size, save),
+  };
   return { problem, shape: u.shape, dtype, device: u.device };
 }
 
 function expectShape(op: string, name: string, shape: Shape, expected: Shape, because: string): void {
-  if (!sameShape(shape, expected)) throw new ShapeError(`[${op}] ${name} has shape ${show(shape)}, expected ${show(expected)}, ${because}.`);
+  if (!sameShape(shape, expected))
+    throw new ShapeError(`[${op}] ${name} has shape ${show(shape)}, expected ${show(expected)}, ${because}.`);
 }
 
 function checkArguments(op: string, s: ScanParameters, z: Tensor | null): void {
   const { u, delta, A, B, C, D, deltaBias } = s;
-  if (u.ndim !== 3 || u.numel === 0) throw new ShapeError(`[${op}] u has shape ${show(u.shape)}, expected (batch, length, channels), none of them 0.`);
+  if (u.ndim !== 3 || u.numel === 0)
+    throw new ShapeError(`[${op}] u has shape ${show(u.shape)}, expected (batch, length, channels), none of them 0.`);
   const [batch, length, channels] = u.shape;
-  if (A.ndim !== 2 || A.shape[0] !== channels || A.shape[1] === 0) throw new ShapeError(`[${op}] A has shape ${show(A.shape)}, expected (${channels}, states), the first the channels of u.`);
+  if (A.ndim !== 2 || A.shape[0] !== channels || A.shape[1] === 0)
+    throw new ShapeError(
+      `[${op}] A has shape ${show(A.shape)}, expected (${channels}, states), the first the channels of u.`,
+    );
   const states = A.shape[1];
-  if (states > MAX_STATES) throw new LimitError(`[${op}] A has ${states} states a channel, expected at most ${MAX_STATES}; split the states and add the results.`);
+  if (states > MAX_STATES)
+    throw new LimitError(
+      `[${op}] A has ${states} states a channel, expected at most ${MAX_STATES}; split the states and add the results.`,
+    );
   expectShape(op, 'delta', delta.shape, u.shape, 'the shape of u');
   if (z) expectShape(op, 'z', z.shape, u.shape, 'the shape of u');
   const small = [batch, length, states];
@@ -193,8 +279,10 @@ function checkArguments(op: string, s: ScanParameters, z: Tensor | null): void {
   expectShape(op, 'C', C.shape, small, '(batch, length, states)');
   if (D) expectShape(op, 'D', D.shape, [channels], '(channels)');
   if (deltaBias) expectShape(op, 'deltaBias', deltaBias.shape, [channels], '(channels)');
-  if (u.dtype !== 'f32' && u.dtype !== 'f16') throw new DTypeError(`[${op}] u is ${u.dtype}, expected f32 or f16; cast it.`);
+  if (u.dtype !== 'f32' && u.dtype !== 'f16')
+    throw new DTypeError(`[${op}] u is ${u.dtype}, expected f32 or f16; cast it.`);
   for (const [name, t] of Object.entries({ delta, B, C, ...(z && { z }) })) {
-    if (t.dtype !== u.dtype) throw new DTypeError(`[${op}] ${name} is ${t.dtype}, expected ${u.dtype} as u is; cast it.`);
+    if (t.dtype !== u.dtype)
+      throw new DTypeError(`[${op}] ${name} is ${t.dtype}, expected ${u.dtype} as u is; cast it.`);
   }
 }

@@ -94,7 +94,12 @@ export function backwardBytes(quads: number, { every, layout }: BackwardPlan): n
   const { width, teams, subgroups, stretch, history, fetch } = layout;
   if (!subgroups) return width * stretch * 8 * 4;
   const kept = history === 'workgroup' ? width * 16 * ((every / stretch + 1) * quads + every) : 0;
-  return kept + (fetch === 'staged' ? stageBytes(quads, every) : 0) + seamBytes(quads, layout) + (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0);
+  return (
+    kept +
+    (fetch === 'staged' ? stageBytes(quads, every) : 0) +
+    seamBytes(quads, layout) +
+    (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0)
+  );
 }
 
 /** Tokens of a part of the sequence: whole strides of saved states. */
@@ -133,17 +138,31 @@ function longestStretch(quads: number): number {
 const ENOUGH_TEAMS = 1024;
 
 /** Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride. */
-function chunksFor({ batch, length, channels, states }: ScanSize, directions: number, width: number, every: number): number {
+function chunksFor(
+  { batch, length, channels, states }: ScanSize,
+  directions: number,
+  width: number,
+  every: number,
+): number {
   const teams = Math.ceil(channels / width) * batch * directions;
-  const fitting = (chunks: number): boolean => chunks * every <= length && chunks * width <= INVOCATIONS && seamBytes(quadsOf(states), { width, chunks }) <= WORKGROUP_BYTES;
+  const fitting = (chunks: number): boolean =>
+    chunks * every <= length &&
+    chunks * width <= INVOCATIONS &&
+    seamBytes(quadsOf(states), { width, chunks }) <= WORKGROUP_BYTES;
   let chunks = 1;
   while (chunks < 8 && teams * chunks < ENOUGH_TEAMS && fitting(2 * chunks)) chunks *= 2;
   return chunks;
 }
 
 /** The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. A stage is for teams that have the same tokens. */
-function shared<L extends Layout>(layout: Omit<L, 'teams' | 'chunks'>, chunks: number, bytes: (layout: L) => number): L[] {
-  const whole = [4, 2, 1].map((teams) => ({ ...layout, teams, chunks: 1 }) as L).find((l) => bytes(l) <= WORKGROUP_BYTES && l.width * l.teams <= INVOCATIONS)!;
+function shared<L extends Layout>(
+  layout: Omit<L, 'teams' | 'chunks'>,
+  chunks: number,
+  bytes: (layout: L) => number,
+): L[] {
+  const whole = [4, 2, 1]
+    .map((teams) => ({ ...layout, teams, chunks: 1 }) as L)
+    .find((l) => bytes(l) <= WORKGROUP_BYTES && l.width * l.teams <= INVOCATIONS)!;
   return chunks > 1 ? [{ ...layout, fetch: 'direct', teams: 1, chunks } as L, whole] : [whole];
 }
 
@@ -156,17 +175,39 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   if (narrow(env)) {
     const stretch = narrowStretch(quads);
     return unique([history, Math.min(16, history)]).map((every) => {
-      const [plan, small] = (['workgroup', 'private'] as const).map((place): BackwardPlan => ({ every, layout: { ...alone, stretch, fetch: 'broadcast', merged: true, history: place } }));
+      const [plan, small] = (['workgroup', 'private'] as const).map((place): BackwardPlan => ({
+        every,
+        layout: { ...alone, stretch, fetch: 'broadcast', merged: true, history: place },
+      }));
       return backwardBytes(quads, plan) <= WORKGROUP_BYTES ? plan : small;
     });
   }
   if (!subgroups) return [{ every: Math.min(16, history), layout: { ...alone, fetch: 'direct', merged: false } }];
-  const longest = longestStretch(quads), split = Math.min(4, quads & -quads);
-  return [[16, longest], [8, longest], [8, longest / 2]].map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
-    .filter(({ every, stretch }, i, all) => all.findIndex((other) => other.every === every && other.stretch === stretch) === i)
+  const longest = longestStretch(quads),
+    split = Math.min(4, quads & -quads);
+  return [
+    [16, longest],
+    [8, longest],
+    [8, longest / 2],
+  ]
+    .map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
+    .filter(
+      ({ every, stretch }, i, all) =>
+        all.findIndex((other) => other.every === every && other.stretch === stretch) === i,
+    )
     .flatMap(({ every, stretch }) => {
-      const layout = { stretch, fetch: split > 1 ? 'staged' : 'direct', width, split, merged: false, subgroups, history: 'private' } as const;
-      return shared<BackwardLayout>(layout, chunksFor(size, size.directions, width, every), (one) => backwardBytes(quads, { every, layout: one })).map((one) => ({ every, layout: one }));
+      const layout = {
+        stretch,
+        fetch: split > 1 ? 'staged' : 'direct',
+        width,
+        split,
+        merged: false,
+        subgroups,
+        history: 'private',
+      } as const;
+      return shared<BackwardLayout>(layout, chunksFor(size, size.directions, width, every), (one) =>
+        backwardBytes(quads, { every, layout: one }),
+      ).map((one) => ({ every, layout: one }));
     });
 }
 
@@ -177,14 +218,28 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number):
   if (narrow(env)) {
     const one = { fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, ahead: false } as const;
     // Code of its own for each direction has no branches, which a CPU takes both of.
-    const list: ForwardLayout[] = [{ ...one, stretch: narrowStretch(quads), merged: false }, { ...one, stretch: 1, merged: true }];
+    const list: ForwardLayout[] = [
+      { ...one, stretch: narrowStretch(quads), merged: false },
+      { ...one, stretch: 1, merged: true },
+    ];
     return size.directions === 1 ? list.reverse() : list;
   }
   const chunks = chunksFor(size, 1, width, every);
-  const longest = subgroups ? longestStretch(quads) : 1, split = subgroups ? Math.min(4, quads & -quads) : 1;
+  const longest = subgroups ? longestStretch(quads) : 1,
+    split = subgroups ? Math.min(4, quads & -quads) : 1;
   // Loads ahead make up for a short stretch; with all of the sequence before it a lane has time for a long one.
-  const stretches = unique((chunks > 1 ? [longest, 2 * longest] : [2 * longest, longest]).map((stretch) => (subgroups ? Math.min(stretch, every) : 1)));
-  return stretches.flatMap((stretch) => shared<ForwardLayout>({ stretch, fetch: 'direct', width, split, merged: !subgroups, ahead: subgroups }, chunks, (layout) => seamBytes(quads, layout)));
+  const stretches = unique(
+    (chunks > 1 ? [longest, 2 * longest] : [2 * longest, longest]).map((stretch) =>
+      subgroups ? Math.min(stretch, every) : 1,
+    ),
+  );
+  return stretches.flatMap((stretch) =>
+    shared<ForwardLayout>(
+      { stretch, fetch: 'direct', width, split, merged: !subgroups, ahead: subgroups },
+      chunks,
+      (layout) => seamBytes(quads, layout),
+    ),
+  );
 }
 
 /** The layout for this adapter and size, unmeasured. */

@@ -25,7 +25,10 @@ export function packedSize(quads: number, channels: number, rows: number): numbe
 export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, logA, sets }) => {
   const quads = Math.ceil(states / 4);
   /** The states from 4·quad on, of those that are there. */
-  const four = (at: (i: number) => string): string => each(4, (i) => (states % 4 === 0 ? `value[${i}] = ${at(i)};` : `if (4u * quad + ${i}u < ${states}u) { value[${i}] = ${at(i)}; }`));
+  const four = (at: (i: number) => string): string =>
+    each(4, (i) =>
+      states % 4 === 0 ? `value[${i}] = ${at(i)};` : `if (4u * quad + ${i}u < ${states}u) { value[${i}] = ${at(i)}; }`,
+    );
   const value = ({ skip, bias }: PrepareVariant['sets'][number], m: number): string => `
   if (flat < heads) {
     let quad = flat / p.channels;
@@ -58,7 +61,9 @@ export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare
       ]),
       { name: 'packed', type: 'array<vec4f>', access: 'write' },
     ],
-    params: ['size', 'channels', 'start', ...sets.flatMap((_, m) => [`b${m}`, `bRow${m}`, `c${m}`, `cRow${m}`])].map((name) => ({ name, type: 'u32' })),
+    params: ['size', 'channels', 'start', ...sets.flatMap((_, m) => [`b${m}`, `bRow${m}`, `c${m}`, `cRow${m}`])].map(
+      (name) => ({ name, type: 'u32' }),
+    ),
     workgroupSize: [256],
     light: true,
     body: `

@@ -12,7 +12,8 @@ import { each } from './wgsl.ts';
 const VALUES = 8;
 
 /** Names of the values of token j, which the kernel defines as vec4s. */
-const valuesOf = (j: number): string[] => Array.from({ length: VALUES }, (_, i) => `g${i < VALUES / 2 ? 'B' : 'C'}${j}[${i % 4}]`);
+const valuesOf = (j: number): string[] =>
+  Array.from({ length: VALUES }, (_, i) => `g${i < VALUES / 2 ? 'B' : 'C'}${j}[${i % 4}]`);
 
 /** Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token counted from `begin`. */
 export interface TeamSums {
@@ -44,12 +45,22 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
     const half = held.length / 2;
     return Array.from({ length: Math.ceil(half) }, (_, i) => {
       const name = `${label}m${mask}i${i}`;
-      const [keep, give] = half < 1 ? [held[0], held[0]] : [`select(${held[i]}, ${held[i + half]}, high${mask})`, `select(${held[i + half]}, ${held[i]}, high${mask})`];
+      const [keep, give] =
+        half < 1
+          ? [held[0], held[0]]
+          : [
+              `select(${held[i]}, ${held[i + half]}, high${mask})`,
+              `select(${held[i + half]}, ${held[i]}, high${mask})`,
+            ];
       lines.push(`let ${name} = ${keep} + subgroupShuffle(${give}, partner${mask});`);
       return name;
     });
   };
-  const bits = (list: readonly number[], size: number): string => ['0u', ...list.flatMap((mask, i) => (size >> (i + 1) ? [`select(0u, ${size >> (i + 1)}u, high${mask})`] : []))].join(' + ');
+  const bits = (list: readonly number[], size: number): string =>
+    [
+      '0u',
+      ...list.flatMap((mask, i) => (size >> (i + 1) ? [`select(0u, ${size >> (i + 1)}u, high${mask})`] : [])),
+    ].join(' + ');
   const row = VALUES * quads;
   const tile = every * row;
   const pending = new Map<number, string[]>();
@@ -80,11 +91,14 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
       return lines.join('\n');
     },
     quad: () => '',
-    end: (stretches) => (teams > 1 ? `workgroupBarrier();
+    end: (stretches) =>
+      teams > 1
+        ? `workgroupBarrier();
     for (var e = li; e < ${stretches} * ${stretch * row}u; e += ${width * teams}u) {
       sums[${block(`(e / ${row}u)`)} + e % ${row}u] = ${each(teams, (m) => `tile[turn + e + ${m * tile}u]`, ' + ')};
     }
-    turn = ${teams * tile}u - turn;` : ''),
+    turn = ${teams * tile}u - turn;`
+        : '',
   };
 }
 
@@ -93,7 +107,10 @@ function shared({ width, stretch }: BackwardLayout, block: (token: string) => st
   return {
     declarations: `var<workgroup> tile: array<f32, ${count * width}>;`,
     begin: '',
-    token: (_, j) => valuesOf(j).map((name, i) => `tile[${(j * VALUES + i) * width}u + li] = ${name};`).join(' '),
+    token: (_, j) =>
+      valuesOf(j)
+        .map((name, i) => `tile[${(j * VALUES + i) * width}u + li] = ${name};`)
+        .join(' '),
     // Reading from a rotated place keeps the lanes on different banks.
     quad: (q) => `workgroupBarrier();
     for (var e = li; e < ${count}u; e += ${width}u) {

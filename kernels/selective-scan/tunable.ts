@@ -5,7 +5,15 @@ import { sizeOf, type Device, type Operand, type Tunable } from '../../core/inde
 import { Storage } from '../../core/storage.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
-import { backwardPlans, forwardLayouts, quadsOf, type BackwardPlan, type ForwardLayout, type ScanPlan, type ScanSize } from './plan.ts';
+import {
+  backwardPlans,
+  forwardLayouts,
+  quadsOf,
+  type BackwardPlan,
+  type ForwardLayout,
+  type ScanPlan,
+  type ScanSize,
+} from './plan.ts';
 import type { ScanDType } from './wgsl.ts';
 
 /** What a plan is chosen by. */
@@ -19,18 +27,28 @@ interface ForwardClass extends ScanClass {
 }
 
 /** The plan for a scan on this adapter: what was measured, or its rule of thumb. `save`: whether gradients are to come. */
-export function chooseScanPlan(device: Device, { batch, length, channels, states, directions, dtype }: ScanClass, save: boolean): ScanPlan {
+export function chooseScanPlan(
+  device: Device,
+  { batch, length, channels, states, directions, dtype }: ScanClass,
+  save: boolean,
+): ScanPlan {
   const size = { batch, length, channels, states, directions, dtype };
   // Without gradients nothing is saved, and any stride will do.
   const { every, layout } = save ? device.tuning.choose(backwardTunable, size) : backwardPlans(device, size)[0];
-  return { quads: quadsOf(states), every, forward: device.tuning.choose(forwardTunable, { ...size, every, save }), backward: layout };
+  return {
+    quads: quadsOf(states),
+    every,
+    forward: device.tuning.choose(forwardTunable, { ...size, every, save }),
+    backward: layout,
+  };
 }
 
 /** Two classes an octave. */
 const bucket = (n: number): string => `2^${Math.round(2 * Math.log2(n)) / 2}`;
 
 /** Batch × tokens × channels × states, directions, type. */
-const keyOf = ({ batch, length, channels, states, directions, dtype }: ScanClass): string => `${bucket(batch)}×${bucket(length)}×${bucket(channels)}×${states} ${directions === 2 ? 'both ' : ''}${dtype}`;
+const keyOf = ({ batch, length, channels, states, directions, dtype }: ScanClass): string =>
+  `${bucket(batch)}×${bucket(length)}×${bucket(channels)}×${states} ${directions === 2 ? 'both ' : ''}${dtype}`;
 
 export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
   name: 'scan backward',
@@ -43,10 +61,24 @@ export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
     const { make, dispose } = memoryOf(device, size);
     return {
       run({ every, layout }) {
-        const problem = make({ quads: quadsOf(size.states), every, forward: forwardLayouts(device, size, every)[0], backward: layout });
+        const problem = make({
+          quads: quadsOf(size.states),
+          every,
+          forward: forwardLayouts(device, size, every)[0],
+          backward: layout,
+        });
         const { out, packed, saved } = scanForward(device, problem, true);
         const { grads, dz, sets } = scanBackward(device, problem, packed, saved!, problem.z!);
-        for (const storage of [out, packed, saved!.states, saved!.ungated!, grads, dz!.storage, ...sets.flatMap(({ small, tokens }) => [small, tokens.storage])]) storage.release();
+        for (const storage of [
+          out,
+          packed,
+          saved!.states,
+          saved!.ungated!,
+          grads,
+          dz!.storage,
+          ...sets.flatMap(({ small, tokens }) => [small, tokens.storage]),
+        ])
+          storage.release();
       },
       dispose,
     };
@@ -65,7 +97,11 @@ export const forwardTunable: Tunable<ForwardClass, ForwardLayout> = {
     const { layout: backward } = backwardPlans(device, size)[0];
     return {
       run(layout) {
-        const { out, packed, saved } = scanForward(device, make({ quads: quadsOf(size.states), every: size.every, forward: layout, backward }), size.save);
+        const { out, packed, saved } = scanForward(
+          device,
+          make({ quads: quadsOf(size.states), every: size.every, forward: layout, backward }),
+          size.save,
+        );
         for (const storage of [out, packed, ...(saved ? [saved.states, saved.ungated!] : [])]) storage.release();
       },
       dispose,
@@ -79,7 +115,10 @@ function among(config: unknown, list: readonly unknown[]): boolean {
 }
 
 /** Memory of a gated scan of this size, and the scan with a plan. */
-function memoryOf(device: Device, { batch, length, channels, states, directions, dtype }: ScanClass): { make(plan: ScanPlan): ScanProblem; dispose(): void } {
+function memoryOf(
+  device: Device,
+  { batch, length, channels, states, directions, dtype }: ScanClass,
+): { make(plan: ScanPlan): ScanProblem; dispose(): void } {
   const all: Storage[] = [];
   const make = (elements: number, bytes: number): Storage => {
     const storage = new Storage(device, elements * bytes, 'tuning');
@@ -88,10 +127,21 @@ function memoryOf(device: Device, { batch, length, channels, states, directions,
     all.push(storage);
     return storage;
   };
-  const rows = (width: number): Rows => ({ storage: make(batch * length * width, sizeOf(dtype)), offset: 0, row: width });
+  const rows = (width: number): Rows => ({
+    storage: make(batch * length * width, sizeOf(dtype)),
+    offset: 0,
+    row: width,
+  });
   const vector = (elements: number): Operand => ({ storage: make(elements, 4), byteOffset: 0 });
   const sets = (['forward', 'reverse'] as const).slice(0, directions).map((direction) => ({
-    direction, u: rows(channels), delta: rows(channels), B: rows(states), C: rows(states), A: vector(channels * states), D: vector(channels), bias: vector(channels),
+    direction,
+    u: rows(channels),
+    delta: rows(channels),
+    B: rows(states),
+    C: rows(states),
+    A: vector(channels * states),
+    D: vector(channels),
+    bias: vector(channels),
   }));
   const z = rows(channels);
   return {

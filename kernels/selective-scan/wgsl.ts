@@ -57,8 +57,13 @@ export function inputs({ directions, first, dtype }: ScanVariant): KernelBinding
 
 /** Parameters that both kernels begin with. */
 export function parameters({ directions, first }: ScanVariant): string[] {
-  return ['L', 'D', 'batches', 'chunk',
-    ...directions.flatMap((_, i) => [`u${first + i}`, `uRow${first + i}`, `delta${first + i}`, `deltaRow${first + i}`])];
+  return [
+    'L',
+    'D',
+    'batches',
+    'chunk',
+    ...directions.flatMap((_, i) => [`u${first + i}`, `uRow${first + i}`, `delta${first + i}`, `deltaRow${first + i}`]),
+  ];
 }
 
 /** Indices of the directions that a kernel runs. */
@@ -71,7 +76,10 @@ export type Slots = (text: (k: number, r: number) => string, separator?: string)
 
 export function slotsOf(quads: number, { split }: Layout): { held: number; slots: Slots } {
   const held = quads / split;
-  return { held, slots: (text, separator = '\n') => each(split, (k) => each(held, (r) => text(k, r), separator), separator) };
+  return {
+    held,
+    slots: (text, separator = '\n') => each(split, (k) => each(held, (r) => text(k, r), separator), separator),
+  };
 }
 
 /**
@@ -83,7 +91,12 @@ export function across(value: string, k: number): string {
 }
 
 /** Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once, ahead of them. */
-export function laneSetup({ quads, every }: ScanVariant, { width, teams, chunks, split }: Layout, held: number, batch: string): string {
+export function laneSetup(
+  { quads, every }: ScanVariant,
+  { width, teams, chunks, split }: Layout,
+  held: number,
+  batch: string,
+): string {
   return `
   ${chunks > 1 ? `let part = li / ${width}u; let column = wid.x * ${width}u + li % ${width}u;` : `const part = 0u; let column = wid.x * ${width * teams}u + li;`}
   let L = p.L;
@@ -125,8 +138,11 @@ export function savedIndex({ quads }: ScanVariant, { split }: Layout, slot: stri
  * `live0…`: tokens past the end are not, and have the last token's row.
  */
 export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): string {
-  return each(stretch, (j) => (stretch === 1 && chunks === 1 ? `const live0 = true; let t0 = b * L + ${token(v, 'first')};`
-    : `let live${j} = first + ${j}u < L; let t${j} = b * L + ${token(v, `min(first + ${j}u, L - 1u)`)};`));
+  return each(stretch, (j) =>
+    stretch === 1 && chunks === 1
+      ? `const live0 = true; let t0 = b * L + ${token(v, 'first')};`
+      : `let live${j} = first + ${j}u < L; let t${j} = b * L + ${token(v, `min(first + ${j}u, L - 1u)`)};`,
+  );
 }
 
 /** Values that a stretch reads from memory: declared as variables `{prefix}x0…`, so that they may be loaded where one likes. */
@@ -162,7 +178,8 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
   const plain: ((prefix: string) => string)[] = [];
   for (let j = 0; j < tokens; j++) {
     if (steps) names.push({ name: `raw${j}`, type: 'f32' });
-    if (steps) bySet.push((prefix, set) => `${prefix}raw${j} = f32(delta${set}In[delta${set}At + t${j} * deltaRow${set}]);`);
+    if (steps)
+      bySet.push((prefix, set) => `${prefix}raw${j} = f32(delta${set}In[delta${set}At + t${j} * deltaRow${set}]);`);
     if (steps === 'u and delta') {
       names.push({ name: `x${j}`, type: 'f32' });
       bySet.push((prefix, set) => `${prefix}x${j} = f32(u${set}In[u${set}At + t${j} * uRow${set}]);`);
@@ -173,11 +190,17 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
     }
   }
   if (fetch !== 'broadcast') {
-    for (const [name, second, count] of [...(wanted.B ? [['B', 0, tokensOfB] as const] : []), ...(wanted.C ? [['C', 1, tokens] as const] : [])]) {
+    for (const [name, second, count] of [
+      ...(wanted.B ? [['B', 0, tokensOfB] as const] : []),
+      ...(wanted.C ? [['C', 1, tokens] as const] : []),
+    ]) {
       for (let r = 0; r < held; r++) {
         for (let j = 0; j < count; j++) {
           names.push({ name: `${name}${r}x${j}`, type: 'vec4f' });
-          const at = fetch === 'staged' ? `staged[stageAt + ${2 * (quads * j + r) + second}u]` : `packed[rows + t${j} * ${2 * quads}u + ${2 * r + second}u${split > 1 ? ' + 2u * quad' : ''}]`;
+          const at =
+            fetch === 'staged'
+              ? `staged[stageAt + ${2 * (quads * j + r) + second}u]`
+              : `packed[rows + t${j} * ${2 * quads}u + ${2 * r + second}u${split > 1 ? ' + 2u * quad' : ''}]`;
           plain.push((prefix) => `${prefix}${name}${r}x${j} = ${at};`);
         }
       }
@@ -198,9 +221,12 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
 /** Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past the end have a step of 0, which leaves every state as it is. */
 export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = false): string {
   // Far enough below zero a softplus and its derivative are 0.
-  return each(tokens, (j) => `let full${j} = select(${softplus ? '-1e30' : '0.0'}, raw${j} + skip.y, live${j});
+  return each(
+    tokens,
+    (j) => `let full${j} = select(${softplus ? '-1e30' : '0.0'}, raw${j} + skip.y, live${j});
     ${softplus ? `let step${j} = softplus(full${j}); let delta${j} = step${j}.value;` : `let delta${j} = full${j};`}
-    ${slope ? `let slope${j} = ${softplus ? `step${j}.slope` : `select(0.0, 1.0, live${j})`};` : ''}`);
+    ${slope ? `let slope${j} = ${softplus ? `step${j}.slope` : `select(0.0, 1.0, live${j})`};` : ''}`,
+  );
 }
 
 /**
@@ -213,14 +239,19 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
   const entries = parts === 'BC' ? 2 * quads : quads;
   const entry = (e: string): string => (parts === 'BC' ? e : `2u * (${e})${parts === 'C' ? ' + 1u' : ''}`);
   const items = stretch * entries;
-  const load = (m: number): string => (stretch === 1 && items <= width ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${entry(`min(lane, ${items - 1}u)`)}];`
-    : `let item${m} = min((lane & ${width - 1}u) + ${m * width}u, ${items - 1}u);
-    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${entry(`item${m} % ${entries}u`)}];`);
-  return each(Math.ceil(items / width), load) + each(items, (i) => {
+  const load = (m: number): string =>
+    stretch === 1 && items <= width
+      ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${entry(`min(lane, ${items - 1}u)`)}];`
+      : `let item${m} = min((lane & ${width - 1}u) + ${m * width}u, ${items - 1}u);
+    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${entry(`item${m} % ${entries}u`)}];`;
+  return (
+    each(Math.ceil(items / width), load) +
+    each(items, (i) => {
       const [j, e] = [Math.floor(i / entries), i % entries];
       const name = parts === 'BC' ? `${e % 2 ? 'C' : 'B'}${e >> 1}` : `${parts}${e}`;
       return `let ${name}x${j} = subgroupShuffle(part${Math.floor(i / width)}, ${i % width}u);`;
-    });
+    })
+  );
 }
 
 /** B and C of a run of tokens in workgroup memory, for all teams of a workgroup; two of them, of which one is filled while the other is read. */
@@ -239,25 +270,44 @@ export interface Stage {
 }
 
 export function stageOf(v: ScanVariant, { width, teams }: Layout, tokens: number): Stage {
-  const row = 2 * v.quads, items = tokens * row, lanes = width * teams, parts = Math.ceil(items / lanes);
+  const row = 2 * v.quads,
+    items = tokens * row,
+    lanes = width * teams,
+    parts = Math.ceil(items / lanes);
   const item = (m: number): string => (m === 0 ? 'li' : `(li + ${m * lanes}u)`);
   return {
     declarations: `var<workgroup> staged: array<vec4f, ${2 * items}>;`,
     begin: `${each(parts, (m) => `var part${m}: vec4f;`, ' ')} var stageHalf = 0u;`,
-    load: each(parts, (m) => `part${m} = packed[rows + (b * L + ${token(v, `min(first + min(${item(m)}, ${items - 1}u) / ${row}u, L - 1u)`)}) * ${row}u + ${item(m)} % ${row}u];`),
-    put: each(parts, (m) => `${(m + 1) * lanes > items ? `if (${item(m)} < ${items}u) ` : ''}{ staged[${items}u - stageHalf + ${item(m)}] = part${m}; }`),
+    load: each(
+      parts,
+      (m) =>
+        `part${m} = packed[rows + (b * L + ${token(v, `min(first + min(${item(m)}, ${items - 1}u) / ${row}u, L - 1u)`)}) * ${row}u + ${item(m)} % ${row}u];`,
+    ),
+    put: each(
+      parts,
+      (m) =>
+        `${(m + 1) * lanes > items ? `if (${item(m)} < ${items}u) ` : ''}{ staged[${items}u - stageHalf + ${item(m)}] = part${m}; }`,
+    ),
     turn: `stageHalf = ${items}u - stageHalf;`,
     place: (at) => `stageHalf + (${at}) * ${row}u + 2u * quad`,
   };
 }
 
 /** Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said after each. */
-export function advanceStates(v: ScanVariant, layout: Layout, tokens: number, after: (k: number, r: number, j: number) => string = () => ''): string {
+export function advanceStates(
+  v: ScanVariant,
+  layout: Layout,
+  tokens: number,
+  after: (k: number, r: number, j: number) => string = () => '',
+): string {
   const { held } = slotsOf(v.quads, layout);
-  return each(layout.split, (k) => `{
+  return each(
+    layout.split,
+    (k) => `{
         ${each(tokens, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};`)}
         ${each(held, (r) => each(tokens, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};${after(k, r, j)}`))}
-      }`);
+      }`,
+  );
 }
 
 /** Workgroup memory and code to pass what leaves one part of the sequence on to the next. Only for layouts in parts. */
@@ -275,7 +325,8 @@ export function seams(quads: number, layout: Layout, order: 'up' | 'down'): Seam
   const { width, chunks } = layout;
   const { slots } = slotsOf(quads, layout);
   const place = order === 'up' ? 'part' : `(${chunks - 1}u - part)`;
-  const at = (part: string, k: number, r: number): string => `(${part} * ${quads}u + quad + ${r}u) * ${width}u + ${lane(layout, k)}`;
+  const at = (part: string, k: number, r: number): string =>
+    `(${part} * ${quads}u + quad + ${r}u) * ${width}u + ${lane(layout, k)}`;
   return {
     declarations: `var<workgroup> seamValues: array<vec4f, ${(chunks - 1) * quads * width}>;
 var<workgroup> seamSteps: array<f32, ${(chunks - 1) * width}>;`,

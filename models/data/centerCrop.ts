@@ -21,7 +21,9 @@ export function roundHalfToEven(x: number): number {
 export function centerCropArr(image: PixelImage, size: number): PixelImage {
   checkImage('centerCropArr', image);
   if (!Number.isSafeInteger(size) || size < 1) {
-    throw new ValueError(`[centerCropArr] size is ${size}, expected a positive integer; check the requested image size.`);
+    throw new ValueError(
+      `[centerCropArr] size is ${size}, expected a positive integer; check the requested image size.`,
+    );
   }
   let current = image;
   while (Math.min(current.width, current.height) >= 2 * size) {

@@ -9,7 +9,16 @@ const pixelBytes = 3 * side * side;
 
 /** Class names of CIFAR-10, in label order. */
 export const CIFAR10_CLASSES = [
-  'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck',
+  'airplane',
+  'automobile',
+  'bird',
+  'cat',
+  'deer',
+  'dog',
+  'frog',
+  'horse',
+  'ship',
+  'truck',
 ] as const;
 
 export type CifarKind = 'cifar10' | 'cifar100';
@@ -34,12 +43,18 @@ export interface CifarFile {
  * CIFAR-10 or CIFAR-100 from the bytes of its binary files, in the order given.
  * @throws {FormatError} when a file is empty or not a whole number of records, or a label is out of range; the file is named
  */
-export function cifarDataset(files: readonly CifarFile[], { kind, labels = 'fine', classNames, size = side }: CifarOptions): Dataset {
+export function cifarDataset(
+  files: readonly CifarFile[],
+  { kind, labels = 'fine', classNames, size = side }: CifarOptions,
+): Dataset {
   const labelBytes = kind === 'cifar10' ? 1 : 2;
   const record = labelBytes + pixelBytes;
   const labelAt = kind === 'cifar100' && labels === 'fine' ? 1 : 0;
   const numClasses = kind === 'cifar10' ? 10 : labels === 'fine' ? 100 : 20;
-  if (files.length === 0) throw new FormatError(`[cifarDataset] no file given, expected at least one ${kind} binary file; name the folder that holds them.`);
+  if (files.length === 0)
+    throw new FormatError(
+      `[cifarDataset] no file given, expected at least one ${kind} binary file; name the folder that holds them.`,
+    );
   for (const { name, bytes } of files) {
     if (bytes.length === 0 || bytes.length % record !== 0) {
       throw new FormatError(
@@ -56,9 +71,12 @@ export function cifarDataset(files: readonly CifarFile[], { kind, labels = 'fine
       }
     }
   }
-  const names = classNames ?? (kind === 'cifar10' ? CIFAR10_CLASSES : Array.from({ length: numClasses }, (_, i) => String(i)));
+  const names =
+    classNames ?? (kind === 'cifar10' ? CIFAR10_CLASSES : Array.from({ length: numClasses }, (_, i) => String(i)));
   if (names.length !== numClasses) {
-    throw new FormatError(`[cifarDataset] ${names.length} class names given, expected ${numClasses}; pass one name for each label.`);
+    throw new FormatError(
+      `[cifarDataset] ${names.length} class names given, expected ${numClasses}; pass one name for each label.`,
+    );
   }
   const counts = files.map(({ bytes }) => bytes.length / record);
   const length = counts.reduce((a, b) => a + b, 0);
@@ -68,7 +86,9 @@ export function cifarDataset(files: readonly CifarFile[], { kind, labels = 'fine
     let at = index;
     while (file < files.length && at >= counts[file]) at -= counts[file++];
     if (!Number.isSafeInteger(at) || at < 0 || file === files.length) {
-      throw new FormatError(`[cifarDataset] index is ${index}, expected an integer from 0 to ${length - 1}; items are counted from 0.`);
+      throw new FormatError(
+        `[cifarDataset] index is ${index}, expected an integer from 0 to ${length - 1}; items are counted from 0.`,
+      );
     }
     const { bytes } = files[file];
     const start = at * record;

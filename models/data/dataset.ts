@@ -111,12 +111,25 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
 
   /** @throws {ValueError} when the batch is larger than the data set and `dropLast` would leave nothing, or a number is out of range */
   constructor(dataset: Dataset, options: DataLoaderOptions) {
-    const { batchSize, seed = 0, shuffle = true, flip = false, dropLast = true, epochs = Infinity, cursor, signal } = options;
+    const {
+      batchSize,
+      seed = 0,
+      shuffle = true,
+      flip = false,
+      dropLast = true,
+      epochs = Infinity,
+      cursor,
+      signal,
+    } = options;
     if (!natural(batchSize) || batchSize < 1) {
-      throw new ValueError(`[DataLoader] batchSize is ${batchSize}, expected a positive integer; give the number of images in a batch.`);
+      throw new ValueError(
+        `[DataLoader] batchSize is ${batchSize}, expected a positive integer; give the number of images in a batch.`,
+      );
     }
     if (!natural(dataset.length) || dataset.length < 1) {
-      throw new ValueError(`[DataLoader] the data set has ${dataset.length} items, expected at least one; give another data set.`);
+      throw new ValueError(
+        `[DataLoader] the data set has ${dataset.length} items, expected at least one; give another data set.`,
+      );
     }
     if (dropLast && batchSize > dataset.length) {
       throw new ValueError(
@@ -124,9 +137,12 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
           `lower the batch size or add images.`,
       );
     }
-    if (!Number.isSafeInteger(seed)) throw new ValueError(`[DataLoader] seed is ${seed}, expected an integer; give any whole number.`);
+    if (!Number.isSafeInteger(seed))
+      throw new ValueError(`[DataLoader] seed is ${seed}, expected an integer; give any whole number.`);
     if (!(epochs === Infinity || natural(epochs))) {
-      throw new ValueError(`[DataLoader] epochs is ${epochs}, expected a natural number or Infinity; leave it out for an endless sequence.`);
+      throw new ValueError(
+        `[DataLoader] epochs is ${epochs}, expected a natural number or Infinity; leave it out for an endless sequence.`,
+      );
     }
     this.dataset = dataset;
     this.batchesPerEpoch = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
@@ -209,7 +225,8 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
 
   #itemAt(epoch: number, place: number): number {
     if (!this.#shuffle) return place;
-    if (this.#order?.epoch !== epoch) this.#order = { epoch, items: epochOrder(this.dataset.length, this.#seed, epoch) };
+    if (this.#order?.epoch !== epoch)
+      this.#order = { epoch, items: epochOrder(this.dataset.length, this.#seed, epoch) };
     return this.#order.items[place];
   }
 

@@ -52,7 +52,9 @@ export function normalizeRange(images: ImageBatch, range?: readonly [number, num
     }
   }
   if (!(low <= high)) {
-    throw new ValueError(`[normalizeRange] value range is [${low}, ${high}], expected low <= high; give the range of the images, such as [-1, 1].`);
+    throw new ValueError(
+      `[normalizeRange] value range is [${low}, ${high}], expected low <= high; give the range of the images, such as [-1, 1].`,
+    );
   }
   low = Math.fround(low);
   high = Math.fround(high);
@@ -69,7 +71,9 @@ export function normalizeRange(images: ImageBatch, range?: readonly [number, num
 export function makeGrid(images: ImageBatch, { nrow = 8, padding = 2, padValue = 0 }: GridOptions = {}): FloatImage {
   checkBatch('makeGrid', images);
   if (!Number.isSafeInteger(nrow) || nrow < 1 || !Number.isSafeInteger(padding) || padding < 0) {
-    throw new ValueError(`[makeGrid] nrow is ${nrow} and padding ${padding}, expected integers nrow >= 1 and padding >= 0; correct the sheet's layout.`);
+    throw new ValueError(
+      `[makeGrid] nrow is ${nrow} and padding ${padding}, expected integers nrow >= 1 and padding >= 0; correct the sheet's layout.`,
+    );
   }
   const [n, channels, h, w] = images.shape;
   const outChannels = channels === 1 ? 3 : channels;
@@ -118,5 +122,7 @@ export function batchToPixels(images: ImageBatch, range: readonly [number, numbe
   const { data, shape } = normalizeRange(images, range);
   const [n, c, h, w] = shape;
   const each = c * h * w;
-  return Array.from({ length: n }, (_, i) => toPixels({ data: data.subarray(i * each, (i + 1) * each), shape: [c, h, w] }));
+  return Array.from({ length: n }, (_, i) =>
+    toPixels({ data: data.subarray(i * each, (i + 1) * each), shape: [c, h, w] }),
+  );
 }

@@ -57,7 +57,10 @@ export function flipHorizontal(image: PixelImage): PixelImage {
 }
 
 /** (v / 255 - 0.5) / 0.5 for v = 0..255, rounded to f32 after each operation as torchvision's ToTensor and Normalize do. */
-const normalized = /* @__PURE__ */ Float32Array.from({ length: 256 }, (_, v) => Math.fround(Math.fround(v / 255) - 0.5) / 0.5);
+const normalized = /* @__PURE__ */ Float32Array.from(
+  { length: 256 },
+  (_, v) => Math.fround(Math.fround(v / 255) - 0.5) / 0.5,
+);
 
 /**
  * Pixels (H, W, C) in 0..255 to numbers (C, H, W) in [-1, 1]: `(v / 255 - 0.5) / 0.5` in f32, as torchvision's
@@ -67,7 +70,11 @@ const normalized = /* @__PURE__ */ Float32Array.from({ length: 256 }, (_, v) => 
  */
 export function normalizeToChw(
   image: PixelImage,
-  { out = new Float32Array(image.data.length), offset = 0, flip = false }: { out?: Float32Array; offset?: number; flip?: boolean } = {},
+  {
+    out = new Float32Array(image.data.length),
+    offset = 0,
+    flip = false,
+  }: { out?: Float32Array; offset?: number; flip?: boolean } = {},
 ): Float32Array {
   checkImage('normalizeToChw', image);
   const { data, width, height, channels } = image;

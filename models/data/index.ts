@@ -2,8 +2,31 @@
 
 export { centerCropArr } from './centerCrop.ts';
 export { CIFAR10_CLASSES, cifarDataset, type CifarFile, type CifarKind, type CifarOptions } from './cifar.ts';
-export { DataLoader, epochOrder, type Batch, type DataCursor, type DataLoaderOptions, type Dataset, type DatasetItem } from './dataset.ts';
-export { batchToPixels, makeGrid, normalizeRange, toPixels, type FloatImage, type GridOptions, type ImageBatch } from './grid.ts';
+export {
+  DataLoader,
+  epochOrder,
+  type Batch,
+  type DataCursor,
+  type DataLoaderOptions,
+  type Dataset,
+  type DatasetItem,
+} from './dataset.ts';
+export {
+  batchToPixels,
+  makeGrid,
+  normalizeRange,
+  toPixels,
+  type FloatImage,
+  type GridOptions,
+  type ImageBatch,
+} from './grid.ts';
 export { cropImage, flipHorizontal, normalizeToChw, type PixelImage } from './image.ts';
 export { resize, resizeShorter, type ResizeFilter } from './resize.ts';
-export { SHAPE_CLASSES, shapesDataset, shapesItem, type ShapeClass, type ShapesOptions, type ShapeStyle } from './shapes.ts';
+export {
+  SHAPE_CLASSES,
+  shapesDataset,
+  shapesItem,
+  type ShapeClass,
+  type ShapesOptions,
+  type ShapeStyle,
+} from './shapes.ts';

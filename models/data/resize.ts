@@ -124,7 +124,10 @@ function resampleColumns(image: PixelImage, height: number, kernel: Kernel): Pix
  */
 export function resize(image: PixelImage, width: number, height: number, filter: ResizeFilter): PixelImage {
   checkImage('resize', image);
-  for (const [name, size] of [['width', width], ['height', height]] as const) {
+  for (const [name, size] of [
+    ['width', width],
+    ['height', height],
+  ] as const) {
     if (!Number.isSafeInteger(size) || size < 1) {
       throw new ValueError(`[resize] ${name} is ${size}, expected a positive integer; check the requested image size.`);
     }

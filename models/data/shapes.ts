@@ -6,7 +6,16 @@ import { HashStream } from './hash.ts';
 
 /** Class names; the position is the label. */
 export const SHAPE_CLASSES = [
-  'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'heart', 'crescent', 'diamond', 'arrow',
+  'circle',
+  'square',
+  'triangle',
+  'star',
+  'cross',
+  'ring',
+  'heart',
+  'crescent',
+  'diamond',
+  'arrow',
 ] as const;
 
 export type ShapeClass = (typeof SHAPE_CLASSES)[number];
@@ -44,9 +53,17 @@ function star(inner: number, scale: number, down: number): Distance {
   const root5 = Math.sqrt(5);
   const [c36, c72] = [(root5 + 1) / 4, (root5 - 1) / 4];
   const [s36, s72] = [Math.sqrt(10 - 2 * root5) / 4, Math.sqrt(10 + 2 * root5) / 4];
-  const right = [[0, -1, 1], [s36, -c36, inner], [s72, -c72, 1], [s72, c72, inner], [s36, c36, 1]]
-    .map(([x, y, r]) => [x * r * scale, y * r * scale + down]);
-  const left = right.slice(1).reverse().map(([x, y]) => [-x, y]);
+  const right = [
+    [0, -1, 1],
+    [s36, -c36, inner],
+    [s72, -c72, 1],
+    [s72, c72, inner],
+    [s36, c36, 1],
+  ].map(([x, y, r]) => [x * r * scale, y * r * scale + down]);
+  const left = right
+    .slice(1)
+    .reverse()
+    .map(([x, y]) => [-x, y]);
   return polygon(...right.flat(), 0, inner * scale + down, ...left.flat());
 }
 
@@ -59,8 +76,30 @@ const distances: Record<ShapeClass, Distance> = {
   triangle: polygon(0, -0.95, 0.98, 0.75, -0.98, 0.75),
   star: star(0.42, 1.1, 0.08),
   cross: polygon(
-    -arm, -0.95, arm, -0.95, arm, -arm, 0.95, -arm, 0.95, arm, arm, arm,
-    arm, 0.95, -arm, 0.95, -arm, arm, -0.95, arm, -0.95, -arm, -arm, -arm,
+    -arm,
+    -0.95,
+    arm,
+    -0.95,
+    arm,
+    -arm,
+    0.95,
+    -arm,
+    0.95,
+    arm,
+    arm,
+    arm,
+    arm,
+    0.95,
+    -arm,
+    0.95,
+    -arm,
+    arm,
+    -0.95,
+    arm,
+    -0.95,
+    -arm,
+    -arm,
+    -arm,
   ),
   ring: (x, y) => Math.abs(length(x, y) - 0.7) - 0.22,
   // Two discs, and below them the quadrilateral whose lower sides touch the discs.
@@ -90,10 +129,14 @@ function hsvToRgb(hue: number, saturation: number, value: number): [number, numb
 
 function checkStyle(size: number, variation: number): void {
   if (!Number.isSafeInteger(size) || size < 8) {
-    throw new ValueError(`[shapes] size is ${size}, expected an integer of at least 8; smaller shapes cannot be told apart.`);
+    throw new ValueError(
+      `[shapes] size is ${size}, expected an integer of at least 8; smaller shapes cannot be told apart.`,
+    );
   }
   if (!(variation >= 0 && variation <= 1)) {
-    throw new ValueError(`[shapes] variation is ${variation}, expected a number in [0, 1]; 0 keeps every shape in place.`);
+    throw new ValueError(
+      `[shapes] variation is ${variation}, expected a number in [0, 1]; 0 keeps every shape in place.`,
+    );
   }
 }
 
@@ -113,7 +156,11 @@ export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: S
   const random = new HashStream(seed, index);
 
   const [r, g, b] = hsvToRgb(random.uniform(), random.uniform(0.75, 1), random.uniform(0.9, 1));
-  const [r0, g0, b0] = hsvToRgb(random.uniform(), random.uniform(0, 0.5 * variation), random.uniform(0.1 - 0.05 * variation, 0.1 + 0.2 * variation));
+  const [r0, g0, b0] = hsvToRgb(
+    random.uniform(),
+    random.uniform(0, 0.5 * variation),
+    random.uniform(0.1 - 0.05 * variation, 0.1 + 0.2 * variation),
+  );
   const radius = (size / 2) * (0.76 + variation * random.uniform(-0.34, 0.06));
   const room = Math.max(0, size / 2 - radius) * variation;
   const centerX = size / 2 + room * random.uniform(-1, 1);
@@ -150,7 +197,9 @@ export interface ShapesOptions extends ShapeStyle {
 export function shapesDataset({ length: items = 50_000, size, seed = 0, variation = 0.4 }: ShapesOptions): Dataset {
   checkStyle(size, variation);
   if (!Number.isSafeInteger(items) || items < 1) {
-    throw new ValueError(`[shapes] length is ${items}, expected a positive integer; it is the number of items in an epoch.`);
+    throw new ValueError(
+      `[shapes] length is ${items}, expected a positive integer; it is the number of items in an epoch.`,
+    );
   }
   return {
     length: items,
@@ -159,7 +208,10 @@ export function shapesDataset({ length: items = 50_000, size, seed = 0, variatio
     numClasses: SHAPE_CLASSES.length,
     classNames: SHAPE_CLASSES,
     item(index) {
-      if (index >= items) throw new ValueError(`[shapes] index is ${index}, expected less than the length ${items}; items are counted from 0.`);
+      if (index >= items)
+        throw new ValueError(
+          `[shapes] index is ${index}, expected less than the length ${items}; items are counted from 0.`,
+        );
       return shapesItem(index, { size, seed, variation });
     },
   };

@@ -41,7 +41,12 @@ export interface BitsPerDim {
  *
  * @throws what `signal` was aborted with
  */
-export async function calcBpdLoop(process: DiffusionProcess, model: DiffusionModel, xStart: Tensor, options: BpdOptions = {}): Promise<BitsPerDim> {
+export async function calcBpdLoop(
+  process: DiffusionProcess,
+  model: DiffusionModel,
+  xStart: Tensor,
+  options: BpdOptions = {},
+): Promise<BitsPerDim> {
   const { clipDenoised = true, stepNoise, generator, signal, capture = true } = options;
   const { device, numTimesteps } = process;
   const [batch] = xStart.shape;
@@ -49,19 +54,32 @@ export async function calcBpdLoop(process: DiffusionProcess, model: DiffusionMod
   const given = stepNoise && keep(zeros(device, xStart.shape));
   // (step, term, batch)
   const terms = keep(zeros(device, [numTimesteps, 3, batch]));
-  const repeated = new RepeatedStep(device, () => scope(() => noGrad(() => {
-    const noise = drawNoise('calcBpdLoop', xStart.shape, { noise: given, generator });
-    return stack(bpdTerms(process, model, xStart, t, noise, clipDenoised));
-  })), numTimesteps, capture);
+  const repeated = new RepeatedStep(
+    device,
+    () =>
+      scope(() =>
+        noGrad(() => {
+          const noise = drawNoise('calcBpdLoop', xStart.shape, { noise: given, generator });
+          return stack(bpdTerms(process, model, xStart, t, noise, clipDenoised));
+        }),
+      ),
+    numTimesteps,
+    capture,
+  );
   try {
     const prior = scope(() => priorBpd(process, xStart, t));
     keep(prior);
     for (const [index, step] of descending(numTimesteps).entries()) {
       signal?.throwIfAborted();
       t.write(new Int32Array(batch).fill(step));
-      if (given) scope(() => { given.copy_(stepNoise!.select(0, index)); });
+      if (given)
+        scope(() => {
+          given.copy_(stepNoise!.select(0, index));
+        });
       const found = await repeated.run();
-      scope(() => { terms.select(0, index).copy_(found); });
+      scope(() => {
+        terms.select(0, index).copy_(found);
+      });
     }
     const [vb, xstartMse, mse] = scope(() => [0, 1, 2].map((term) => terms.select(1, term).T.clone()));
     const totalBpd = scope(() => prior.add(vb.sum(1)));
@@ -75,16 +93,32 @@ export async function calcBpdLoop(process: DiffusionProcess, model: DiffusionMod
 }
 
 /** Term of the bound, squared error of x_0 and of ε, each (batch). */
-function bpdTerms(process: DiffusionProcess, model: DiffusionModel, xStart: Tensor, t: Tensor, noise: Tensor, clipDenoised: boolean): Tensor[] {
+function bpdTerms(
+  process: DiffusionProcess,
+  model: DiffusionModel,
+  xStart: Tensor,
+  t: Tensor,
+  noise: Tensor,
+  clipDenoised: boolean,
+): Tensor[] {
   const modelOutput = process.predict('calcBpdLoop', model, qSample(process, xStart, t, noise), t);
-  const op = process.operation(`bpdTerms|${clipDenoised}`, () => timestepMean('bpdTerms', { xStart: 1, noise: 1, modelOutput: process.outputParts }, ({ of, k }) => {
-    const [[original], [epsilon]] = [of.xStart, of.noise];
-    const x = noisedExpr(k, original, epsilon);
-    const p = reverseExpr(process.settings, k, x, of.modelOutput, clipDenoised);
-    const error = p.predXstart.sub(original);
-    const meanError = process.settings.modelMeanType === 'previousX' ? p.mean.sub(posteriorMeanExpr(k, original, x)) : k('posteriorMeanCoef1').mul(error);
-    // The ε that belongs to x_t and the predicted x_0 is off by the error of x_0 times √(ᾱ / (1-ᾱ)).
-    return [variationalBoundExpr(k, original, meanError, p.logVariance), error.square(), error.square().mul(k('signalToNoise'))];
-  }));
+  const op = process.operation(`bpdTerms|${clipDenoised}`, () =>
+    timestepMean('bpdTerms', { xStart: 1, noise: 1, modelOutput: process.outputParts }, ({ of, k }) => {
+      const [[original], [epsilon]] = [of.xStart, of.noise];
+      const x = noisedExpr(k, original, epsilon);
+      const p = reverseExpr(process.settings, k, x, of.modelOutput, clipDenoised);
+      const error = p.predXstart.sub(original);
+      const meanError =
+        process.settings.modelMeanType === 'previousX'
+          ? p.mean.sub(posteriorMeanExpr(k, original, x))
+          : k('posteriorMeanCoef1').mul(error);
+      // The ε that belongs to x_t and the predicted x_0 is off by the error of x_0 times √(ᾱ / (1-ᾱ)).
+      return [
+        variationalBoundExpr(k, original, meanError, p.logVariance),
+        error.square(),
+        error.square().mul(k('signalToNoise')),
+      ];
+    }),
+  );
   return op(process.table(), t, { xStart, noise, modelOutput });
 }

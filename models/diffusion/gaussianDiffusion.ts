@@ -9,7 +9,15 @@ import { DiffusionProcess, type DiffusionModel, type ProcessOptions } from './pr
 import { pMeanVariance, type DenoiseOptions, type GuidanceOptions, type MeanVariance } from './reverseProcess.ts';
 import { ddimReverseSample, ddimSample, type DdimOptions } from './samplers/ddim.ts';
 import { pSample, type PSampleOptions } from './samplers/ddpm.ts';
-import { ascending, descending, lastSample, sampleLoop, type LoopOptions, type LoopStep, type SampleStep } from './samplers/loop.ts';
+import {
+  ascending,
+  descending,
+  lastSample,
+  sampleLoop,
+  type LoopOptions,
+  type LoopStep,
+  type SampleStep,
+} from './samplers/loop.ts';
 import { diffusionSettings, type DiffusionOptions } from './settings.ts';
 
 export type PSampleLoopOptions = LoopOptions & DenoiseOptions & GuidanceOptions;
@@ -55,13 +63,29 @@ export class GaussianDiffusion extends DiffusionProcess {
   }
 
   /** A step of deterministic DDIM from t to t + 1. */
-  ddimReverseSample(model: DiffusionModel, x: Tensor, t: Tensor, options?: DenoiseOptions & GuidanceOptions): SampleStep {
+  ddimReverseSample(
+    model: DiffusionModel,
+    x: Tensor,
+    t: Tensor,
+    options?: DenoiseOptions & GuidanceOptions,
+  ): SampleStep {
     return ddimReverseSample(this, model, x, t, options);
   }
 
   /** Samples of a shape, step by step from noise. */
-  pSampleLoopProgressive(model: DiffusionModel, shape: Shape, options: PSampleLoopOptions): AsyncGenerator<LoopStep, void, undefined> {
-    return sampleLoop('pSampleLoop', this.device, shape, descending(this.numTimesteps), (x, t, noise) => pSample(this, model, x, t, { ...options, noise }), options);
+  pSampleLoopProgressive(
+    model: DiffusionModel,
+    shape: Shape,
+    options: PSampleLoopOptions,
+  ): AsyncGenerator<LoopStep, void, undefined> {
+    return sampleLoop(
+      'pSampleLoop',
+      this.device,
+      shape,
+      descending(this.numTimesteps),
+      (x, t, noise) => pSample(this, model, x, t, { ...options, noise }),
+      options,
+    );
   }
 
   /** Samples of a shape, from noise. The caller owns the result. */
@@ -70,8 +94,19 @@ export class GaussianDiffusion extends DiffusionProcess {
   }
 
   /** Samples of a shape by DDIM, step by step from noise. */
-  ddimSampleLoopProgressive(model: DiffusionModel, shape: Shape, options: DdimLoopOptions): AsyncGenerator<LoopStep, void, undefined> {
-    return sampleLoop('ddimSampleLoop', this.device, shape, descending(this.numTimesteps), (x, t, noise) => ddimSample(this, model, x, t, { ...options, noise }), options);
+  ddimSampleLoopProgressive(
+    model: DiffusionModel,
+    shape: Shape,
+    options: DdimLoopOptions,
+  ): AsyncGenerator<LoopStep, void, undefined> {
+    return sampleLoop(
+      'ddimSampleLoop',
+      this.device,
+      shape,
+      descending(this.numTimesteps),
+      (x, t, noise) => ddimSample(this, model, x, t, { ...options, noise }),
+      options,
+    );
   }
 
   /** Samples of a shape by DDIM, from noise. The caller owns the result. */
@@ -80,9 +115,20 @@ export class GaussianDiffusion extends DiffusionProcess {
   }
 
   /** The noise from which deterministic DDIM makes x_0, step by step. */
-  ddimReverseSampleLoopProgressive(model: DiffusionModel, xStart: Tensor, options: DdimReverseLoopOptions = {}): AsyncGenerator<LoopStep, void, undefined> {
+  ddimReverseSampleLoopProgressive(
+    model: DiffusionModel,
+    xStart: Tensor,
+    options: DdimReverseLoopOptions = {},
+  ): AsyncGenerator<LoopStep, void, undefined> {
     // The last timestep has no successor.
-    return sampleLoop('ddimReverseSampleLoop', this.device, xStart.shape, ascending(this.numTimesteps - 1), (x, t) => ddimReverseSample(this, model, x, t, options), { ...options, noise: xStart });
+    return sampleLoop(
+      'ddimReverseSampleLoop',
+      this.device,
+      xStart.shape,
+      ascending(this.numTimesteps - 1),
+      (x, t) => ddimReverseSample(this, model, x, t, options),
+      { ...options, noise: xStart },
+    );
   }
 
   /** The noise from which deterministic DDIM makes x_0. The caller owns the result. */

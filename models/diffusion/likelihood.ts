@@ -19,7 +19,10 @@ export function standardNormalKlExpr(mean: Expr, logVar: Expr): Expr {
 
 /** Φ(z) ≈ ½ (1 + tanh(√(2/π) (z + 0.044715 z³))), written as a sigmoid, which keeps its relative accuracy where Φ is small. */
 export function approxStandardNormalCdfExpr(z: Expr): Expr {
-  return z.add(z.square().mul(z).mul(0.044715)).mul(2 * Math.sqrt(2 / Math.PI)).sigmoid();
+  return z
+    .add(z.square().mul(z).mul(0.044715))
+    .mul(2 * Math.sqrt(2 / Math.PI))
+    .sigmoid();
 }
 
 /** log of the mass in the bin of x, which is 2/255 wide; the outermost bins reach to infinity. At least log 1e-12. `centred` is x - μ. */
@@ -35,13 +38,22 @@ export function discretizedGaussianLogLikelihoodExpr(x: Expr, centred: Expr, log
 }
 
 /** KL(N(mean1, e^logVar1) ‖ N(mean2, e^logVar2)) in nats, element by element. Tensors broadcast. */
-export const normalKl: (mean1: Tensor, logVar1: Tensor, mean2: Tensor, logVar2: Tensor) => Tensor = lazyFuse((mean1, logVar1, mean2, logVar2) => normalKlExpr(mean1.sub(mean2), logVar1, logVar2), 'normalKl');
+export const normalKl: (mean1: Tensor, logVar1: Tensor, mean2: Tensor, logVar2: Tensor) => Tensor = lazyFuse(
+  (mean1, logVar1, mean2, logVar2) => normalKlExpr(mean1.sub(mean2), logVar1, logVar2),
+  'normalKl',
+);
 
 /** KL(N(mean, e^logVar) ‖ N(0, 1)) in nats, element by element. */
-export const standardNormalKl: (mean: Tensor, logVar: Tensor) => Tensor = lazyFuse(standardNormalKlExpr, 'standardNormalKl');
+export const standardNormalKl: (mean: Tensor, logVar: Tensor) => Tensor = lazyFuse(
+  standardNormalKlExpr,
+  'standardNormalKl',
+);
 
 /** The cumulative distribution function of the standard normal distribution in its tanh approximation, within 2e-4 (absolute). */
-export const approxStandardNormalCdf: (z: Tensor) => Tensor = lazyFuse(approxStandardNormalCdfExpr, 'approxStandardNormalCdf');
+export const approxStandardNormalCdf: (z: Tensor) => Tensor = lazyFuse(
+  approxStandardNormalCdfExpr,
+  'approxStandardNormalCdf',
+);
 
 /**
  * log-likelihood in nats, element by element, of 8-bit values under a Gaussian cut into bins: each of the 256 levels, scaled to
@@ -51,7 +63,10 @@ export const approxStandardNormalCdf: (z: Tensor) => Tensor = lazyFuse(approxSta
  * @param mean of the same shape
  * @param logScale logarithm of the standard deviation
  */
-export const discretizedGaussianLogLikelihood: (x: Tensor, mean: Tensor, logScale: Tensor) => Tensor = lazyFuse((x, mean, logScale) => discretizedGaussianLogLikelihoodExpr(x, x.sub(mean), logScale), 'discretizedGaussianLogLikelihood');
+export const discretizedGaussianLogLikelihood: (x: Tensor, mean: Tensor, logScale: Tensor) => Tensor = lazyFuse(
+  (x, mean, logScale) => discretizedGaussianLogLikelihoodExpr(x, x.sub(mean), logScale),
+  'discretizedGaussianLogLikelihood',
+);
 
 function lazyFuse(fn: (...x: Expr[]) => ExprLike, name: string): (...x: Tensor[]) => Tensor {
   let fused: ((...x: Tensor[]) => Tensor) | undefined;

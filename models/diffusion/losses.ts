@@ -43,15 +43,29 @@ export function variationalBoundExpr(k: CoefficientExpr, xStart: Expr, meanError
  * @param t steps of the process (batch), i32
  * @throws ValueError without noise or a generator; ShapeError, DTypeError for tensors that don't fit
  */
-export function trainingLosses(process: DiffusionProcess, model: DiffusionModel, xStart: Tensor, t: Tensor, options: NoiseOptions): LossTerms {
+export function trainingLosses(
+  process: DiffusionProcess,
+  model: DiffusionModel,
+  xStart: Tensor,
+  t: Tensor,
+  options: NoiseOptions,
+): LossTerms {
   return scope(() => {
     const noise = drawNoise('trainingLosses', xStart.shape, options);
-    for (const [name, x] of [['xStart', xStart], ['noise', noise]] as const) {
-      if (x.requiresGrad) throw new GradError(`[trainingLosses] ${name} requires a gradient, expected data; detach() it.`);
+    for (const [name, x] of [
+      ['xStart', xStart],
+      ['noise', noise],
+    ] as const) {
+      if (x.requiresGrad)
+        throw new GradError(`[trainingLosses] ${name} requires a gradient, expected data; detach() it.`);
     }
     const { settings } = process;
     const modelOutput = process.predict('trainingLosses', model, qSample(process, xStart, t, noise), t);
-    const op = process.operation('trainingLosses', () => timestepMean('trainingLosses', { xStart: 1, noise: 1, modelOutput: process.outputParts }, (e) => lossExprs(settings, e)));
+    const op = process.operation('trainingLosses', () =>
+      timestepMean('trainingLosses', { xStart: 1, noise: 1, modelOutput: process.outputParts }, (e) =>
+        lossExprs(settings, e),
+      ),
+    );
     const [loss, mse, vb] = op(process.table(), t, { xStart, noise, modelOutput });
     if (isBound(settings)) return { loss };
     return learnsVariance(settings) ? { loss, mse, vb } : { loss, mse: loss };
@@ -63,12 +77,23 @@ function isBound({ lossType }: DiffusionSettings): boolean {
 }
 
 /** Loss, and the terms that it is the sum of. */
-function lossExprs(settings: DiffusionSettings, { of, detached, k }: Elements<'xStart' | 'noise' | 'modelOutput'>): Expr[] {
+function lossExprs(
+  settings: DiffusionSettings,
+  { of, detached, k }: Elements<'xStart' | 'noise' | 'modelOutput'>,
+): Expr[] {
   const { lossType, numTimesteps, modelMeanType } = settings;
   const [[xStart], [noise], [prediction, v]] = [of.xStart, of.noise, of.modelOutput];
-  const target = { epsilon: noise, xStart, previousX: posteriorMeanExpr(k, xStart, noisedExpr(k, xStart, noise)) }[modelMeanType];
+  const target = { epsilon: noise, xStart, previousX: posteriorMeanExpr(k, xStart, noisedExpr(k, xStart, noise)) }[
+    modelMeanType
+  ];
   // Means of p and q are the same function of prediction and target, so their difference needs no difference of near numbers.
-  const bound = (predicted: Expr): Expr => variationalBoundExpr(k, xStart, k('posteriorMeanOfOutput').mul(predicted.sub(target)), varianceExpr(settings, k, v).logVariance);
+  const bound = (predicted: Expr): Expr =>
+    variationalBoundExpr(
+      k,
+      xStart,
+      k('posteriorMeanOfOutput').mul(predicted.sub(target)),
+      varianceExpr(settings, k, v).logVariance,
+    );
   if (isBound(settings)) return [bound(prediction).mul(lossType === 'rescaledKl' ? numTimesteps : 1)];
   const mse = target.sub(prediction).square();
   if (!learnsVariance(settings)) return [mse];

@@ -33,7 +33,13 @@ export class DiffusionProcess {
     this.settings = settings;
     this.outputParts = learnsVariance(settings) ? 2 : 1;
     const { timestepMap, originalTimesteps } = settings;
-    if (rescaleTimesteps) this.timestepMap = keep(tensor(device, Float32Array.from(timestepMap, (t) => (t * 1000) / originalTimesteps)));
+    if (rescaleTimesteps)
+      this.timestepMap = keep(
+        tensor(
+          device,
+          Float32Array.from(timestepMap, (t) => (t * 1000) / originalTimesteps),
+        ),
+      );
     else this.timestepMap = timestepMap.every((t, i) => t === i) ? null : keep(tensor(device, timestepMap));
   }
 
@@ -45,14 +51,14 @@ export class DiffusionProcess {
   /** The coefficients, with DDIM's for an η. */
   table(eta = 0): Tensor {
     let table = this.tables.get(eta);
-    if (!table) this.tables.set(eta, table = keep(coefficientTable(this.device, this.settings, eta)));
+    if (!table) this.tables.set(eta, (table = keep(coefficientTable(this.device, this.settings, eta))));
     return table;
   }
 
   /** An operation that depends on the settings, made once for each key. */
   operation<Name extends string>(key: string, make: () => TimestepOp<Name>): TimestepOp<Name> {
     let op = this.operations.get(key) as TimestepOp<Name> | undefined;
-    if (!op) this.operations.set(key, op = make());
+    if (!op) this.operations.set(key, (op = make()));
     return op;
   }
 
@@ -68,7 +74,9 @@ export class DiffusionProcess {
     const [batch, channels, ...rest] = x.shape;
     const expected = [batch, channels * this.outputParts, ...rest];
     if (output.shape.length !== expected.length || output.shape.some((size, i) => size !== expected[i])) {
-      throw new ShapeError(`[${name}] The model gave shape ${show(output.shape)}, expected ${show(expected)} for x of shape ${show(x.shape)} and a variance that is ${this.outputParts === 2 ? 'learned' : 'fixed; split off its second half, or set learnSigma'}.`);
+      throw new ShapeError(
+        `[${name}] The model gave shape ${show(output.shape)}, expected ${show(expected)} for x of shape ${show(x.shape)} and a variance that is ${this.outputParts === 2 ? 'learned' : 'fixed; split off its second half, or set learnSigma'}.`,
+      );
     }
     return output;
   }

@@ -41,7 +41,9 @@ export class RepeatedStep {
     this.runs++;
     const result = this.result!;
     const done = this.device.synchronize();
-    done.catch(() => { /* whoever waits for it is told */ });
+    done.catch(() => {
+      /* whoever waits for it is told */
+    });
     if (this.underWay.push(done) >= IN_FLIGHT) await this.underWay.shift();
     return result;
   }

@@ -33,17 +33,31 @@ export interface ReverseExpr {
  *
  * @param predXstart the predicted x_0 where something else than the model says it
  */
-export function reverseExpr(settings: DiffusionSettings, k: CoefficientExpr, x: Expr, [prediction, v]: readonly Expr[], clipDenoised: boolean, predXstart?: Expr): ReverseExpr {
+export function reverseExpr(
+  settings: DiffusionSettings,
+  k: CoefficientExpr,
+  x: Expr,
+  [prediction, v]: readonly Expr[],
+  clipDenoised: boolean,
+  predXstart?: Expr,
+): ReverseExpr {
   const { modelMeanType } = settings;
-  const xStart = predXstart ?? (modelMeanType === 'xStart' ? prediction : k('xStartOfX').mul(x).add(k('xStartOfOutput').mul(prediction)));
+  const xStart =
+    predXstart ??
+    (modelMeanType === 'xStart' ? prediction : k('xStartOfX').mul(x).add(k('xStartOfOutput').mul(prediction)));
   const clipped = clipDenoised ? xStart.clamp(-1, 1) : xStart;
   const mean = modelMeanType === 'previousX' ? prediction : posteriorMeanExpr(k, clipped, x);
   return { mean, ...varianceExpr(settings, k, v), predXstart: clipped };
 }
 
 /** Variance of p and its logarithm, from the second part of the model's output where it is learned. */
-export function varianceExpr({ modelVarType }: DiffusionSettings, k: CoefficientExpr, v: Expr): Pick<ReverseExpr, 'variance' | 'logVariance'> {
-  if (modelVarType === 'fixedSmall' || modelVarType === 'fixedLarge') return { variance: k('fixedVariance'), logVariance: k('fixedLogVariance') };
+export function varianceExpr(
+  { modelVarType }: DiffusionSettings,
+  k: CoefficientExpr,
+  v: Expr,
+): Pick<ReverseExpr, 'variance' | 'logVariance'> {
+  if (modelVarType === 'fixedSmall' || modelVarType === 'fixedLarge')
+    return { variance: k('fixedVariance'), logVariance: k('fixedLogVariance') };
   const low = k('posteriorLogVarianceClipped');
   const logVariance = modelVarType === 'learned' ? v : low.add(v.add(1).mul(0.5).mul(k('logBeta').sub(low)));
   return { variance: logVariance.exp(), logVariance };
@@ -52,7 +66,13 @@ export function varianceExpr({ modelVarType }: DiffusionSettings, k: Coefficient
 /** How guidance enters: by the mean (algorithm 1), or by ε and with it x_0 (algorithm 2, for DDIM). */
 export type Guidance = 'mean' | 'score';
 
-export function guidedExpr(k: CoefficientExpr, p: ReverseExpr, x: Expr, gradient: Expr, guidance: Guidance): ReverseExpr {
+export function guidedExpr(
+  k: CoefficientExpr,
+  p: ReverseExpr,
+  x: Expr,
+  gradient: Expr,
+  guidance: Guidance,
+): ReverseExpr {
   if (guidance === 'mean') return { ...p, mean: p.mean.add(p.variance.mul(gradient)) };
   const predXstart = p.predXstart.add(k('xStartOfScore').mul(gradient));
   return { ...p, predXstart, mean: posteriorMeanExpr(k, predXstart, x) };
@@ -74,7 +94,12 @@ type Extra = 'predXstart' | 'gradient' | 'noise';
  * @param name of the operation; `build` must be the same whenever the name and the presence of options are
  */
 export function reverseStep(
-  process: DiffusionProcess, name: string, model: DiffusionModel, x: Tensor, t: Tensor, options: ReverseStepOptions,
+  process: DiffusionProcess,
+  name: string,
+  model: DiffusionModel,
+  x: Tensor,
+  t: Tensor,
+  options: ReverseStepOptions,
   build: (p: ReverseExpr, x: Expr, k: CoefficientExpr, noise: Expr | undefined) => readonly Expr[],
 ): Tensor[] {
   const { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', noise, table = process.table() } = options;
@@ -87,7 +112,11 @@ export function reverseStep(
     const extras = Object.keys(given) as Extra[];
     type Name = 'x' | 'modelOutput' | Extra;
     const op = process.operation(`${name}|${clipDenoised}|${extras.join()}`, () => {
-      const inputs = { x: 1, modelOutput: process.outputParts, ...Object.fromEntries(extras.map((e) => [e, 1])) } as Inputs<Name>;
+      const inputs = {
+        x: 1,
+        modelOutput: process.outputParts,
+        ...Object.fromEntries(extras.map((e) => [e, 1])),
+      } as Inputs<Name>;
       return timestepMap(name, inputs, ({ of, k }) => {
         const p = reverseExpr(process.settings, k, of.x[0], of.modelOutput, clipDenoised, of.predXstart?.[0]);
         return build(of.gradient ? guidedExpr(k, p, of.x[0], of.gradient[0], guidance) : p, of.x[0], k, of.noise?.[0]);
@@ -99,8 +128,11 @@ export function reverseStep(
 
 /** The predicted x_0 as it is before `denoisedFn`. */
 export function predictXstart(process: DiffusionProcess, x: Tensor, t: Tensor, modelOutput: Tensor): Tensor {
-  const op: TimestepOp<'x' | 'modelOutput'> = process.operation('predictXstart', () => timestepMap('predictXstart', { x: 1, modelOutput: process.outputParts },
-    ({ of, k }) => [reverseExpr(process.settings, k, of.x[0], of.modelOutput, false).predXstart]));
+  const op: TimestepOp<'x' | 'modelOutput'> = process.operation('predictXstart', () =>
+    timestepMap('predictXstart', { x: 1, modelOutput: process.outputParts }, ({ of, k }) => [
+      reverseExpr(process.settings, k, of.x[0], of.modelOutput, false).predXstart,
+    ]),
+  );
   return op(process.table(), t, { x, modelOutput })[0];
 }
 
@@ -112,7 +144,21 @@ export interface MeanVariance {
 }
 
 /** Mean, variance and log variance of p(x_{t-1} | x_t), and the predicted x_0, each of x's shape. */
-export function pMeanVariance(process: DiffusionProcess, model: DiffusionModel, x: Tensor, t: Tensor, { clipDenoised, denoisedFn }: DenoiseOptions = {}): MeanVariance {
-  const [mean, variance, logVariance, predXstart] = reverseStep(process, 'pMeanVariance', model, x, t, { clipDenoised, denoisedFn }, (p) => [p.mean, p.variance, p.logVariance, p.predXstart]);
+export function pMeanVariance(
+  process: DiffusionProcess,
+  model: DiffusionModel,
+  x: Tensor,
+  t: Tensor,
+  { clipDenoised, denoisedFn }: DenoiseOptions = {},
+): MeanVariance {
+  const [mean, variance, logVariance, predXstart] = reverseStep(
+    process,
+    'pMeanVariance',
+    model,
+    x,
+    t,
+    { clipDenoised, denoisedFn },
+    (p) => [p.mean, p.variance, p.logVariance, p.predXstart],
+  );
   return { mean, variance, logVariance, predXstart };
 }

@@ -7,7 +7,15 @@ import { ValueError } from '../../core/errors.ts';
 /** The noise schedules of the official code, under their official names. */
 export type NoiseSchedule = 'linear' | 'squaredcos_cap_v2' | 'quad' | 'const' | 'jsd' | 'warmup10' | 'warmup50';
 
-export const NOISE_SCHEDULES: readonly NoiseSchedule[] = ['linear', 'squaredcos_cap_v2', 'quad', 'const', 'jsd', 'warmup10', 'warmup50'];
+export const NOISE_SCHEDULES: readonly NoiseSchedule[] = [
+  'linear',
+  'squaredcos_cap_v2',
+  'quad',
+  'const',
+  'jsd',
+  'warmup10',
+  'warmup50',
+];
 
 export interface BetaRange {
   /** β of the first step; default 1e-4 scaled by 1000 / steps, so that shortened processes add the same noise in all. */
@@ -27,7 +35,8 @@ export interface BetaRange {
  * @throws ValueError for an unknown name, fewer than one step, or a β outside (0, 1].
  */
 export function betaSchedule(name: NoiseSchedule, steps: number, range: BetaRange = {}): Float64Array {
-  if (!Number.isInteger(steps) || steps < 1) throw new ValueError(`[betaSchedule] steps is ${steps}, expected an integer of at least 1.`);
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ValueError(`[betaSchedule] steps is ${steps}, expected an integer of at least 1.`);
   const scale = 1000 / steps;
   const { betaStart = scale * 0.0001, betaEnd = scale * 0.02 } = range;
   const betas = namedBetas(name, steps, betaStart, betaEnd);
@@ -52,13 +61,17 @@ function namedBetas(name: NoiseSchedule, steps: number, start: number, end: numb
     case 'squaredcos_cap_v2':
       return betasForAlphaBar(steps, (s) => Math.cos((((s + 0.008) / 1.008) * Math.PI) / 2) ** 2);
     default:
-      throw new ValueError(`[betaSchedule] unknown schedule ${String(name)}, expected one of ${NOISE_SCHEDULES.join(', ')}.`);
+      throw new ValueError(
+        `[betaSchedule] unknown schedule ${String(name)}, expected one of ${NOISE_SCHEDULES.join(', ')}.`,
+      );
   }
 }
 
 /** β_t = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), maxBeta) of a continuous ᾱ on [0, 1]; the cap keeps the last steps from being singular. */
 export function betasForAlphaBar(steps: number, alphaBar: (s: number) => number, maxBeta = 0.999): Float64Array {
-  return Float64Array.from({ length: steps }, (_, t) => Math.min(1 - alphaBar((t + 1) / steps) / alphaBar(t / steps), maxBeta));
+  return Float64Array.from({ length: steps }, (_, t) =>
+    Math.min(1 - alphaBar((t + 1) / steps) / alphaBar(t / steps), maxBeta),
+  );
 }
 
 /** Everything that the process derives from β, each of length T. α_t = 1 - β_t and ᾱ_t = Π_{s≤t} α_s. */
@@ -126,7 +139,9 @@ export function scheduleTables(betas: Float64Array): ScheduleTables {
     posteriorVariance,
     posteriorLogVarianceClipped: posteriorVariance.map((variance, t) => Math.log(t === 0 ? firstVariance : variance)),
     posteriorMeanCoef1: betas.map((beta, t) => (beta * Math.sqrt(alphasCumprodPrev[t])) / (1 - alphasCumprod[t])),
-    posteriorMeanCoef2: betas.map((beta, t) => ((1 - alphasCumprodPrev[t]) * Math.sqrt(1 - beta)) / (1 - alphasCumprod[t])),
+    posteriorMeanCoef2: betas.map(
+      (beta, t) => ((1 - alphasCumprodPrev[t]) * Math.sqrt(1 - beta)) / (1 - alphasCumprod[t]),
+    ),
     fixedLargeVariance,
     fixedLargeLogVariance: fixedLargeVariance.map(Math.log),
   };
@@ -146,7 +161,9 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
   if (typeof respacing === 'string' && respacing.startsWith('ddim')) return ddimTimesteps(steps, respacing);
   const counts = typeof respacing === 'string' ? respacing.split(',').map(parseCount) : respacing;
   if (counts.length === 0 || !counts.every((count) => Number.isInteger(count) && count >= 0)) {
-    throw new ValueError(`[spaceTimesteps] respacing is ${JSON.stringify(respacing)}, expected a step count, counts per section such as "10,15,20", or "ddimN".`);
+    throw new ValueError(
+      `[spaceTimesteps] respacing is ${JSON.stringify(respacing)}, expected a step count, counts per section such as "10,15,20", or "ddimN".`,
+    );
   }
 
   const kept = new Set<number>();
@@ -154,14 +171,19 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
   counts.forEach((count, section) => {
     const size = Math.floor(steps / counts.length) + (section < steps % counts.length ? 1 : 0);
     if (size < count) {
-      throw new ValueError(`[spaceTimesteps] section ${section} has ${size} of the ${steps} steps, cannot take ${count} of them; ask for at most ${size}.`);
+      throw new ValueError(
+        `[spaceTimesteps] section ${section} has ${size} of the ${steps} steps, cannot take ${count} of them; ask for at most ${size}.`,
+      );
     }
     const stride = count <= 1 ? 1 : (size - 1) / (count - 1);
     let at = 0;
     for (let i = 0; i < count; i++, at += stride) kept.add(start + roundHalfToEven(at));
     start += size;
   });
-  if (kept.size === 0) throw new ValueError(`[spaceTimesteps] respacing ${JSON.stringify(respacing)} keeps no step, expected at least one.`);
+  if (kept.size === 0)
+    throw new ValueError(
+      `[spaceTimesteps] respacing ${JSON.stringify(respacing)} keeps no step, expected at least one.`,
+    );
   return [...kept].sort((a, b) => a - b);
 }
 
@@ -171,13 +193,22 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
  * @returns the shortened β, and `timestepMap` τ: step of the short process → timestep that the model was trained with.
  * @throws ValueError for a kept timestep outside the process, or none.
  */
-export function respaceBetas(betas: Float64Array, kept: Iterable<number>): { betas: Float64Array; timestepMap: Int32Array } {
+export function respaceBetas(
+  betas: Float64Array,
+  kept: Iterable<number>,
+): { betas: Float64Array; timestepMap: Int32Array } {
   const timestepMap = Int32Array.from(new Set(kept)).sort();
   for (const t of timestepMap) {
-    if (t < 0 || t >= betas.length) throw new ValueError(`[respaceBetas] timestep ${t} is outside the process of ${betas.length} steps, expected 0 to ${betas.length - 1}.`);
+    if (t < 0 || t >= betas.length)
+      throw new ValueError(
+        `[respaceBetas] timestep ${t} is outside the process of ${betas.length} steps, expected 0 to ${betas.length - 1}.`,
+      );
   }
   const { alphasCumprod } = scheduleTables(betas);
-  const short = Float64Array.from(timestepMap, (t, i) => 1 - alphasCumprod[t] / (i === 0 ? 1 : alphasCumprod[timestepMap[i - 1]]));
+  const short = Float64Array.from(
+    timestepMap,
+    (t, i) => 1 - alphasCumprod[t] / (i === 0 ? 1 : alphasCumprod[timestepMap[i - 1]]),
+  );
   checkBetas('respaceBetas', short);
   return { betas: short, timestepMap };
 }
@@ -187,7 +218,9 @@ function ddimTimesteps(steps: number, respacing: string): number[] {
   for (let stride = 1; stride < steps; stride++) {
     if (Math.ceil(steps / stride) === count) return Array.from({ length: count }, (_, i) => i * stride);
   }
-  throw new ValueError(`[spaceTimesteps] no integer stride over ${steps} steps gives exactly the ${respacing.slice(4) || '?'} of "${respacing}"; try a divisor of ${steps}, or "${respacing.slice(4)}" without ddim.`);
+  throw new ValueError(
+    `[spaceTimesteps] no integer stride over ${steps} steps gives exactly the ${respacing.slice(4) || '?'} of "${respacing}"; try a divisor of ${steps}, or "${respacing.slice(4)}" without ddim.`,
+  );
 }
 
 function parseCount(text: string): number {
@@ -203,7 +236,9 @@ function checkBetas(operation: string, betas: Float64Array): void {
 /** `count` values from start to end, both included, in NumPy's order of operations. */
 function linspace(start: number, end: number, count: number): Float64Array {
   const step = (end - start) / (count - 1);
-  return Float64Array.from({ length: count }, (_, i) => (i === count - 1 && count > 1 ? end : count > 1 ? i * step + start : start));
+  return Float64Array.from({ length: count }, (_, i) =>
+    i === count - 1 && count > 1 ? end : count > 1 ? i * step + start : start,
+  );
 }
 
 function warmup(start: number, end: number, steps: number, fraction: number): Float64Array {

@@ -65,8 +65,14 @@ export interface DiffusionOptions {
  */
 export function diffusionSettings(options: DiffusionOptions = {}): DiffusionSettings {
   const {
-    timestepRespacing = '', noiseSchedule = 'linear', useKl = false, sigmaSmall = false, predictXstart = false,
-    learnSigma = true, rescaleLearnedSigmas = false, diffusionSteps = 1000,
+    timestepRespacing = '',
+    noiseSchedule = 'linear',
+    useKl = false,
+    sigmaSmall = false,
+    predictXstart = false,
+    learnSigma = true,
+    rescaleLearnedSigmas = false,
+    diffusionSteps = 1000,
   } = options;
   return settingsOfBetas(betaSchedule(noiseSchedule, diffusionSteps), {
     keep: spaceTimesteps(diffusionSteps, timestepRespacing),
@@ -89,7 +95,10 @@ export interface ProcessTypes {
  *
  * @throws ValueError for an unknown type, or β outside (0, 1].
  */
-export function settingsOfBetas(betas: Float64Array, { modelMeanType, modelVarType, lossType, keep }: ProcessTypes): DiffusionSettings {
+export function settingsOfBetas(
+  betas: Float64Array,
+  { modelMeanType, modelVarType, lossType, keep }: ProcessTypes,
+): DiffusionSettings {
   oneOf('modelMeanType', modelMeanType, MEAN_TYPES);
   oneOf('modelVarType', modelVarType, VAR_TYPES);
   oneOf('lossType', lossType, LOSS_TYPES);
@@ -97,7 +106,15 @@ export function settingsOfBetas(betas: Float64Array, { modelMeanType, modelVarTy
   const whole = kept === undefined || kept.length === betas.length;
   const timestepMap = whole ? Int32Array.from(betas, (_, t) => t) : respaceBetas(betas, kept).timestepMap;
   const tables = scheduleTables(whole ? betas : respaceBetas(betas, kept).betas);
-  return { modelMeanType, modelVarType, lossType, numTimesteps: timestepMap.length, originalTimesteps: betas.length, timestepMap, tables };
+  return {
+    modelMeanType,
+    modelVarType,
+    lossType,
+    numTimesteps: timestepMap.length,
+    originalTimesteps: betas.length,
+    timestepMap,
+    tables,
+  };
 }
 
 /** Whether the model's output has twice the channels of its input. */
@@ -106,5 +123,6 @@ export function learnsVariance(settings: Pick<DiffusionSettings, 'modelVarType'>
 }
 
 function oneOf<T extends string>(name: string, value: T, known: readonly T[]): void {
-  if (!known.includes(value)) throw new ValueError(`[settingsOfBetas] ${name} is ${String(value)}, expected one of ${known.join(', ')}.`);
+  if (!known.includes(value))
+    throw new ValueError(`[settingsOfBetas] ${name} is ${String(value)}, expected one of ${known.join(', ')}.`);
 }

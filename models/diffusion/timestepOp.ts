@@ -27,36 +27,70 @@ export interface Elements<Name extends string> {
  *
  * @throws ShapeError, DTypeError for a tensor or timesteps of another shape or type
  */
-export type TimestepOp<Name extends string> = (table: Tensor, t: Tensor, tensors: Readonly<Record<Name, Tensor>>) => Tensor[];
+export type TimestepOp<Name extends string> = (
+  table: Tensor,
+  t: Tensor,
+  tensors: Readonly<Record<Name, Tensor>>,
+) => Tensor[];
 
 /** An operation on elements: each expression gives a tensor of the first input's shape. */
-export function timestepMap<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[]): TimestepOp<Name> {
+export function timestepMap<Name extends string>(
+  name: string,
+  inputs: Inputs<Name>,
+  build: (e: Elements<Name>) => readonly Expr[],
+): TimestepOp<Name> {
   return define(name, inputs, build, false);
 }
 
 /** Means of expressions over the elements of each sample: each gives a tensor (batch). */
-export function timestepMean<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[]): TimestepOp<Name> {
+export function timestepMean<Name extends string>(
+  name: string,
+  inputs: Inputs<Name>,
+  build: (e: Elements<Name>) => readonly Expr[],
+): TimestepOp<Name> {
   return define(name, inputs, (e) => build(e).map((expr) => Expr.scalar(0).mul(expr)), true);
 }
 
 /** Storage buffers that every adapter binds at once. */
 const BINDINGS = 8;
 
-function define<Name extends string>(name: string, inputs: Inputs<Name>, build: (e: Elements<Name>) => readonly Expr[], reduce: boolean): TimestepOp<Name> {
+function define<Name extends string>(
+  name: string,
+  inputs: Inputs<Name>,
+  build: (e: Elements<Name>) => readonly Expr[],
+  reduce: boolean,
+): TimestepOp<Name> {
   const names = Object.keys(inputs) as Name[];
   const parts = names.map((n) => inputs[n]);
   const { exprs, sources } = expressions(names, parts, build);
-  const forward = program(name, sources, exprs.map((expr, i): Output => ({ expr, part: 0, parts: 1, before: i })));
+  const forward = program(
+    name,
+    sources,
+    exprs.map((expr, i): Output => ({ expr, part: 0, parts: 1, before: i })),
+  );
   const count = names.length;
 
   /** Gradients of the `wanted` tensors from those of the outputs `seeded`. */
   const gradient = (wanted: readonly number[], seeded: readonly number[]): Program => {
-    const seeds = seeded.map((_, j): Source => (reduce ? { kind: 'sample', tensor: count + j } : { kind: 'element', tensor: count + j, part: 0, parts: 1 }));
-    const wantedInputs = wanted.flatMap((i) => Array.from({ length: parts[i] }, (_, part) => inputNumber(parts, i, part)));
-    const found = differentiate(seeded.map((o) => exprs[o]), seeds.map((_, j) => Expr.input(sources.length + j, 'f32')), wantedInputs);
+    const seeds = seeded.map((_, j): Source =>
+      reduce ? { kind: 'sample', tensor: count + j } : { kind: 'element', tensor: count + j, part: 0, parts: 1 },
+    );
+    const wantedInputs = wanted.flatMap((i) =>
+      Array.from({ length: parts[i] }, (_, part) => inputNumber(parts, i, part)),
+    );
+    const found = differentiate(
+      seeded.map((o) => exprs[o]),
+      seeds.map((_, j) => Expr.input(sources.length + j, 'f32')),
+      wantedInputs,
+    );
     let before = 0;
     const outputs = wanted.flatMap((i) => {
-      const here = Array.from({ length: parts[i] }, (_, part): Output => ({ expr: found.shift() ?? Expr.constant(0), part, parts: parts[i], before }));
+      const here = Array.from({ length: parts[i] }, (_, part): Output => ({
+        expr: found.shift() ?? Expr.constant(0),
+        part,
+        parts: parts[i],
+        before,
+      }));
       before += parts[i];
       return here;
     });
@@ -66,7 +100,7 @@ function define<Name extends string>(name: string, inputs: Inputs<Name>, build: 
   const gradientOf = (wanted: readonly number[], seeded: readonly number[]): Program => {
     const key = `${wanted.join()}|${seeded.join()}`;
     let prog = gradients.get(key);
-    if (!prog) gradients.set(key, prog = gradient(wanted, seeded));
+    if (!prog) gradients.set(key, (prog = gradient(wanted, seeded)));
     return prog;
   };
 
@@ -78,22 +112,42 @@ function define<Name extends string>(name: string, inputs: Inputs<Name>, build: 
       const operands: Operands = { table, t, tensors, batch: shape[0], size: numelOf(shape.slice(1)) };
       const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
       if (wanted.length) {
-        const { reads } = gradientOf(wanted, exprs.map((_, o) => o));
+        const { reads } = gradientOf(
+          wanted,
+          exprs.map((_, o) => o),
+        );
         const used = reads.filter((i) => i < count);
-        Object.assign(ctx.state, { wanted, used, shapes: tensors.map((x) => x.shape), batch: operands.batch, size: operands.size });
+        Object.assign(ctx.state, {
+          wanted,
+          used,
+          shapes: tensors.map((x) => x.shape),
+          batch: operands.batch,
+          size: operands.size,
+        });
         ctx.save(table, t, ...used.map((i) => tensors[i]));
       }
       if (reduce) {
         const y = runSum(table.device, forward, operands);
         return exprs.map((_, i) => y.select(0, i));
       }
-      return partsOf(runMap(table.device, forward, operands), exprs.map(() => shape));
+      return partsOf(
+        runMap(table.device, forward, operands),
+        exprs.map(() => shape),
+      );
     },
     backward(ctx, ...grads) {
-      const { wanted, used, shapes, batch, size } = ctx.state as { wanted: number[]; used: number[]; shapes: number[][]; batch: number; size: number };
+      const { wanted, used, shapes, batch, size } = ctx.state as {
+        wanted: number[];
+        used: number[];
+        shapes: number[][];
+        batch: number;
+        size: number;
+      };
       const [table, t, ...saved] = ctx.saved;
       const tensors: (Tensor | null)[] = new Array<Tensor | null>(count).fill(null);
-      used.forEach((i, j) => { tensors[i] = saved[j]; });
+      used.forEach((i, j) => {
+        tensors[i] = saved[j];
+      });
       const given = grads.flatMap((g, o) => (g ? [o] : []));
       // Gradients add up, so those of many outputs can come in portions that fit the bindings.
       const portion = BINDINGS - 3 - used.length;
@@ -101,11 +155,18 @@ function define<Name extends string>(name: string, inputs: Inputs<Name>, build: 
       for (let at = 0; at < given.length; at += portion) {
         const seeded = given.slice(at, at + portion);
         const operands: Operands = { table, t, tensors: [...tensors, ...seeded.map((o) => grads[o])], batch, size };
-        const found = partsOf(runMap(table.device, gradientOf(wanted, seeded), operands), wanted.map((i) => shapes[i]));
-        found.forEach((g, j) => { total[j] = at ? total[j].add(g) : g; });
+        const found = partsOf(
+          runMap(table.device, gradientOf(wanted, seeded), operands),
+          wanted.map((i) => shapes[i]),
+        );
+        found.forEach((g, j) => {
+          total[j] = at ? total[j].add(g) : g;
+        });
       }
       const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
-      wanted.forEach((i, j) => { results[i + 2] = total[j]; });
+      wanted.forEach((i, j) => {
+        results[i + 2] = total[j];
+      });
       return results;
     },
   });
@@ -122,7 +183,11 @@ function inputNumber(parts: readonly number[], tensor: number, part: number): nu
   return 2 * (parts.slice(0, tensor).reduce((s, v) => s + v, 0) + part);
 }
 
-function expressions<Name extends string>(names: readonly Name[], parts: readonly number[], build: (e: Elements<Name>) => readonly Expr[]): { exprs: readonly Expr[]; sources: Source[] } {
+function expressions<Name extends string>(
+  names: readonly Name[],
+  parts: readonly number[],
+  build: (e: Elements<Name>) => readonly Expr[],
+): { exprs: readonly Expr[]; sources: Source[] } {
   const sources: Source[] = [];
   const of = {} as Record<Name, Expr[]>;
   const detached = {} as Record<Name, Expr[]>;
@@ -152,13 +217,23 @@ function partsOf(all: Tensor, shapes: readonly (readonly number[])[]): Tensor[] 
   });
 }
 
-function check(name: string, names: readonly string[], parts: readonly number[], t: Tensor, tensors: readonly Tensor[]): void {
+function check(
+  name: string,
+  names: readonly string[],
+  parts: readonly number[],
+  t: Tensor,
+  tensors: readonly Tensor[],
+): void {
   const { shape } = tensors[0];
-  if (shape.length < 2) throw new ShapeError(`[${name}] ${names[0]} has shape ${show(shape)}, expected (batch, channels, …).`);
+  if (shape.length < 2)
+    throw new ShapeError(`[${name}] ${names[0]} has shape ${show(shape)}, expected (batch, channels, …).`);
   checkTimesteps(name, t, shape[0]);
   tensors.forEach((x, i) => {
     const expected = [shape[0], shape[1] * parts[i], ...shape.slice(2)];
-    if (!sameShape(x.shape, expected)) throw new ShapeError(`[${name}] ${names[i]} has shape ${show(x.shape)}, expected ${show(expected)}${parts[i] === 2 ? ': twice the channels, the second half for the variance' : ''}.`);
+    if (!sameShape(x.shape, expected))
+      throw new ShapeError(
+        `[${name}] ${names[i]} has shape ${show(x.shape)}, expected ${show(expected)}${parts[i] === 2 ? ': twice the channels, the second half for the variance' : ''}.`,
+      );
     if (!isFloat(x.dtype)) throw new DTypeError(`[${name}] ${names[i]} is ${x.dtype}, expected f32 or f16.`);
   });
 }
@@ -166,5 +241,6 @@ function check(name: string, names: readonly string[], parts: readonly number[],
 /** @throws ShapeError, DTypeError unless t is (batch), i32 */
 export function checkTimesteps(name: string, t: Tensor, batch: number): void {
   if (t.dtype !== 'i32') throw new DTypeError(`[${name}] t is ${t.dtype}, expected i32 steps of the process.`);
-  if (!sameShape(t.shape, [batch])) throw new ShapeError(`[${name}] t has shape ${show(t.shape)}, expected (${batch}), a timestep for each sample.`);
+  if (!sameShape(t.shape, [batch]))
+    throw new ShapeError(`[${name}] t has shape ${show(t.shape)}, expected (${batch}), a timestep for each sample.`);
 }

@@ -3,7 +3,16 @@
 // coefficients themselves, and halves of the model's output in place.
 
 import { generate, SPECIAL, topological, type Expr } from '../../core/expr.ts';
-import { defineKernel, dense, empty, grid1d, type Device, type Kernel, type KernelSource, type Tensor } from '../../core/index.ts';
+import {
+  defineKernel,
+  dense,
+  empty,
+  grid1d,
+  type Device,
+  type Kernel,
+  type KernelSource,
+  type Tensor,
+} from '../../core/index.ts';
 import { COEFFICIENTS } from './coefficients.ts';
 
 /** What an input of the expressions is: an element of part `part` of a sample, a coefficient of its timestep, or one value a sample. */
@@ -46,7 +55,11 @@ const known = new Map<string, Program>();
 /** The program of these expressions. Equal ones are one, and compile once. */
 export function program(name: string, sources: readonly Source[], outputs: readonly Output[]): Program {
   const used = topological(outputs.map((o) => o.expr)).flatMap((e) => (e.kind === 'input' ? [e.value] : []));
-  const key = JSON.stringify([name, outputs.map((o) => [o.expr.id, o.part, o.parts, o.before]), used.map((i) => [i, sources[i]])]);
+  const key = JSON.stringify([
+    name,
+    outputs.map((o) => [o.expr.id, o.part, o.parts, o.before]),
+    used.map((i) => [i, sources[i]]),
+  ]);
   let prog = known.get(key);
   if (!prog) {
     const reads = new Set<number>();
@@ -55,8 +68,13 @@ export function program(name: string, sources: readonly Source[], outputs: reado
       if (source.kind !== 'coefficient') reads.add(source.tensor);
     }
     prog = {
-      id: programs.length, name, sources, outputs, reads: [...reads].sort((a, b) => a - b),
-      map: defineKernel(`diffusion.${name}`, mapSource), sum: defineKernel(`diffusion.${name}.sum`, sumSource),
+      id: programs.length,
+      name,
+      sources,
+      outputs,
+      reads: [...reads].sort((a, b) => a - b),
+      map: defineKernel(`diffusion.${name}`, mapSource),
+      sum: defineKernel(`diffusion.${name}.sum`, sumSource),
     };
     programs.push(prog);
     known.set(key, prog);
@@ -92,11 +110,24 @@ export function runSum(device: Device, prog: Program, operands: Operands): Tenso
   return pieces > 1 ? y.sum(2) : y.reshape(prog.outputs.length, batch);
 }
 
-function dispatch(device: Device, kernel: Kernel<Variant>, prog: Program, operands: Operands, y: Tensor, groups: [number, number, number]): void {
+function dispatch(
+  device: Device,
+  kernel: Kernel<Variant>,
+  prog: Program,
+  operands: Operands,
+  y: Tensor,
+  groups: [number, number, number],
+): void {
   const { table, t, batch, size } = operands;
   const read = prog.reads.map((i) => dense(operands.tensors[i]!));
   const variant: Variant = { program: prog.id, vec: width(size) === 4, types: read.map((x) => x.dtype) };
-  device.run(kernel, variant, [table, dense(t), ...read, y], [batch, size / width(size), table.shape[0], 1 / size], groups);
+  device.run(
+    kernel,
+    variant,
+    [table, dense(t), ...read, y],
+    [batch, size / width(size), table.shape[0], 1 / size],
+    groups,
+  );
 }
 
 /** Elements that an invocation takes at a time. */
@@ -110,7 +141,12 @@ const SUM_GROUP = 128;
 const PIECE = SUM_GROUP * 8;
 
 /** Bindings and parameters; the coefficients of sample `b`; and the values of element `i` of its parts. */
-function scaffold({ program: id, vec, types }: Variant): { head: Omit<KernelSource, 'body' | 'workgroupSize'>; coefficients: string[]; element: string[]; results: string[] } {
+function scaffold({ program: id, vec, types }: Variant): {
+  head: Omit<KernelSource, 'body' | 'workgroupSize'>;
+  coefficients: string[];
+  element: string[];
+  results: string[];
+} {
   const { sources, outputs, reads } = programs[id];
   const t = vec ? 'vec4<f32>' : 'f32';
   // A timestep out of range reads the nearest row: the GPU can't raise an error.
@@ -125,19 +161,40 @@ function scaffold({ program: id, vec, types }: Variant): { head: Omit<KernelSour
     if (source.kind === 'sample') return perSample(i, `x${source.tensor}[b]`);
     return `${t}(x${source.tensor}[${place(source)}])`;
   };
-  const { lines, results, helpers } = generate(outputs.map((o) => o.expr), vec, input, () => 'p.reciprocal');
-  const bindings: KernelSource['bindings'][number][] = [{ name: 'k', type: 'array<f32>', access: 'read' }, { name: 't', type: 'array<i32>', access: 'read' }];
+  const { lines, results, helpers } = generate(
+    outputs.map((o) => o.expr),
+    vec,
+    input,
+    () => 'p.reciprocal',
+  );
+  const bindings: KernelSource['bindings'][number][] = [
+    { name: 'k', type: 'array<f32>', access: 'read' },
+    { name: 't', type: 'array<i32>', access: 'read' },
+  ];
   reads.forEach((tensor, j) => {
     const whole = sources.some((s) => s.kind === 'element' && s.tensor === tensor);
-    bindings.push({ name: `x${tensor}`, type: `array<${vec && whole ? `vec4<${types[j]}>` : types[j]}>`, access: 'read' });
+    bindings.push({
+      name: `x${tensor}`,
+      type: `array<${vec && whole ? `vec4<${types[j]}>` : types[j]}>`,
+      access: 'read',
+    });
   });
   const declarations = [...(lines.some((line) => line.includes('special(')) ? [SPECIAL] : []), ...helpers].join('\n');
   return {
     head: {
-      bindings, declarations, enable: types.includes('f16') ? ['f16'] : [],
-      params: [{ name: 'batch', type: 'u32' }, { name: 'size', type: 'u32' }, { name: 'steps', type: 'u32' }, { name: 'reciprocal', type: 'f32' }],
+      bindings,
+      declarations,
+      enable: types.includes('f16') ? ['f16'] : [],
+      params: [
+        { name: 'batch', type: 'u32' },
+        { name: 'size', type: 'u32' },
+        { name: 'steps', type: 'u32' },
+        { name: 'reciprocal', type: 'f32' },
+      ],
     },
-    coefficients, element: lines, results,
+    coefficients,
+    element: lines,
+    results,
   };
 }
 
@@ -148,7 +205,9 @@ function place({ part, parts }: { part: number; parts: number }): string {
 
 function mapSource(v: Variant): KernelSource {
   const { head, coefficients, element, results } = scaffold(v);
-  const stores = programs[v.program].outputs.map((o, j) => `y[${o.before ? `${o.before}u * p.batch * p.size + ` : ''}${place(o)}] = ${results[j]};`);
+  const stores = programs[v.program].outputs.map(
+    (o, j) => `y[${o.before ? `${o.before}u * p.batch * p.size + ` : ''}${place(o)}] = ${results[j]};`,
+  );
   return {
     ...head,
     bindings: [...head.bindings, { name: 'y', type: v.vec ? 'array<vec4<f32>>' : 'array<f32>', access: 'write' }],

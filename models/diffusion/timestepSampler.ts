@@ -81,15 +81,20 @@ export class LossSecondMomentResampler implements TimestepSampler {
     this.numTimesteps = checkCount('LossSecondMomentResampler', 'numTimesteps', numTimesteps);
     this.historyPerTerm = checkCount('LossSecondMomentResampler', 'historyPerTerm', historyPerTerm);
     if (!(uniformProb >= 0 && uniformProb <= 1)) {
-      throw new ValueError(`[LossSecondMomentResampler] uniformProb is ${uniformProb}, expected a probability in [0, 1].`);
+      throw new ValueError(
+        `[LossSecondMomentResampler] uniformProb is ${uniformProb}, expected a probability in [0, 1].`,
+      );
     }
     this.uniformProb = uniformProb;
     this.#history = Array.from({ length: numTimesteps }, () => []);
   }
 
   weights(): Float64Array {
-    if (!this.#history.every((losses) => losses.length === this.historyPerTerm)) return new Float64Array(this.numTimesteps).fill(1);
-    const moments = Float64Array.from(this.#history, (losses) => Math.sqrt(losses.reduce((sum, loss) => sum + loss * loss, 0) / losses.length));
+    if (!this.#history.every((losses) => losses.length === this.historyPerTerm))
+      return new Float64Array(this.numTimesteps).fill(1);
+    const moments = Float64Array.from(this.#history, (losses) =>
+      Math.sqrt(losses.reduce((sum, loss) => sum + loss * loss, 0) / losses.length),
+    );
     const total = moments.reduce((sum, moment) => sum + moment, 0);
     if (total === 0) return moments.fill(1);
     return moments.map((moment) => (moment / total) * (1 - this.uniformProb) + this.uniformProb / this.numTimesteps);
@@ -107,12 +112,20 @@ export class LossSecondMomentResampler implements TimestepSampler {
   /** @throws ValueError if the lengths differ, a timestep is outside the process, or a loss is not finite. */
   update(timesteps: ArrayLike<number>, losses: ArrayLike<number>): void {
     if (timesteps.length !== losses.length) {
-      throw new ValueError(`[LossSecondMomentResampler.update] ${timesteps.length} timesteps and ${losses.length} losses, expected as many of one as of the other.`);
+      throw new ValueError(
+        `[LossSecondMomentResampler.update] ${timesteps.length} timesteps and ${losses.length} losses, expected as many of one as of the other.`,
+      );
     }
     for (let i = 0; i < timesteps.length; i++) {
       const history = this.#history[timesteps[i]];
-      if (!history) throw new ValueError(`[LossSecondMomentResampler.update] timestep ${timesteps[i]} is outside 0 to ${this.numTimesteps - 1}.`);
-      if (!Number.isFinite(losses[i])) throw new ValueError(`[LossSecondMomentResampler.update] the loss of timestep ${timesteps[i]} is ${losses[i]}, expected a finite number; leave such steps out.`);
+      if (!history)
+        throw new ValueError(
+          `[LossSecondMomentResampler.update] timestep ${timesteps[i]} is outside 0 to ${this.numTimesteps - 1}.`,
+        );
+      if (!Number.isFinite(losses[i]))
+        throw new ValueError(
+          `[LossSecondMomentResampler.update] the loss of timestep ${timesteps[i]} is ${losses[i]}, expected a finite number; leave such steps out.`,
+        );
       history.push(losses[i]);
       if (history.length > this.historyPerTerm) history.shift();
     }
@@ -141,7 +154,9 @@ export function timestepSamplerFromState(state: TimestepSamplerState): TimestepS
 export function createTimestepSampler(kind: TimestepSamplerState['kind'], numTimesteps: number): TimestepSampler {
   if (kind === 'uniform') return new UniformSampler(numTimesteps);
   if (kind === 'loss-second-moment') return new LossSecondMomentResampler(numTimesteps);
-  throw new ValueError(`[createTimestepSampler] unknown sampler ${String(kind)}, expected uniform or loss-second-moment.`);
+  throw new ValueError(
+    `[createTimestepSampler] unknown sampler ${String(kind)}, expected uniform or loss-second-moment.`,
+  );
 }
 
 /** Index of the first entry above `value` in an ascending array; the last index if there is none. */
@@ -157,6 +172,7 @@ function firstAbove(ascending: Float64Array, value: number): number {
 }
 
 function checkCount(operation: string, name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1) throw new ValueError(`[${operation}] ${name} is ${value}, expected an integer of at least 1.`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new ValueError(`[${operation}] ${name} is ${value}, expected an integer of at least 1.`);
   return value;
 }

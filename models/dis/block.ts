@@ -75,11 +75,16 @@ export class DisBlock extends Module {
     this.skip_linear = options.skip ? zeroBiasLinear(generator, 2 * embedDim, embedDim) : null;
   }
 
-  forward({ hidden, residual, skip = null, factors = null, recompute = false }: BlockInput): { hidden: Tensor; residual: Tensor } {
+  forward({ hidden, residual, skip = null, factors = null, recompute = false }: BlockInput): {
+    hidden: Tensor;
+    residual: Tensor;
+  } {
     return scope(() => {
       const branch = this.skip_linear && skip ? this.joined(this.skip_linear, hidden, skip) : hidden;
       const { y, residualOut } = this.norm.prenorm(branch, residual, factors);
-      const mixed = recompute ? checkpoint((x) => this.mixer.forward(x), [y], { parameters: this.mixer.parameters() }) : this.mixer.forward(y);
+      const mixed = recompute
+        ? checkpoint((x) => this.mixer.forward(x), [y], { parameters: this.mixer.parameters() })
+        : this.mixer.forward(y);
       return { hidden: mixed, residual: residualOut };
     });
   }

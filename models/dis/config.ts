@@ -111,7 +111,9 @@ const WIDTH_AND_DEPTH: Readonly<Record<OfficialSize | SmallSize, readonly [embed
 };
 
 /** Every named size: three of ours that train on a laptop (N nano, Ti tiny, XS extra small), then the ten official ones. */
-export const DIS_NAMES: readonly DisName[] = (['N', 'Ti', 'XS', 'S', 'B', 'M', 'L', 'H'] as const).flatMap((size) => [`DiS-${size}/2`, `DiS-${size}/4`] as const);
+export const DIS_NAMES: readonly DisName[] = (['N', 'Ti', 'XS', 'S', 'B', 'M', 'L', 'H'] as const).flatMap(
+  (size) => [`DiS-${size}/2`, `DiS-${size}/4`] as const,
+);
 
 /**
  * Width, depth and patch size of a named configuration.
@@ -143,7 +145,10 @@ export function disConfig(base: DisName | DisOptions, options: DisOptions = {}):
   const named = typeof base === 'string' ? disSize(base) : base;
   const given: DisOptions = { ...defined(named), ...defined(options) };
   refuseUnknown(given, DIS_DEFAULTS, '');
-  const ssmGiven = { ...(typeof base === 'string' ? undefined : defined(base.ssm ?? {})), ...defined(options.ssm ?? {}) };
+  const ssmGiven = {
+    ...(typeof base === 'string' ? undefined : defined(base.ssm ?? {})),
+    ...defined(options.ssm ?? {}),
+  };
   refuseUnknown(ssmGiven, SSM_DEFAULTS, 'ssm.');
   const config: DisConfig = { ...DIS_DEFAULTS, ...given, ssm: { ...SSM_DEFAULTS, ...ssmGiven } };
   const normalised = { ...config, numClasses: config.numClasses < 0 ? 0 : config.numClasses };
@@ -152,7 +157,15 @@ export function disConfig(base: DisName | DisOptions, options: DisOptions = {}):
 }
 
 /** Options of the official constructor that change nothing here, or that the official code itself never reads. */
-const OFFICIAL_WITHOUT_EFFECT = new Set(['drop_rate', 'fused_add_norm', 'residual_in_fp32', 'if_cls_token', 'conv', 'device', 'dtype']);
+const OFFICIAL_WITHOUT_EFFECT = new Set([
+  'drop_rate',
+  'fused_add_norm',
+  'residual_in_fp32',
+  'if_cls_token',
+  'conv',
+  'device',
+  'dtype',
+]);
 
 /**
  * Options from the names of the official constructor (`img_size`, `num_classes: -1`, `ssm_cfg: {d_state: …}` …), as checkpoints
@@ -165,12 +178,18 @@ export function disOptionsFromOfficial(official: Readonly<Record<string, unknown
   for (const [key, value] of Object.entries(official)) {
     if (OFFICIAL_WITHOUT_EFFECT.has(key) || value === null || value === undefined) continue;
     if (key === 'bimamba_type') {
-      if (value !== 'v2') throw new ValueError(`[disOptionsFromOfficial] bimamba_type is ${JSON.stringify(value)}, expected "v2", the only mixer DiS uses.`);
+      if (value !== 'v2')
+        throw new ValueError(
+          `[disOptionsFromOfficial] bimamba_type is ${JSON.stringify(value)}, expected "v2", the only mixer DiS uses.`,
+        );
     } else if (key === 'ssm_cfg') {
-      options.ssm = Object.fromEntries(Object.entries(value as object).map(([name, item]) => [camelCase(name), item as unknown]));
+      options.ssm = Object.fromEntries(
+        Object.entries(value as object).map(([name, item]) => [camelCase(name), item as unknown]),
+      );
     } else if (key === 'initializer_cfg') {
       const names: Record<string, string> = { n_residuals_per_layer: 'residualsPerLayer' };
-      for (const [name, item] of Object.entries(value as object)) options[names[name] ?? camelCase(name)] = item as unknown;
+      for (const [name, item] of Object.entries(value as object))
+        options[names[name] ?? camelCase(name)] = item as unknown;
     } else {
       options[camelCase(key)] = value;
     }
@@ -190,22 +209,30 @@ function defined<T extends object>(options: T): Partial<T> {
 
 function refuseUnknown(given: object, known: object, prefix: string): void {
   for (const key of Object.keys(given)) {
-    if (!Object.hasOwn(known, key)) throw new ValueError(`[disConfig] unknown option ${prefix}${key}, expected one of ${Object.keys(known).join(', ')}.`);
+    if (!Object.hasOwn(known, key))
+      throw new ValueError(
+        `[disConfig] unknown option ${prefix}${key}, expected one of ${Object.keys(known).join(', ')}.`,
+      );
   }
 }
 
 function check(config: DisConfig): void {
   const { ssm } = config;
-  for (const name of ['imgSize', 'patchSize', 'embedDim', 'channels', 'depth', 'residualsPerLayer'] as const) integer(name, config[name], 1);
+  for (const name of ['imgSize', 'patchSize', 'embedDim', 'channels', 'depth', 'residualsPerLayer'] as const)
+    integer(name, config[name], 1);
   integer('numClasses', config.numClasses, 0);
   if (config.imgSize % config.patchSize !== 0) {
-    throw new ValueError(`[disConfig] imgSize is ${config.imgSize}, expected a multiple of patchSize ${config.patchSize}; change one of them.`);
+    throw new ValueError(
+      `[disConfig] imgSize is ${config.imgSize}, expected a multiple of patchSize ${config.patchSize}; change one of them.`,
+    );
   }
   between('dropPathRate', config.dropPathRate, 0, 1, config.dropPathRate < 1);
   between('classDropoutProb', config.classDropoutProb, 0, 1);
   positive('normEpsilon', config.normEpsilon);
-  for (const name of ['rmsNorm', 'learnSigma', 'mlpTimeEmbed', 'skip', 'rescalePrenormResidual'] as const) boolean(name, config[name]);
-  if (!(config.initializerRange >= 0)) throw new ValueError(`[disConfig] initializerRange is ${config.initializerRange}, expected 0 or more.`);
+  for (const name of ['rmsNorm', 'learnSigma', 'mlpTimeEmbed', 'skip', 'rescalePrenormResidual'] as const)
+    boolean(name, config[name]);
+  if (!(config.initializerRange >= 0))
+    throw new ValueError(`[disConfig] initializerRange is ${config.initializerRange}, expected 0 or more.`);
 
   integer('ssm.dState', ssm.dState, 1);
   integer('ssm.dConv', ssm.dConv, 2, 4);
@@ -213,8 +240,10 @@ function check(config: DisConfig): void {
   integer('ssm.expand × embedDim', Math.trunc(ssm.expand * config.embedDim), 1);
   if (ssm.dtRank !== 'auto') integer('ssm.dtRank', ssm.dtRank, 1);
   for (const name of ['dtMin', 'dtMax', 'dtScale', 'dtInitFloor'] as const) positive(`ssm.${name}`, ssm[name]);
-  if (ssm.dtMin > ssm.dtMax) throw new ValueError(`[disConfig] ssm.dtMin is ${ssm.dtMin}, expected at most ssm.dtMax ${ssm.dtMax}.`);
-  if (ssm.dtInit !== 'random' && ssm.dtInit !== 'constant') throw new ValueError(`[disConfig] ssm.dtInit is ${String(ssm.dtInit)}, expected random or constant.`);
+  if (ssm.dtMin > ssm.dtMax)
+    throw new ValueError(`[disConfig] ssm.dtMin is ${ssm.dtMin}, expected at most ssm.dtMax ${ssm.dtMax}.`);
+  if (ssm.dtInit !== 'random' && ssm.dtInit !== 'constant')
+    throw new ValueError(`[disConfig] ssm.dtInit is ${String(ssm.dtInit)}, expected random or constant.`);
   boolean('ssm.convBias', ssm.convBias);
   boolean('ssm.bias', ssm.bias);
 }
@@ -227,13 +256,17 @@ function integer(name: string, value: number, least: number, most = Number.MAX_S
 
 function between(name: string, value: number, least: number, most: number, also = true): void {
   if (value >= least && value <= most && also) return;
-  throw new ValueError(`[disConfig] ${name} is ${value}, expected a probability from ${least} to ${also ? most : `below ${most}`}.`);
+  throw new ValueError(
+    `[disConfig] ${name} is ${value}, expected a probability from ${least} to ${also ? most : `below ${most}`}.`,
+  );
 }
 
 function positive(name: string, value: number): void {
-  if (!(value > 0 && Number.isFinite(value))) throw new ValueError(`[disConfig] ${name} is ${value}, expected a positive number.`);
+  if (!(value > 0 && Number.isFinite(value)))
+    throw new ValueError(`[disConfig] ${name} is ${value}, expected a positive number.`);
 }
 
 function boolean(name: string, value: boolean): void {
-  if (typeof value !== 'boolean') throw new ValueError(`[disConfig] ${name} is ${JSON.stringify(value)}, expected true or false.`);
+  if (typeof value !== 'boolean')
+    throw new ValueError(`[disConfig] ${name} is ${JSON.stringify(value)}, expected true or false.`);
 }

@@ -37,8 +37,10 @@ const SCAN_PER_STATE = 7;
  */
 export function disFlops(config: DisConfig): DisFlops {
   const { embedDim: width, ssm, channels, patchSize } = config;
-  const { dInner, dtRank, dState, dConv, halfDepth, blocks, patches, tokens, patchDim, labelRows } = disDimensions(config);
-  const linear = (rows: number, inputs: number, outputs: number, bias = true): number => rows * outputs * (2 * inputs + (bias ? 1 : 0));
+  const { dInner, dtRank, dState, dConv, halfDepth, blocks, patches, tokens, patchDim, labelRows } =
+    disDimensions(config);
+  const linear = (rows: number, inputs: number, outputs: number, bias = true): number =>
+    rows * outputs * (2 * inputs + (bias ? 1 : 0));
 
   let matmul = linear(patches, channels * patchSize ** 2, width);
   let elementwise = tokens * width; // positional embedding
@@ -49,7 +51,8 @@ export function disFlops(config: DisConfig): DisFlops {
   }
 
   const perDirection = linear(tokens, dInner, dtRank + 2 * dState, false) + linear(tokens, dtRank, dInner, false);
-  const mixer = linear(tokens, width, 2 * dInner, ssm.bias) + 2 * perDirection + linear(tokens, dInner, width, ssm.bias);
+  const mixer =
+    linear(tokens, width, 2 * dInner, ssm.bias) + 2 * perDirection + linear(tokens, dInner, width, ssm.bias);
   matmul += blocks * mixer;
   if (config.skip) matmul += halfDepth * linear(tokens, 2 * width, width);
   elementwise += blocks * tokens * dInner; // sum of the two directions

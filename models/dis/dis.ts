@@ -2,7 +2,21 @@
 // sequence; half of the blocks, one in the middle, and the other half with long skip connections. Parameters have the official
 // names and order, so that official checkpoints load as they are.
 
-import { concat, DTypeError, noGrad, sameShape, scope, ShapeError, show, tensor, ValueError, zeros, type DType, type Generator, type Tensor } from '../../core/index.ts';
+import {
+  concat,
+  DTypeError,
+  noGrad,
+  sameShape,
+  scope,
+  ShapeError,
+  show,
+  tensor,
+  ValueError,
+  zeros,
+  type DType,
+  type Generator,
+  type Tensor,
+} from '../../core/index.ts';
 import { buffer, Linear, Module, parameter } from '../../nn/index.ts';
 import { DisBlock, DisNorm } from './block.ts';
 import type { DisConfig } from './config.ts';
@@ -73,7 +87,9 @@ export class Dis extends Module {
     const block = (skip: boolean): DisBlock => new DisBlock(generator, config, { skip });
     this.pos_embed = parameter(zeros(device, [1, tokens, embedDim]));
     this.patch_embed = new PatchEmbed(generator, config);
-    this.time_embed = config.mlpTimeEmbed ? [zeroBiasLinear(generator, embedDim, 4 * embedDim), null, zeroBiasLinear(generator, 4 * embedDim, embedDim)] : [];
+    this.time_embed = config.mlpTimeEmbed
+      ? [zeroBiasLinear(generator, embedDim, 4 * embedDim), null, zeroBiasLinear(generator, 4 * embedDim, embedDim)]
+      : [];
     this.label_emb = labelRows > 0 ? new LabelEmbedder(generator, config) : null;
     this.in_blocks = Array.from({ length: halfDepth }, () => block(false));
     this.mid_block = block(false);
@@ -83,7 +99,10 @@ export class Dis extends Module {
 
     this.plan = dropPathPlan(config);
     const { keepProbs } = this.plan;
-    this.keepProbs = keepProbs.length > 0 ? buffer(tensor(device, Float32Array.from(keepProbs), { shape: [keepProbs.length, 1] }), { persistent: false }) : null;
+    this.keepProbs =
+      keepProbs.length > 0
+        ? buffer(tensor(device, Float32Array.from(keepProbs), { shape: [keepProbs.length, 1] }), { persistent: false })
+        : null;
     this.frequencies = buffer(tensor(device, timestepFrequencies(embedDim)), { persistent: false });
   }
 
@@ -118,7 +137,13 @@ export class Dis extends Module {
       // What no later block reads is freed at once, for the memory of sampling; in training the tape holds what it needs.
       const run = (name: string, block: DisBlock, skip: Tensor | null): void => {
         const used = [skips.at(-1) === hidden ? null : hidden, residual, skip];
-        ({ hidden, residual } = block.forward({ hidden, residual, skip, factors: factors(this.plan.blocks[index++]), recompute: this.checkpointBlocks }));
+        ({ hidden, residual } = block.forward({
+          hidden,
+          residual,
+          skip,
+          factors: factors(this.plan.blocks[index++]),
+          recompute: this.checkpointBlocks,
+        }));
         for (const t of used) t?.dispose();
         tap(`${name}.hidden`, hidden);
         tap(`${name}.residual`, residual);
@@ -147,10 +172,20 @@ export class Dis extends Module {
    *
    * @throws ShapeError, DTypeError, ValueError
    */
-  forwardWithCfg(x: Tensor, timesteps: Tensor, labels: Tensor | null, scale: number, options: GuidanceOptions = {}): Tensor {
+  forwardWithCfg(
+    x: Tensor,
+    timesteps: Tensor,
+    labels: Tensor | null,
+    scale: number,
+    options: GuidanceOptions = {},
+  ): Tensor {
     const { channels = this.config.channels } = options;
-    if (x.ndim < 1 || x.shape[0] % 2) throw new ShapeError(`[Dis] x has shape ${show(x.shape)}, expected an even batch for guidance: the second half of labels is for no class.`);
-    if (!Number.isInteger(channels) || channels < 0 || channels > this.dims.outChannels) throw new ValueError(`[Dis] ${channels} channels are to be guided, expected 0 to ${this.dims.outChannels}.`);
+    if (x.ndim < 1 || x.shape[0] % 2)
+      throw new ShapeError(
+        `[Dis] x has shape ${show(x.shape)}, expected an even batch for guidance: the second half of labels is for no class.`,
+      );
+    if (!Number.isInteger(channels) || channels < 0 || channels > this.dims.outChannels)
+      throw new ValueError(`[Dis] ${channels} channels are to be guided, expected 0 to ${this.dims.outChannels}.`);
     return scope(() => {
       const half = x.slice(0, 0, x.shape[0] / 2);
       const out = this.forward(concat([half, half]), timesteps, labels, options);
@@ -177,7 +212,9 @@ export class Dis extends Module {
   /** Names of the parameters that the official code exempts from weight decay: positions, and what drives the state-space models. */
   noWeightDecay(): ReadonlySet<string> {
     const driving = /\.mixer\.(A_log|D|A_b_log|D_b)$/;
-    return new Set(Array.from(this.namedParameters(), ([name]) => name).filter((name) => name === 'pos_embed' || driving.test(name)));
+    return new Set(
+      Array.from(this.namedParameters(), ([name]) => name).filter((name) => name === 'pos_embed' || driving.test(name)),
+    );
   }
 
   /**
@@ -185,7 +222,11 @@ export class Dis extends Module {
    * state-space parameters, the residual stream and the final layer stay f32. Converted tensors are new ones: make optimizers after it.
    */
   override to(dtype: DType): this {
-    const casts = new Map(this.matrices().filter((t) => t.dtype !== dtype).map((t) => [t, noGrad(() => t.cast(dtype))]));
+    const casts = new Map(
+      this.matrices()
+        .filter((t) => t.dtype !== dtype)
+        .map((t) => [t, noGrad(() => t.cast(dtype))]),
+    );
     this.replaceTensors(casts);
     for (const old of casts.keys()) old.dispose();
     return this;
@@ -201,20 +242,35 @@ export class Dis extends Module {
     const labels = this.label_emb !== null && this.config.classDropoutProb > 0;
     if (!this.keepProbs && !labels) return null;
     if (draws) checkDraws(draws, this.plan.keepProbs.length, labels, batch);
-    if (!draws && !generator) throw new ValueError('[Dis] In training mode branches and labels are dropped at random; pass a generator or draws, or call eval().');
+    if (!draws && !generator)
+      throw new ValueError(
+        '[Dis] In training mode branches and labels are dropped at random; pass a generator or draws, or call eval().',
+      );
     return draws ?? this.draw(generator!, batch);
   }
 
   private check(x: Tensor, timesteps: Tensor, labels: Tensor | null): void {
     const { channels, imgSize, numClasses } = this.config;
     const expected = [channels, imgSize, imgSize];
-    if (x.ndim !== 4 || !sameShape(x.shape.slice(1), expected)) throw new ShapeError(`[Dis] x has shape ${show(x.shape)}, expected (batch, ${expected.join(', ')}) as in the configuration.`);
+    if (x.ndim !== 4 || !sameShape(x.shape.slice(1), expected))
+      throw new ShapeError(
+        `[Dis] x has shape ${show(x.shape)}, expected (batch, ${expected.join(', ')}) as in the configuration.`,
+      );
     if (x.dtype !== 'f32') throw new DTypeError(`[Dis] x is ${x.dtype}, expected f32; cast it.`);
     const [batch] = x.shape;
-    if (!sameShape(timesteps.shape, [batch])) throw new ShapeError(`[Dis] timesteps have shape ${show(timesteps.shape)}, expected (${batch},), one for each sample.`);
-    if (numClasses > 0 && !labels) throw new ValueError(`[Dis] labels are missing, expected (${batch},) for a model of ${numClasses} classes; label ${numClasses} means no class.`);
-    if (numClasses === 0 && labels) throw new ValueError('[Dis] labels are given to a model without classes; leave them out.');
-    if (labels && !sameShape(labels.shape, [batch])) throw new ShapeError(`[Dis] labels have shape ${show(labels.shape)}, expected (${batch},), one for each sample.`);
-    if (labels && labels.dtype !== 'i32' && labels.dtype !== 'u32') throw new DTypeError(`[Dis] labels are ${labels.dtype}, expected i32; cast them.`);
+    if (!sameShape(timesteps.shape, [batch]))
+      throw new ShapeError(
+        `[Dis] timesteps have shape ${show(timesteps.shape)}, expected (${batch},), one for each sample.`,
+      );
+    if (numClasses > 0 && !labels)
+      throw new ValueError(
+        `[Dis] labels are missing, expected (${batch},) for a model of ${numClasses} classes; label ${numClasses} means no class.`,
+      );
+    if (numClasses === 0 && labels)
+      throw new ValueError('[Dis] labels are given to a model without classes; leave them out.');
+    if (labels && !sameShape(labels.shape, [batch]))
+      throw new ShapeError(`[Dis] labels have shape ${show(labels.shape)}, expected (${batch},), one for each sample.`);
+    if (labels && labels.dtype !== 'i32' && labels.dtype !== 'u32')
+      throw new DTypeError(`[Dis] labels are ${labels.dtype}, expected i32; cast them.`);
   }
 }

@@ -29,7 +29,12 @@ export function dropPathPlan(config: DisConfig): DropPathPlan {
 }
 
 /** Draws the decisions of a batch. `keepProbs` (branches, 1) is the plan's, on the GPU. */
-export function drawDecisions(generator: Generator, config: DisConfig, keepProbs: Tensor | null, batch: number): DisDraws {
+export function drawDecisions(
+  generator: Generator,
+  config: DisConfig,
+  keepProbs: Tensor | null,
+  batch: number,
+): DisDraws {
   return {
     keep: keepProbs && generator.uniform([keepProbs.shape[0], batch]).lt(keepProbs).cast('f32'),
     labels: config.numClasses > 0 && config.classDropoutProb > 0 ? generator.uniform([batch]) : null,
@@ -42,7 +47,11 @@ export function checkDraws(draws: DisDraws, rows: number, labels: boolean, batch
   for (const name of ['keep', 'labels'] as const) {
     const [given, shape] = [draws[name], expected[name]];
     if (given === null && shape === null) continue;
-    if (given === null || shape === null) throw new ValueError(`[Dis] draws.${name} is ${given ? 'given, but nothing of the kind is ever dropped by this configuration' : 'null'}, expected ${shape ? `shape ${show(shape)}` : 'null'}.`);
-    if (!sameShape(given.shape, shape)) throw new ShapeError(`[Dis] draws.${name} has shape ${show(given.shape)}, expected ${show(shape)}.`);
+    if (given === null || shape === null)
+      throw new ValueError(
+        `[Dis] draws.${name} is ${given ? 'given, but nothing of the kind is ever dropped by this configuration' : 'null'}, expected ${shape ? `shape ${show(shape)}` : 'null'}.`,
+      );
+    if (!sameShape(given.shape, shape))
+      throw new ShapeError(`[Dis] draws.${name} has shape ${show(given.shape)}, expected ${show(shape)}.`);
   }
 }

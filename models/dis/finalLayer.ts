@@ -20,7 +20,10 @@ export class FinalLayer extends Module {
   /** [no parameters, linear]: the official module counts its SiLU. */
   readonly adaLN_modulation: readonly (Linear | null)[];
 
-  constructor(generator: Generator, options: { readonly embedDim: number; readonly outputs: number; readonly conditional: boolean }) {
+  constructor(
+    generator: Generator,
+    options: { readonly embedDim: number; readonly outputs: number; readonly conditional: boolean },
+  ) {
     super();
     const { embedDim, outputs, conditional } = options;
     this.linear = zeroBiasLinear(generator, embedDim, outputs);

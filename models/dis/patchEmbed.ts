@@ -7,7 +7,10 @@ import { Conv2d, Module } from '../../nn/index.ts';
 export function patchify(x: Tensor, patchSize: number): Tensor {
   const [batch, channels, height, width] = x.shape;
   const [h, w] = [height / patchSize, width / patchSize];
-  return x.reshape(batch, channels, h, patchSize, w, patchSize).permute(0, 2, 4, 1, 3, 5).reshape(batch, h * w, channels * patchSize ** 2);
+  return x
+    .reshape(batch, channels, h, patchSize, w, patchSize)
+    .permute(0, 2, 4, 1, 3, 5)
+    .reshape(batch, h * w, channels * patchSize ** 2);
 }
 
 /**
@@ -20,9 +23,14 @@ export function unpatchify(x: Tensor, patchSize: number, channels: number): Tens
   const [batch, patches, features] = x.shape;
   const edge = Math.round(Math.sqrt(patches));
   if (x.ndim !== 3 || edge ** 2 !== patches || features !== channels * patchSize ** 2) {
-    throw new ShapeError(`[unpatchify] x has shape ${show(x.shape)}, expected (batch, a square number, ${channels * patchSize ** 2}) for ${channels} channels and patches of ${patchSize}.`);
+    throw new ShapeError(
+      `[unpatchify] x has shape ${show(x.shape)}, expected (batch, a square number, ${channels * patchSize ** 2}) for ${channels} channels and patches of ${patchSize}.`,
+    );
   }
-  return x.reshape(batch, edge, edge, patchSize, patchSize, channels).permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, edge * patchSize, edge * patchSize);
+  return x
+    .reshape(batch, edge, edge, patchSize, patchSize, channels)
+    .permute(0, 5, 1, 3, 2, 4)
+    .reshape(batch, channels, edge * patchSize, edge * patchSize);
 }
 
 /**
@@ -34,7 +42,10 @@ export class PatchEmbed extends Module {
   readonly proj: Conv2d;
   private readonly patchSize: number;
 
-  constructor(generator: Generator, options: { readonly channels: number; readonly patchSize: number; readonly embedDim: number }) {
+  constructor(
+    generator: Generator,
+    options: { readonly channels: number; readonly patchSize: number; readonly embedDim: number },
+  ) {
     super();
     const { channels, patchSize, embedDim } = options;
     this.patchSize = patchSize;

@@ -66,7 +66,8 @@ export function disParameterShapes(config: DisConfig): ParameterShape[] {
     ['patch_embed.proj.weight', [width, channels, patchSize, patchSize]],
     ['patch_embed.proj.bias', [width]],
   ];
-  if (config.mlpTimeEmbed) shapes.push(...linear('time_embed.0', width, 4 * width), ...linear('time_embed.2', 4 * width, width));
+  if (config.mlpTimeEmbed)
+    shapes.push(...linear('time_embed.0', width, 4 * width), ...linear('time_embed.2', 4 * width, width));
   if (labelRows > 0) shapes.push(['label_emb.embedding_table.weight', [labelRows, width]]);
   for (let i = 0; i < halfDepth; i++) shapes.push(...block(config, `in_blocks.${i}`, false));
   shapes.push(...block(config, 'mid_block', false));
@@ -78,7 +79,10 @@ export function disParameterShapes(config: DisConfig): ParameterShape[] {
 
 /** Number of parameters. */
 export function disParameterCount(config: DisConfig): number {
-  return disParameterShapes(config).reduce((sum, [, shape]) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  return disParameterShapes(config).reduce(
+    (sum, [, shape]) => sum + shape.reduce((product, size) => product * size, 1),
+    0,
+  );
 }
 
 function block(config: DisConfig, name: string, skip: boolean): ParameterShape[] {
@@ -93,7 +97,11 @@ function mixer(config: DisConfig, name: string): ParameterShape[] {
   const direction = (suffix: string): ParameterShape[] => {
     const conv: ParameterShape[] = [[`${name}.conv1d${suffix}.weight`, [dInner, 1, dConv]]];
     if (ssm.convBias) conv.push([`${name}.conv1d${suffix}.bias`, [dInner]]);
-    return [...conv, ...linear(`${name}.x_proj${suffix}`, dInner, dtRank + 2 * dState, false), ...linear(`${name}.dt_proj${suffix}`, dtRank, dInner)];
+    return [
+      ...conv,
+      ...linear(`${name}.x_proj${suffix}`, dInner, dtRank + 2 * dState, false),
+      ...linear(`${name}.dt_proj${suffix}`, dtRank, dInner),
+    ];
   };
   return [
     [`${name}.A_log`, [dInner, dState]],

@@ -2,7 +2,20 @@
 // frequency has lost the digits that matter. Here angles are counted in turns: the frequencies are split into parts of twelve
 // bits, so that step × part is exact, whole turns go before anything is added, and polynomials give what is left.
 
-import { defineKernel, dense, DTypeError, empty, grid1d, noGrad, scope, ShapeError, show, tensor, ValueError, type Tensor } from '../../core/index.ts';
+import {
+  defineKernel,
+  dense,
+  DTypeError,
+  empty,
+  grid1d,
+  noGrad,
+  scope,
+  ShapeError,
+  show,
+  tensor,
+  ValueError,
+  type Tensor,
+} from '../../core/index.ts';
 
 export interface TimestepEmbeddingOptions {
   /** Period of the slowest wave, in 2π steps. Default 10000. */
@@ -13,10 +26,14 @@ const GROUP = 64;
 
 const embeddingKernel = defineKernel<object>('timestepEmbedding', () => ({
   bindings: [
-    { name: 'steps', type: 'array<f32>', access: 'read' }, { name: 'parts', type: 'array<f32>', access: 'read' },
+    { name: 'steps', type: 'array<f32>', access: 'read' },
+    { name: 'parts', type: 'array<f32>', access: 'read' },
     { name: 'y', type: 'array<f32>', access: 'write' },
   ],
-  params: [{ name: 'n', type: 'u32' }, { name: 'dim', type: 'u32' }],
+  params: [
+    { name: 'n', type: 'u32' },
+    { name: 'dim', type: 'u32' },
+  ],
   workgroupSize: [GROUP],
   declarations: `// Cosine of an angle in turns. The quarter turn nearest to it chooses the polynomial; the rest is at most an eighth.
 fn cosTurns(turns: f32) -> f32 {
@@ -66,11 +83,17 @@ export function timestepFrequencies(dim: number, maxPeriod = 10000): Float32Arra
  * @returns (B, dim) f32
  * @throws ShapeError, DTypeError, ValueError
  */
-export function timestepEmbedding(t: Tensor, dim: number, { maxPeriod = 10000 }: TimestepEmbeddingOptions = {}): Tensor {
+export function timestepEmbedding(
+  t: Tensor,
+  dim: number,
+  { maxPeriod = 10000 }: TimestepEmbeddingOptions = {},
+): Tensor {
   if (t.ndim !== 1) throw new ShapeError(`[timestepEmbedding] t has shape ${show(t.shape)}, expected (batch).`);
   if (t.dtype === 'bool') throw new DTypeError('[timestepEmbedding] t is bool, expected f32 or i32.');
-  if (!Number.isInteger(dim) || dim < 2) throw new ValueError(`[timestepEmbedding] dim is ${dim}, expected an integer of at least 2.`);
-  if (!(maxPeriod > 0)) throw new ValueError(`[timestepEmbedding] maxPeriod is ${maxPeriod}, expected a positive number.`);
+  if (!Number.isInteger(dim) || dim < 2)
+    throw new ValueError(`[timestepEmbedding] dim is ${dim}, expected an integer of at least 2.`);
+  if (!(maxPeriod > 0))
+    throw new ValueError(`[timestepEmbedding] maxPeriod is ${maxPeriod}, expected a positive number.`);
   return scope(() => embedTimesteps(t, tensor(t.device, timestepFrequencies(dim, maxPeriod)), dim));
 }
 

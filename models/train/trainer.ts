@@ -3,11 +3,32 @@
 // read back while the next step runs.
 
 import { ShapeError, ValueError } from '../../core/errors.ts';
-import { backward, capture, captureAhead, Generator, keep, noGrad, numelOf, scope, show, stack, zeros, type CapturedStep, type CapturePlan, type Device, type GeneratorState, type Tensor } from '../../core/index.ts';
+import {
+  backward,
+  capture,
+  captureAhead,
+  Generator,
+  keep,
+  noGrad,
+  numelOf,
+  scope,
+  show,
+  stack,
+  zeros,
+  type CapturedStep,
+  type CapturePlan,
+  type Device,
+  type GeneratorState,
+  type Tensor,
+} from '../../core/index.ts';
 import { adamWWord } from '../../kernels/index.ts';
 import { FusedAdamW, type HostTensor, type Module, type SafetensorsEntry } from '../../nn/index.ts';
 import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
-import { timestepSamplerFromState, type TimestepSampler, type TimestepSamplerState } from '../diffusion/timestepSampler.ts';
+import {
+  timestepSamplerFromState,
+  type TimestepSampler,
+  type TimestepSamplerState,
+} from '../diffusion/timestepSampler.ts';
 
 /** A model that can be trained: `Dis`, or any module of this shape. */
 export interface Denoiser extends Module {
@@ -22,7 +43,12 @@ export interface Denoiser extends Module {
 /** What is minimised: `GaussianDiffusion`. Values are per sample. */
 export interface TrainingObjective {
   readonly numTimesteps: number;
-  trainingLosses(model: (x: Tensor, t: Tensor) => Tensor, xStart: Tensor, t: Tensor, options: { noise: Tensor }): { loss: Tensor; mse?: Tensor; vb?: Tensor };
+  trainingLosses(
+    model: (x: Tensor, t: Tensor) => Tensor,
+    xStart: Tensor,
+    t: Tensor,
+    options: { noise: Tensor },
+  ): { loss: Tensor; mse?: Tensor; vb?: Tensor };
 }
 
 export interface TrainerOptions {
@@ -134,9 +160,27 @@ export class Trainer {
 
   /** @throws ValueError */
   constructor(options: TrainerOptions) {
-    const { device, model, diffusion, batchSize, microBatches = 1, lr = 1e-4, betas, eps, weightDecay, clip = 1, emaDecay = 0.9999, seed = 0, precision = 'f32', capture: capturing = true, timestepSampler } = options;
-    if (!(Number.isInteger(batchSize) && batchSize > 0)) throw new ValueError(`[Trainer] batchSize is ${batchSize}, expected a positive integer.`);
-    if (!(Number.isInteger(microBatches) && microBatches > 0) || batchSize % microBatches) throw new ValueError(`[Trainer] ${microBatches} micro-batches don't divide a batch of ${batchSize} evenly.`);
+    const {
+      device,
+      model,
+      diffusion,
+      batchSize,
+      microBatches = 1,
+      lr = 1e-4,
+      betas,
+      eps,
+      weightDecay,
+      clip = 1,
+      emaDecay = 0.9999,
+      seed = 0,
+      precision = 'f32',
+      capture: capturing = true,
+      timestepSampler,
+    } = options;
+    if (!(Number.isInteger(batchSize) && batchSize > 0))
+      throw new ValueError(`[Trainer] batchSize is ${batchSize}, expected a positive integer.`);
+    if (!(Number.isInteger(microBatches) && microBatches > 0) || batchSize % microBatches)
+      throw new ValueError(`[Trainer] ${microBatches} micro-batches don't divide a batch of ${batchSize} evenly.`);
     this.device = device;
     this.model = model.train();
     this.diffusion = diffusion;
@@ -146,7 +190,16 @@ export class Trainer {
     this.capturing = capturing;
     this.sampler = timestepSampler;
     const undecayed = model.noWeightDecay?.();
-    this.optimizer = new FusedAdamW(model, { lr: this.lr(0), betas, eps, weightDecay, decays: (name) => !undecayed?.has(name), maxNorm: clip, emaDecay, half: precision === 'f16' ? model.matrices() : [] });
+    this.optimizer = new FusedAdamW(model, {
+      lr: this.lr(0),
+      betas,
+      eps,
+      weightDecay,
+      decays: (name) => !undecayed?.has(name),
+      maxNorm: clip,
+      emaDecay,
+      half: precision === 'f16' ? model.matrices() : [],
+    });
     this.generator = new Generator(device, seed);
     const { imgSize, channels, numClasses } = model.config;
     const count = batchSize / microBatches;
@@ -179,7 +232,10 @@ export class Trainer {
    *
    * @throws what the loader throws, and errors of the device
    */
-  async *run(loader: DataLoader, { steps, signal, pauseEvery = Infinity }: RunOptions): AsyncGenerator<StepRecord, void, undefined> {
+  async *run(
+    loader: DataLoader,
+    { steps, signal, pauseEvery = Infinity }: RunOptions,
+  ): AsyncGenerator<StepRecord, void, undefined> {
     let ahead: Promise<StepRecord> | null = null;
     if (this.taken < steps && !signal?.aborted) await this.prepare();
     try {
@@ -214,7 +270,7 @@ export class Trainer {
   async prepare(): Promise<void> {
     if (!this.capturing) return;
     const draws: GivenDraws = this.sampler ? { timesteps: new Int32Array(0), weights: new Float32Array(0) } : {};
-    for (const part of this.microBatches === 1 ? ['whole'] as const : ['first', 'more', 'update'] as const) {
+    for (const part of this.microBatches === 1 ? (['whole'] as const) : (['first', 'more', 'update'] as const)) {
       const key = partKey(part, draws);
       if (!this.captured.has(key)) this.hold(key, await captureAhead(this.device, () => this.work(part, draws)));
     }
@@ -227,7 +283,8 @@ export class Trainer {
    */
   trainBatch(batch: Omit<Batch, 'next'> & { readonly next?: DataCursor }, given: GivenDraws = {}): Promise<StepRecord> {
     const expected = [this.batchSize, ...this.images.shape.slice(1)];
-    if (batch.shape.join() !== expected.join()) throw new ShapeError(`[Trainer] The batch has shape ${show(batch.shape)}, expected ${show(expected)}.`);
+    if (batch.shape.join() !== expected.join())
+      throw new ShapeError(`[Trainer] The batch has shape ${show(batch.shape)}, expected ${show(expected)}.`);
     const began = performance.now();
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
@@ -247,7 +304,9 @@ export class Trainer {
   /** Everything needed to go on from here bit for bit. Call it while no step is under way. */
   async state(): Promise<TrainerState> {
     const [masters, { tensors, words }] = await Promise.all([this.optimizer.masters(), this.optimizer.saveState()]);
-    const all = new Map<string, HostTensor | SafetensorsEntry>(Array.from(masters, ([name, value]) => [`model.${name}`, value]));
+    const all = new Map<string, HostTensor | SafetensorsEntry>(
+      Array.from(masters, ([name, value]) => [`model.${name}`, value]),
+    );
     for (const [name, value] of tensors) all.set(name, value);
     const json = { step: this.taken, generator: this.generator.getState(), cursor: this.place, optimizer: words };
     return { tensors: all, json: this.sampler ? { ...json, timestepSampler: this.sampler.state() } : json };
@@ -292,9 +351,15 @@ export class Trainer {
   }
 
   /** Uploads micro-batch `k`. */
-  private feed(batch: { readonly images: Float32Array; readonly labels: Int32Array }, draws: GivenDraws, k: number): void {
-    const count = this.batchSize / this.microBatches, values = numelOf(this.images.shape);
-    const part = <T extends Float32Array | Int32Array>(all: T, each = 1): T => all.subarray(k * count * each, (k + 1) * count * each) as T;
+  private feed(
+    batch: { readonly images: Float32Array; readonly labels: Int32Array },
+    draws: GivenDraws,
+    k: number,
+  ): void {
+    const count = this.batchSize / this.microBatches,
+      values = numelOf(this.images.shape);
+    const part = <T extends Float32Array | Int32Array>(all: T, each = 1): T =>
+      all.subarray(k * count * each, (k + 1) * count * each) as T;
     this.images.write(part(batch.images, values / count));
     this.labels?.write(part(batch.labels));
     if (draws.timesteps) this.timesteps.write(part(draws.timesteps));
@@ -306,12 +371,20 @@ export class Trainer {
   private enqueue(part: Part, draws: GivenDraws): Promise<ArrayLike<number>> | undefined {
     if (!this.capturing) {
       const terms = this.work(part, draws);
-      return terms?.data().finally(() => { terms.dispose(); });
+      return terms?.data().finally(() => {
+        terms.dispose();
+      });
     }
     const key = partKey(part, draws);
     const known = this.captured.get(key);
     known?.replay();
-    return (known ?? this.hold(key, capture(this.device, () => this.work(part, draws)))).result?.data();
+    return (
+      known ??
+      this.hold(
+        key,
+        capture(this.device, () => this.work(part, draws)),
+      )
+    ).result?.data();
   }
 
   private hold(key: string, step: CapturedStep<Tensor | null>): CapturedStep<Tensor | null> {
@@ -335,14 +408,20 @@ export class Trainer {
     const { model, generator, diffusion, images, labels } = this;
     const t = draws.timesteps ? this.timesteps : generator.randint([images.shape[0]], 0, diffusion.numTimesteps);
     const noise = draws.noise ? this.noise : generator.normal(images.shape);
-    const terms = diffusion.trainingLosses((x, times) => model.forward(x, times, labels, { generator }), images, t, { noise });
-    backward((draws.weights ? terms.loss.mul(this.weights) : terms.loss).mean(), this.optimizer.backwardOptions({ add, weight: 1 / this.microBatches }));
+    const terms = diffusion.trainingLosses((x, times) => model.forward(x, times, labels, { generator }), images, t, {
+      noise,
+    });
+    backward(
+      (draws.weights ? terms.loss.mul(this.weights) : terms.loss).mean(),
+      this.optimizer.backwardOptions({ add, weight: 1 / this.microBatches }),
+    );
     this.terms = TERMS.filter((name) => terms[name]);
     return noGrad(() => stack(this.terms.map((name) => terms[name]!)));
   }
 
   private async record(
-    parts: Promise<ArrayLike<number>[]>, counters: ReturnType<FusedAdamW['counters']>,
+    parts: Promise<ArrayLike<number>[]>,
+    counters: ReturnType<FusedAdamW['counters']>,
     { step, lr, epoch, began, draws }: { step: number; lr: number; epoch: number; began: number; draws: GivenDraws },
   ): Promise<StepRecord> {
     const [losses, { gradNorm, skipped }] = await Promise.all([parts, counters]);
@@ -350,13 +429,27 @@ export class Trainer {
     const elapsed = (ended - Math.max(began, this.lastEnd)) / 1000;
     this.lastEnd = ended;
     const count = this.batchSize / this.microBatches;
-    const perSample = (term: number): number[] => losses.flatMap((part) => Array.from({ length: count }, (_, i) => part[term * count + i]));
+    const perSample = (term: number): number[] =>
+      losses.flatMap((part) => Array.from({ length: count }, (_, i) => part[term * count + i]));
     const mean = (term: number): number => perSample(term).reduce((s, v) => s + v, 0) / this.batchSize;
     const before = this.skipped;
     this.skipped = skipped;
-    if (this.sampler && draws.timesteps && perSample(0).every(Number.isFinite)) this.sampler.update(draws.timesteps, perSample(0));
-    const means = Object.fromEntries(this.terms.map((name, i) => [name, mean(i)])) as { loss: number; mse?: number; vb?: number };
-    return { step, ...means, gradNorm, lr, imagesPerSecond: this.batchSize / elapsed, skipped: skipped > before, epoch };
+    if (this.sampler && draws.timesteps && perSample(0).every(Number.isFinite))
+      this.sampler.update(draws.timesteps, perSample(0));
+    const means = Object.fromEntries(this.terms.map((name, i) => [name, mean(i)])) as {
+      loss: number;
+      mse?: number;
+      vb?: number;
+    };
+    return {
+      step,
+      ...means,
+      gradNorm,
+      lr,
+      imagesPerSecond: this.batchSize / elapsed,
+      skipped: skipped > before,
+      epoch,
+    };
   }
 }
 

@@ -37,7 +37,11 @@ export class Adam extends Optimizer {
     super(parameters, lr, slots);
     this.slots = slots;
     // 1 - βᵗ, to all digits where β is near 1; 1 where β is 0.
-    const correction = (beta: number, step: Expr): Expr => step.mul(Math.max(Math.log(beta), -1e3)).expm1().neg();
+    const correction = (beta: number, step: Expr): Expr =>
+      step
+        .mul(Math.max(Math.log(beta), -1e3))
+        .expm1()
+        .neg();
     this.run = fuse((p, gradient, rate, step, m, v, most) => {
       const g = decoupled ? gradient : gradient.add(p.mul(weightDecay));
       const kept = decoupled ? p.sub(rate.mul(weightDecay).mul(p)) : p;

@@ -55,7 +55,12 @@ export class Arena {
   /** Values of all tensors, read at once. */
   async read(): Promise<Map<string, { readonly shape: Shape; readonly data: Float32Array }>> {
     const all = (await this.flat.data()) as Float32Array;
-    return new Map(Array.from(this.layout.places, ([name, { shape, numel, offset }]) => [name, { shape, data: all.subarray(offset, offset + numel) }]));
+    return new Map(
+      Array.from(this.layout.places, ([name, { shape, numel, offset }]) => [
+        name,
+        { shape, data: all.subarray(offset, offset + numel) },
+      ]),
+    );
   }
 
   /** Overwrites everything; `values` gives each tensor's, in row-major order. */

@@ -16,16 +16,24 @@ export function clipGradNorm(parameters: Parameters, maxNorm: number, normType =
   if (!(normType > 0)) throw new ValueError(`[clipGradNorm] normType is ${normType}, expected more than 0.`);
   const owners = leaves('clipGradNorm', parameters).filter((p) => p.grad);
   if (!owners.length) throw new ValueError('[clipGradNorm] No parameter has a gradient; call it after backward().');
-  return noGrad(() => scope(() => {
-    const gradients = owners.map((p) => p.grad!);
-    const total = normType === Infinity
-      ? gradients.map((g) => g.abs().cast('f32').max()).reduce((a, b) => a.maximum(b))
-      : gradients.map((g) => power(g.cast('f32').abs(), normType).sum()).reduce((a, b) => a.add(b)).pow(1 / normType);
-    const factor = total.add(1e-6).reciprocal().mul(maxNorm).minimum(1);
-    // Gradients may share memory: each gets new values instead of being scaled in place.
-    owners.forEach((p, i) => { p.grad = keep(gradients[i].mul(factor).cast(p.dtype)); });
-    return total;
-  }));
+  return noGrad(() =>
+    scope(() => {
+      const gradients = owners.map((p) => p.grad!);
+      const total =
+        normType === Infinity
+          ? gradients.map((g) => g.abs().cast('f32').max()).reduce((a, b) => a.maximum(b))
+          : gradients
+              .map((g) => power(g.cast('f32').abs(), normType).sum())
+              .reduce((a, b) => a.add(b))
+              .pow(1 / normType);
+      const factor = total.add(1e-6).reciprocal().mul(maxNorm).minimum(1);
+      // Gradients may share memory: each gets new values instead of being scaled in place.
+      owners.forEach((p, i) => {
+        p.grad = keep(gradients[i].mul(factor).cast(p.dtype));
+      });
+      return total;
+    }),
+  );
 }
 
 function power(x: Tensor, exponent: number): Tensor {

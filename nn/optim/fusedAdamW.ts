@@ -3,10 +3,33 @@
 // Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv 1710.03740), §3 for f16.
 
 import { FormatError, ShapeError, ValueError } from '../../core/errors.ts';
-import { empty, keep, noGrad, scope, sameShape, show, tensor, type AccumulateOptions, type Shape, type Tensor } from '../../core/index.ts';
 import {
-  ADAMW_SETTINGS_WORDS, ADAMW_STATE_WORDS, adamWSettings, adamWState, adamWWord, advanceAdamW, fusedAdamW, globalNorm, globalNormConfig, globalNormPartials, type AdamWSettings,
-  gatherGradients, GRADIENTS_PER_DISPATCH, type GradientPlace,
+  empty,
+  keep,
+  noGrad,
+  scope,
+  sameShape,
+  show,
+  tensor,
+  type AccumulateOptions,
+  type Shape,
+  type Tensor,
+} from '../../core/index.ts';
+import {
+  ADAMW_SETTINGS_WORDS,
+  ADAMW_STATE_WORDS,
+  adamWSettings,
+  adamWState,
+  adamWWord,
+  advanceAdamW,
+  fusedAdamW,
+  globalNorm,
+  globalNormConfig,
+  globalNormPartials,
+  type AdamWSettings,
+  gatherGradients,
+  GRADIENTS_PER_DISPATCH,
+  type GradientPlace,
 } from '../../kernels/fused-adamw/index.ts';
 import type { HostTensor, Module } from '../module.ts';
 import { parameter } from '../parameter.ts';
@@ -87,36 +110,44 @@ export class FusedAdamW {
     const { lr = 1e-3, betas, eps, weightDecay = 0, decays = () => true, maxNorm = 0, emaDecay, half = [] } = options;
     const all = [...module.namedParameters()].filter(([, p]) => p.requiresGrad);
     if (!all.length) throw new ValueError('[FusedAdamW] The module has no parameters that require a gradient.');
-    for (const [name, p] of all) if (p.dtype !== 'f32') throw new ValueError(`[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; list it under half instead of casting it.`);
+    for (const [name, p] of all)
+      if (p.dtype !== 'f32')
+        throw new ValueError(
+          `[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; list it under half instead of casting it.`,
+        );
     const { device } = all[0][1];
-    if (half.length && !device.has('shader-f16')) throw new ValueError("[FusedAdamW] This adapter has no shader-f16; train in f32.");
+    if (half.length && !device.has('shader-f16'))
+      throw new ValueError('[FusedAdamW] This adapter has no shader-f16; train in f32.');
     // Those that decay come first, so that one number tells them apart.
-    const decaying = all.filter(([name, p]) => decays(name, p)), others = all.filter(([name, p]) => !decays(name, p));
+    const decaying = all.filter(([name, p]) => decays(name, p)),
+      others = all.filter(([name, p]) => !decays(name, p));
     const layout = new ArenaLayout([...decaying, ...others]);
     this.decayed = layout.end(decaying.map(([name]) => name));
     const arena = (): Arena => new Arena(device, layout);
     [this.params, this.m, this.v, this.grads] = [arena(), arena(), arena(), arena()];
     this.ema = emaDecay === undefined ? null : arena();
     this.half = half.length ? new Arena(device, layout, 'f16') : null;
-    noGrad(() => scope(() => {
-      for (const [name, p] of all) {
-        const master = this.params.view(name);
-        master.copy_(p);
-        p.setData(master);
-      }
-      this.ema?.flat.copy_(this.params.flat);
-      this.half?.flat.copy_(this.params.flat);
-      const replaced = new Map<Tensor, Tensor>();
-      for (const [name, p] of all) {
-        if (this.half && half.includes(p)) {
-          replaced.set(p, parameter(this.half.view(name)));
+    noGrad(() =>
+      scope(() => {
+        for (const [name, p] of all) {
+          const master = this.params.view(name);
+          master.copy_(p);
+          p.setData(master);
         }
-        this.live.set(name, replaced.get(p) ?? p);
-      }
-      module.replaceTensors(replaced);
-      for (const old of replaced.keys()) old.dispose();
-      for (const [name, leaf] of this.live) this.places.set(leaf, layout.places.get(name)!.offset);
-    }));
+        this.ema?.flat.copy_(this.params.flat);
+        this.half?.flat.copy_(this.params.flat);
+        const replaced = new Map<Tensor, Tensor>();
+        for (const [name, p] of all) {
+          if (this.half && half.includes(p)) {
+            replaced.set(p, parameter(this.half.view(name)));
+          }
+          this.live.set(name, replaced.get(p) ?? p);
+        }
+        module.replaceTensors(replaced);
+        for (const old of replaced.keys()) old.dispose();
+        for (const [name, leaf] of this.live) this.places.set(leaf, layout.places.get(name)!.offset);
+      }),
+    );
     this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: this.half ? GROWTH_INTERVAL : 0 };
     this.rate = lr;
     this.state = keep(tensor(device, adamWState({ ...this.settings, lr }, { lossScale: this.half ? FIRST_SCALE : 1 })));
@@ -131,7 +162,8 @@ export class FusedAdamW {
   }
 
   set lr(value: number) {
-    if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`[FusedAdamW] The learning rate is ${value}, expected a finite number from 0 on.`);
+    if (!(value >= 0 && Number.isFinite(value)))
+      throw new ValueError(`[FusedAdamW] The learning rate is ${value}, expected a finite number from 0 on.`);
     if (value === this.rate && this.settled) return;
     this.rate = value;
     this.settled = true;
@@ -147,7 +179,9 @@ export class FusedAdamW {
    * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per step
    * @param options.weight share of this batch in the step's loss; default 1
    */
-  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): Required<Pick<AccumulateOptions, 'accumulate' | 'finish'>> & { gradient: Tensor } {
+  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): Required<
+    Pick<AccumulateOptions, 'accumulate' | 'finish'>
+  > & { gradient: Tensor } {
     // Gradients on their way to the arena.
     const arrived: GradientPlace[] = [];
     const gather = (): void => {
@@ -159,7 +193,10 @@ export class FusedAdamW {
       gradient: weight === 1 ? this.scale.alias() : this.scale.mul(weight),
       accumulate: (leaf, gradient) => {
         const offset = this.places.get(leaf);
-        if (offset === undefined) throw new ValueError(`[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`);
+        if (offset === undefined)
+          throw new ValueError(
+            `[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`,
+          );
         arrived.push({ gradient: gradient.isContiguous ? gradient.alias() : gradient.clone(), offset });
         if (arrived.length === PENDING) gather();
       },
@@ -178,7 +215,16 @@ export class FusedAdamW {
     globalNorm(device, [this.grads.flat], { partial: this.partial, out: this.norm });
     advanceAdamW(device, this.state, this.norm);
     const { params, grads, m, v, ema, half, decayed, state } = this;
-    fusedAdamW(device, { state, params: params.flat, grads: grads.flat, m: m.flat, v: v.flat, ema: ema?.flat, half: half?.flat, decayed });
+    fusedAdamW(device, {
+      state,
+      params: params.flat,
+      grads: grads.flat,
+      m: m.flat,
+      v: v.flat,
+      ema: ema?.flat,
+      half: half?.flat,
+      decayed,
+    });
   }
 
   /** Reads the counters; in order with the GPU's work, so call it right after the step and await it later. */
@@ -193,9 +239,11 @@ export class FusedAdamW {
     const { ema } = this;
     if (!ema) throw new ValueError('[FusedAdamW] There is no moving average; pass emaDecay.');
     const own = new Map([...this.live].map(([name, leaf]) => [name, keep(leaf.detach())]));
-    noGrad(() => scope(() => {
-      for (const [name, leaf] of this.live) leaf.setData(ema.view(name).cast(leaf.dtype));
-    }));
+    noGrad(() =>
+      scope(() => {
+        for (const [name, leaf] of this.live) leaf.setData(ema.view(name).cast(leaf.dtype));
+      }),
+    );
     try {
       return await fn();
     } finally {
@@ -224,13 +272,21 @@ export class FusedAdamW {
    * @throws FormatError, ShapeError when something is missing or of another shape; nothing is written then
    */
   loadState(masters: FusedAdamWState['tensors'], { tensors, words }: FusedAdamWState): void {
-    if (words.length !== ADAMW_STATE_WORDS) throw new FormatError(`[FusedAdamW] The state has ${words.length} words, expected ${ADAMW_STATE_WORDS}; it was written by another version.`);
-    const lookup = (from: FusedAdamWState['tensors'], prefix: string) => (name: string, shape: Shape): ArrayLike<number> => {
-      const entry = from.get(prefix + name);
-      if (!entry) throw new FormatError(`[FusedAdamW] ${prefix}${name} is missing in the state.`);
-      if (!sameShape(entry.shape, shape)) throw new ShapeError(`[FusedAdamW] ${prefix}${name} has shape ${show(entry.shape)} in the state, expected ${show(shape)}.`);
-      return hostValues(entry) as ArrayLike<number>;
-    };
+    if (words.length !== ADAMW_STATE_WORDS)
+      throw new FormatError(
+        `[FusedAdamW] The state has ${words.length} words, expected ${ADAMW_STATE_WORDS}; it was written by another version.`,
+      );
+    const lookup =
+      (from: FusedAdamWState['tensors'], prefix: string) =>
+      (name: string, shape: Shape): ArrayLike<number> => {
+        const entry = from.get(prefix + name);
+        if (!entry) throw new FormatError(`[FusedAdamW] ${prefix}${name} is missing in the state.`);
+        if (!sameShape(entry.shape, shape))
+          throw new ShapeError(
+            `[FusedAdamW] ${prefix}${name} has shape ${show(entry.shape)} in the state, expected ${show(shape)}.`,
+          );
+        return hostValues(entry) as ArrayLike<number>;
+      };
     const plan: [Arena, (name: string, shape: Shape) => ArrayLike<number>][] = [[this.params, lookup(masters, '')]];
     for (const [key, prefix] of Object.entries(ARENAS) as [keyof typeof ARENAS, string][]) {
       const arena = this[key];

@@ -17,7 +17,10 @@ export function leaves(op: string, parameters: Parameters): Tensor[] {
 
 /** @internal @throws ValueError unless the number is finite, at least 0 and below `end` */
 export function checkNumber(op: string, name: string, value: number, end = Infinity): number {
-  if (!(value >= 0 && value < end)) throw new ValueError(`[${op}] ${name} is ${value}, expected a finite number from 0 on${end === Infinity ? '' : ` and below ${end}`}.`);
+  if (!(value >= 0 && value < end))
+    throw new ValueError(
+      `[${op}] ${name} is ${value}, expected a finite number from 0 on${end === Infinity ? '' : ` and below ${end}`}.`,
+    );
   return value;
 }
 
@@ -41,7 +44,8 @@ export abstract class Optimizer {
     this.rate = keep(tensor(this.device, lr));
     this.counts = keep(zeros(this.device, [this.params.length]));
     this.state.set('lr', this.rate).set('step', this.counts);
-    for (const slot of slots) this.params.forEach((p, i) => this.state.set(`${slot}.${i}`, keep(zeros(this.device, p.shape))));
+    for (const slot of slots)
+      this.params.forEach((p, i) => this.state.set(`${slot}.${i}`, keep(zeros(this.device, p.shape))));
   }
 
   /** Learning rate of the next step. */
@@ -61,11 +65,15 @@ export abstract class Optimizer {
 
   /** Updates every parameter that has a gradient. */
   step(): void {
-    noGrad(() => scope(() => {
-      const active = this.params.map((p) => p.grad !== null);
-      this.counts.copy_(this.counts.add(active.every(Boolean) ? 1 : tensor(this.device, active.map(Number))));
-      this.params.forEach((p, i) => { if (p.grad) this.update(p, p.grad, i, this.counts.select(0, i)); });
-    }));
+    noGrad(() =>
+      scope(() => {
+        const active = this.params.map((p) => p.grad !== null);
+        this.counts.copy_(this.counts.add(active.every(Boolean) ? 1 : tensor(this.device, active.map(Number))));
+        this.params.forEach((p, i) => {
+          if (p.grad) this.update(p, p.grad, i, this.counts.select(0, i));
+        });
+      }),
+    );
   }
 
   /**

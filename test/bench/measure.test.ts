@@ -10,25 +10,45 @@ const test = gpuSuite('bench');
 const SHORT = { batch: 1e-3, seconds: 1e-3 };
 
 test('samples are taken one after the other', async () => {
-  let running = 0, calls = 0;
-  const times = await sample('pause', async () => {
-    assert.is(++running, 1);
-    calls++;
-    await new Promise((resolve) => { setTimeout(resolve, 1); });
-    running--;
-  }, { seconds: 0, samples: 3 });
+  let running = 0,
+    calls = 0;
+  const times = await sample(
+    'pause',
+    async () => {
+      assert.is(++running, 1);
+      calls++;
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1);
+      });
+      running--;
+    },
+    { seconds: 0, samples: 3 },
+  );
   assert.ok(times.length >= 3 && calls >= times.length);
   assert.ok(times.every((t) => t > 0));
 });
 
 test('what goes wrong in a sample rejects', async () => {
   let calls = 0;
-  const fails = (how: () => Promise<void>): Promise<string> => sample('fails', () => {
-    calls++;
-    return how();
-  }, { seconds: 0 }).then(() => 'no error', (error: Error) => error.message);
+  const fails = (how: () => Promise<void>): Promise<string> =>
+    sample(
+      'fails',
+      () => {
+        calls++;
+        return how();
+      },
+      { seconds: 0 },
+    ).then(
+      () => 'no error',
+      (error: Error) => error.message,
+    );
   assert.is(await fails(() => Promise.reject(new Error('later'))), 'later');
-  assert.is(await fails(() => { throw new Error('at once'); }), 'at once');
+  assert.is(
+    await fails(() => {
+      throw new Error('at once');
+    }),
+    'at once',
+  );
   // None was called again after it had failed.
   assert.is(calls, 2);
 });
@@ -40,7 +60,11 @@ test('quartiles lie between the values', () => {
 
 test('a step is measured and everything given back', async ({ device }) => {
   const x = keep(zeros(device, [256]));
-  const m = await measure(device, { name: 'two', prepare: () => ({ step: () => x.add(1).mul(x), dispose: () => x.dispose() }) }, SHORT);
+  const m = await measure(
+    device,
+    { name: 'two', prepare: () => ({ step: () => x.add(1).mul(x), dispose: () => x.dispose() }) },
+    SHORT,
+  );
   assert.is(m.dispatches, 2);
   assert.is(m.plan!.dispatches, 2, 'the plan is that of one iteration');
   assert.ok(m.repeats >= 1 && m.repeats <= 32);
@@ -60,9 +84,13 @@ test('a short list does its work several times, a long or slow one once', () => 
 
 test('repetitions write the same memory one after the other', async ({ device }) => {
   const x = keep(zeros(device, [4096]));
-  const step = (): void => scope(() => { x.add(1).mul(x).exp(); });
+  const step = (): void =>
+    scope(() => {
+      x.add(1).mul(x).exp();
+    });
   step();
-  const once = captureRepeated(device, step, 1), often = captureRepeated(device, step, 20);
+  const once = captureRepeated(device, step, 1),
+    often = captureRepeated(device, step, 20);
   assert.is(often.plan.dispatches, 20 * once.plan.dispatches);
   assert.is(often.plan.planned, once.plan.planned);
   once.dispose();
@@ -70,17 +98,34 @@ test('repetitions write the same memory one after the other', async ({ device })
   x.dispose();
 });
 
-test('kernels are tuned before a case is measured; a step that captured itself is prepared anew', async ({ device }) => {
-  let prepared = 0, disposed = 0;
+test('kernels are tuned before a case is measured; a step that captured itself is prepared anew', async ({
+  device,
+}) => {
+  let prepared = 0,
+    disposed = 0;
   const x = keep(zeros(device, [64]));
-  const of = (capture: 'replay' | 'none') => ({ name: 'two', prepare: () => {
-    prepared++;
-    return { capture, step: () => scope(() => { x.add(1); }), dispose: () => { disposed++; } };
-  } });
-  const tune = (measured: boolean) => async (on: Device): Promise<boolean> => {
-    assert.is(on, device);
-    return Promise.resolve(measured);
-  };
+  const of = (capture: 'replay' | 'none') => ({
+    name: 'two',
+    prepare: () => {
+      prepared++;
+      return {
+        capture,
+        step: () =>
+          scope(() => {
+            x.add(1);
+          }),
+        dispose: () => {
+          disposed++;
+        },
+      };
+    },
+  });
+  const tune =
+    (measured: boolean) =>
+    async (on: Device): Promise<boolean> => {
+      assert.is(on, device);
+      return Promise.resolve(measured);
+    };
   await measure(device, of('none'), { ...SHORT, tune: tune(true) });
   assert.equal([prepared, disposed], [2, 2]);
   await measure(device, of('none'), { ...SHORT, tune: tune(false) });
@@ -91,7 +136,14 @@ test('kernels are tuned before a case is measured; a step that captured itself i
 
 test('tuning has a part of the time, and none where it is spent', async () => {
   const asked: TuneOptions[] = [];
-  const device = { tuning: { tune: (options: TuneOptions) => { asked.push(options); return Promise.resolve(asked.length === 1 ? [{}] : []); } } } as unknown as Device;
+  const device = {
+    tuning: {
+      tune: (options: TuneOptions) => {
+        asked.push(options);
+        return Promise.resolve(asked.length === 1 ? [{}] : []);
+      },
+    },
+  } as unknown as Device;
   const tune = tuner(12.3456);
   assert.is(await tune(device), true);
   assert.is(await tune(device), false);
@@ -102,21 +154,46 @@ test('tuning has a part of the time, and none where it is spent', async () => {
 
 test('a case that fails gives back what it made', async ({ device }) => {
   const generator = new Generator(device);
-  const message = await measure(device, { name: 'fails', prepare: () => ({ step: () => { throw new Error('no'); }, dispose: () => generator.dispose() }) }, SHORT)
-    .then(() => '', (error: Error) => error.message);
+  const message = await measure(
+    device,
+    {
+      name: 'fails',
+      prepare: () => ({
+        step: () => {
+          throw new Error('no');
+        },
+        dispose: () => generator.dispose(),
+      }),
+    },
+    SHORT,
+  ).then(
+    () => '',
+    (error: Error) => error.message,
+  );
   assert.is(message, 'no');
 });
 
 test('a step of each kind runs, forward, backward and training', async ({ device }) => {
   const find = (name: string, size: string) => allCases().find((c) => c.name === name && c.size === size)!;
   const picked = [
-    find('selectiveScan backward', 'S 1×66'), find('causalConv1d + SiLU backward', 'S 1×66'), find('addRmsNorm backward', 'S 1×66'), find('x_proj backward', 'S 1×66'),
-    find('gather of rows', 'S 1×66'), find('global norm', '2.8M'), find('DiS-N/2 training', '8×66'), find('quick start training', '16×18'), find('quick start training, not captured', '16×18'),
+    find('selectiveScan backward', 'S 1×66'),
+    find('causalConv1d + SiLU backward', 'S 1×66'),
+    find('addRmsNorm backward', 'S 1×66'),
+    find('x_proj backward', 'S 1×66'),
+    find('gather of rows', 'S 1×66'),
+    find('global norm', '2.8M'),
+    find('DiS-N/2 training', '8×66'),
+    find('quick start training', '16×18'),
+    find('quick start training, not captured', '16×18'),
   ];
   for (const c of picked) {
     const prepared = await c.prepare(device);
     try {
-      const m = await measure(device, { name: c.name, prepare: () => ({ ...prepared, dispose: () => {} }) }, { batch: 1e-6, seconds: 0 });
+      const m = await measure(
+        device,
+        { name: c.name, prepare: () => ({ ...prepared, dispose: () => {} }) },
+        { batch: 1e-6, seconds: 0 },
+      );
       assert.ok(m.dispatches >= 1, c.name);
     } finally {
       prepared.dispose();

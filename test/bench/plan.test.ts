@@ -9,17 +9,40 @@ import { result } from './result.ts';
 
 const { ceilings } = result([]);
 const work = (over: Partial<Work> = {}): Work => ({ bytes: 1e6, flops: 0, exps: 0, type: 'f32', ...over });
-const LIMITS: PlanLimits = { budget: 10, iteration: 1, step: 10, overhead: { kernel: 0.5, step: 1 }, seconds: 0.1, binding: 2 ** 27, memory: 2 ** 30, priority: 1, has: () => false };
+const LIMITS: PlanLimits = {
+  budget: 10,
+  iteration: 1,
+  step: 10,
+  overhead: { kernel: 0.5, step: 1 },
+  seconds: 0.1,
+  binding: 2 ** 27,
+  memory: 2 ** 30,
+  priority: 1,
+  has: () => false,
+};
 
 function sized(name: string, over: Partial<BenchCase> = {}): BenchCase {
-  return { group: 'scan', name, size: '1', work: work(), priority: 0, largest: 1e6, live: 1e6, prepare: () => ({ step: () => {}, dispose: () => {} }), ...over };
+  return {
+    group: 'scan',
+    name,
+    size: '1',
+    work: work(),
+    priority: 0,
+    largest: 1e6,
+    live: 1e6,
+    prepare: () => ({ step: () => {}, dispose: () => {} }),
+    ...over,
+  };
 }
 
 test('the ceiling that binds is the one that takes longest', () => {
   assert.equal(limitOf(work({ bytes: 1e9 }), 1, ceilings), { bound: 'copy', seconds: 0.01 });
   assert.equal(limitOf(work({ flops: 1e12 }), 1, ceilings), { bound: 'fma', seconds: 1 });
   assert.equal(limitOf(work({ flops: 1e12, type: 'f16' }), 1, ceilings), { bound: 'fma', seconds: 0.5 });
-  assert.equal(limitOf(work({ flops: 1e12, type: 'f16', matrix: true }), 1, ceilings), { bound: 'matrix', seconds: 0.125 });
+  assert.equal(limitOf(work({ flops: 1e12, type: 'f16', matrix: true }), 1, ceilings), {
+    bound: 'matrix',
+    seconds: 0.125,
+  });
   assert.equal(limitOf(work({ exps: 1e11 }), 1, ceilings), { bound: 'exp', seconds: 1 });
   assert.is(limitOf(work(), 1e6, ceilings).bound, 'dispatch');
   // What fits into a cache is compared with a copy that does.
@@ -35,14 +58,29 @@ test('parts take the sum of what each takes', () => {
 });
 
 test('what does not fit is left out with its reason', () => {
-  const { chosen, leftOut } = planCases([
-    sized('fits'), sized('later', { priority: 2 }), sized('large', { largest: 2 ** 28 }), sized('much', { live: 2 ** 31 }),
-    sized('slow', { work: work({ flops: 1e12 }) }), sized('step', { group: 'step', work: work({ flops: 1e11 }) }), sized('half', { needs: 'shader-f16' }),
-  ], ceilings, LIMITS);
-  assert.equal(chosen.map((c) => c.name), ['fits', 'step']);
+  const { chosen, leftOut } = planCases(
+    [
+      sized('fits'),
+      sized('later', { priority: 2 }),
+      sized('large', { largest: 2 ** 28 }),
+      sized('much', { live: 2 ** 31 }),
+      sized('slow', { work: work({ flops: 1e12 }) }),
+      sized('step', { group: 'step', work: work({ flops: 1e11 }) }),
+      sized('half', { needs: 'shader-f16' }),
+    ],
+    ceilings,
+    LIMITS,
+  );
+  assert.equal(
+    chosen.map((c) => c.name),
+    ['fits', 'step'],
+  );
   assert.equal(Object.fromEntries(leftOut.map(({ id, reason }) => [id, reason])), {
-    'later 1': 'left to a longer run', 'large 1': 'a tensor of 256 MiB, the adapter binds 128 MiB', 'much 1': 'about 2048 MiB of memory',
-    'slow 1': 'about 5.0 s an iteration', 'half 1': 'needs shader-f16',
+    'later 1': 'left to a longer run',
+    'large 1': 'a tensor of 256 MiB, the adapter binds 128 MiB',
+    'much 1': 'about 2048 MiB of memory',
+    'slow 1': 'about 5.0 s an iteration',
+    'half 1': 'needs shader-f16',
   });
 });
 
@@ -51,14 +89,20 @@ test('where time is short the most telling cases stay', () => {
   const { chosen, leftOut, seconds } = planCases(many, ceilings, LIMITS);
   assert.ok(seconds <= LIMITS.budget);
   assert.is(chosen.length + leftOut.length, 40);
-  assert.equal(chosen.map((c) => c.priority), chosen.map(() => 0));
+  assert.equal(
+    chosen.map((c) => c.priority),
+    chosen.map(() => 0),
+  );
   assert.match(leftOut[0].reason, 'no time left');
 });
 
 test('what is wanted first comes first, whatever its priority', () => {
   const cases = [sized('a'), sized('b', { priority: 2 }), sized('c', { priority: 1 }), sized('d', { priority: 2 })];
   const { chosen, leftOut } = planCases(cases, ceilings, { ...LIMITS, first: [/^scan d/, /B 1$/i] });
-  assert.equal(chosen.map((c) => c.name), ['d', 'b', 'a', 'c']);
+  assert.equal(
+    chosen.map((c) => c.name),
+    ['d', 'b', 'a', 'c'],
+  );
   assert.equal(leftOut, []);
 });
 
@@ -70,7 +114,10 @@ test('the measurement of a GPU names cases that there are', () => {
   const counts = patterns.map((pattern) => names.filter((name) => pattern.test(name)).length);
   // Training in f32 and f16 at three batches of two models, also in parts; scan and products in two types.
   assert.equal(counts.slice(0, 2), [7, 7]);
-  assert.ok(counts.every((count) => count > 0), String(counts));
+  assert.ok(
+    counts.every((count) => count > 0),
+    String(counts),
+  );
 });
 
 test('every case has a name of its own, and counts its work', () => {

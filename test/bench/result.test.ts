@@ -37,7 +37,10 @@ test('results from before clocks were watched are read', () => {
 test('files are named by adapter and tier', () => {
   const { adapter } = result([]);
   assert.is(resultName({ adapter, tier: 'fast' }), 'acme-one-two-fast');
-  assert.is(resultName({ adapter: { ...adapter, device: '', description: 'llvmpipe (LLVM 15, 256 bits)' }, tier: 'stock' }), 'llvmpipe-stock');
+  assert.is(
+    resultName({ adapter: { ...adapter, device: '', description: 'llvmpipe (LLVM 15, 256 bits)' }, tier: 'stock' }),
+    'llvmpipe-stock',
+  );
 });
 
 test('quantities have three digits and a unit', () => {
@@ -49,21 +52,42 @@ test('quantities have three digits and a unit', () => {
 });
 
 test('the table names rows, what failed, and what was left out and why', () => {
-  const text = resultTable(result([row('product', 0.001), row('step', 0.5, { group: 'step', images: 8, size: '8×50' })], { failed: [{ id: 'c 1', message: 'no memory' }] }));
-  for (const part of ['product', '1.00 ms', '50 %', 'images/s', '16.0', '1.25 ms', 'c 1: no memory', 'a 1 (about 3.1 s an iteration)']) assert.ok(text.includes(part), part);
+  const text = resultTable(
+    result([row('product', 0.001), row('step', 0.5, { group: 'step', images: 8, size: '8×50' })], {
+      failed: [{ id: 'c 1', message: 'no memory' }],
+    }),
+  );
+  for (const part of [
+    'product',
+    '1.00 ms',
+    '50 %',
+    'images/s',
+    '16.0',
+    '1.25 ms',
+    'c 1: no memory',
+    'a 1 (about 3.1 s an iteration)',
+  ])
+    assert.ok(text.includes(part), part);
 });
 
 test('the table tells what a captured step costs the host, and what capturing gains', () => {
-  const text = resultTable(result([
-    row('X training', 0.01, { group: 'step', size: '2×3', dispatches: 200, host: { replayed: 4e-6, eager: null } }),
-    row('X training, not captured', 0.02, { group: 'step', size: '2×3', dispatches: 200 }),
-  ], {}));
+  const text = resultTable(
+    result(
+      [
+        row('X training', 0.01, { group: 'step', size: '2×3', dispatches: 200, host: { replayed: 4e-6, eager: null } }),
+        row('X training, not captured', 0.02, { group: 'step', size: '2×3', dispatches: 200 }),
+      ],
+      {},
+    ),
+  );
   assert.match(text, /^X training +2×3 +200 +4\.00 µs +8\.0 % +2\.00× as long$/m);
   assert.not.match(text, /clock: /);
 });
 
 test('the table tells where the clock of a GPU was not steady', () => {
-  const pace = (before: number, after = before): { pace: { before: number; after: number } } => ({ pace: { before, after } });
+  const pace = (before: number, after = before): { pace: { before: number; after: number } } => ({
+    pace: { before, after },
+  });
   const steady = resultTable(result([row('a', 1, pace(1)), row('b', 1, pace(0.98))]));
   assert.match(steady, /^clock: .* 98 % or more of its best$/m);
   const text = resultTable(result([row('a', 1, pace(1)), row('b', 1, pace(0.5, 0.9))]));

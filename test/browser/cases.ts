@@ -2,9 +2,33 @@
 // case runs under Node, digit for digit or within a tolerance: the same source for both, on two implementations of WebGPU.
 
 import * as assert from 'uvu/assert';
-import { backward, capture, concat, Generator, grad, keep, matmul, openDevice, philox4x32, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
+import {
+  backward,
+  capture,
+  concat,
+  Generator,
+  grad,
+  keep,
+  matmul,
+  openDevice,
+  philox4x32,
+  scope,
+  tensor,
+  type Device,
+  type Tensor,
+} from '../../core/index.ts';
 import { selectiveScan } from '../../kernels/index.ts';
-import { createDiffusion, DataLoader, Dis, disConfig, shapesDataset, shapesItem, Trainer, type DiffusionOptions, type StepRecord } from '../../models/index.ts';
+import {
+  createDiffusion,
+  DataLoader,
+  Dis,
+  disConfig,
+  shapesDataset,
+  shapesItem,
+  Trainer,
+  type DiffusionOptions,
+  type StepRecord,
+} from '../../models/index.ts';
 import { hash32 } from '../../models/data/hash.ts';
 import { readSafetensors, writeSafetensors, type SafetensorsEntry } from '../../nn/index.ts';
 import { randomCase } from '../kernels/scanCase.ts';
@@ -21,7 +45,7 @@ export interface Case {
 /** Runs a case; it must leave no tensor behind. */
 export async function runCase({ run }: Case, device: Device): Promise<string> {
   const live = device.liveTensors;
-  const value = await run(device) ?? null;
+  const value = (await run(device)) ?? null;
   assert.is(device.liveTensors, live, 'live tensors after the case');
   return JSON.stringify(value);
 }
@@ -40,7 +64,13 @@ const DIFFUSION: DiffusionOptions = { predictXstart: true, learnSigma: false };
 /** A model of three blocks on 8 × 8 pixels; the caller disposes of it. */
 function tinyModel(device: Device): Dis {
   using generator = new Generator(device, 1);
-  return scope(() => new Dis(generator, disConfig({ imgSize: 8, patchSize: 4, embedDim: 16, depth: 2, channels: 3, numClasses: 10, learnSigma: false })));
+  return scope(
+    () =>
+      new Dis(
+        generator,
+        disConfig({ imgSize: 8, patchSize: 4, embedDim: 16, depth: 2, channels: 3, numClasses: 10, learnSigma: false }),
+      ),
+  );
 }
 
 /** A trainer of such a model, and the batches of shapes that it begins with. */
@@ -52,7 +82,16 @@ class TinyRun {
   constructor(device: Device, capturing = true) {
     this.model = tinyModel(device);
     this.diffusion = createDiffusion(device, DIFFUSION);
-    this.trainer = new Trainer({ device, model: this.model, diffusion: this.diffusion, batchSize: 4, lr: 1e-3, emaDecay: 0.9, seed: 2, capture: capturing });
+    this.trainer = new Trainer({
+      device,
+      model: this.model,
+      diffusion: this.diffusion,
+      batchSize: 4,
+      lr: 1e-3,
+      emaDecay: 0.9,
+      seed: 2,
+      capture: capturing,
+    });
   }
 
   /** Trains until `steps` are taken: losses, and gradient norms. */
@@ -73,7 +112,8 @@ class TinyRun {
 export const cases: readonly Case[] = [
   {
     name: 'shapes are drawn as under Node, pixel for pixel',
-    run: () => Array.from({ length: 20 }, (_, index) => digest(shapesItem(index, { size: 32, seed: 7, variation: 1 }).pixels)),
+    run: () =>
+      Array.from({ length: 20 }, (_, index) => digest(shapesItem(index, { size: 32, seed: 7, variation: 1 }).pixels)),
   },
   {
     name: 'safetensors are written as under Node, byte for byte, and read back',
@@ -88,15 +128,21 @@ export const cases: readonly Case[] = [
   {
     name: 'matmul is the product in float64, for sizes that fill no tile, plain and transposed',
     async run(device) {
-      for (const [m, k, n] of [[1, 1, 1], [5, 7, 3], [33, 65, 23]]) {
-        const a = uniform(m * k, 1), b = uniform(k * n, 2);
+      for (const [m, k, n] of [
+        [1, 1, 1],
+        [5, 7, 3],
+        [33, 65, 23],
+      ]) {
+        const a = uniform(m * k, 1),
+          b = uniform(k * n, 2);
         const expected = Float64Array.from({ length: m * n }, (_, at) => {
           let sum = 0;
           for (let i = 0; i < k; i++) sum += a[Math.floor(at / n) * k + i] * b[i * n + (at % n)];
           return sum;
         });
         const results = scope(() => {
-          const x = tensor(device, a, { shape: [m, k] }), y = tensor(device, b, { shape: [k, n] });
+          const x = tensor(device, a, { shape: [m, k] }),
+            y = tensor(device, b, { shape: [k, n] });
           return [matmul(x, y), matmul(y.T, x.T).T.contiguous()];
         });
         for (const actual of await values(results)) assertClose(actual, expected, 1e-6, `${m} × ${k} × ${n}`);
@@ -112,12 +158,33 @@ export const cases: readonly Case[] = [
         const dout = uniform(data.u.length, 3);
         const expected = scanReference(data, dout);
         const names = ['u', 'delta', 'A', 'B', 'C', 'D', 'z', 'deltaBias'] as const;
-        const token = [batch, length, channels], shared = [batch, length, states];
-        const shapes = { u: token, delta: token, A: [channels, states], B: shared, C: shared, D: [channels], z: token, deltaBias: [channels] };
+        const token = [batch, length, channels],
+          shared = [batch, length, states];
+        const shapes = {
+          u: token,
+          delta: token,
+          A: [channels, states],
+          B: shared,
+          C: shared,
+          D: [channels],
+          z: token,
+          deltaBias: [channels],
+        };
         const results = scope(() => {
           const inputs = names.map((name) => tensor(device, data[name]!, { shape: shapes[name], requiresGrad: true }));
           const [u, delta, A, B, C, D, z, deltaBias] = inputs;
-          const out = selectiveScan({ u, delta, A, B, C, D, z, deltaBias, deltaSoftplus: true, direction: reverse ? 'reverse' : 'forward' });
+          const out = selectiveScan({
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z,
+            deltaBias,
+            deltaSoftplus: true,
+            direction: reverse ? 'reverse' : 'forward',
+          });
           return [out, ...grad(out.mul(tensor(device, dout, { shape: token })).sum(), inputs)].map((t) => t!);
         });
         const [out, ...gradients] = await values(results);
@@ -130,7 +197,12 @@ export const cases: readonly Case[] = [
     name: 'random bits, whole and uniform numbers are those of Philox and of Node, bit for bit',
     async run(device) {
       using generator = new Generator(device, 2 ** 40 + 5);
-      const [bits, whole, unit, coin] = await values([generator.bits([7]), generator.randint([9], -4, 1000), generator.uniform([9]), generator.bernoulli([9], 0.3)]);
+      const [bits, whole, unit, coin] = await values([
+        generator.bits([7]),
+        generator.randint([9], -4, 1000),
+        generator.uniform([9]),
+        generator.bernoulli([9], 0.3),
+      ]);
       const block = (position: number): number[] => philox4x32([position, 0, 0, 0], [5, 256]);
       assert.equal(bits, [...block(0), ...block(1)].slice(0, 7));
       return [bits, whole, unit, coin];
@@ -143,7 +215,10 @@ export const cases: readonly Case[] = [
       const unit = (bits: number): number => ((bits >>> 8) + 0.5) * 2 ** -24;
       const expected = Array.from({ length: 1000 }, (_, position) => position).flatMap((position) => {
         const [a, b, c, d] = philox4x32([position, 0, 0, 0], [9, 0]).map(unit);
-        return [[a, b], [c, d]].flatMap(([u, v]) => [Math.cos, Math.sin].map((f) => Math.sqrt(-2 * Math.log(u)) * f(2 * Math.PI * v)));
+        return [
+          [a, b],
+          [c, d],
+        ].flatMap(([u, v]) => [Math.cos, Math.sin].map((f) => Math.sqrt(-2 * Math.log(u)) * f(2 * Math.PI * v)));
       });
       assertClose((await values([generator.normal([4000])]))[0], expected, 1e-5);
     },
@@ -154,15 +229,18 @@ export const cases: readonly Case[] = [
       const run = async (captured: boolean): Promise<number[]> => {
         using generator = new Generator(device, 4);
         const x = keep(tensor(device, uniform(24, 5), { shape: [4, 6], requiresGrad: true }));
-        const body = (): void => scope(() => {
-          const noise = generator.normal([4, 6]);
-          backward(x.mul(noise).silu().softmax(1).square().sum());
-          x.detach().copy_(x.detach().sub(x.grad!));
-          x.grad = null;
-        });
+        const body = (): void =>
+          scope(() => {
+            const noise = generator.normal([4, 6]);
+            backward(x.mul(noise).silu().softmax(1).square().sum());
+            x.detach().copy_(x.detach().sub(x.grad!));
+            x.grad = null;
+          });
         const step = captured ? capture(device, body) : null;
         if (!step) body();
-        for (let i = 0; i < 3; i++) if (step) step.replay(); else body();
+        for (let i = 0; i < 3; i++)
+          if (step) step.replay();
+          else body();
         step?.dispose();
         return (await values([x]))[0];
       };
@@ -188,7 +266,10 @@ export const cases: readonly Case[] = [
       using again = new TinyRun(device);
       await whole.train(2);
       const { tensors, json } = await whole.trainer.state();
-      const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [name, { dtype: 'F32', shape, data: data as Float32Array }]);
+      const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [
+        name,
+        { dtype: 'F32', shape, data: data as Float32Array },
+      ]);
       const read = readSafetensors(writeSafetensors(entries, [['state', JSON.stringify(json)]]));
       again.trainer.loadState({ tensors: read.tensors, json: JSON.parse(read.metadata.get('state')!) as typeof json });
       assert.equal(await again.train(4), await whole.train(4));
@@ -206,7 +287,10 @@ export const cases: readonly Case[] = [
       using generator = new Generator(device, 8);
       const labels = keep(tensor(device, Int32Array.of(0, 3, 10, 10)));
       const images = await diffusion.ddimSampleLoop(
-        (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), labels, 2.5).slice(0, 0, 2)), [2, 3, 8, 8], { generator });
+        (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), labels, 2.5).slice(0, 0, 2)),
+        [2, 3, 8, 8],
+        { generator },
+      );
       labels.dispose();
       return values([images]);
     },

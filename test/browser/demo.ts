@@ -15,9 +15,17 @@ const TIMEOUT_MS = 120_000;
 type Test = (open: (prepare?: (page: Page) => Promise<unknown>) => Promise<Page>) => Promise<void>;
 
 /** Builds the page and gives each test a fresh one; every error on a page's console is a failure. */
-export async function testDemo(browser: Browser, attempt: (name: string, test: () => Promise<void>) => Promise<void>): Promise<void> {
+export async function testDemo(
+  browser: Browser,
+  attempt: (name: string, test: () => Promise<void>) => Promise<void>,
+): Promise<void> {
   await build({ configFile: CONFIG, logLevel: 'warn', build: { outDir: OUT } });
-  const server = await preview({ configFile: CONFIG, logLevel: 'warn', build: { outDir: OUT }, preview: { port: 0, host: '127.0.0.1' } });
+  const server = await preview({
+    configFile: CONFIG,
+    logLevel: 'warn',
+    build: { outDir: OUT },
+    preview: { port: 0, host: '127.0.0.1' },
+  });
   try {
     for (const [name, test] of Object.entries(TESTS)) {
       await attempt(name, async () => {
@@ -42,13 +50,18 @@ export async function testDemo(browser: Browser, attempt: (name: string, test: (
   }
 }
 
-const status = (page: Page, text: string): Promise<void> => page.getByRole('status').filter({ hasText: text }).waitFor();
+const status = (page: Page, text: string): Promise<void> =>
+  page.getByRole('status').filter({ hasText: text }).waitFor();
 
 const TESTS: Readonly<Record<string, Test>> = {
   async 'the demo trains three steps, draws, and goes on from the checkpoint that it wrote'(open) {
     const page = await open();
     await status(page, 'Ready');
-    for (const [label, value] of [['Batch', '2'], ['Steps', '3']]) await page.getByLabel(label, { exact: true }).fill(value);
+    for (const [label, value] of [
+      ['Batch', '2'],
+      ['Steps', '3'],
+    ])
+      await page.getByLabel(label, { exact: true }).fill(value);
     await page.getByRole('button', { name: 'Start' }).click();
     await status(page, 'Finished after 3 steps');
     assert.match((await page.textContent('#step'))!, /^3 of 3$/);
@@ -70,20 +83,27 @@ const TESTS: Readonly<Record<string, Test>> = {
   },
 
   async 'the demo says what to do where there is no WebGPU'(open) {
-    const page = await open((fresh) => fresh.addInitScript('Object.defineProperty(Navigator.prototype, "gpu", { value: undefined })'));
-    await page.getByRole('alert').filter({ hasText: 'WebGPU is not available here. Open this page in a current Chrome' }).waitFor();
+    const page = await open((fresh) =>
+      fresh.addInitScript('Object.defineProperty(Navigator.prototype, "gpu", { value: undefined })'),
+    );
+    await page
+      .getByRole('alert')
+      .filter({ hasText: 'WebGPU is not available here. Open this page in a current Chrome' })
+      .waitFor();
     assert.ok(await page.getByRole('button', { name: 'Start' }).isDisabled());
   },
 
   async 'the demo survives the loss of the GPU'(open) {
-    const page = await open((fresh) => fresh.addInitScript(() => {
-      const original = GPUAdapter.prototype.requestDevice;
-      GPUAdapter.prototype.requestDevice = async function (...options) {
-        const device = await original.apply(this, options);
-        addEventListener('lose', () => device.destroy(), { once: true });
-        return device;
-      };
-    }));
+    const page = await open((fresh) =>
+      fresh.addInitScript(() => {
+        const original = GPUAdapter.prototype.requestDevice;
+        GPUAdapter.prototype.requestDevice = async function (...options) {
+          const device = await original.apply(this, options);
+          addEventListener('lose', () => device.destroy(), { once: true });
+          return device;
+        };
+      }),
+    );
     await status(page, 'Ready');
     await page.evaluate(() => dispatchEvent(new Event('lose')));
     await page.getByRole('alert').filter({ hasText: 'The GPU was lost.' }).waitFor();

@@ -17,7 +17,8 @@ import type { CaseResult } from './page.ts';
 const CONFIG = fileURLToPath(new URL('./vite.config.ts', import.meta.url));
 const TIMEOUT_MS = 240_000;
 
-let passed = 0, failed = 0;
+let passed = 0,
+  failed = 0;
 
 function report(name: string, error?: string): void {
   if (error === undefined) passed++;
@@ -29,12 +30,26 @@ function report(name: string, error?: string): void {
 /** Bundles the page as a user's bundler would, and looks for what only Node has. */
 async function testBundle(): Promise<void> {
   const warnings: string[] = [];
-  const output = await build({
+  const output = (await build({
     configFile: CONFIG,
-    build: { write: false, rolldownOptions: { onLog: (_level, log) => { warnings.push(log.message); } } },
-  }) as Rolldown.RolldownOutput | Rolldown.RolldownOutput[];
-  const chunks = [output].flat().flatMap(({ output: files }) => files).filter((file) => file.type === 'chunk');
-  const reached = chunks.flatMap(({ moduleIds }) => moduleIds).filter((id) => /gpu-node\.ts$|node_modules\/(webgpu|sharp|commander)\/|^\0?(node:|__vite-browser-external:\w)/.test(id));
+    build: {
+      write: false,
+      rolldownOptions: {
+        onLog: (_level, log) => {
+          warnings.push(log.message);
+        },
+      },
+    },
+  })) as Rolldown.RolldownOutput | Rolldown.RolldownOutput[];
+  const chunks = [output]
+    .flat()
+    .flatMap(({ output: files }) => files)
+    .filter((file) => file.type === 'chunk');
+  const reached = chunks
+    .flatMap(({ moduleIds }) => moduleIds)
+    .filter((id) =>
+      /gpu-node\.ts$|node_modules\/(webgpu|sharp|commander)\/|^\0?(node:|__vite-browser-external:\w)/.test(id),
+    );
   const outside = warnings.filter((message) => /externalized|unresolved|could not resolve/i.test(message));
   const wrong = [...reached.map((id) => `reached: ${id}`), ...outside];
   report('the bundle for browsers holds nothing of Node', wrong.length > 0 ? wrong.join('\n') : undefined);
@@ -84,7 +99,8 @@ async function compareWithNode(results: readonly CaseResult[]): Promise<void> {
     const one = cases.find((each) => each.name === name)!;
     await reported(name, async () => {
       const here = await runCase(one, device);
-      if (!same(JSON.parse(value!), JSON.parse(here), one.tolerance ?? 0)) throw new Error(`in the browser ${value}\nunder Node     ${here}`);
+      if (!same(JSON.parse(value!), JSON.parse(here), one.tolerance ?? 0))
+        throw new Error(`in the browser ${value}\nunder Node     ${here}`);
     });
   }
 }
@@ -102,7 +118,7 @@ async function attempt(name: string, test: () => Promise<void>): Promise<void> {
   try {
     await test();
   } catch (error) {
-    report(name, error instanceof Error ? error.stack ?? error.message : String(error));
+    report(name, error instanceof Error ? (error.stack ?? error.message) : String(error));
   }
 }
 

@@ -7,17 +7,42 @@ import { AdapterError, DeviceLostError, FormatError, GpuError, ShapeError, Value
 const test = suite('errors');
 
 test('each kind of error has a sentence and a status', () => {
-  const system = (code: string, path = '/data/x'): Error => Object.assign(new Error(`${code}: it failed, open '${path}'`), { code, path });
+  const system = (code: string, path = '/data/x'): Error =>
+    Object.assign(new Error(`${code}: it failed, open '${path}'`), { code, path });
   const cases: [unknown, string, number][] = [
-    [new UsageError('--batch is "x", expected a whole number.'), '--batch is "x", expected a whole number.', EXIT.usage],
-    [new ValueError('[disSize] unknown model "Q", expected one of A, B.'), 'Unknown model "Q", expected one of A, B.', EXIT.usage],
+    [
+      new UsageError('--batch is "x", expected a whole number.'),
+      '--batch is "x", expected a whole number.',
+      EXIT.usage,
+    ],
+    [
+      new ValueError('[disSize] unknown model "Q", expected one of A, B.'),
+      'Unknown model "Q", expected one of A, B.',
+      EXIT.usage,
+    ],
     [new FileError('[createRun] runs holds another run; go on.', 'runs'), 'runs holds another run; go on.', EXIT.file],
-    [new FormatError('[readSafetensors] a.safetensors is damaged: it is cut.'), 'a.safetensors is damaged: it is cut.', EXIT.file],
+    [
+      new FormatError('[readSafetensors] a.safetensors is damaged: it is cut.'),
+      'a.safetensors is damaged: it is cut.',
+      EXIT.file,
+    ],
     [new AdapterError('[openDevice] WebGPU found no adapter.'), 'WebGPU found no adapter.', EXIT.gpu],
     [new DeviceLostError('[train] The GPU device was lost; go on.'), 'The GPU device was lost; go on.', EXIT.gpu],
-    [new Error('[openNodeGpu] The npm package webgpu cannot be loaded'), 'The npm package webgpu cannot be loaded.', EXIT.gpu],
-    [system('ENOSPC'), 'Cannot use /data/x: no space is left on the device; free some space and run the command again.', EXIT.file],
-    [system('EACCES'), 'Cannot use /data/x: permission is denied; choose a place that you may read and write.', EXIT.file],
+    [
+      new Error('[openNodeGpu] The npm package webgpu cannot be loaded'),
+      'The npm package webgpu cannot be loaded.',
+      EXIT.gpu,
+    ],
+    [
+      system('ENOSPC'),
+      'Cannot use /data/x: no space is left on the device; free some space and run the command again.',
+      EXIT.file,
+    ],
+    [
+      system('EACCES'),
+      'Cannot use /data/x: permission is denied; choose a place that you may read and write.',
+      EXIT.file,
+    ],
     [new Error('two\n  lines'), 'two lines.', EXIT.failure],
     ['a string', 'a string.', EXIT.failure],
     [new Error(''), 'Something went wrong.', EXIT.failure],
@@ -33,7 +58,8 @@ test('a GPU without memory says what to lower; other errors of the engine are un
   const memory = describeFailure(new GpuError('[device] Out of memory: buffer of 8 GiB.'));
   assert.match(memory.message, /^The GPU is out of memory: .* Lower --batch/);
   assert.equal([memory.status, memory.unexpected], [EXIT.gpu, false]);
-  for (const error of [new ShapeError('[add] Shapes differ.'), new TypeError('x is undefined')]) assert.is(describeFailure(error).unexpected, true);
+  for (const error of [new ShapeError('[add] Shapes differ.'), new TypeError('x is undefined')])
+    assert.is(describeFailure(error).unexpected, true);
   assert.is(describeFailure(new UsageError('x')).unexpected, false);
 });
 

@@ -17,7 +17,10 @@ function refused<T>(parse: Parser<T>, value: string): string {
 
 test('whole numbers, with underscores, k and M', () => {
   const parse = integer({ min: 1, max: 2_000_000 });
-  assert.equal(['7', '1_000', '50k', '2M', ' 3 '].map((value) => parse(value, '--n')), [7, 1000, 50_000, 2_000_000, 3]);
+  assert.equal(
+    ['7', '1_000', '50k', '2M', ' 3 '].map((value) => parse(value, '--n')),
+    [7, 1000, 50_000, 2_000_000, 3],
+  );
   assert.is(integer()('-4', '--n'), -4);
   for (const value of ['', '0', '3M', '1.5', 'ten', '1e3', '0x10', 'NaN', 'Infinity', '9007199254740993']) {
     assert.is(refused(parse, value), `--flag is ${JSON.stringify(value)}, expected a whole number from 1 to 2000000.`);
@@ -32,14 +35,21 @@ test('numbers and probabilities', () => {
   for (const value of ['', ' ', 'x', 'Infinity', 'NaN']) refused(number(), value);
   assert.is(probability()('0.5', '--p'), 0.5);
   assert.is(probability({ closed: true })('1', '--p'), 1);
-  for (const value of ['1', '-0.1', '', 'x']) assert.match(refused(probability(), value), 'expected a number from 0 to below 1.');
+  for (const value of ['1', '-0.1', '', 'x'])
+    assert.match(refused(probability(), value), 'expected a number from 0 to below 1.');
 });
 
 test('choices in any case, with the nearest one where something else is typed', () => {
   const parse = choice(['DiS-S/2', 'DiS-B/4', 'uniform']);
   assert.is(parse('dis-s/2', '--model'), 'DiS-S/2');
-  assert.is(refused(parse, 'unifrom'), '--flag is "unifrom", did you mean uniform; expected one of DiS-S/2, DiS-B/4, uniform.');
-  assert.is(refused(parse, 'entirely different'), '--flag is "entirely different"; expected one of DiS-S/2, DiS-B/4, uniform.');
+  assert.is(
+    refused(parse, 'unifrom'),
+    '--flag is "unifrom", did you mean uniform; expected one of DiS-S/2, DiS-B/4, uniform.',
+  );
+  assert.is(
+    refused(parse, 'entirely different'),
+    '--flag is "entirely different"; expected one of DiS-S/2, DiS-B/4, uniform.',
+  );
 });
 
 test('lists and texts', () => {

@@ -23,7 +23,8 @@ class Screen implements Terminal {
 }
 
 function make(style: ProgressStyle, { total = 100, start = 0, columns = 80 } = {}) {
-  const terminal = new Screen(true, columns), output = new Screen(false);
+  const terminal = new Screen(true, columns),
+    output = new Screen(false);
   const clock = { now: 0 };
   const progress = new Progress({ total, start, style, terminal, output, now: () => clock.now });
   const step = (n: number, ms: number, loss = 0.5): void => {
@@ -67,11 +68,16 @@ test('notes and warnings stand above the bar; the bar comes back', () => {
 });
 
 test('lines and JSON lines come now and then, and at the end', () => {
-  const lines = make('lines'), json = make('json'), none = make('none');
+  const lines = make('lines'),
+    json = make('json'),
+    none = make('none');
   for (const { step } of [lines, json, none]) for (let n = 1; n <= 100; n++) step(n, 1000, 2);
   assert.is(lines.terminal.text.split('\n').length - 1, 10);
   assert.match(lines.terminal.text, 'step  50/100  loss 2.000  123 images/s  50 s left\n');
-  const records = json.output.text.trimEnd().split('\n').map((line) => JSON.parse(line) as Record<string, number>);
+  const records = json.output.text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, number>);
   assert.is(records.length, 10);
   assert.equal(Object.keys(records[4]), ['step', 'total', 'loss', 'imagesPerSecond', 'secondsLeft']);
   assert.equal([records[4].step, records[4].total, records[4].secondsLeft, records[9].step], [50, 100, 50, 100]);
@@ -114,9 +120,23 @@ test('the style follows the terminal', () => {
 });
 
 test('numbers as people read them', () => {
-  assert.equal([0, 999, 1234, 28_488_008, 1.49e10, 999_600].map(si), ['0', '999', '1.23 k', '28.5 M', '14.9 G', '1.00 M']);
+  assert.equal([0, 999, 1234, 28_488_008, 1.49e10, 999_600].map(si), [
+    '0',
+    '999',
+    '1.23 k',
+    '28.5 M',
+    '14.9 G',
+    '1.00 M',
+  ]);
   assert.equal([0, 1023, 1536, 3 * 2 ** 30].map(bytes), ['0 B', '1023 B', '1.50 KiB', '3.00 GiB']);
-  assert.equal([0.4, 59.4, 187, 3723, 200_000, NaN].map(duration), ['0 s', '59 s', '3:07', '1:02:03', '2 d 07:33', '–']);
+  assert.equal([0.4, 59.4, 187, 3723, 200_000, NaN].map(duration), [
+    '0 s',
+    '59 s',
+    '3:07',
+    '1:02:03',
+    '2 d 07:33',
+    '–',
+  ]);
   assert.equal([0, 0.05123, 1.5, 0.000123].map(small), ['0.000', '0.05123', '1.500', '1.23e-4']);
   assert.equal([counted(1, 'class', 'classes'), counted(1200, 'image')], ['1 class', '1,200 images']);
 });

@@ -13,158 +13,188 @@ import { checkpoints, withFolder } from './support.ts';
 
 const test = suite('runFolder');
 
-const failure = async (promise: Promise<unknown>): Promise<Error> => promise.then(() => { throw new Error('nothing failed'); }, (error: Error) => error);
-const files = (step: number): [string, string][] => [['model.bin', `weights of ${step}`], ['state.json', `{"step":${step}}`]];
+const failure = async (promise: Promise<unknown>): Promise<Error> =>
+  promise.then(
+    () => {
+      throw new Error('nothing failed');
+    },
+    (error: Error) => error,
+  );
+const files = (step: number): [string, string][] => [
+  ['model.bin', `weights of ${step}`],
+  ['state.json', `{"step":${step}}`],
+];
 
-test('checkpoints are whole folders, found by their step, and only the newest are kept', () => withFolder(async (folder) => {
-  const run = await createRun(join(folder, 'run'));
-  for (const step of [1, 2, 10, 123_456_789]) await run.writeCheckpoint(step, files(step));
-  assert.equal((await run.checkpoints()).map(({ step }) => step), [1, 2, 10, 123_456_789]);
-  const located = await locateCheckpoint(run.path);
-  assert.equal([located.run, located.checkpoint.step], [run.path, 123_456_789]);
-  assert.is(await readFile(join(located.checkpoint.path, 'model.bin'), 'utf8'), 'weights of 123456789');
+test('checkpoints are whole folders, found by their step, and only the newest are kept', () =>
+  withFolder(async (folder) => {
+    const run = await createRun(join(folder, 'run'));
+    for (const step of [1, 2, 10, 123_456_789]) await run.writeCheckpoint(step, files(step));
+    assert.equal(
+      (await run.checkpoints()).map(({ step }) => step),
+      [1, 2, 10, 123_456_789],
+    );
+    const located = await locateCheckpoint(run.path);
+    assert.equal([located.run, located.checkpoint.step], [run.path, 123_456_789]);
+    assert.is(await readFile(join(located.checkpoint.path, 'model.bin'), 'utf8'), 'weights of 123456789');
 
-  await run.prune(0);
-  assert.is((await run.checkpoints()).length, 4);
-  await run.prune(2);
-  assert.equal(await checkpoints(run.path), ['step-00000010', 'step-123456789']);
-  // What is there already is not written again.
-  await run.writeCheckpoint(10, [['model.bin', 'other']]);
-  assert.is(await readFile(join(run.path, 'checkpoints/step-00000010/model.bin'), 'utf8'), 'weights of 10');
-  await run.close();
-}));
+    await run.prune(0);
+    assert.is((await run.checkpoints()).length, 4);
+    await run.prune(2);
+    assert.equal(await checkpoints(run.path), ['step-00000010', 'step-123456789']);
+    // What is there already is not written again.
+    await run.writeCheckpoint(10, [['model.bin', 'other']]);
+    assert.is(await readFile(join(run.path, 'checkpoints/step-00000010/model.bin'), 'utf8'), 'weights of 10');
+    await run.close();
+  }));
 
-test('a checkpoint that cannot be written leaves nothing, and the older ones', () => withFolder(async (folder) => {
-  const run = await createRun(join(folder, 'run'));
-  await run.writeCheckpoint(1, files(1));
-  const full = async function* (): AsyncGenerator<Uint8Array> {
-    yield new Uint8Array(1000);
-    throw Object.assign(new Error('write'), { code: 'ENOSPC' });
-  };
-  const error = await failure(run.writeCheckpoint(2, [['model.bin', full()]]));
-  assert.instance(error, FileError);
-  assert.is((error as FileError).code, 'ENOSPC');
-  assert.match(error.message, 'no space is left');
-  assert.equal(await readdir(join(run.path, 'checkpoints')), ['step-00000001']);
-  await run.close();
-}));
-
-test('what a killed process left half-written is no checkpoint, and goes when the run is opened', () => withFolder(async (folder) => {
-  const path = join(folder, 'run');
-  const run = await createRun(path);
-  await run.writeConfig({});
-  await run.writeCheckpoint(1, files(1));
-  await run.close();
-  const half = join(path, 'checkpoints', '.step-00000002.4711.tmp');
-  await mkdir(half);
-  await writeFile(join(half, 'model.bin'), 'half');
-  assert.is((await locateCheckpoint(path)).checkpoint.step, 1);
-  const again = await openRun(path);
-  assert.equal(await readdir(join(path, 'checkpoints')), ['step-00000001']);
-  await again.close();
-}));
-
-test('another run is not overwritten, nor any other folder; one without a checkpoint is begun again', () => withFolder(async (folder) => {
-  const path = join(folder, 'run');
-  const run = await createRun(path);
-  await run.writeConfig({});
-  await writeFile(run.metrics, '{"step":1}\n');
-  await run.close();
-  const again = await createRun(path);
-  assert.not(existsSync(again.metrics));
-  await again.writeCheckpoint(1, files(1));
-  await again.close();
-  assert.match((await failure(createRun(path))).message, /holds another run; go on with it by --resume/);
-
-  await mkdir(join(folder, 'photos'));
-  await writeFile(join(folder, 'photos', 'cat.jpg'), '');
-  const foreign = await failure(createRun(join(folder, 'photos')));
-  assert.instance(foreign, FileError);
-  assert.match(foreign.message, /photos holds cat\.jpg, expected a new or empty folder/);
-  await writeFile(join(folder, 'file'), '');
-  assert.match((await failure(createRun(join(folder, 'file')))).message, 'not a folder');
-}));
-
-test('two processes cannot train in one folder; a lock of a dead process is replaced', () => withFolder(async (folder) => {
-  const path = join(folder, 'run'), lock = join(path, 'run.lock');
-  const run = await createRun(path);
-  await run.close();
-  assert.not(existsSync(lock));
-
-  const elsewhere = JSON.stringify({ pid: process.ppid, host: hostname() });
-  await writeFile(lock, elsewhere);
-  const busy = await failure(openRun(path));
-  assert.instance(busy, UsageError);
-  assert.match(busy.message, `in use by process ${process.ppid}; wait for it`);
-  assert.is(await readFile(lock, 'utf8'), elsewhere);
-
-  await writeFile(lock, JSON.stringify({ pid: 1, host: 'another-machine' }));
-  assert.match((await failure(openRun(path))).message, 'process 1 on another-machine');
-
-  // Above the largest process number of any system.
-  for (const stale of [JSON.stringify({ pid: 2 ** 30, host: hostname() }), '', 'cut']) {
-    await writeFile(lock, stale);
-    const opened = await openRun(path);
-    assert.is((JSON.parse(await readFile(lock, 'utf8')) as { pid: number }).pid, process.pid);
-    await opened.close();
-  }
-  assert.equal((await readdir(path)).filter((name) => name.endsWith('.tmp')), []);
-}));
-
-test('a path that is no run says what it is instead', () => withFolder(async (folder) => {
-  const cases: [string, RegExp][] = [['nowhere', /nowhere does not exist/], ['file', /file is a file/], ['empty', /holds neither a run nor a checkpoint/], ['young', /without a checkpoint yet/]];
-  await writeFile(join(folder, 'file'), '');
-  await mkdir(join(folder, 'empty'));
-  await (await createRun(join(folder, 'young'))).close();
-  for (const [name, pattern] of cases) {
-    const error = await failure(locateCheckpoint(join(folder, name)));
+test('a checkpoint that cannot be written leaves nothing, and the older ones', () =>
+  withFolder(async (folder) => {
+    const run = await createRun(join(folder, 'run'));
+    await run.writeCheckpoint(1, files(1));
+    const full = async function* (): AsyncGenerator<Uint8Array> {
+      yield new Uint8Array(1000);
+      throw Object.assign(new Error('write'), { code: 'ENOSPC' });
+    };
+    const error = await failure(run.writeCheckpoint(2, [['model.bin', full()]]));
     assert.instance(error, FileError);
-    assert.match(error.message, pattern);
-  }
-  await writeFile(join(folder, 'broken.json'), '{"step":');
-  assert.instance(await failure(readJson(join(folder, 'broken.json'))), FormatError);
-  assert.match((await failure(readJson(join(folder, 'none.json')))).message, 'none.json');
-}));
+    assert.is((error as FileError).code, 'ENOSPC');
+    assert.match(error.message, 'no space is left');
+    assert.equal(await readdir(join(run.path, 'checkpoints')), ['step-00000001']);
+    await run.close();
+  }));
 
-test('a checkpoint may be copied to another place', () => withFolder(async (folder) => {
-  const run = await createRun(join(folder, 'run'));
-  await run.writeConfig({});
-  const path = await run.writeCheckpoint(7, files(7));
-  await run.close();
-  const inside = await locateCheckpoint(path);
-  assert.equal([inside.run, inside.checkpoint.step], [run.path, 7]);
-  await mkdir(join(folder, 'copy'));
-  await writeFile(join(folder, 'copy', 'state.json'), '{"step":7}');
-  const alone = await locateCheckpoint(join(folder, 'copy'));
-  assert.equal([alone.run, alone.checkpoint.step], [undefined, 7]);
-}));
+test('what a killed process left half-written is no checkpoint, and goes when the run is opened', () =>
+  withFolder(async (folder) => {
+    const path = join(folder, 'run');
+    const run = await createRun(path);
+    await run.writeConfig({});
+    await run.writeCheckpoint(1, files(1));
+    await run.close();
+    const half = join(path, 'checkpoints', '.step-00000002.4711.tmp');
+    await mkdir(half);
+    await writeFile(join(half, 'model.bin'), 'half');
+    assert.is((await locateCheckpoint(path)).checkpoint.step, 1);
+    const again = await openRun(path);
+    assert.equal(await readdir(join(path, 'checkpoints')), ['step-00000001']);
+    await again.close();
+  }));
 
-test('metrics beyond a step are forgotten, and a line that was cut', () => withFolder(async (folder) => {
-  const run = await createRun(join(folder, 'run'));
-  const lines = [1, 2, 3].map((step) => JSON.stringify({ step, loss: step / 3 }));
-  await writeFile(run.metrics, `${lines.join('\n')}\n{"step":4,"lo`);
-  await truncateMetrics(run.metrics, 2);
-  assert.is(await readFile(run.metrics, 'utf8'), `${lines.slice(0, 2).join('\n')}\n`);
-  await rm(run.metrics);
-  await truncateMetrics(run.metrics, 2);
-  assert.not(existsSync(run.metrics));
-  const file = await MetricsFile.open(run.metrics);
-  assert.is(await file.append({ step: 1 }), true);
-  assert.is(await file.close(), true);
-  assert.is(await readFile(run.metrics, 'utf8'), '{"step":1}\n');
-  await run.close();
-}));
+test('another run is not overwritten, nor any other folder; one without a checkpoint is begun again', () =>
+  withFolder(async (folder) => {
+    const path = join(folder, 'run');
+    const run = await createRun(path);
+    await run.writeConfig({});
+    await writeFile(run.metrics, '{"step":1}\n');
+    await run.close();
+    const again = await createRun(path);
+    assert.not(existsSync(again.metrics));
+    await again.writeCheckpoint(1, files(1));
+    await again.close();
+    assert.match((await failure(createRun(path))).message, /holds another run; go on with it by --resume/);
+
+    await mkdir(join(folder, 'photos'));
+    await writeFile(join(folder, 'photos', 'cat.jpg'), '');
+    const foreign = await failure(createRun(join(folder, 'photos')));
+    assert.instance(foreign, FileError);
+    assert.match(foreign.message, /photos holds cat\.jpg, expected a new or empty folder/);
+    await writeFile(join(folder, 'file'), '');
+    assert.match((await failure(createRun(join(folder, 'file')))).message, 'not a folder');
+  }));
+
+test('two processes cannot train in one folder; a lock of a dead process is replaced', () =>
+  withFolder(async (folder) => {
+    const path = join(folder, 'run'),
+      lock = join(path, 'run.lock');
+    const run = await createRun(path);
+    await run.close();
+    assert.not(existsSync(lock));
+
+    const elsewhere = JSON.stringify({ pid: process.ppid, host: hostname() });
+    await writeFile(lock, elsewhere);
+    const busy = await failure(openRun(path));
+    assert.instance(busy, UsageError);
+    assert.match(busy.message, `in use by process ${process.ppid}; wait for it`);
+    assert.is(await readFile(lock, 'utf8'), elsewhere);
+
+    await writeFile(lock, JSON.stringify({ pid: 1, host: 'another-machine' }));
+    assert.match((await failure(openRun(path))).message, 'process 1 on another-machine');
+
+    // Above the largest process number of any system.
+    for (const stale of [JSON.stringify({ pid: 2 ** 30, host: hostname() }), '', 'cut']) {
+      await writeFile(lock, stale);
+      const opened = await openRun(path);
+      assert.is((JSON.parse(await readFile(lock, 'utf8')) as { pid: number }).pid, process.pid);
+      await opened.close();
+    }
+    assert.equal(
+      (await readdir(path)).filter((name) => name.endsWith('.tmp')),
+      [],
+    );
+  }));
+
+test('a path that is no run says what it is instead', () =>
+  withFolder(async (folder) => {
+    const cases: [string, RegExp][] = [
+      ['nowhere', /nowhere does not exist/],
+      ['file', /file is a file/],
+      ['empty', /holds neither a run nor a checkpoint/],
+      ['young', /without a checkpoint yet/],
+    ];
+    await writeFile(join(folder, 'file'), '');
+    await mkdir(join(folder, 'empty'));
+    await (await createRun(join(folder, 'young'))).close();
+    for (const [name, pattern] of cases) {
+      const error = await failure(locateCheckpoint(join(folder, name)));
+      assert.instance(error, FileError);
+      assert.match(error.message, pattern);
+    }
+    await writeFile(join(folder, 'broken.json'), '{"step":');
+    assert.instance(await failure(readJson(join(folder, 'broken.json'))), FormatError);
+    assert.match((await failure(readJson(join(folder, 'none.json')))).message, 'none.json');
+  }));
+
+test('a checkpoint may be copied to another place', () =>
+  withFolder(async (folder) => {
+    const run = await createRun(join(folder, 'run'));
+    await run.writeConfig({});
+    const path = await run.writeCheckpoint(7, files(7));
+    await run.close();
+    const inside = await locateCheckpoint(path);
+    assert.equal([inside.run, inside.checkpoint.step], [run.path, 7]);
+    await mkdir(join(folder, 'copy'));
+    await writeFile(join(folder, 'copy', 'state.json'), '{"step":7}');
+    const alone = await locateCheckpoint(join(folder, 'copy'));
+    assert.equal([alone.run, alone.checkpoint.step], [undefined, 7]);
+  }));
+
+test('metrics beyond a step are forgotten, and a line that was cut', () =>
+  withFolder(async (folder) => {
+    const run = await createRun(join(folder, 'run'));
+    const lines = [1, 2, 3].map((step) => JSON.stringify({ step, loss: step / 3 }));
+    await writeFile(run.metrics, `${lines.join('\n')}\n{"step":4,"lo`);
+    await truncateMetrics(run.metrics, 2);
+    assert.is(await readFile(run.metrics, 'utf8'), `${lines.slice(0, 2).join('\n')}\n`);
+    await rm(run.metrics);
+    await truncateMetrics(run.metrics, 2);
+    assert.not(existsSync(run.metrics));
+    const file = await MetricsFile.open(run.metrics);
+    assert.is(await file.append({ step: 1 }), true);
+    assert.is(await file.close(), true);
+    assert.is(await readFile(run.metrics, 'utf8'), '{"step":1}\n');
+    await run.close();
+  }));
 
 // A device that is always full, where the system has one.
 if (existsSync('/dev/full')) {
-  test('metrics that a full disk refuses wait', () => withFolder(async (folder) => {
-    const path = join(folder, 'metrics.jsonl');
-    await symlink('/dev/full', path);
-    const file = await MetricsFile.open(path);
-    assert.is(await file.append({ step: 1 }), false);
-    assert.is(await file.append({ step: 2 }), false);
-    assert.is(await file.close(), false);
-  }));
+  test('metrics that a full disk refuses wait', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'metrics.jsonl');
+      await symlink('/dev/full', path);
+      const file = await MetricsFile.open(path);
+      assert.is(await file.append({ step: 1 }), false);
+      assert.is(await file.append({ step: 2 }), false);
+      assert.is(await file.close(), false);
+    }));
 }
 
 test.run();

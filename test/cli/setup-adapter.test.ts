@@ -14,7 +14,9 @@ import { loadOrder, readDynamic } from '../../cli/adapter/elf.mjs';
 const SCRIPT = fileURLToPath(new URL('../../cli/setup-adapter.mjs', import.meta.url));
 
 const test = suite<{ folder: string }>('setup-adapter', { folder: '' });
-test.before.each((context) => { context.folder = mkdtempSync(join(tmpdir(), 'setup-adapter-')); });
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'setup-adapter-'));
+});
 test.after.each((context) => rmSync(context.folder, { recursive: true, force: true }));
 
 /** The smallest 64-bit ELF file with a dynamic section: header, two program headers, tags, strings. */
@@ -27,7 +29,9 @@ function elf(soname: string | undefined, needed: readonly string[]): Buffer {
   };
   const tags: [bigint, bigint][] = needed.map((name) => [1n, intern(name)]);
   if (soname !== undefined) tags.push([14n, intern(soname)]);
-  const dynamicAt = 64 + 2 * 56, dynamicSize = (tags.length + 2) * 16, stringsAt = dynamicAt + dynamicSize;
+  const dynamicAt = 64 + 2 * 56,
+    dynamicSize = (tags.length + 2) * 16,
+    stringsAt = dynamicAt + dynamicSize;
   const address = 0x10000; // where the file is mapped: addresses are not offsets
   tags.push([5n, BigInt(address + stringsAt)], [0n, 0n]);
 
@@ -36,7 +40,10 @@ function elf(soname: string | undefined, needed: readonly string[]): Buffer {
   file.writeBigUInt64LE(64n, 32);
   file.writeUInt16LE(56, 54);
   file.writeUInt16LE(2, 56);
-  const segments = [[1, 0, file.length], [2, dynamicAt, dynamicSize]];
+  const segments = [
+    [1, 0, file.length],
+    [2, dynamicAt, dynamicSize],
+  ];
   segments.forEach(([type, offset, size], i) => {
     const at = 64 + i * 56;
     file.writeUInt32LE(type, at);
@@ -53,15 +60,19 @@ function elf(soname: string | undefined, needed: readonly string[]): Buffer {
 }
 
 function write(folder: string, libraries: Record<string, readonly string[]>): Map<string, string> {
-  return new Map(Object.entries(libraries).map(([name, needed]) => {
-    const path = join(folder, name);
-    writeFileSync(path, elf(name, needed));
-    return [name, path];
-  }));
+  return new Map(
+    Object.entries(libraries).map(([name, needed]) => {
+      const path = join(folder, name);
+      writeFileSync(path, elf(name, needed));
+      return [name, path];
+    }),
+  );
 }
 
 test('readDynamic gives name and needs, and nothing for other files', ({ folder }) => {
-  const library = join(folder, 'a'), text = join(folder, 'b'), short = join(folder, 'c');
+  const library = join(folder, 'a'),
+    text = join(folder, 'b'),
+    short = join(folder, 'c');
   writeFileSync(library, elf('liba.so.1', ['libb.so.2', 'libc.so.6']));
   writeFileSync(text, 'GROUP ( libc.so.6 )'.padEnd(200));
   writeFileSync(short, '\x7fELF');
@@ -91,9 +102,18 @@ test('loadOrder ends where libraries need each other', ({ folder }) => {
 });
 
 test('debianFamily tells the archive of Debian, Ubuntu and what is made of them', () => {
-  assert.equal(debianFamily({ ID: 'debian', VERSION_CODENAME: 'bookworm' }), { family: 'debian', codename: 'bookworm' });
-  assert.equal(debianFamily({ ID: 'ubuntu', ID_LIKE: 'debian', VERSION_CODENAME: 'noble', UBUNTU_CODENAME: 'noble' }), { family: 'ubuntu', codename: 'noble' });
-  assert.equal(debianFamily({ ID: 'linuxmint', ID_LIKE: 'ubuntu debian', VERSION_CODENAME: 'wilma', UBUNTU_CODENAME: 'noble' }), { family: 'ubuntu', codename: 'noble' });
+  assert.equal(debianFamily({ ID: 'debian', VERSION_CODENAME: 'bookworm' }), {
+    family: 'debian',
+    codename: 'bookworm',
+  });
+  assert.equal(debianFamily({ ID: 'ubuntu', ID_LIKE: 'debian', VERSION_CODENAME: 'noble', UBUNTU_CODENAME: 'noble' }), {
+    family: 'ubuntu',
+    codename: 'noble',
+  });
+  assert.equal(
+    debianFamily({ ID: 'linuxmint', ID_LIKE: 'ubuntu debian', VERSION_CODENAME: 'wilma', UBUNTU_CODENAME: 'noble' }),
+    { family: 'ubuntu', codename: 'noble' },
+  );
   assert.is(debianFamily({ ID: 'fedora', VERSION_CODENAME: '' }), undefined);
   assert.is(debianFamily({}), undefined);
 });
@@ -115,7 +135,10 @@ test('the command explains itself and refuses what it does not know', () => {
 test('a whole driver folder is taken as it is, without looking for adapters', ({ folder }) => {
   mkdirSync(join(folder, 'lib'));
   for (const file of ['lvp.json', 'lib/a.so']) writeFileSync(join(folder, file), '');
-  writeFileSync(join(folder, 'driver.json'), JSON.stringify({ icd: 'lvp.json', preload: ['lib/a.so'], mesa: '25.0.7' }));
+  writeFileSync(
+    join(folder, 'driver.json'),
+    JSON.stringify({ icd: 'lvp.json', preload: ['lib/a.so'], mesa: '25.0.7' }),
+  );
   const { status, out } = run('--dir', folder);
   assert.is(status, 0);
   assert.match(out, /^adapter: software Vulkan \(Mesa 25\.0\.7 lavapipe\) in /);

@@ -28,12 +28,23 @@ export interface Running {
 
 /** Starts a command in `cwd`. */
 export function start(cwd: string, ...args: readonly string[]): Running {
-  const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, DIS_CACHE_DIR: join(cwd, 'cache') } });
-  let out = '', err = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text; });
+  const child = spawn(process.execPath, [CLI, ...args], {
+    cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, DIS_CACHE_DIR: join(cwd, 'cache') },
+  });
+  let out = '',
+    err = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+  });
   // Dawn's own notes are none of the command's.
-  child.stderr.setEncoding('utf8').on('data', (text: string) => { err += text.replace(/^Warning: max.*\n/gm, ''); });
-  const done = new Promise<Ran>((resolve) => child.on('close', (status, signal) => resolve({ status, signal, out, err })));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    err += text.replace(/^Warning: max.*\n/gm, '');
+  });
+  const done = new Promise<Ran>((resolve) =>
+    child.on('close', (status, signal) => resolve({ status, signal, out, err })),
+  );
   return { child, done, err: () => err };
 }
 
@@ -45,7 +56,11 @@ export function cli(cwd: string, ...args: readonly string[]): Promise<Ran> {
 /** Runs a command that is to succeed. */
 export async function succeed(cwd: string, ...args: readonly string[]): Promise<Ran> {
   const ran = await cli(cwd, ...args);
-  assert.is(ran.status, 0, `dis-cli ${args.join(' ')} ended with ${ran.signal ?? `status ${ran.status}`}:\n${ran.out}${ran.err}`);
+  assert.is(
+    ran.status,
+    0,
+    `dis-cli ${args.join(' ')} ended with ${ran.signal ?? `status ${ran.status}`}:\n${ran.out}${ran.err}`,
+  );
   return ran;
 }
 
@@ -61,11 +76,17 @@ export async function refuse(cwd: string, status: number, ...args: readonly stri
 }
 
 async function here(cwd: string, args: readonly string[]): Promise<Pick<Ran, 'status' | 'out' | 'err'>> {
-  const text = { out: '', err: '' }, before = process.cwd();
+  const text = { out: '', err: '' },
+    before = process.cwd();
   const take = (key: 'out' | 'err', stream: NodeJS.WriteStream): (() => void) => {
     const { write } = stream;
-    stream.write = ((chunk: string) => { text[key] += chunk; return true; }) as typeof write;
-    return () => { stream.write = write; };
+    stream.write = ((chunk: string) => {
+      text[key] += chunk;
+      return true;
+    }) as typeof write;
+    return () => {
+      stream.write = write;
+    };
   };
   const restore = [take('out', process.stdout), take('err', process.stderr)];
   process.chdir(cwd);
@@ -91,9 +112,12 @@ export async function withFolder(body: (folder: string) => Promise<void>): Promi
 /** Waits until `condition` holds; fails when the process ends before. */
 export async function until(running: Running, condition: () => boolean | Promise<boolean>): Promise<void> {
   let ended: Ran | undefined;
-  void running.done.then((ran) => { ended = ran; });
+  void running.done.then((ran) => {
+    ended = ran;
+  });
   while (!(await condition())) {
-    if (ended) throw new Error(`The process ended with ${ended.signal ?? `status ${ended.status}`}:\n${ended.out}${ended.err}`);
+    if (ended)
+      throw new Error(`The process ended with ${ended.signal ?? `status ${ended.status}`}:\n${ended.out}${ended.err}`);
     await sleep(5);
   }
 }
@@ -106,10 +130,13 @@ export interface Metric {
 /** The metrics of a run without what depends on the clock. */
 export async function metrics(run: string): Promise<Metric[]> {
   const text = await readFile(join(run, 'metrics.jsonl'), 'utf8').catch(() => '');
-  return text.split('\n').filter(Boolean).map((line) => {
-    const { imagesPerSecond: _, ...rest } = JSON.parse(line) as Metric & { imagesPerSecond: number };
-    return rest;
-  });
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => {
+      const { imagesPerSecond: _, ...rest } = JSON.parse(line) as Metric & { imagesPerSecond: number };
+      return rest;
+    });
 }
 
 export async function checkpoints(run: string): Promise<string[]> {

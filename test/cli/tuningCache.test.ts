@@ -15,14 +15,26 @@ test('the cache holds what was measured here, a run all that it computes with', 
   const before = process.env.DIS_CACHE_DIR;
   process.env.DIS_CACHE_DIR = join(folder, 'cache');
   const { tuning } = device;
-  const table = { name: 'a relative', match: 'architecture', entries: { 'gemm a': { form: 'tile' }, 'gemm b': null } } as const;
-  const entriesOf = async (path: string): Promise<unknown> => (JSON.parse(await readFile(path, 'utf8')) as { entries: unknown }).entries;
+  const table = {
+    name: 'a relative',
+    match: 'architecture',
+    entries: { 'gemm a': { form: 'tile' }, 'gemm b': null },
+  } as const;
+  const entriesOf = async (path: string): Promise<unknown> =>
+    (JSON.parse(await readFile(path, 'utf8')) as { entries: unknown }).entries;
   try {
     assert.is(await loadTuning(device), 0);
     assert.equal(describeTuning(device), { measured: 'nothing yet', shipped: 'none for this adapter' });
     tuning.ship(table);
-    tuning.importTuning({ format: 'dis-tuning-1', adapter: adapterName(device), entries: { 'gemm b': { form: 'vector' } } });
-    assert.equal(describeTuning(device), { measured: '1 kind of kernel calls', shipped: '2 kinds of kernel calls, measured on an adapter of this architecture, a relative' });
+    tuning.importTuning({
+      format: 'dis-tuning-1',
+      adapter: adapterName(device),
+      entries: { 'gemm b': { form: 'vector' } },
+    });
+    assert.equal(describeTuning(device), {
+      measured: '1 kind of kernel calls',
+      shipped: '2 kinds of kernel calls, measured on an adapter of this architecture, a relative',
+    });
     await storeTuning(device);
     assert.equal(await entriesOf(tuningPath(device)), { 'gemm b': { form: 'vector' } });
     const run = join(folder, 'tuning.json');

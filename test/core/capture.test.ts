@@ -20,19 +20,22 @@ test('a replay computes with what the inputs hold then', async ({ device }) => {
   x.dispose();
 });
 
-test('captured training gives the same parameters, bit for bit, as training that is not captured', async ({ device }) => {
+test('captured training gives the same parameters, bit for bit, as training that is not captured', async ({
+  device,
+}) => {
   const train = async (captured: boolean): Promise<number[]> => {
     const g = new Generator(device, 5);
     const w = keep(tensor(device, uniform(7 * 5, 2), { shape: [7, 5], requiresGrad: true }));
     const x = tensor(device, uniform(11 * 7, 3), { shape: [11, 7] });
     const lr = tensor(device, [0.1]);
-    const body = (): void => scope(() => {
-      const noise = g.normal([11, 5]);
-      w.grad = null;
-      backward(x.matmul(w).silu().sub(noise).square().mean());
-      noGrad(() => w.copy_(w.detach().sub(w.grad!.mul(lr))));
-      w.grad = null;
-    });
+    const body = (): void =>
+      scope(() => {
+        const noise = g.normal([11, 5]);
+        w.grad = null;
+        backward(x.matmul(w).silu().sub(noise).square().mean());
+        noGrad(() => w.copy_(w.detach().sub(w.grad!.mul(lr))));
+        w.grad = null;
+      });
     const step = captured ? capture(device, body) : null;
     if (!captured) body();
     for (let i = 1; i < 10; i++) {
@@ -50,15 +53,17 @@ test('captured training gives the same parameters, bit for bit, as training that
 
 test('memory is planned by liveness', ({ device }) => {
   const x = tensor(device, uniform(4096));
-  const step = capture(device, () => scope(() => {
-    let y = x.add(0);
-    for (let i = 0; i < 20; i++) {
-      const next = scope(() => y.mul(1.01).add(0.01));
-      y.dispose();
-      y = next;
-    }
-    return y;
-  }));
+  const step = capture(device, () =>
+    scope(() => {
+      let y = x.add(0);
+      for (let i = 0; i < 20; i++) {
+        const next = scope(() => y.mul(1.01).add(0.01));
+        y.dispose();
+        y = next;
+      }
+      return y;
+    }),
+  );
   assert.ok(step.plan.planned <= 1.15 * step.plan.lowerBound, JSON.stringify(step.plan));
   assert.ok(step.plan.naive > 3 * step.plan.planned);
   step.result.dispose();
@@ -66,18 +71,28 @@ test('memory is planned by liveness', ({ device }) => {
   x.dispose();
 });
 
-test('live tensors and bytes are the same after step 10 and step 1,000, captured or not, and all comes back in the end', async ({ device }) => {
+test('live tensors and bytes are the same after step 10 and step 1,000, captured or not, and all comes back in the end', async ({
+  device,
+}) => {
   const before = device.memory();
   for (const captured of [true, false]) {
     const g = new Generator(device, 1);
-    const w = keep(tensor(device, uniform(7 * 5, 2), { shape: [7, 5], requiresGrad: true })), x = tensor(device, uniform(11 * 7, 3), { shape: [11, 7] }), lr = tensor(device, [0.1]);
-    const body = (): Tensor => scope(() => {
-      const loss = x.matmul(w).silu().sub(g.normal([11, 5])).square().mean();
-      backward(loss);
-      noGrad(() => w.copy_(w.sub(w.grad!.mul(lr))));
-      w.grad = null;
-      return loss.detach();
-    });
+    const w = keep(tensor(device, uniform(7 * 5, 2), { shape: [7, 5], requiresGrad: true })),
+      x = tensor(device, uniform(11 * 7, 3), { shape: [11, 7] }),
+      lr = tensor(device, [0.1]);
+    const body = (): Tensor =>
+      scope(() => {
+        const loss = x
+          .matmul(w)
+          .silu()
+          .sub(g.normal([11, 5]))
+          .square()
+          .mean();
+        backward(loss);
+        noGrad(() => w.copy_(w.sub(w.grad!.mul(lr))));
+        w.grad = null;
+        return loss.detach();
+      });
     const step = captured ? capture(device, body) : null;
     const report = async (): Promise<object> => {
       await device.synchronize();
@@ -100,11 +115,18 @@ test('live tensors and bytes are the same after step 10 and step 1,000, captured
 });
 
 test('a replay is noticed by the tape, and its intermediate values come from the pool', async ({ device }) => {
-  const w = tensor(device, [1, 2], { requiresGrad: true }), x = tensor(device, uniform(8192));
+  const w = tensor(device, [1, 2], { requiresGrad: true }),
+    x = tensor(device, uniform(8192));
   const y = scope(() => w.mul(w).sum());
   const created = device.pool.created;
-  const step = capture(device, () => scope(() => { noGrad(() => w.copy_(w.mul(2))); return x.add(1).exp().sum(); }));
-  const grown = device.pool.created - created, live = device.memory().liveBytes;
+  const step = capture(device, () =>
+    scope(() => {
+      noGrad(() => w.copy_(w.mul(2)));
+      return x.add(1).exp().sum();
+    }),
+  );
+  const grown = device.pool.created - created,
+    live = device.memory().liveBytes;
   step.replay();
   assert.is(device.memory().liveBytes, live);
   assert.ok(grown <= 6, `${grown} buffers were made`);
@@ -113,11 +135,15 @@ test('a replay is noticed by the tape, and its intermediate values come from the
   for (const t of [w, x, y, step.result, step]) t.dispose();
 });
 
-test('an adapter that waits is given a small batch first, one that has work is given as much at a time as ever', async ({ device }) => {
+test('an adapter that waits is given a small batch first, one that has work is given as much at a time as ever', async ({
+  device,
+}) => {
   const x = tensor(device, uniform(66));
-  const step = capture(device, () => scope(() => {
-    for (let i = 0; i < 60; i++) x.copy_(x.add(1));
-  }));
+  const step = capture(device, () =>
+    scope(() => {
+      for (let i = 0; i < 60; i++) x.copy_(x.add(1));
+    }),
+  );
   const submitsOf = (replays: number): number => {
     const before = device.stream.submits;
     for (let i = 0; i < replays; i++) step.replay();
@@ -138,7 +164,9 @@ test('an adapter that waits is given a small batch first, one that has work is g
 test('a step that reads back is refused in words', async ({ device }) => {
   const x = tensor(device, [1]);
   let reading: Promise<unknown> = Promise.resolve();
-  capture(device, () => { reading = x.data(); }).dispose();
+  capture(device, () => {
+    reading = x.data();
+  }).dispose();
   try {
     await reading;
     assert.unreachable();
@@ -155,9 +183,27 @@ test('what can not be replayed is refused in words, and leaves the device as it 
   const cases: [fn: () => unknown, pattern: RegExp][] = [
     [() => capture(device, () => 1), /^\[capture\] A captured step captures another, expected dispatches alone/],
     [() => step.replay(), /^\[capture\] A captured step replays another/],
-    [async () => { await Promise.resolve(); }, /^\[capture\] A captured step is asynchronous/],
-    [() => { device.stream.clear(x.storage.buffer); }, /^\[capture\] A captured step clears a buffer/],
-    [() => { scope(() => { x.add(1); throw new Error('of its own'); }); }, /^of its own$/],
+    [
+      async () => {
+        await Promise.resolve();
+      },
+      /^\[capture\] A captured step is asynchronous/,
+    ],
+    [
+      () => {
+        device.stream.clear(x.storage.buffer);
+      },
+      /^\[capture\] A captured step clears a buffer/,
+    ],
+    [
+      () => {
+        scope(() => {
+          x.add(1);
+          throw new Error('of its own');
+        });
+      },
+      /^of its own$/,
+    ],
   ];
   for (const [fn, pattern] of cases) assert.throws(() => capture(device, fn), pattern);
   assert.is(device.memory().liveBytes, live);
@@ -172,26 +218,38 @@ test('what can not be replayed is refused in words, and leaves the device as it 
 });
 
 test('what a step makes of host data, zeros and copies is there at each replay', async ({ device }) => {
-  const x = tensor(device, [1, 2, 3]), total = core.zeros(device, [3]);
-  const step = capture(device, () => scope(() => {
-    const fresh = core.zeros(device, [3]).add(x).clone(), constant = tensor(device, [10, 20, 30]);
-    total.copy_(total.add(fresh).add(constant));
-    return fresh;
-  }));
+  const x = tensor(device, [1, 2, 3]),
+    total = core.zeros(device, [3]);
+  const step = capture(device, () =>
+    scope(() => {
+      const fresh = core.zeros(device, [3]).add(x).clone(),
+        constant = tensor(device, [10, 20, 30]);
+      total.copy_(total.add(fresh).add(constant));
+      return fresh;
+    }),
+  );
   x.write([4, 5, 6]);
   step.replay();
-  assert.equal([Array.from(await total.data()), Array.from(await step.result.data())], [[25, 47, 69], [4, 5, 6]]);
+  assert.equal(
+    [Array.from(await total.data()), Array.from(await step.result.data())],
+    [
+      [25, 47, 69],
+      [4, 5, 6],
+    ],
+  );
   for (const t of [x, total, step.result, step]) t.dispose();
 });
 
 test('a step captured ahead has not run, and then gives what one captured by running gives', async ({ device }) => {
   const run = async (ahead: boolean): Promise<number[][]> => {
-    const x = tensor(device, [1, 2, 3, 4]), g = new core.Generator(device, 5);
+    const x = tensor(device, [1, 2, 3, 4]),
+      g = new core.Generator(device, 5);
     g.normal([7]).dispose();
-    const step = (): core.Tensor => scope(() => {
-      x.copy_(x.mul(2).add(g.uniform([4])));
-      return x.silu();
-    });
+    const step = (): core.Tensor =>
+      scope(() => {
+        x.copy_(x.mul(2).add(g.uniform([4])));
+        return x.silu();
+      });
     const captured = ahead ? await core.captureAhead(device, step) : capture(device, step);
     if (ahead) {
       assert.equal([Array.from(await x.data()), g.position], [[1, 2, 3, 4], 2]);
@@ -219,9 +277,18 @@ test('kernels captured ahead may be used by others at once', async ({ device }) 
 
 test('a kernel that is refused ahead is reported when the capture is done', async () => {
   using device = await core.openDevice({ backend: 'null' });
-  const refused = core.defineKernel<object>('refused', () => ({ bindings: [{ name: 'x', type: 'array<f32>', access: 'write' }], workgroupSize: [1], body: 'x[0] = missing;' }));
+  const refused = core.defineKernel<object>('refused', () => ({
+    bindings: [{ name: 'x', type: 'array<f32>', access: 'write' }],
+    workgroupSize: [1],
+    body: 'x[0] = missing;',
+  }));
   const x = tensor(device, [1]);
-  const error = await core.captureAhead(device, () => device.run(refused, {}, [x], [], [1])).then(() => null, (e: unknown) => e);
+  const error = await core
+    .captureAhead(device, () => device.run(refused, {}, [x], [], [1]))
+    .then(
+      () => null,
+      (e: unknown) => e,
+    );
   assert.instance(error, core.CompileError);
   assert.match((error as Error).message, /^\[refused\] [^]*missing/);
 });

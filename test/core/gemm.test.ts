@@ -10,7 +10,19 @@ import { defineKernel } from '../../core/kernel.ts';
 import { CUT_OFF } from '../../core/gemm/matrix.ts';
 import { openDevice } from '../../core/open.ts';
 import { Storage } from '../../core/storage.ts';
-import { chooseConfig, configs, gemm, gemmTunable, type GemmActivation, type GemmAdapter, type GemmConfig, type GemmDType, type GemmLayout, type GemmMatrix, type GemmSpec } from '../../core/gemm/index.ts';
+import {
+  chooseConfig,
+  configs,
+  gemm,
+  gemmTunable,
+  type GemmActivation,
+  type GemmAdapter,
+  type GemmConfig,
+  type GemmDType,
+  type GemmLayout,
+  type GemmMatrix,
+  type GemmSpec,
+} from '../../core/gemm/index.ts';
 
 interface Case {
   M: number;
@@ -55,8 +67,21 @@ function matrix(device: Device, rows: number, cols: number, transposed: boolean,
   const rowStride = inner + gap;
   const batchStride = outer * rowStride;
   // The last row ends the storage, or its gap: nothing may be read behind it. A gap that is there too holds NaN, which spoils every sum.
-  const values = typed(Float64Array.from({ length: offset + batch * batchStride - (room ? 0 : gap) }, (_, i) => (room && (i - offset) % rowStride >= inner ? NaN : random())), dtype);
-  return { storage: upload(device, values), offset, rowStride, transposed, batchStride, dtype, values: Float64Array.from(values) };
+  const values = typed(
+    Float64Array.from({ length: offset + batch * batchStride - (room ? 0 : gap) }, (_, i) =>
+      room && (i - offset) % rowStride >= inner ? NaN : random(),
+    ),
+    dtype,
+  );
+  return {
+    storage: upload(device, values),
+    offset,
+    rowStride,
+    transposed,
+    batchStride,
+    dtype,
+    values: Float64Array.from(values),
+  };
 }
 
 function upload(device: Device, values: Float32Array | Float16Array): Storage {
@@ -80,10 +105,10 @@ function erf(x: number): number {
     let term = z;
     let sum = z;
     for (let n = 1; n < 80; n++) {
-      term *= -z * z / n;
+      term *= (-z * z) / n;
       sum += term / (2 * n + 1);
     }
-    value = 2 / Math.sqrt(Math.PI) * sum;
+    value = (2 / Math.sqrt(Math.PI)) * sum;
   } else {
     let fraction = z;
     for (let n = 60; n > 0; n--) fraction = z + n / 2 / fraction;
@@ -126,7 +151,13 @@ function problem(device: Device, c: Case): Problem {
     }
   }
   const spec: GemmSpec = {
-    M, N, K, batch, a, b, c: out,
+    M,
+    N,
+    K,
+    batch,
+    a,
+    b,
+    c: out,
     bias: biasValues ? { storage: upload(device, biasValues), offset: 3, dtype } : null,
     activation: c.activation ?? null,
     accumulate: c.accumulate ?? false,
@@ -142,12 +173,22 @@ async function read(device: Device, m: Stored): Promise<ArrayLike<number>> {
 /** Every configuration that some product may get, with K whole or cut into 3 parts. */
 function everyConfig(device: Device, software = device.adapter.software): GemmConfig[] {
   const adapter: GemmAdapter = {
-    adapter: { software }, limits: device.limits, subgroupMinSize: device.subgroupMinSize, subgroupMaxSize: device.subgroupMaxSize,
-    subgroupMatrixConfigs: device.subgroupMatrixConfigs, has: (f) => device.has(f),
+    adapter: { software },
+    limits: device.limits,
+    subgroupMinSize: device.subgroupMinSize,
+    subgroupMaxSize: device.subgroupMaxSize,
+    subgroupMatrixConfigs: device.subgroupMatrixConfigs,
+    has: (f) => device.has(f),
   };
   // The matrix unit takes f16 only.
   const matrix = { offset: 0, rowStride: 4096, dtype: 'f16' } as const;
-  const shapes = [[1, 368, 368], [8, 1, 4096], [55, 736, 2064], [2064, 736, 368], [4096, 4096, 4096]];
+  const shapes = [
+    [1, 368, 368],
+    [8, 1, 4096],
+    [55, 736, 2064],
+    [2064, 736, 368],
+    [4096, 4096, 4096],
+  ];
   const found = new Map<string, GemmConfig>();
   for (const [M, N, K] of shapes) {
     for (const config of configs(adapter, { M, N, K, a: matrix, b: matrix, c: matrix })) {
@@ -173,15 +214,23 @@ async function compare(device: Device, given: Case, candidates?: readonly GemmCo
     for (let i = 0; i < expected.length; i++) {
       const tolerance = sums + (out.dtype === 'f16' ? 5e-4 * Math.abs(expected[i]) + 1e-7 : 0);
       if (!(Math.abs(got[i] - expected[i]) <= tolerance)) {
-        assert.unreachable(`${JSON.stringify(c)} ${JSON.stringify(config)}: element ${i} is ${got[i]}, expected ${expected[i]}`);
+        assert.unreachable(
+          `${JSON.stringify(c)} ${JSON.stringify(config)}: element ${i} is ${got[i]}, expected ${expected[i]}`,
+        );
       }
     }
     storage.release();
   }
-  for (const s of new Set([spec.a.storage, spec.b.storage, spec.c.storage, ...(spec.bias ? [spec.bias.storage] : [])])) s.release();
+  for (const s of new Set([spec.a.storage, spec.b.storage, spec.c.storage, ...(spec.bias ? [spec.bias.storage] : [])]))
+    s.release();
 }
 
-const layouts = [[false, false], [false, true], [true, false], [true, true]] as const;
+const layouts = [
+  [false, false],
+  [false, true],
+  [true, false],
+  [true, true],
+] as const;
 
 /**
  * Four for each layout. A driver that compiles on the CPU takes about a second for each pair of a case and a configuration, so every
@@ -226,7 +275,9 @@ test.after((context) => {
 for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const) {
   test(`every configuration of the ${form} form`, async ({ device }) => {
     // What a GPU would get as well: a software adapter leaves out what is slow on it.
-    const offered = new Map([...everyConfig(device, false), ...everyConfig(device, true)].map((config) => [JSON.stringify(config), config]));
+    const offered = new Map(
+      [...everyConfig(device, false), ...everyConfig(device, true)].map((config) => [JSON.stringify(config), config]),
+    );
     const candidates = [...offered.values()].filter((config) => config.form === form);
     for (let i = 0; i < candidates.length; i++) {
       // What is large compiles for seconds. With K in parts, only the beginning and the end of a kernel differ.
@@ -235,7 +286,9 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
       const count = splits > 1 ? Number(!large && i % 2 === 0) : large ? 1 : 4;
       for (let j = 0; j < count; j++) {
         const c = cases[(i + 5 * j) % cases.length];
-        await compare(device, form === 'matrix' ? { cDtype: j % 2 ? 'f16' : 'f32', ...c, dtype: 'f16' } : c, [candidates[i]]);
+        await compare(device, form === 'matrix' ? { cDtype: j % 2 ? 'f16' : 'f32', ...c, dtype: 'f16' } : c, [
+          candidates[i],
+        ]);
       }
     }
   });
@@ -253,28 +306,51 @@ test('rows in runs of four and alone, results turned round', async ({ device }) 
 });
 
 test('every case', async ({ device }) => {
-  for (const c of cases) await compare(device, c, [{ form: 'register', rows: 4, quads: 1, x: 8, y: 8, depth: 4, splits: 1 }]);
+  for (const c of cases)
+    await compare(device, c, [{ form: 'register', rows: 4, quads: 1, x: 8, y: 8, depth: 4, splits: 1 }]);
 });
 
 test('without optional features, under the default limits', async ({ plain }) => {
   const candidates = everyConfig(plain).filter(({ splits }) => splits === 1);
   assert.not(candidates.some((c) => c.form === 'subgroup'));
-  for (let i = 0; i < candidates.length; i++) await compare(plain, cases[3 * i % cases.length], [candidates[i]]);
+  for (let i = 0; i < candidates.length; i++) await compare(plain, cases[(3 * i) % cases.length], [candidates[i]]);
 });
 
 test('a panel takes a long K in parts, and many rows by several workgroups', async ({ device }) => {
   const size = device.subgroupMinSize;
   if (!device.has('subgroups') || size !== device.subgroupMaxSize) return;
-  const panel = (rows: number, quads: number): GemmConfig => ({ form: 'panel', rows, quads, x: size, y: 1, depth: 16, splits: 1 });
+  const panel = (rows: number, quads: number): GemmConfig => ({
+    form: 'panel',
+    rows,
+    quads,
+    x: size,
+    y: 1,
+    depth: 16,
+    splits: 1,
+  });
   for (const [ta, tb] of layouts) {
-    await compare(device, { M: 28, N: 68, K: 44, ta, tb, bias: true, activation: 'silu', accumulate: true, batch: 2 }, [panel(24, 2)]);
-    await compare(device, { M: 55, N: 23, K: 66, ta, tb, bias: true, activation: 'gelu', gap: 3 }, [panel(32, 1), { ...panel(24, 2), flip: true }]);
+    await compare(device, { M: 28, N: 68, K: 44, ta, tb, bias: true, activation: 'silu', accumulate: true, batch: 2 }, [
+      panel(24, 2),
+    ]);
+    await compare(device, { M: 55, N: 23, K: 66, ta, tb, bias: true, activation: 'gelu', gap: 3 }, [
+      panel(32, 1),
+      { ...panel(24, 2), flip: true },
+    ]);
   }
   await compare(device, { M: 530, N: 36, K: 20, tb: true }, [panel(24, 2)]);
   // In f16 as it is chosen: all of K in one part, or sums in f32.
-  await compare(device, { M: 50, N: 68, K: 44, tb: true, dtype: 'f16', bias: true, activation: 'silu', accumulate: true }, [{ ...panel(24, 2), depth: 384 }]);
-  await compare(device, { M: 55, N: 23, K: 66, ta: true, dtype: 'f16', gap: 3 }, [{ ...panel(32, 1), depth: 384 }, { ...panel(24, 2), depth: 384, flip: true }]);
-  await compare(device, { M: 55, N: 36, K: 70, ta: true, tb: true, dtype: 'f16', cDtype: 'f32', accumulate: true }, [panel(24, 2)]);
+  await compare(
+    device,
+    { M: 50, N: 68, K: 44, tb: true, dtype: 'f16', bias: true, activation: 'silu', accumulate: true },
+    [{ ...panel(24, 2), depth: 384 }],
+  );
+  await compare(device, { M: 55, N: 23, K: 66, ta: true, dtype: 'f16', gap: 3 }, [
+    { ...panel(32, 1), depth: 384 },
+    { ...panel(24, 2), depth: 384, flip: true },
+  ]);
+  await compare(device, { M: 55, N: 36, K: 70, ta: true, tb: true, dtype: 'f16', cDtype: 'f32', accumulate: true }, [
+    panel(24, 2),
+  ]);
 });
 
 test('sizes of one', async ({ device }) => {
@@ -298,7 +374,11 @@ test('activations far from zero stay finite', async ({ device }) => {
     const a = { ...spec.a, storage: upload(device, Float32Array.of(1000)) };
     gemm(device, { ...spec, a });
     const got = await read(device, c);
-    for (let n = 0; n < 8; n++) assert.ok(Math.abs(got[n] - activate[activation](1000 * b.values[n])) < 1e-3, `${activation} ${1000 * b.values[n]} gave ${got[n]}`);
+    for (let n = 0; n < 8; n++)
+      assert.ok(
+        Math.abs(got[n] - activate[activation](1000 * b.values[n])) < 1e-3,
+        `${activation} ${1000 * b.values[n]} gave ${got[n]}`,
+      );
   }
 });
 
@@ -326,7 +406,10 @@ test('no rows, no columns, no products; an empty sum is the bias', async ({ devi
 test('what it refuses', ({ device }) => {
   const { spec } = problem(device, { M: 3, N: 5, K: 4 });
   const refused = (change: Partial<GemmSpec>, pattern: RegExp): void => {
-    assert.throws(() => gemm(device, { ...spec, ...change }), (error: Error) => error instanceof ValueError && pattern.test(error.message));
+    assert.throws(
+      () => gemm(device, { ...spec, ...change }),
+      (error: Error) => error instanceof ValueError && pattern.test(error.message),
+    );
   };
   refused({ M: 4 }, /^\[gemm\] a \(4 × 4, .* ends at element 15, expected less than the storage's 12;/);
   refused({ b: { ...spec.b, offset: -1 } }, /^\[gemm\] b /);
@@ -339,9 +422,22 @@ test('every configuration compiles under the default limits', async () => {
   try {
     const candidates = everyConfig(device, false);
     for (const [ta, tb] of layouts) {
-      for (const dtype of ['f32', ...(device.has('shader-f16') ? ['f16'] as const : [])] as const) {
-        for (const [M, N, K] of [[12, 20, 516], [7, 23, 515]]) {
-          const { spec } = problem(device, { M, N, K, ta, tb, dtype, bias: true, activation: 'gelu', accumulate: true });
+      for (const dtype of ['f32', ...(device.has('shader-f16') ? (['f16'] as const) : [])] as const) {
+        for (const [M, N, K] of [
+          [12, 20, 516],
+          [7, 23, 515],
+        ]) {
+          const { spec } = problem(device, {
+            M,
+            N,
+            K,
+            ta,
+            tb,
+            dtype,
+            bias: true,
+            activation: 'gelu',
+            accumulate: true,
+          });
           for (const config of candidates) gemm(device, spec, config);
         }
       }
@@ -354,25 +450,36 @@ test('every configuration compiles under the default limits', async () => {
 
 test('what lies behind the end of a row is cut off, whatever it is', async ({ device }) => {
   const kernel = defineKernel<object>('test.cutOff', () => ({
-    bindings: [{ name: 'out', type: 'array<vec4<u32>>', access: 'write' }], workgroupSize: [9], declarations: CUT_OFF,
+    bindings: [{ name: 'out', type: 'array<vec4<u32>>', access: 'write' }],
+    workgroupSize: [9],
+    declarations: CUT_OFF,
     body: 'out[li] = cutOff(vec4<u32>(0x7e017c00u, 0x7e037e02u, 0x7e057e04u, 0x7e077e06u), li);',
   }));
   const out = scope(() => zeros(device, [9 * 4], 'i32'));
   device.run(kernel, {}, [{ storage: out.storage, byteOffset: 0 }], [], [1]);
   const halves = new Uint16Array(Int32Array.from(await out.data()).buffer);
   // Infinity and NaN in all eight places.
-  for (let n = 0; n <= 8; n++) for (let i = 0; i < 8; i++) assert.is(halves[8 * n + i], i >= n ? 0 : i === 0 ? 0x7c00 : 0x7e00 + i);
+  for (let n = 0; n <= 8; n++)
+    for (let i = 0; i < 8; i++) assert.is(halves[8 * n + i], i >= n ? 0 : i === 0 ? 0x7c00 : 0x7e00 + i);
   out.dispose();
 });
 
-test('the matrix unit\'s form compiles', async () => {
+test("the matrix unit's form compiles", async () => {
   const device = await openDevice({ backend: 'null', tier: 'fast' });
   try {
     if (!device.has('subgroup-matrix')) return;
-    for (const unit of [[8, 8, 8], [16, 16, 16], [16, 8, 16]] as const) {
+    for (const unit of [
+      [8, 8, 8],
+      [16, 16, 16],
+      [16, 8, 16],
+    ] as const) {
       // As many subgroups as this adapter's workgroup holds.
       const config: GemmConfig = { form: 'matrix', rows: 32, quads: 8, x: 2, y: 1, depth: 32, splits: 1, unit };
-      for (const [i, c] of cases.entries()) gemm(device, problem(device, { ...c, dtype: 'f16', cDtype: i % 2 ? 'f16' : 'f32' }).spec, { ...config, splits: 1 + i % 3 });
+      for (const [i, c] of cases.entries())
+        gemm(device, problem(device, { ...c, dtype: 'f16', cDtype: i % 2 ? 'f16' : 'f32' }).spec, {
+          ...config,
+          splits: 1 + (i % 3),
+        });
     }
     await device.synchronize();
   } finally {
@@ -383,12 +490,29 @@ test('the matrix unit\'s form compiles', async () => {
 test('what a file says of a candidate is taken again', ({ device }) => {
   // As a GPU with a matrix unit has it, and as this adapter does.
   const units = [{ componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 }];
-  const gpu = { adapter: { software: false }, limits: device.limits, subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: units, has: () => true } as unknown as Device;
-  const rows = (rowStride: number, transposed = false): GemmLayout => ({ offset: 0, rowStride, transposed, dtype: 'f16' });
+  const gpu = {
+    adapter: { software: false },
+    limits: device.limits,
+    subgroupMinSize: 32,
+    subgroupMaxSize: 32,
+    subgroupMatrixConfigs: units,
+    has: () => true,
+  } as unknown as Device;
+  const rows = (rowStride: number, transposed = false): GemmLayout => ({
+    offset: 0,
+    rowStride,
+    transposed,
+    dtype: 'f16',
+  });
   for (const d of [device, gpu]) {
-    for (const [M, N, K] of [[2064, 56, 736], [2064, 55, 736], [8, 368, 4096]]) {
+    for (const [M, N, K] of [
+      [2064, 56, 736],
+      [2064, 55, 736],
+      [8, 368, 4096],
+    ]) {
       const problem = { M, N, K, a: rows(K), b: rows(K, true), c: rows(N) };
-      for (const config of configs(d, problem)) assert.ok(gemmTunable.accepts(d, problem, JSON.parse(JSON.stringify(config))), JSON.stringify(config));
+      for (const config of configs(d, problem))
+        assert.ok(gemmTunable.accepts(d, problem, JSON.parse(JSON.stringify(config))), JSON.stringify(config));
       assert.not(gemmTunable.accepts(d, problem, { ...chooseConfig(d, problem), rows: 7 }));
       assert.not(gemmTunable.accepts(d, problem, { ...chooseConfig(d, problem), splits: 0 }));
     }
@@ -397,7 +521,13 @@ test('what a file says of a candidate is taken again', ({ device }) => {
 
 test('the choice is a candidate', ({ device, plain }) => {
   for (const d of [device, plain]) {
-    for (const [M, N, K] of [[1, 736, 368], [2064, 736, 368], [55, 736, 2064], [8, 8, 8], [2064, 1, 368]]) {
+    for (const [M, N, K] of [
+      [1, 736, 368],
+      [2064, 736, 368],
+      [55, 736, 2064],
+      [8, 8, 8],
+      [2064, 1, 368],
+    ]) {
       const a = { storage: null as unknown as Storage, offset: 0, rowStride: 1, dtype: 'f32' } as const;
       const spec: GemmSpec = { M, N, K, a, b: a, c: a };
       assert.equal(configs(d, spec)[0], chooseConfig(d, spec));

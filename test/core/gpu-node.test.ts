@@ -15,7 +15,10 @@ const MODULE = JSON.stringify(new URL('../../core/gpu-node.ts', import.meta.url)
 /** Runs `body` in a process of its own, with `open` imported; returns its exit status and its standard output. */
 function inProcess(body: string, ...flags: string[]): { status: number | null; signal: string | null; out: string } {
   const script = `import { openNodeGpu as open } from ${MODULE};\n${body}`;
-  const child = spawnSync(process.execPath, [...flags, '--import', 'tsx', '--input-type=module', '--eval', script], { encoding: 'utf8', timeout: 60_000 });
+  const child = spawnSync(process.execPath, [...flags, '--import', 'tsx', '--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
   return { status: child.status, signal: child.signal, out: child.stdout.trim() };
 }
 
@@ -25,7 +28,10 @@ test('numbers come back from the adapter as they were written', async () => {
   assert.ok(adapter, 'no adapter: run `node cli/setup-adapter.mjs`');
   assert.is(software, isSoftware(adapter.info));
   const device = await adapter.requestDevice();
-  const buffer = device.createBuffer({ size: 16, usage: globals.GPUBufferUsage.MAP_READ | globals.GPUBufferUsage.COPY_DST });
+  const buffer = device.createBuffer({
+    size: 16,
+    usage: globals.GPUBufferUsage.MAP_READ | globals.GPUBufferUsage.COPY_DST,
+  });
   device.queue.writeBuffer(buffer, 0, new Float32Array([1, -2, 3.5, 1e-7]));
   await buffer.mapAsync(globals.GPUMapMode.READ);
   assert.equal(new Float32Array(buffer.getMappedRange().slice(0)), new Float32Array([1, -2, 3.5, 1e-7]));
@@ -50,14 +56,25 @@ test('a name or backend that matches nothing is an error that says what there is
     [{ backend: 'null', adapterName: 'no such adapter' }, /^\[openNodeGpu\] .*adapter=no such adapter[^]*Null backend/],
     [{ backend: 'no such backend' }, /^\[openNodeGpu\] .*backend=no such backend[^]*vulkan/],
   ] as const) {
-    const error = await openNodeGpu(options).then(() => undefined, (reason: unknown) => reason);
+    const error = await openNodeGpu(options).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
     assert.instance(error, Error);
     assert.match((error as Error).message, pattern);
   }
 });
 
 test('isSoftware knows the adapters that compute on the CPU', () => {
-  const info = (fields: Partial<GPUAdapterInfo>): GPUAdapterInfo => ({ vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: false, ...fields }) as GPUAdapterInfo;
+  const info = (fields: Partial<GPUAdapterInfo>): GPUAdapterInfo =>
+    ({
+      vendor: '',
+      architecture: '',
+      device: '',
+      description: '',
+      isFallbackAdapter: false,
+      ...fields,
+    }) as GPUAdapterInfo;
   assert.ok(isSoftware(info({ description: 'llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)' })));
   assert.ok(isSoftware(info({ vendor: 'google', architecture: 'swiftshader' })));
   assert.ok(isSoftware(info({ description: 'Microsoft Basic Render Driver' })));
@@ -106,7 +123,8 @@ test('the process exits by itself after release, and not before while a device w
 });
 
 test('the instance survives the garbage collector while it is not released', () => {
-  const { status, signal, out } = inProcess(`
+  const { status, signal, out } = inProcess(
+    `
     const device = await (async () => (await (await open()).gpu.requestAdapter()).requestDevice())();
     for (let i = 0; i < 20; i++) {
       gc();
@@ -115,7 +133,9 @@ test('the instance survives the garbage collector while it is not released', () 
     }
     console.log('alive');
     process.exit(0);
-  `, '--expose-gc');
+  `,
+    '--expose-gc',
+  );
   assert.equal({ status, signal, out }, { status: 0, signal: null, out: 'alive' });
 });
 
@@ -125,8 +145,14 @@ test('a driver folder that is none is named', async () => {
   const empty = mkdtempSync(join(tmpdir(), 'no-driver-'));
   process.env.DIS_VULKAN_DIR = empty;
   try {
-    const error = await openNodeGpu().then(() => undefined, (reason: unknown) => reason);
-    assert.match((error as Error).message, /^\[openNodeGpu\] DIS_VULKAN_DIR is .*no-driver-.*no driver\.json.*setup-adapter/);
+    const error = await openNodeGpu().then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    assert.match(
+      (error as Error).message,
+      /^\[openNodeGpu\] DIS_VULKAN_DIR is .*no-driver-.*no driver\.json.*setup-adapter/,
+    );
   } finally {
     if (before === undefined) delete process.env.DIS_VULKAN_DIR;
     else process.env.DIS_VULKAN_DIR = before;
@@ -135,7 +161,11 @@ test('a driver folder that is none is named', async () => {
 });
 
 /** A package of this module without a driver of its own, in a folder beside `data`, and what opening it in `data` gives. */
-function inPackage(prepare: (folder: string) => NodeJS.ProcessEnv): { status: number | null; out: string; err: string } {
+function inPackage(prepare: (folder: string) => NodeJS.ProcessEnv): {
+  status: number | null;
+  out: string;
+  err: string;
+} {
   const folder = mkdtempSync(join(tmpdir(), 'driver-'));
   try {
     const core = fileURLToPath(new URL('../../core', import.meta.url));
@@ -143,12 +173,28 @@ function inPackage(prepare: (folder: string) => NodeJS.ProcessEnv): { status: nu
     symlinkSync(join(core, '..', 'node_modules'), join(folder, 'package', 'node_modules'));
     writeFileSync(join(folder, 'package', 'package.json'), '{"type":"module"}');
     mkdirSync(join(folder, 'data', 'inside'), { recursive: true });
-    const env = { ...process.env, DIS_VULKAN_DIR: '', VK_DRIVER_FILES: '', VK_ICD_FILENAMES: '', XDG_CACHE_HOME: join(folder, 'cache'), ...prepare(folder) };
+    const env = {
+      ...process.env,
+      DIS_VULKAN_DIR: '',
+      VK_DRIVER_FILES: '',
+      VK_ICD_FILENAMES: '',
+      XDG_CACHE_HOME: join(folder, 'cache'),
+      ...prepare(folder),
+    };
     const script = `import { openNodeGpu } from ${JSON.stringify(join(folder, 'package', 'core', 'gpu-node.ts'))};
       await openNodeGpu().then((node) => { node.release(); console.log('opened', process.env.VK_DRIVER_FILES || 'no driver'); }, (error) => console.log(error.message));`;
     // tsx is found from the package.
-    const child = spawnSync(process.execPath, ['--import', new URL('../../node_modules/tsx/dist/esm/index.mjs', import.meta.url).href, '--input-type=module', '--eval', script],
-      { cwd: join(folder, 'data', 'inside'), env, encoding: 'utf8', timeout: 60_000 });
+    const child = spawnSync(
+      process.execPath,
+      [
+        '--import',
+        new URL('../../node_modules/tsx/dist/esm/index.mjs', import.meta.url).href,
+        '--input-type=module',
+        '--eval',
+        script,
+      ],
+      { cwd: join(folder, 'data', 'inside'), env, encoding: 'utf8', timeout: 60_000 },
+    );
     return { status: child.status, out: child.stdout.trim().replaceAll(folder, 'FOLDER'), err: child.stderr };
   } finally {
     rmSync(folder, { recursive: true });
@@ -177,29 +223,46 @@ test('a driver beside data is not loaded, neither in the working directory nor a
   assert.equal({ status, out }, { status: 0, out: 'opened no driver' });
 });
 
-test('a driver of the package, of the user\'s cache and of DIS_VULKAN_DIR is loaded', () => {
+test("a driver of the package, of the user's cache and of DIS_VULKAN_DIR is loaded", () => {
   if (process.platform !== 'linux') return;
   for (const place of ['package/.vulkan', 'cache/dis-webgpu/vulkan', 'named']) {
     const { out } = inPackage((folder) => {
       const driver = driverIn(join(folder, place));
       return place === 'named' ? { DIS_VULKAN_DIR: driver } : {};
     });
-    assert.match(out, new RegExp(`^\\[openNodeGpu\\] The software Vulkan driver cannot be loaded: FOLDER/${place}/library\\.so: `));
+    assert.match(
+      out,
+      new RegExp(`^\\[openNodeGpu\\] The software Vulkan driver cannot be loaded: FOLDER/${place}/library\\.so: `),
+    );
   }
 });
 
 test('a driver that somebody else could have written is refused by name', () => {
   if (process.platform !== 'linux') return;
-  const refusal = (spoil: (driver: string) => void, preload?: string): string => inPackage((folder) => {
-    spoil(driverIn(join(folder, 'package', '.vulkan'), preload));
-    return {};
-  }).out;
+  const refusal = (spoil: (driver: string) => void, preload?: string): string =>
+    inPackage((folder) => {
+      spoil(driverIn(join(folder, 'package', '.vulkan'), preload));
+      return {};
+    }).out;
   for (const name of ['', 'driver.json', 'icd.json', 'library.so']) {
-    assert.match(refusal((driver) => chmodSync(join(driver, name), 0o777)), new RegExp(`is not loaded: FOLDER/package/.vulkan/?${name} can be written by others`));
+    assert.match(
+      refusal((driver) => chmodSync(join(driver, name), 0o777)),
+      new RegExp(`is not loaded: FOLDER/package/.vulkan/?${name} can be written by others`),
+    );
   }
-  assert.match(refusal(() => undefined, '../../data'), /is not loaded: \.\.\/\.\.\/data lies outside of it, .*setup-adapter\.mjs --force/);
-  assert.match(refusal(() => undefined, 'gone.so'), /is not loaded: gone\.so is missing/);
-  if (process.getuid?.() === 0) assert.match(refusal((driver) => chownSync(join(driver, 'library.so'), 12345, 12345)), /library\.so belongs to user 12345/);
+  assert.match(
+    refusal(() => undefined, '../../data'),
+    /is not loaded: \.\.\/\.\.\/data lies outside of it, .*setup-adapter\.mjs --force/,
+  );
+  assert.match(
+    refusal(() => undefined, 'gone.so'),
+    /is not loaded: gone\.so is missing/,
+  );
+  if (process.getuid?.() === 0)
+    assert.match(
+      refusal((driver) => chownSync(join(driver, 'library.so'), 12345, 12345)),
+      /library\.so belongs to user 12345/,
+    );
 });
 
 test.run();

@@ -1,7 +1,19 @@
 // Choosing configurations by measuring: with a kernel whose configurations differ in work, so that the winner is known.
 
 import * as assert from 'uvu/assert';
-import { adapterName, capture, defineKernel, grid1d, loadTuning, saveTuning, Tensor, ValueError, type Device, type Tunable, type TuningResult } from '../../core/index.ts';
+import {
+  adapterName,
+  capture,
+  defineKernel,
+  grid1d,
+  loadTuning,
+  saveTuning,
+  Tensor,
+  ValueError,
+  type Device,
+  type Tunable,
+  type TuningResult,
+} from '../../core/index.ts';
 import { Storage } from '../../core/storage.ts';
 import { findShipped, useShippedTuning, type ShippedTable } from '../../core/tuningShipped.ts';
 import { TABLES } from '../../core/tuned/tables.ts';
@@ -49,12 +61,18 @@ async function fresh(device: Device): Promise<void> {
 test('the heuristic answers at once, measuring improves it, JSON carries it over', async ({ device }) => {
   await fresh(device);
   const { tuning } = device;
-  const kernel = loop(2000, 50), problem = { size: 4096 };
+  const kernel = loop(2000, 50),
+    problem = { size: 4096 };
   assert.equal(tuning.choose(kernel, problem), { steps: 2000 });
   assert.equal(tuning.choose(kernel, problem), { steps: 2000 });
   assert.is(tuning.pending, 1);
   const told: TuningResult[] = [];
-  const results = await tuning.tune({ onResult: (result, done, total) => { told.push(result); assert.equal([done, total], [1, 1]); } });
+  const results = await tuning.tune({
+    onResult: (result, done, total) => {
+      told.push(result);
+      assert.equal([done, total], [1, 1]);
+    },
+  });
   assert.equal(told, results);
   assert.is(results[0].key, 'loop 4096');
   assert.equal(results[0].config, { steps: 50 });
@@ -63,12 +81,23 @@ test('the heuristic answers at once, measuring improves it, JSON carries it over
   assert.equal(tuning.choose(kernel, problem), { steps: 50 });
   assert.is(tuning.pending, 0);
 
-  const data = JSON.parse(JSON.stringify(tuning.exportTuning())) as { adapter: string; entries: Record<string, unknown> };
+  const data = JSON.parse(JSON.stringify(tuning.exportTuning())) as {
+    adapter: string;
+    entries: Record<string, unknown>;
+  };
   assert.is(data.adapter, adapterName(device));
   assert.equal(data.entries['loop 4096'], { steps: 50 });
   // Another device's export, or another format, is not taken.
   const mine = { ...data, entries: { 'loop 128': { steps: 50 }, 'loop 256': { steps: 999 }, 'loop 512': null } };
-  for (const other of [null, 7, {}, { ...mine, adapter: 'other' }, { ...mine, format: 'dis-tuning-0' }, { ...mine, entries: 3 }]) assert.is(tuning.importTuning(other), 0);
+  for (const other of [
+    null,
+    7,
+    {},
+    { ...mine, adapter: 'other' },
+    { ...mine, format: 'dis-tuning-0' },
+    { ...mine, entries: 3 },
+  ])
+    assert.is(tuning.importTuning(other), 0);
   assert.is(tuning.importTuning(mine), 3);
   assert.equal(tuning.choose(kernel, { size: 128 }), { steps: 50 });
   assert.equal(tuning.choose(kernel, { size: 512 }), { steps: 2000 }, 'null keeps the heuristic');
@@ -80,12 +109,21 @@ test('the heuristic answers at once, measuring improves it, JSON carries it over
 test('a driver that is updated throws nothing away, another adapter or tier is refused', async ({ device }) => {
   const { adapter, tier } = device;
   assert.not.match(adapterName(device), adapter.description || /^$/);
-  const of = (...parts: string[]): unknown => ({ format: 'dis-tuning-1', adapter: parts.filter((part) => part).join(' / '), entries: { 'loop 7': null } });
+  const of = (...parts: string[]): unknown => ({
+    format: 'dis-tuning-1',
+    adapter: parts.filter((part) => part).join(' / '),
+    entries: { 'loop 7': null },
+  });
   const { vendor, architecture, device: name } = adapter;
   assert.is(device.tuning.importTuning(of(vendor, architecture, name, tier)), 1);
   // As earlier versions wrote it, with the driver.
   assert.is(device.tuning.importTuning(of(vendor, architecture, name, 'driver 1.2', tier)), 1);
-  for (const other of [of(vendor, architecture, `${name}x`, tier), of(vendor, architecture, name, 'driver 1.2', 'other'), of(vendor, architecture, name, 'a', 'b', tier), of(tier)]) {
+  for (const other of [
+    of(vendor, architecture, `${name}x`, tier),
+    of(vendor, architecture, name, 'driver 1.2', 'other'),
+    of(vendor, architecture, name, 'a', 'b', tier),
+    of(tier),
+  ]) {
     assert.is(device.tuning.importTuning(other), 0, JSON.stringify(other));
   }
 });
@@ -93,9 +131,19 @@ test('a driver that is updated throws nothing away, another adapter or tier is r
 test('a shipped table answers what was not measured here, as far as this build computes it', async ({ device }) => {
   await fresh(device);
   const { tuning } = device;
-  const kernel = loop(500, 100), choose = (size: number): number => tuning.choose(kernel, { size }).steps;
+  const kernel = loop(500, 100),
+    choose = (size: number): number => tuning.choose(kernel, { size }).steps;
   const known = tuning.measured;
-  tuning.ship({ name: 'such', match: 'device', entries: { 'loop 1001': { steps: 100 }, 'loop 1002': null, 'loop 1003': { steps: 999 }, 'loop 1004': 'no configuration' } });
+  tuning.ship({
+    name: 'such',
+    match: 'device',
+    entries: {
+      'loop 1001': { steps: 100 },
+      'loop 1002': null,
+      'loop 1003': { steps: 999 },
+      'loop 1004': 'no configuration',
+    },
+  });
   try {
     assert.equal([1001, 1002, 1003, 1004, 1005].map(choose), [100, 500, 500, 500, 500]);
     assert.is(tuning.pending, 3, 'what the table answers is not measured');
@@ -105,9 +153,17 @@ test('a shipped table answers what was not measured here, as far as this build c
     assert.not.ok('loop 1001' in tuning.exportTuning().entries);
     assert.equal(tuning.exportTuning({ shipped: true }).entries['loop 1001'], { steps: 100 });
     // What was measured here wins, whether it comes before or after.
-    const mine = { format: 'dis-tuning-1', adapter: adapterName(device), entries: { 'loop 1001': null, 'loop 1006': { steps: 100 } } };
+    const mine = {
+      format: 'dis-tuning-1',
+      adapter: adapterName(device),
+      entries: { 'loop 1001': null, 'loop 1006': { steps: 100 } },
+    };
     assert.is(tuning.importTuning(mine), 2);
-    tuning.ship({ name: 'such', match: 'device', entries: { 'loop 1001': { steps: 100 }, 'loop 1006': null, 'loop 1007': { steps: 100 } } });
+    tuning.ship({
+      name: 'such',
+      match: 'device',
+      entries: { 'loop 1001': { steps: 100 }, 'loop 1006': null, 'loop 1007': { steps: 100 } },
+    });
     assert.equal([1001, 1002, 1006, 1007].map(choose), [500, 500, 100, 100]);
     assert.is(tuning.measured, known + 2);
     // A run that goes on computes with what it began with, and with nothing that came since.
@@ -129,7 +185,10 @@ test('tune measures what a table answers only when told to', async ({ device }) 
     tuning.choose(kernel, { size: 70 });
     assert.is(tuning.pending, 0);
     assert.equal(await tuning.tune({ rounds: 1 }), []);
-    assert.equal((await tuning.tune({ rounds: 1, shipped: true })).map(({ key }) => key), ['loop 70']);
+    assert.equal(
+      (await tuning.tune({ rounds: 1, shipped: true })).map(({ key }) => key),
+      ['loop 70'],
+    );
     assert.equal(tuning.exportTuning().entries['loop 70'], null);
   } finally {
     tuning.ship(null);
@@ -137,8 +196,19 @@ test('tune measures what a table answers only when told to', async ({ device }) 
 });
 
 test('a table is found by device, else by architecture, within a tier', async () => {
-  const table = (vendor: string, architecture: string, name: string, tier: 'stock' | 'fast'): ShippedTable => ({ vendor, architecture, device: name, tier, load: () => Promise.reject(new Error('no')) });
-  const tables = [table('acme', 'one', 'acme-100', 'stock'), table('acme', 'one', 'acme-200', 'stock'), table('acme', 'one', 'acme-100', 'fast'), table('acme', '', 'acme-300', 'stock')];
+  const table = (vendor: string, architecture: string, name: string, tier: 'stock' | 'fast'): ShippedTable => ({
+    vendor,
+    architecture,
+    device: name,
+    tier,
+    load: () => Promise.reject(new Error('no')),
+  });
+  const tables = [
+    table('acme', 'one', 'acme-100', 'stock'),
+    table('acme', 'one', 'acme-200', 'stock'),
+    table('acme', 'one', 'acme-100', 'fast'),
+    table('acme', '', 'acme-300', 'stock'),
+  ];
   const find = (vendor: string, architecture: string, name: string, tier: 'stock' | 'fast' = 'stock'): unknown => {
     const found = findShipped({ vendor, architecture, device: name }, tier, tables);
     return found && [tables.indexOf(found.table), found.match];
@@ -149,7 +219,16 @@ test('a table is found by device, else by architecture, within a tier', async ()
   // Browsers tell no device; a device that was not measured has relatives.
   assert.equal(find('acme', 'one', ''), [0, 'architecture']);
   assert.equal(find('acme', 'one', 'acme-150'), [0, 'architecture']);
-  assert.equal([find('acme', '', ''), find('acme', '', 'acme-400'), find('', 'one', 'acme-100'), find('other', 'one', 'acme-100'), find('acme', '', 'acme-300', 'fast')], [null, null, null, null, null]);
+  assert.equal(
+    [
+      find('acme', '', ''),
+      find('acme', '', 'acme-400'),
+      find('', 'one', 'acme-100'),
+      find('other', 'one', 'acme-100'),
+      find('acme', '', 'acme-300', 'fast'),
+    ],
+    [null, null, null, null, null],
+  );
 });
 
 test('the tables that are shipped can be read, and a device takes its own', async ({ device }) => {
@@ -157,13 +236,33 @@ test('the tables that are shipped can be read, and a device takes its own', asyn
     const { configs } = await table.load();
     const keys = configs.flatMap(([, list]) => list);
     assert.ok(keys.length > 0 && new Set(keys).size === keys.length, `${table.device} has keys, each once`);
-    for (const [config, list] of configs) assert.ok(config === null || (typeof config === 'object' && list.every((key) => /^\w+ \S/.test(key))), JSON.stringify(config));
+    for (const [config, list] of configs)
+      assert.ok(
+        config === null || (typeof config === 'object' && list.every((key) => /^\w+ \S/.test(key))),
+        JSON.stringify(config),
+      );
   }
   const { vendor, architecture, device: name } = device.adapter;
-  const mine: ShippedTable = { vendor, architecture, device: name, tier: device.tier, load: () => Promise.resolve({ configs: [[{ steps: 3 }, ['loop a', 'loop b']], [null, ['loop c']]] }) };
+  const mine: ShippedTable = {
+    vendor,
+    architecture,
+    device: name,
+    tier: device.tier,
+    load: () =>
+      Promise.resolve({
+        configs: [
+          [{ steps: 3 }, ['loop a', 'loop b']],
+          [null, ['loop c']],
+        ],
+      }),
+  };
   try {
     await useShippedTuning(device, [{ ...mine, tier: device.tier === 'fast' ? 'stock' : 'fast' }, mine]);
-    assert.equal(device.tuning.shipped, { name, match: 'device', entries: { 'loop a': { steps: 3 }, 'loop b': { steps: 3 }, 'loop c': null } });
+    assert.equal(device.tuning.shipped, {
+      name,
+      match: 'device',
+      entries: { 'loop a': { steps: 3 }, 'loop b': { steps: 3 }, 'loop c': null },
+    });
     device.tuning.ship(null);
     await useShippedTuning(device, [{ ...mine, load: () => Promise.reject(new Error('The chunk did not arrive.')) }]);
     assert.is(device.tuning.shipped, null);
@@ -186,15 +285,30 @@ function memoryDatabase(): { open(): unknown } {
   };
   const store = {
     get: (key: string) => request(() => structuredClone(records.get(key))),
-    put: (value: unknown, key: string) => request(() => { records.set(key, structuredClone(value)); return key; }),
+    put: (value: unknown, key: string) =>
+      request(() => {
+        records.set(key, structuredClone(value));
+        return key;
+      }),
   };
-  return { open: () => request(() => ({ createObjectStore: () => store, transaction: () => ({ objectStore: () => store }), close: () => undefined })) };
+  return {
+    open: () =>
+      request(() => ({
+        createObjectStore: () => store,
+        transaction: () => ({ objectStore: () => store }),
+        close: () => undefined,
+      })),
+  };
 }
 
 test('a browser keeps it in IndexedDB; without that nothing happens', async ({ device }) => {
   assert.is(await loadTuning(device), 0);
   assert.is(await saveTuning(device), false);
-  device.tuning.importTuning({ format: 'dis-tuning-1', adapter: adapterName(device), entries: { 'loop 1': { steps: 3 } } });
+  device.tuning.importTuning({
+    format: 'dis-tuning-1',
+    adapter: adapterName(device),
+    entries: { 'loop 1': { steps: 3 } },
+  });
   const holder = globalThis as { indexedDB?: unknown };
   holder.indexedDB = memoryDatabase();
   try {
@@ -222,7 +336,10 @@ test('stops when told to, and not in the middle of a captured step', async ({ de
   assert.is(device.tuning.pending, 1);
   const x = Tensor.empty(device, [4], 'f32');
   let refused: Promise<unknown> | undefined;
-  const step = capture(device, () => { x.add(1).dispose(); refused = device.tuning.tune().catch((error: unknown) => error); });
+  const step = capture(device, () => {
+    x.add(1).dispose();
+    refused = device.tuning.tune().catch((error: unknown) => error);
+  });
   const error = await refused;
   assert.instance(error, ValueError);
   assert.match((error as Error).message, /^\[tune\] A step is being captured/);
@@ -238,7 +355,14 @@ test('matrix products are measured on what their shape says', async ({ device })
     storages.push(storage);
     return { storage, offset: 0, rowStride: cols, dtype: 'f32' };
   };
-  const spec = (M: number, N: number, K: number): GemmSpec => ({ M, N, K, a: matrix(M, K), b: { ...matrix(N, K), transposed: true }, c: matrix(M, N) });
+  const spec = (M: number, N: number, K: number): GemmSpec => ({
+    M,
+    N,
+    K,
+    a: matrix(M, K),
+    b: { ...matrix(N, K), transposed: true },
+    c: matrix(M, N),
+  });
   const first = spec(48, 40, 36);
   gemm(device, first);
   // The same class: sizes within a quarter of an octave.
@@ -250,7 +374,15 @@ test('matrix products are measured on what their shape says', async ({ device })
   const chosen = device.tuning.choose(gemmTunable, first);
   assert.equal(chosen, result.config ?? chooseConfig(device, first));
   const taken: GemmConfig = { form: 'register', rows: 8, quads: 1, x: 8, y: 8, depth: 4, splits: 3 };
-  for (const config of [null, {}, 'tile', { ...taken, splits: 0 }, { ...taken, splits: 1.5 }, { ...taken, rows: 7 }, { ...taken, other: 1 }]) {
+  for (const config of [
+    null,
+    {},
+    'tile',
+    { ...taken, splits: 0 },
+    { ...taken, splits: 1.5 },
+    { ...taken, rows: 7 },
+    { ...taken, other: 1 },
+  ]) {
     assert.not(gemmTunable.accepts(device, first, config), JSON.stringify(config));
   }
   assert.ok(gemmTunable.accepts(device, first, taken));

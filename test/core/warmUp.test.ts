@@ -14,14 +14,17 @@ class MadeUp {
   bursts = 0;
   readonly lengths: number[] = [];
 
-  readonly pace = new Pace(async (rounds) => {
-    const seconds = rounds / (this.full * (this.work < 0.3 ? 0.2 : 1));
-    this.at += seconds;
-    this.work += seconds;
-    this.bursts++;
-    this.lengths.push(seconds);
-    return Promise.resolve(seconds);
-  }, () => this.at);
+  readonly pace = new Pace(
+    async (rounds) => {
+      const seconds = rounds / (this.full * (this.work < 0.3 ? 0.2 : 1));
+      this.at += seconds;
+      this.work += seconds;
+      this.bursts++;
+      this.lengths.push(seconds);
+      return Promise.resolve(seconds);
+    },
+    () => this.at,
+  );
 
   /** Seconds, and bursts, that a warm-up takes, and what it says of the speed. */
   async warm(): Promise<{ seconds: number; bursts: number; share: number }> {
@@ -55,20 +58,24 @@ test('one that stays slower is not waited for, and is told', async () => {
   const gpu = new MadeUp();
   await gpu.warm();
   gpu.full = 6e4;
-  assert.ok(Math.abs(await gpu.pace.look() - 0.6) < 1e-9);
+  assert.ok(Math.abs((await gpu.pace.look()) - 0.6) < 1e-9);
   const { seconds, share } = await gpu.warm();
   assert.ok(Math.abs(share - 0.6) < 1e-9);
   assert.ok(seconds >= 0.4 && seconds < 0.5, `${seconds} s`);
 });
 
 test('one that never comes to an end is left after a while', async () => {
-  let at = 0, speed = 1e4;
-  const pace = new Pace(async (rounds) => {
-    const seconds = rounds / speed;
-    speed *= 1.03;
-    at += seconds;
-    return Promise.resolve(seconds);
-  }, () => at);
+  let at = 0,
+    speed = 1e4;
+  const pace = new Pace(
+    async (rounds) => {
+      const seconds = rounds / speed;
+      speed *= 1.03;
+      at += seconds;
+      return Promise.resolve(seconds);
+    },
+    () => at,
+  );
   await pace.warmUp();
   assert.ok(at >= 1.5 && at < 1.6, `${at} s`);
 });

@@ -12,14 +12,18 @@ const TIMED = new Set(['x', 'dout', 'y']);
 family('ops/causal_conv1d', (test) => {
   const settings = loadSidecar<{ cases: Record<string, { activation: 'silu' | null }> }>('ops/causal_conv1d').cases;
   let device: Device;
-  test.before(async () => { device = await openDevice(); });
+  test.before(async () => {
+    device = await openDevice();
+  });
   test.after(() => device.destroy());
 
   for (const [name, group] of cases(loadGolden('ops/causal_conv1d'))) {
     test(name, async () => {
       const read = (key: string): { data: Float32Array; shape: readonly number[] } => {
         const entry = need(group, key);
-        return TIMED.has(key.slice(key.indexOf('.') + 1)) ? transposed(numbers(entry), entry.shape) : { data: Float32Array.from(numbers(entry)), shape: entry.shape };
+        return TIMED.has(key.slice(key.indexOf('.') + 1))
+          ? transposed(numbers(entry), entry.shape)
+          : { data: Float32Array.from(numbers(entry)), shape: entry.shape };
       };
       const inputs: Record<string, Tensor> = {};
       for (const key of group.keys()) {

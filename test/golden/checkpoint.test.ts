@@ -14,7 +14,16 @@ interface DtypesSidecar {
 }
 
 const TORCH_DTYPES: Readonly<Record<string, string>> = {
-  float64: 'F64', float32: 'F32', float16: 'F16', bfloat16: 'BF16', int64: 'I64', int32: 'I32', int16: 'I16', int8: 'I8', uint8: 'U8', bool: 'BOOL',
+  float64: 'F64',
+  float32: 'F32',
+  float16: 'F16',
+  bfloat16: 'BF16',
+  int64: 'I64',
+  int32: 'I32',
+  int16: 'I16',
+  int8: 'I8',
+  uint8: 'U8',
+  bool: 'BOOL',
 };
 
 /** Values as the sidecar writes them: numbers at their full precision, 'inf', '-inf', 'nan'. */
@@ -25,67 +34,101 @@ function values(entry: SafetensorsEntry): (number | string)[] {
   );
 }
 
-family('checkpoint/dtypes', (test) => {
-  test('every tensor has the dtype, shape and values that the sidecar lists', () => {
-    const { tensors: listed, param } = loadSidecar<DtypesSidecar>('checkpoint/dtypes');
-    if (param) listed.param = { dtype: 'float32', values: param.values };
-    const tensors = loadGolden('checkpoint/dtypes');
-    assert.ok(tensors.size > 0);
-    for (const [name, entry] of tensors) {
-      const expected = listed[name];
-      assert.ok(expected, `${name} is not in the sidecar`);
-      assert.is(entry.dtype, TORCH_DTYPES[expected.dtype], name);
-      if (expected.shape) assert.equal(entry.shape, expected.shape, name);
-      assert.equal(values(entry), expected.values, name);
-    }
-  });
+family(
+  'checkpoint/dtypes',
+  (test) => {
+    test('every tensor has the dtype, shape and values that the sidecar lists', () => {
+      const { tensors: listed, param } = loadSidecar<DtypesSidecar>('checkpoint/dtypes');
+      if (param) listed.param = { dtype: 'float32', values: param.values };
+      const tensors = loadGolden('checkpoint/dtypes');
+      assert.ok(tensors.size > 0);
+      for (const [name, entry] of tensors) {
+        const expected = listed[name];
+        assert.ok(expected, `${name} is not in the sidecar`);
+        assert.is(entry.dtype, TORCH_DTYPES[expected.dtype], name);
+        if (expected.shape) assert.equal(entry.shape, expected.shape, name);
+        assert.equal(values(entry), expected.values, name);
+      }
+    });
 
-  test('writing what was read gives the same tensors again', () => {
-    const { tensors, metadata } = readSafetensors(readFileSync(goldenPath('checkpoint/dtypes.safetensors')));
-    const again = readSafetensors(writeSafetensors(tensors, metadata));
-    assert.equal([...again.metadata], [...metadata]);
-    for (const [name, entry] of tensors) {
-      const copy = again.tensors.get(name)!;
-      assert.is(copy.dtype, entry.dtype);
-      assert.equal(copy.shape, entry.shape);
-      assert.equal(new Uint8Array(copy.data.buffer, copy.data.byteOffset, copy.data.byteLength), new Uint8Array(entry.data.buffer, entry.data.byteOffset, entry.data.byteLength), name);
-    }
-  });
-}, ['checkpoint/dtypes.safetensors', 'checkpoint/dtypes.json']);
+    test('writing what was read gives the same tensors again', () => {
+      const { tensors, metadata } = readSafetensors(readFileSync(goldenPath('checkpoint/dtypes.safetensors')));
+      const again = readSafetensors(writeSafetensors(tensors, metadata));
+      assert.equal([...again.metadata], [...metadata]);
+      for (const [name, entry] of tensors) {
+        const copy = again.tensors.get(name)!;
+        assert.is(copy.dtype, entry.dtype);
+        assert.equal(copy.shape, entry.shape);
+        assert.equal(
+          new Uint8Array(copy.data.buffer, copy.data.byteOffset, copy.data.byteLength),
+          new Uint8Array(entry.data.buffer, entry.data.byteOffset, entry.data.byteLength),
+          name,
+        );
+      }
+    });
+  },
+  ['checkpoint/dtypes.safetensors', 'checkpoint/dtypes.json'],
+);
 
 /** What each refusal must name. A file that is not listed must be refused all the same. */
 const NAMED: Readonly<Record<string, RegExp>> = {
-  'st_empty': /0 bytes/, 'st_short_header_len': /3 bytes/, 'st_truncated_data': /the file is cut/, 'st_truncated_header': /the file has 40 bytes/,
-  'st_header_len_too_big': /header ends at byte 1000008/, 'st_header_len_huge': /header length is 9223372036854775813/, 'st_header_len_too_small': /not valid JSON/,
-  'st_not_json': /not valid JSON/, 'st_json_array': /\[1,2,3\], expected a JSON object/, 'st_invalid_utf8': /not UTF-8/, 'st_offset_past_end': /data_offsets|the file is cut/,
-  'st_offset_reversed': /begin <= end/, 'st_offset_negative': /data_offsets \[-16,0\]/, 'st_overlap': /overlaps/, 'st_hole': /belong to no tensor/,
-  'st_trailing': /belong to none/, 'st_size_mismatch': /needs 16 bytes/, 'st_unknown_dtype': /"F33"/, 'st_negative_shape': /\[-3\]/,
-  'st_shape_overflow': /overflows/, 'st_fraction_shape': /\[1.5,2\]/, 'st_missing_field': /has no data_offsets/, 'st_duplicate_key': /repeated key "a"/,
-  'st_metadata_not_string': /"x" is 1, expected a string/,
+  st_empty: /0 bytes/,
+  st_short_header_len: /3 bytes/,
+  st_truncated_data: /the file is cut/,
+  st_truncated_header: /the file has 40 bytes/,
+  st_header_len_too_big: /header ends at byte 1000008/,
+  st_header_len_huge: /header length is 9223372036854775813/,
+  st_header_len_too_small: /not valid JSON/,
+  st_not_json: /not valid JSON/,
+  st_json_array: /\[1,2,3\], expected a JSON object/,
+  st_invalid_utf8: /not UTF-8/,
+  st_offset_past_end: /data_offsets|the file is cut/,
+  st_offset_reversed: /begin <= end/,
+  st_offset_negative: /data_offsets \[-16,0\]/,
+  st_overlap: /overlaps/,
+  st_hole: /belong to no tensor/,
+  st_trailing: /belong to none/,
+  st_size_mismatch: /needs 16 bytes/,
+  st_unknown_dtype: /"F33"/,
+  st_negative_shape: /\[-3\]/,
+  st_shape_overflow: /overflows/,
+  st_fraction_shape: /\[1.5,2\]/,
+  st_missing_field: /has no data_offsets/,
+  st_duplicate_key: /repeated key "a"/,
+  st_metadata_not_string: /"x" is 1, expected a string/,
 };
 
-family('checkpoint/malformed', (test) => {
-  for (const file of readdirSync(goldenPath('checkpoint/malformed')).filter((name) => name.endsWith('.safetensors')).sort()) {
-    const name = file.replace('.safetensors', '');
-    const bytes = readFileSync(goldenPath(`checkpoint/malformed/${file}`));
-    if (name === 'st_proto') {
-      test(`${name}: names of Object.prototype are ordinary entries`, () => {
-        const { tensors } = readSafetensors(bytes);
-        assert.equal([...tensors.keys()], ['__proto__', 'constructor']);
-        assert.equal(tensors.get('__proto__')!.shape, [4]);
-        assert.is(Object.getPrototypeOf({}), Object.prototype);
-        assert.is(({} as Record<string, unknown>).dtype, undefined);
-      });
-    } else {
-      test(`${name} is refused`, () => {
-        assert.throws(
-          () => readSafetensors(bytes),
-          (error: Error) => error instanceof FormatError && error.message.startsWith('[readSafetensors] ') && (NAMED[name]?.test(error.message) ?? true),
-        );
-      });
+family(
+  'checkpoint/malformed',
+  (test) => {
+    for (const file of readdirSync(goldenPath('checkpoint/malformed'))
+      .filter((name) => name.endsWith('.safetensors'))
+      .sort()) {
+      const name = file.replace('.safetensors', '');
+      const bytes = readFileSync(goldenPath(`checkpoint/malformed/${file}`));
+      if (name === 'st_proto') {
+        test(`${name}: names of Object.prototype are ordinary entries`, () => {
+          const { tensors } = readSafetensors(bytes);
+          assert.equal([...tensors.keys()], ['__proto__', 'constructor']);
+          assert.equal(tensors.get('__proto__')!.shape, [4]);
+          assert.is(Object.getPrototypeOf({}), Object.prototype);
+          assert.is(({} as Record<string, unknown>).dtype, undefined);
+        });
+      } else {
+        test(`${name} is refused`, () => {
+          assert.throws(
+            () => readSafetensors(bytes),
+            (error: Error) =>
+              error instanceof FormatError &&
+              error.message.startsWith('[readSafetensors] ') &&
+              (NAMED[name]?.test(error.message) ?? true),
+          );
+        });
+      }
     }
-  }
-}, ['checkpoint/malformed', 'checkpoint/malformed.json']);
+  },
+  ['checkpoint/malformed', 'checkpoint/malformed.json'],
+);
 
 for (const name of ['checkpoint/ckpt_ema', 'checkpoint/ckpt_model']) {
   family(name, (test) => {

@@ -54,56 +54,83 @@ function values(shape: readonly number[], k: number, salt: number, of: (v: numbe
 
 for (const name of ['dis_s2_img32_formula', 'dis_s2_latent32_classcond_formula', 'dis_s4_img32_formula']) {
   const path = `models/${name}`;
-  family(path, (test) => {
-    const golden = loadGolden(path);
-    const sidecar = loadSidecar<Sidecar>(path);
-    const { salt, sorted_names: sorted, grad: gradients } = sidecar;
-    const config = disConfig(sidecar.model as DisName, disOptionsFromOfficial(sidecar.config));
-    const index = new Map(sorted.map((parameter, k) => [parameter, k]));
-    let device: Device;
-    let model: Dis;
+  family(
+    path,
+    (test) => {
+      const golden = loadGolden(path);
+      const sidecar = loadSidecar<Sidecar>(path);
+      const { salt, sorted_names: sorted, grad: gradients } = sidecar;
+      const config = disConfig(sidecar.model as DisName, disOptionsFromOfficial(sidecar.config));
+      const index = new Map(sorted.map((parameter, k) => [parameter, k]));
+      let device: Device;
+      let model: Dis;
 
-    test.before(async () => {
-      device = await openDevice();
-      model = scope(() => new Dis(new Generator(device), config)).eval();
-      const state = new Map(disParameterShapes(config).map(([parameter, shape]) => [
-        parameter, { shape, data: values(shape, index.get(parameter)!, salt, rule(parameter, shape, config.ssm.dState)) },
-      ]));
-      for (const [parameter, check] of Object.entries(sidecar.weight_checks)) {
-        const { data } = state.get(parameter)!;
-        assert.equal([...data.slice(0, 4), data[data.length - 1]], [...check.first, check.last], parameter);
-      }
-      model.loadStateDict(state);
-    });
-    test.after(() => device.destroy());
-
-    test('result, loss and gradients', async () => {
-      const parameters = gradients ? [...model.namedParameters()] : [];
-      const outShape = need(golden, 'out.y').shape;
-      const run = (): (ReturnType<typeof grad>[number])[] => scope(() => {
-        const labels = sidecar.labels && tensor(device, Int32Array.from(sidecar.labels));
-        const y = model.forward(read(device, golden, 'in.x'), tensor(device, Int32Array.from(sidecar.t)), labels);
-        if (!gradients) return [y];
-        const loss = y.mul(tensor(device, values(outShape, sidecar.r_tensor_index, salt, (v) => v), { shape: outShape })).mean();
-        return [y, loss, ...grad(loss, parameters.map(([, p]) => p))];
-      });
-      const [y, loss, ...found] = gradients ? run() : noGrad(run);
-      assertClose(await y!.data(), need(golden, 'out64.y'), LIMIT, 'y');
-      if (!gradients) return;
-      assertClose(await loss!.data(), need(golden, 'out64.loss'), LIMIT, 'loss');
-      for (let i = 0; i < parameters.length; i++) {
-        const [parameter, { shape }] = parameters[i];
-        const k = index.get(parameter)!;
-        const g = await found[i]!.data();
-        const { l2_f64: norm, dot_hash_f64: dot } = gradients[parameter];
-        let squares = 0, product = 0;
-        for (let j = 0; j < numelOf(shape); j++) {
-          squares += g[j] ** 2;
-          product += g[j] * hash(j, 200000 + k, salt);
+      test.before(async () => {
+        device = await openDevice();
+        model = scope(() => new Dis(new Generator(device), config)).eval();
+        const state = new Map(
+          disParameterShapes(config).map(([parameter, shape]) => [
+            parameter,
+            { shape, data: values(shape, index.get(parameter)!, salt, rule(parameter, shape, config.ssm.dState)) },
+          ]),
+        );
+        for (const [parameter, check] of Object.entries(sidecar.weight_checks)) {
+          const { data } = state.get(parameter)!;
+          assert.equal([...data.slice(0, 4), data[data.length - 1]], [...check.first, check.last], parameter);
         }
-        const error = Math.max(Math.abs(Math.sqrt(squares) - norm), Math.abs(product - dot)) / norm;
-        assert.ok(error <= GRADIENT_LIMIT, `gradient of ${parameter}: norm ${Math.sqrt(squares)} instead of ${norm}, product ${product} instead of ${dot}`);
-      }
-    });
-  }, [`${path}.safetensors`, `${path}.json`]);
+        model.loadStateDict(state);
+      });
+      test.after(() => device.destroy());
+
+      test('result, loss and gradients', async () => {
+        const parameters = gradients ? [...model.namedParameters()] : [];
+        const outShape = need(golden, 'out.y').shape;
+        const run = (): ReturnType<typeof grad>[number][] =>
+          scope(() => {
+            const labels = sidecar.labels && tensor(device, Int32Array.from(sidecar.labels));
+            const y = model.forward(read(device, golden, 'in.x'), tensor(device, Int32Array.from(sidecar.t)), labels);
+            if (!gradients) return [y];
+            const loss = y
+              .mul(
+                tensor(
+                  device,
+                  values(outShape, sidecar.r_tensor_index, salt, (v) => v),
+                  { shape: outShape },
+                ),
+              )
+              .mean();
+            return [
+              y,
+              loss,
+              ...grad(
+                loss,
+                parameters.map(([, p]) => p),
+              ),
+            ];
+          });
+        const [y, loss, ...found] = gradients ? run() : noGrad(run);
+        assertClose(await y!.data(), need(golden, 'out64.y'), LIMIT, 'y');
+        if (!gradients) return;
+        assertClose(await loss!.data(), need(golden, 'out64.loss'), LIMIT, 'loss');
+        for (let i = 0; i < parameters.length; i++) {
+          const [parameter, { shape }] = parameters[i];
+          const k = index.get(parameter)!;
+          const g = await found[i]!.data();
+          const { l2_f64: norm, dot_hash_f64: dot } = gradients[parameter];
+          let squares = 0,
+            product = 0;
+          for (let j = 0; j < numelOf(shape); j++) {
+            squares += g[j] ** 2;
+            product += g[j] * hash(j, 200000 + k, salt);
+          }
+          const error = Math.max(Math.abs(Math.sqrt(squares) - norm), Math.abs(product - dot)) / norm;
+          assert.ok(
+            error <= GRADIENT_LIMIT,
+            `gradient of ${parameter}: norm ${Math.sqrt(squares)} instead of ${norm}, product ${product} instead of ${dot}`,
+          );
+        }
+      });
+    },
+    [`${path}.safetensors`, `${path}.json`],
+  );
 }

@@ -7,5 +7,7 @@ import { need, numbers, type Golden } from './support.ts';
 export function read(device: Device, golden: Golden, name: string): Tensor {
   const entry = need(golden, name);
   const values = numbers(entry);
-  return tensor(device, entry.dtype === 'I32' ? Int32Array.from(values) : Float32Array.from(values), { shape: entry.shape });
+  return tensor(device, entry.dtype === 'I32' ? Int32Array.from(values) : Float32Array.from(values), {
+    shape: entry.shape,
+  });
 }

@@ -31,11 +31,15 @@ function assertSameImage(actual: PixelImage, expected: SafetensorsEntry, label: 
 }
 
 /** The sheet's columns and padding, from the sizes of the sheet and of the images on it. */
-function layoutOf([n, , h, w]: readonly number[], [, height, width]: readonly number[]): { nrow: number; padding: number } {
+function layoutOf(
+  [n, , h, w]: readonly number[],
+  [, height, width]: readonly number[],
+): { nrow: number; padding: number } {
   for (let padding = 0; padding < Math.min(h, w); padding++) {
     const rows = (height - padding) / (h + padding);
     const columns = (width - padding) / (w + padding);
-    if (Number.isInteger(rows) && Number.isInteger(columns) && rows === Math.ceil(n / columns)) return { nrow: columns, padding };
+    if (Number.isInteger(rows) && Number.isInteger(columns) && rows === Math.ceil(n / columns))
+      return { nrow: columns, padding };
   }
   throw new Error(`no layout of ${n} images of ${w}x${h} makes a sheet of ${width}x${height}`);
 }
@@ -55,7 +59,8 @@ family(
         const afterBox = golden.get(`${name}.tap.after_box`);
         if (afterBox) assertSameImage(current, afterBox, 'after the box filter');
         const afterBicubic = golden.get(`${name}.tap.after_bicubic`);
-        if (afterBicubic) assertSameImage(resize(current, ...bicubic, 'bicubic'), afterBicubic, 'after the bicubic filter');
+        if (afterBicubic)
+          assertSameImage(resize(current, ...bicubic, 'bicubic'), afterBicubic, 'after the bicubic filter');
       });
 
       test(`${name}: centerCropArr to ${size}`, () => {
@@ -63,13 +68,22 @@ family(
       });
 
       test(`${name}: resizeShorter to ${size}, then centerCropArr`, () => {
-        assertSameImage(centerCropArr(resizeShorter(input, size), size), need(golden, `${name}.out.resize_only_pixels`), 'crop');
+        assertSameImage(
+          centerCropArr(resizeShorter(input, size), size),
+          need(golden, `${name}.out.resize_only_pixels`),
+          'crop',
+        );
       });
 
       test(`${name}: tensors`, () => {
         const cropped = imageOf(need(golden, `${name}.out.pixels`));
         assertClose(normalizeToChw(cropped), need(golden, `${name}.out.tensor`), 0, 'tensor');
-        assertClose(normalizeToChw(cropped, { flip: true }), need(golden, `${name}.out.tensor_hflip`), 0, 'mirrored tensor');
+        assertClose(
+          normalizeToChw(cropped, { flip: true }),
+          need(golden, `${name}.out.tensor_hflip`),
+          0,
+          'mirrored tensor',
+        );
       });
 
       for (const [file, tensor] of [
@@ -90,7 +104,10 @@ family(
     if (samples) {
       const [n, c, h, w] = samples.shape;
       const sheet = need(golden, 'grid.out.float');
-      const grid = makeGrid(normalizeRange({ data: floatsOf(samples), shape: [n, c, h, w] }, [-1, 1]), layoutOf(samples.shape, sheet.shape));
+      const grid = makeGrid(
+        normalizeRange({ data: floatsOf(samples), shape: [n, c, h, w] }, [-1, 1]),
+        layoutOf(samples.shape, sheet.shape),
+      );
 
       test('grid: values', () => {
         assert.equal(grid.shape, [...sheet.shape]);

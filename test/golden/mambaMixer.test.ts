@@ -17,33 +17,49 @@ interface MixerCase {
   conv_bias?: boolean;
 }
 
-family('nn/mamba_mixer', (test) => {
-  const settings = loadSidecar<{ cases: Record<string, MixerCase> }>('nn/mamba_mixer').cases;
-  let device: Device;
-  test.before(async () => { device = await openDevice(); });
-  test.after(() => device.destroy());
-
-  for (const [name, group] of cases(loadGolden('nn/mamba_mixer'))) {
-    test(`${name} (${need(group, 'in.x').shape.join(',')})`, async () => {
-      const c = settings[name];
-      const mixer = scope(() => new Mamba(new Generator(device), {
-        dModel: c.d_model, dState: c.d_state, dConv: c.d_conv, expand: c.expand, dtRank: c.dt_rank, bias: c.bias, convBias: c.conv_bias,
-      }));
-      mixer.loadStateDict(subset(group, 'param'));
-      const read = (key: string): Tensor => tensor(device, Float32Array.from(numbers(need(group, key))), { shape: need(group, key).shape });
-      const parameters = [...mixer.namedParameters()];
-      const [y, dx, ...gradients] = scope(() => {
-        const x = read('in.x').requiresGrad_();
-        const out = mixer.forward(x);
-        return [out, ...grad(out, [x, ...parameters.map(([, p]) => p)], { gradient: read('in.dout') })];
-      });
-      assertClose(await y!.data(), need(group, 'out64.y'), LIMIT, 'y');
-      assertClose(await dx!.data(), group.get('grad64.x') ?? need(group, 'grad.x'), GRADIENT_LIMIT, 'gradient of x');
-      const truth: Golden = subset(group, 'gradparam64');
-      for (let i = 0; i < parameters.length; i++) {
-        const [parameter] = parameters[i];
-        assertClose(await gradients[i]!.data(), need(truth, parameter), GRADIENT_LIMIT, `gradient of ${parameter}`);
-      }
+family(
+  'nn/mamba_mixer',
+  (test) => {
+    const settings = loadSidecar<{ cases: Record<string, MixerCase> }>('nn/mamba_mixer').cases;
+    let device: Device;
+    test.before(async () => {
+      device = await openDevice();
     });
-  }
-}, ['nn/mamba_mixer.safetensors', 'nn/mamba_mixer.json']);
+    test.after(() => device.destroy());
+
+    for (const [name, group] of cases(loadGolden('nn/mamba_mixer'))) {
+      test(`${name} (${need(group, 'in.x').shape.join(',')})`, async () => {
+        const c = settings[name];
+        const mixer = scope(
+          () =>
+            new Mamba(new Generator(device), {
+              dModel: c.d_model,
+              dState: c.d_state,
+              dConv: c.d_conv,
+              expand: c.expand,
+              dtRank: c.dt_rank,
+              bias: c.bias,
+              convBias: c.conv_bias,
+            }),
+        );
+        mixer.loadStateDict(subset(group, 'param'));
+        const read = (key: string): Tensor =>
+          tensor(device, Float32Array.from(numbers(need(group, key))), { shape: need(group, key).shape });
+        const parameters = [...mixer.namedParameters()];
+        const [y, dx, ...gradients] = scope(() => {
+          const x = read('in.x').requiresGrad_();
+          const out = mixer.forward(x);
+          return [out, ...grad(out, [x, ...parameters.map(([, p]) => p)], { gradient: read('in.dout') })];
+        });
+        assertClose(await y!.data(), need(group, 'out64.y'), LIMIT, 'y');
+        assertClose(await dx!.data(), group.get('grad64.x') ?? need(group, 'grad.x'), GRADIENT_LIMIT, 'gradient of x');
+        const truth: Golden = subset(group, 'gradparam64');
+        for (let i = 0; i < parameters.length; i++) {
+          const [parameter] = parameters[i];
+          assertClose(await gradients[i]!.data(), need(truth, parameter), GRADIENT_LIMIT, `gradient of ${parameter}`);
+        }
+      });
+    }
+  },
+  ['nn/mamba_mixer.safetensors', 'nn/mamba_mixer.json'],
+);

@@ -18,7 +18,9 @@ const NAMES: Record<string, string> = { delta_bias: 'deltaBias' };
 family('ops/selective_scan', (test) => {
   const settings = loadSidecar<{ cases: Record<string, Case> }>('ops/selective_scan').cases;
   let device: Device;
-  test.before(async () => { device = await openDevice(); });
+  test.before(async () => {
+    device = await openDevice();
+  });
   test.after(() => device.destroy());
 
   for (const [name, group] of cases(loadGolden('ops/selective_scan'))) {
@@ -29,7 +31,9 @@ family('ops/selective_scan', (test) => {
       for (const [key, entry] of group) {
         if (!key.startsWith('in.')) continue;
         const short = key.slice(3);
-        const { data, shape } = TIMED.has(short) ? transposed(numbers(entry), entry.shape) : { data: Float32Array.from(numbers(entry)), shape: entry.shape };
+        const { data, shape } = TIMED.has(short)
+          ? transposed(numbers(entry), entry.shape)
+          : { data: Float32Array.from(numbers(entry)), shape: entry.shape };
         inputs[NAMES[short] ?? short] = tensor(device, data, { shape });
       }
       const { dout, ...rest } = inputs;
@@ -40,7 +44,9 @@ family('ops/selective_scan', (test) => {
         const entry = group.get(key);
         assert.ok(entry, `${name} has ${key}`);
         const official = key.slice(key.indexOf('.') + 1);
-        return TIMED.has(official) ? transposed(numbers(entry!), entry!.shape) : { data: Float32Array.from(numbers(entry!)) };
+        return TIMED.has(official)
+          ? transposed(numbers(entry!), entry!.shape)
+          : { data: Float32Array.from(numbers(entry!)) };
       };
       assertClose(await out.data(), truth('out64.y').data, slow ? 1e-4 : 2e-5, 'y');
       assertClose(await lastState.data(), truth('out64.last_state').data, slow ? 1e-4 : 2e-5, 'last_state');
@@ -48,7 +54,12 @@ family('ops/selective_scan', (test) => {
       const gradients = grad(out, Object.values(args), { gradient: dout });
       const official = (ours: string): string => Object.keys(NAMES).find((key) => NAMES[key] === ours) ?? ours;
       for (const [i, ours] of names.entries()) {
-        assertClose(await gradients[i]!.data(), truth(`grad64.${official(ours)}`).data, slow ? 2e-4 : 5e-5, `gradient of ${ours}`);
+        assertClose(
+          await gradients[i]!.data(),
+          truth(`grad64.${official(ours)}`).data,
+          slow ? 2e-4 : 5e-5,
+          `gradient of ${ours}`,
+        );
       }
     });
   }

@@ -14,7 +14,8 @@ export function goldenDir(): string {
   const named = process.env.GOLDEN_DIR;
   if (!named) return join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures');
   const folder = resolve(named);
-  if (!existsSync(folder) || !statSync(folder).isDirectory()) throw new Error(`GOLDEN_DIR is ${named}, expected a folder.`);
+  if (!existsSync(folder) || !statSync(folder).isDirectory())
+    throw new Error(`GOLDEN_DIR is ${named}, expected a folder.`);
   return folder;
 }
 
@@ -39,7 +40,19 @@ export function loadSidecar<T = Record<string, unknown>>(relative: string): T {
 }
 
 const KINDS = new Set([
-  'in', 'param', 'out', 'out64', 'grad', 'grad64', 'gradparam', 'gradparam64', 'tap', 'init', 'final', 'ema', 'grad_step0',
+  'in',
+  'param',
+  'out',
+  'out64',
+  'grad',
+  'grad64',
+  'gradparam',
+  'gradparam64',
+  'tap',
+  'init',
+  'final',
+  'ema',
+  'grad_step0',
 ]);
 
 /**
@@ -63,7 +76,8 @@ export function cases(golden: Golden): Map<string, Map<string, SafetensorsEntry>
 /** The tensors whose names begin with `prefix.`, under the rest of their names: `subset(g, 'param')` is a state dict. */
 export function subset(golden: Golden, prefix: string): Map<string, SafetensorsEntry> {
   const found = new Map<string, SafetensorsEntry>();
-  for (const [name, entry] of golden) if (name.startsWith(`${prefix}.`)) found.set(name.slice(prefix.length + 1), entry);
+  for (const [name, entry] of golden)
+    if (name.startsWith(`${prefix}.`)) found.set(name.slice(prefix.length + 1), entry);
   return found;
 }
 
@@ -104,7 +118,10 @@ export function assertClose(
   const { error, difference, index, peak } = worst(actual, reference);
   const value = measure === 'absolute' ? difference : error;
   if (!(value <= limit)) {
-    const place = 'dtype' in expected ? `${index} = (${unravel(index, expected.shape).join(',')}) of (${expected.shape.join(',')})` : `${index} of ${reference.length}`;
+    const place =
+      'dtype' in expected
+        ? `${index} = (${unravel(index, expected.shape).join(',')}) of (${expected.shape.join(',')})`
+        : `${index} of ${reference.length}`;
     throw new Error(
       `${label}: ${value.toExponential(2)} ${measure}, limit ${limit.toExponential(2)}; worst at ${place}: ` +
         `got ${actual[index]}, reference ${reference[index]} (peak ${peak.toExponential(3)})`,
@@ -116,7 +133,11 @@ export function assertClose(
  * Registers the tests of one family, a path below the golden folder without extension. Where the folder lacks it, or one of
  * `files`, a test that says so stands in its place.
  */
-export function family(name: string, register: (test: Test) => void, files: readonly string[] = [`${name}.safetensors`]): void {
+export function family(
+  name: string,
+  register: (test: Test) => void,
+  files: readonly string[] = [`${name}.safetensors`],
+): void {
   const test = suite(`golden ${name}`);
   const missing = files.filter((file) => !hasGolden(file));
   if (missing.length > 0) {
@@ -129,7 +150,10 @@ export function family(name: string, register: (test: Test) => void, files: read
   test.run();
 }
 
-function worst(actual: ArrayLike<number>, expected: ArrayLike<number>): { error: number; difference: number; index: number; peak: number } {
+function worst(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+): { error: number; difference: number; index: number; peak: number } {
   let peak = 0;
   let difference = 0;
   let index = 0;

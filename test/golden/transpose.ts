@@ -1,5 +1,8 @@
 /** (batch, rows, L) values as (batch, L, rows), the layout of the kernels. */
-export function transposed(values: ArrayLike<number>, shape: readonly number[]): { data: Float32Array; shape: number[] } {
+export function transposed(
+  values: ArrayLike<number>,
+  shape: readonly number[],
+): { data: Float32Array; shape: number[] } {
   const [batch, rows, length] = shape;
   const data = new Float32Array(values.length);
   for (let b = 0; b < batch; b++) {

@@ -10,7 +10,9 @@ const PATH = 'ops/unpatchify';
 
 family(PATH, (test) => {
   let device: Device;
-  test.before(async () => { device = await openDevice(); });
+  test.before(async () => {
+    device = await openDevice();
+  });
   test.after(() => device.destroy());
 
   for (const [name, group] of cases(loadGolden(PATH))) {
@@ -21,7 +23,10 @@ family(PATH, (test) => {
         const patchSize = height / Math.sqrt(x.shape[1]);
         const pixels = unpatchify(x, patchSize, channels);
         // The order of a convolution's weight has the channels outermost.
-        const rows = patchify(pixels, patchSize).reshape(...x.shape.slice(0, 2), channels, patchSize ** 2).transpose(2, 3).reshape(...x.shape);
+        const rows = patchify(pixels, patchSize)
+          .reshape(...x.shape.slice(0, 2), channels, patchSize ** 2)
+          .transpose(2, 3)
+          .reshape(...x.shape);
         return [pixels, rows];
       });
       assert.equal([...(await y.data())], [...(group.get('out.y')!.data as Float32Array)]);

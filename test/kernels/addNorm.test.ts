@@ -25,17 +25,36 @@ interface Case {
 }
 
 async function check(c: Case, config: NormConfig): Promise<void> {
-  const { norm, rows, width, type = 'f32', residual = true, weight = true, bias = true, residualOut = true, offset = 0 } = c;
+  const {
+    norm,
+    rows,
+    width,
+    type = 'f32',
+    residual = true,
+    weight = true,
+    bias = true,
+    residualOut = true,
+    offset = 0,
+  } = c;
   const label = `${norm} ${rows}x${width} ${type} ${JSON.stringify(config)}`;
   const eps = 1e-5;
   const n = rows * width;
-  const x = rounded(noise(n, 1).map((v) => v * 2 + offset), type);
+  const x = rounded(
+    noise(n, 1).map((v) => v * 2 + offset),
+    type,
+  );
   const r = residual ? rounded(noise(n, 2), 'f32') : null;
-  const w = weight ? rounded(noise(width, 3).map((v) => 1 + v / 2), 'f32') : null;
+  const w = weight
+    ? rounded(
+        noise(width, 3).map((v) => 1 + v / 2),
+        'f32',
+      )
+    : null;
   const b = bias ? rounded(noise(width, 4), 'f32') : null;
   const up = rounded(noise(n, 5), type);
   const upOut = residualOut ? rounded(noise(n, 6), 'f32') : null;
-  const maybe = (array: Float64Array | null): ReturnType<typeof operand> | null => (array ? operand(device, array) : null);
+  const maybe = (array: Float64Array | null): ReturnType<typeof operand> | null =>
+    array ? operand(device, array) : null;
   const given = { x: operand(device, x, type), residual: maybe(r), weight: maybe(w), bias: maybe(b) };
   const y = emptyOperand(device, n, type);
   const out = residualOut ? emptyOperand(device, n) : null;
@@ -53,16 +72,44 @@ async function check(c: Case, config: NormConfig): Promise<void> {
   const dbias = bias ? emptyOperand(device, width) : null;
   const shape = { norm, rows, width };
   const partial = emptyOperand(device, Math.max(1, normPartials(config, shape, Number(weight) + Number(bias))));
-  normBackward(device, {
-    ...shape, h: out ?? given.x, residual: out ? null : given.residual, weight: given.weight, stats,
-    dy: operand(device, up, type), dresidualOut: maybe(upOut), dx, dresidual, partial, dweight, dbias,
-  }, config);
+  normBackward(
+    device,
+    {
+      ...shape,
+      h: out ?? given.x,
+      residual: out ? null : given.residual,
+      weight: given.weight,
+      stats,
+      dy: operand(device, up, type),
+      dresidualOut: maybe(upOut),
+      dx,
+      dresidual,
+      partial,
+      dweight,
+      dbias,
+    },
+    config,
+  );
   const grad = addNormGradReference(input, up, upOut);
   assertClose(await values(device, dx), grad.dx, type === 'f16' ? 2e-3 : 2e-5, `dx of ${label}`);
   if (dresidual) assertClose(await values(device, dresidual), grad.dx, 2e-5, `dresidual of ${label}`);
   if (dweight) assertClose(await values(device, dweight), grad.dweight, 2e-5, `dweight of ${label}`);
   if (dbias) assertClose(await values(device, dbias), grad.dbias, 2e-5, `dbias of ${label}`);
-  for (const o of [given.x, given.residual, given.weight, given.bias, y, out, stats, dx, dresidual, dweight, dbias, partial]) o?.storage.release();
+  for (const o of [
+    given.x,
+    given.residual,
+    given.weight,
+    given.bias,
+    y,
+    out,
+    stats,
+    dx,
+    dresidual,
+    dweight,
+    dbias,
+    partial,
+  ])
+    o?.storage.release();
 }
 
 for (const width of [1, 7, 55, 66, 258, 368, 1026, 4100]) {
@@ -81,11 +128,20 @@ test('every form gives the same numbers', async () => {
 
 test('many partial sums, added up by few invocations and by one', async () => {
   // 75 of them: whole rounds of eight for each of 4 or 8 invocations, and a rest.
-  for (const slices of [1, 4, 8]) await check({ norm: 'layer', rows: 150, width: 20 }, { ...normConfig(device, 20), partials: 75, slices });
+  for (const slices of [1, 4, 8])
+    await check({ norm: 'layer', rows: 150, width: 20 }, { ...normConfig(device, 20), partials: 75, slices });
 });
 
 test('variance is taken around the mean', async () => {
-  const plain = { norm: 'layer', rows: 5, width: 66, weight: false, bias: false, residual: false, residualOut: false } as const;
+  const plain = {
+    norm: 'layer',
+    rows: 5,
+    width: 66,
+    weight: false,
+    bias: false,
+    residual: false,
+    residualOut: false,
+  } as const;
   await check({ ...plain, offset: 300 }, normConfig(device, 66));
 });
 
@@ -110,7 +166,11 @@ test('two runs give the same bits', async () => {
     const dweight = emptyOperand(device, width);
     const shape = { norm: 'layer', rows, width } as const;
     normForward(device, { ...shape, eps: 1e-5, x, weight, y, stats }, config);
-    normBackward(device, { ...shape, h: x, weight, stats, dy, dx, dweight, partial: emptyOperand(device, normPartials(config, shape, 1)) }, config);
+    normBackward(
+      device,
+      { ...shape, h: x, weight, stats, dy, dx, dweight, partial: emptyOperand(device, normPartials(config, shape, 1)) },
+      config,
+    );
     results.push(await values(device, dweight));
   }
   assert.equal(results[0], results[1]);
@@ -119,14 +179,26 @@ test('two runs give the same bits', async () => {
 for (const prenorm of [true, false]) {
   test(`addLayerNorm and addRmsNorm on the tape, prenorm ${prenorm}`, async () => {
     const live = device.liveTensors;
-    for (const [norm, op] of [['rms', addRmsNorm], ['layer', addLayerNorm]] as const) {
+    for (const [norm, op] of [
+      ['rms', addRmsNorm],
+      ['layer', addLayerNorm],
+    ] as const) {
       const [rows, width, eps] = [6, 7, 1e-5];
       const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f32'));
       const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
       const leaf = (data: Float64Array, shape: number[]): Tensor => tensor(device, data, { shape }).requiresGrad_();
-      const given = { x: leaf(x, [2, 3, width]), residual: leaf(residual, [2, 3, width]), weight: leaf(weight, [width]), bias: leaf(bias, [width]) };
+      const given = {
+        x: leaf(x, [2, 3, width]),
+        residual: leaf(residual, [2, 3, width]),
+        weight: leaf(weight, [width]),
+        bias: leaf(bias, [width]),
+      };
       const expected = addNormReference({ norm, rows, width, eps, x, residual, weight, bias });
-      const grads = addNormGradReference({ norm, rows, width, eps, x, residual, weight, bias }, up, prenorm ? upOut : null);
+      const grads = addNormGradReference(
+        { norm, rows, width, eps, x, residual, weight, bias },
+        up,
+        prenorm ? upOut : null,
+      );
       const results = scope(() => {
         const [dy, dout] = [up, upOut].map((data) => tensor(device, data, { shape: [2, 3, width] }));
         if (!prenorm) {
@@ -157,17 +229,26 @@ test('without a residual, prenorm gives x back and its gradient arrives', async 
   const { y, residualOut } = addRmsNorm({ x: given, prenorm: true });
   backward([y, residualOut], { gradient: [up, upOut].map((data) => tensor(device, data, { shape: [rows, width] })) });
   assert.equal(Float64Array.from(await residualOut.data()), x);
-  assertClose(await given.grad!.data(), addNormGradReference({ norm: 'rms', rows, width, eps: 1e-5, x }, up, upOut).dx, 2e-5, 'dx');
+  assertClose(
+    await given.grad!.data(),
+    addNormGradReference({ norm: 'rms', rows, width, eps: 1e-5, x }, up, upOut).dx,
+    2e-5,
+    'dx',
+  );
 });
 
 test('x of each sample times its factor, in every form, with the sum given back or not', async () => {
   const [samples, length, eps] = [3, 4, 1e-5];
   const factors = [1.25, 0, 2];
-  for (const [norm, op, width, types] of [['rms', addRmsNorm, 148, ['f32', 'f16']], ['layer', addLayerNorm, 55, ['f32']]] as const) {
+  for (const [norm, op, width, types] of [
+    ['rms', addRmsNorm, 148, ['f32', 'f16']],
+    ['layer', addLayerNorm, 55, ['f32']],
+  ] as const) {
     const rows = samples * length;
     const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f16'));
     const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
-    const scale = (values: Float64Array): Float64Array => values.map((v, i) => v * factors[Math.floor(i / (length * width))]);
+    const scale = (values: Float64Array): Float64Array =>
+      values.map((v, i) => v * factors[Math.floor(i / (length * width))]);
     for (const [k, config] of normConfigs(device, width).entries()) {
       for (const type of types) {
         if (type === 'f16' && (k > 0 || !device.has('shader-f16'))) continue;
@@ -175,9 +256,15 @@ test('x of each sample times its factor, in every form, with the sum given back 
           const reference = { norm, rows, width, eps, x: scale(x), residual, weight, bias };
           const expected = addNormGradReference(reference, up, prenorm ? upOut : null);
           const [y, ...found] = scope(() => {
-            const leaf = (data: Float64Array, shape: number[], dtype: 'f32' | 'f16' = 'f32'): Tensor => tensor(device, data, { shape, dtype }).requiresGrad_();
+            const leaf = (data: Float64Array, shape: number[], dtype: 'f32' | 'f16' = 'f32'): Tensor =>
+              tensor(device, data, { shape, dtype }).requiresGrad_();
             const shape = [samples, length, width];
-            const given = { x: leaf(x, shape, type), residual: leaf(residual, shape), weight: leaf(weight, [width]), bias: leaf(bias, [width]) };
+            const given = {
+              x: leaf(x, shape, type),
+              residual: leaf(residual, shape),
+              weight: leaf(weight, [width]),
+              bias: leaf(bias, [width]),
+            };
             const args = { ...given, factors: tensor(device, factors), eps, config };
             const gradient = [tensor(device, up, { shape, dtype: type }), tensor(device, upOut, { shape })];
             if (!prenorm) {
@@ -191,7 +278,12 @@ test('x of each sample times its factor, in every form, with the sum given back 
           assertClose(await y!.data(), addNormReference(reference).y, limit, `y ${norm}`);
           const truth = [scale(expected.dx), expected.dx, expected.dweight, expected.dbias];
           for (const [i, t] of found.entries()) {
-            assertClose(await t!.data(), truth[i], limit, `gradient ${i} ${norm} ${type} ${prenorm} ${JSON.stringify(config)}`);
+            assertClose(
+              await t!.data(),
+              truth[i],
+              limit,
+              `gradient ${i} ${norm} ${type} ${prenorm} ${JSON.stringify(config)}`,
+            );
             t!.dispose();
           }
           y!.dispose();
@@ -203,14 +295,26 @@ test('x of each sample times its factor, in every form, with the sum given back 
 
 test('a second derivative is refused by name', () => {
   const x = tensor(device, noise(14, 1), { shape: [2, 7] }).requiresGrad_();
-  assert.throws(() => backward(addRmsNorm({ x }).sum(), { createGraph: true }), /addRmsNorm is a fused kernel with a first derivative only/);
+  assert.throws(
+    () => backward(addRmsNorm({ x }).sum(), { createGraph: true }),
+    /addRmsNorm is a fused kernel with a first derivative only/,
+  );
 });
 
 test('errors name the operand', () => {
   const x = zeros(device, [2, 6]);
-  assert.throws(() => addRmsNorm({ x, residual: zeros(device, [3, 6]) }), /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/);
-  assert.throws(() => addLayerNorm({ x, weight: zeros(device, [5]) }), /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/);
-  assert.throws(() => addRmsNorm({ x, factors: zeros(device, [3]) }), /\[addRmsNorm\] factors are f32 of shape \(3,\), expected f32 of shape \(2,\), one for each sample of x \(2,6\)/);
+  assert.throws(
+    () => addRmsNorm({ x, residual: zeros(device, [3, 6]) }),
+    /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/,
+  );
+  assert.throws(
+    () => addLayerNorm({ x, weight: zeros(device, [5]) }),
+    /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/,
+  );
+  assert.throws(
+    () => addRmsNorm({ x, factors: zeros(device, [3]) }),
+    /\[addRmsNorm\] factors are f32 of shape \(3,\), expected f32 of shape \(2,\), one for each sample of x \(2,6\)/,
+  );
   assert.throws(() => addLayerNorm({ x: zeros(device, [2, 6], 'i32') }), /\[addLayerNorm\] x has dtype i32/);
 });
 

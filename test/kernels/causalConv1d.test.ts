@@ -10,7 +10,9 @@ import { convReference } from '../reference/causalConv1d.ts';
 import { generator, values } from './scanCase.ts';
 
 const test = suite<{ device: Device }>('causal conv1d');
-test.before(async (context) => { context.device = await openDevice(); });
+test.before(async (context) => {
+  context.device = await openDevice();
+});
 test.after(({ device }) => device.destroy());
 
 const CASES = [
@@ -26,7 +28,9 @@ const CASES = [
 
 for (const { batch, length, channels, width, silu = true, bias = true, reverse = false } of CASES) {
   for (const dtype of ['f32', 'f16'] as const) {
-    test(`${dtype}, (${batch},${length},${channels}), width ${width}${reverse ? ', reversed' : ''}`, async ({ device }) => {
+    test(`${dtype}, (${batch},${length},${channels}), width ${width}${reverse ? ', reversed' : ''}`, async ({
+      device,
+    }) => {
       if (dtype === 'f16' && !device.has('shader-f16')) return;
       const next = generator(7);
       const rows = batch * length;
@@ -41,13 +45,32 @@ for (const { batch, length, channels, width, silu = true, bias = true, reverse =
       const x = projected.slice(2, 0, channels).detach().requiresGrad_();
       const weight = tensor(device, weights, { shape: [channels, width], requiresGrad: true });
       const shift = bias ? tensor(device, offsets, { requiresGrad: true }) : null;
-      const expected = convReference({
-        batch, length, channels, width, silu, reverse, weight: weights, bias: bias ? offsets : undefined,
-        x: Float32Array.from({ length: rows * channels }, (_, i) => rounded[Math.floor(i / channels) * 2 * channels + (i % channels)]),
-      }, await dout.data());
+      const expected = convReference(
+        {
+          batch,
+          length,
+          channels,
+          width,
+          silu,
+          reverse,
+          weight: weights,
+          bias: bias ? offsets : undefined,
+          x: Float32Array.from(
+            { length: rows * channels },
+            (_, i) => rounded[Math.floor(i / channels) * 2 * channels + (i % channels)],
+          ),
+        },
+        await dout.data(),
+      );
       // f16 keeps 11 bits of what is stored; sums are f32.
       const limit = dtype === 'f16' ? 1e-3 : 5e-6;
-      const out = causalConv1d({ x, weight, bias: shift, activation: silu ? 'silu' : null, direction: reverse ? 'reverse' : 'forward' });
+      const out = causalConv1d({
+        x,
+        weight,
+        bias: shift,
+        activation: silu ? 'silu' : null,
+        direction: reverse ? 'reverse' : 'forward',
+      });
       assertClose(await out.data(), expected.out, limit, 'out');
       const [dx, dweight, dbias] = grad(out, [x, weight, ...(shift ? [shift] : [])], { gradient: dout });
       assertClose(await dx!.data(), expected.gradients.x, limit, 'gradient of x');
@@ -59,11 +82,26 @@ for (const { batch, length, channels, width, silu = true, bias = true, reverse =
 
 test('refuses what does not fit', ({ device }) => {
   const x = zeros(device, [1, 3, 4]);
-  assert.throws(() => causalConv1d({ x, weight: zeros(device, [5, 4]) }), (e: Error) => e instanceof ShapeError && e.message.includes('(5,4)'));
-  assert.throws(() => causalConv1d({ x, weight: zeros(device, [4, 5]) }), (e: Error) => e instanceof ValueError && e.message.includes('width 5'));
-  assert.throws(() => causalConv1d({ x, weight: zeros(device, [4, 4]), bias: zeros(device, [3]) }), (e: Error) => e instanceof ShapeError);
-  assert.throws(() => causalConv1d({ x: zeros(device, [1, 3, 4], 'i32'), weight: zeros(device, [4, 4]) }), (e: Error) => e instanceof DTypeError);
-  assert.throws(() => causalConv1d({ x: zeros(device, [3, 4]), weight: zeros(device, [4, 4]) }), (e: Error) => e instanceof ShapeError);
+  assert.throws(
+    () => causalConv1d({ x, weight: zeros(device, [5, 4]) }),
+    (e: Error) => e instanceof ShapeError && e.message.includes('(5,4)'),
+  );
+  assert.throws(
+    () => causalConv1d({ x, weight: zeros(device, [4, 5]) }),
+    (e: Error) => e instanceof ValueError && e.message.includes('width 5'),
+  );
+  assert.throws(
+    () => causalConv1d({ x, weight: zeros(device, [4, 4]), bias: zeros(device, [3]) }),
+    (e: Error) => e instanceof ShapeError,
+  );
+  assert.throws(
+    () => causalConv1d({ x: zeros(device, [1, 3, 4], 'i32'), weight: zeros(device, [4, 4]) }),
+    (e: Error) => e instanceof DTypeError,
+  );
+  assert.throws(
+    () => causalConv1d({ x: zeros(device, [3, 4]), weight: zeros(device, [4, 4]) }),
+    (e: Error) => e instanceof ShapeError,
+  );
 });
 
 test.run();

@@ -4,24 +4,48 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../core/open.ts';
 import { advanceAdamW, fusedAdamW } from '../../kernels/fused-adamw/fusedAdamW.ts';
-import { globalNorm, globalNormConfig, globalNormPartials, type GlobalNormConfig } from '../../kernels/fused-adamw/globalNorm.ts';
-import { ADAMW_STATE_WORDS, adamWSettings, adamWState, adamWWord, type AdamWCounter } from '../../kernels/fused-adamw/state.ts';
+import {
+  globalNorm,
+  globalNormConfig,
+  globalNormPartials,
+  type GlobalNormConfig,
+} from '../../kernels/fused-adamw/globalNorm.ts';
+import {
+  ADAMW_STATE_WORDS,
+  adamWSettings,
+  adamWState,
+  adamWWord,
+  type AdamWCounter,
+} from '../../kernels/fused-adamw/state.ts';
 import { assertClose } from '../golden/support.ts';
 import { adamWReference, norm as normReference } from '../reference/adamw.ts';
 import { emptyOperand, noise, operand, rounded, values, type TestOperand } from './support.ts';
 
 const device = await openDevice();
 const config = globalNormConfig(device);
-const scratch = (arenas = 1, form: GlobalNormConfig = config): { partial: TestOperand; out: TestOperand } =>
-  ({ partial: emptyOperand(device, globalNormPartials(form, arenas)), out: emptyOperand(device, 2) });
-const counter = async (state: TestOperand, name: AdamWCounter): Promise<number> => (await values(device, state))[adamWWord(name)];
+const scratch = (arenas = 1, form: GlobalNormConfig = config): { partial: TestOperand; out: TestOperand } => ({
+  partial: emptyOperand(device, globalNormPartials(form, arenas)),
+  out: emptyOperand(device, 2),
+});
+const counter = async (state: TestOperand, name: AdamWCounter): Promise<number> =>
+  (await values(device, state))[adamWWord(name)];
 
 for (const form of [config, { groups: 5, shared: true }, { groups: 3, shared: false }]) {
   test(`global norm, ${JSON.stringify(form)}`, async () => {
     for (const lengths of [[1], [7], [66, 55], [4100, 368, 1026]]) {
-      const given = lengths.map((length, k) => rounded(noise(length, k + 1).map((v) => v * 3), 'f32'));
+      const given = lengths.map((length, k) =>
+        rounded(
+          noise(length, k + 1).map((v) => v * 3),
+          'f32',
+        ),
+      );
       const { partial, out } = scratch(lengths.length, form);
-      globalNorm(device, given.map((g) => operand(device, g)), { partial, out }, form);
+      globalNorm(
+        device,
+        given.map((g) => operand(device, g)),
+        { partial, out },
+        form,
+      );
       const [norm, flag] = await values(device, out);
       assertClose([norm], [normReference(given.flatMap((g) => [...g]))], 1e-6, `norm of ${lengths}`);
       assert.is(flag, 0);
@@ -42,9 +66,23 @@ for (const form of [config, { groups: 5, shared: true }, { groups: 3, shared: fa
 for (const length of [1, 7, 55, 66, 258, 368, 1026]) {
   test(`five steps over ${length} elements`, async () => {
     const withHalf = device.has('shader-f16') && length % 2 === 0;
-    const options = { lr: 1e-2, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.1, maxNorm: 1, emaDecay: 0.99, decayed: Math.floor(length / 3) } as const;
+    const options = {
+      lr: 1e-2,
+      betas: [0.9, 0.999],
+      eps: 1e-8,
+      weightDecay: 0.1,
+      maxNorm: 1,
+      emaDecay: 0.99,
+      decayed: Math.floor(length / 3),
+    } as const;
     const start = rounded(noise(length, 1), 'f32');
-    const expected = { params: start.slice(), m: new Float64Array(length), v: new Float64Array(length), ema: start.slice(), step: 0 };
+    const expected = {
+      params: start.slice(),
+      m: new Float64Array(length),
+      v: new Float64Array(length),
+      ema: start.slice(),
+      step: 0,
+    };
     const params = operand(device, start);
     const ema = operand(device, start);
     const [m, v] = [operand(device, new Float64Array(length)), operand(device, new Float64Array(length))];
@@ -53,10 +91,17 @@ for (const length of [1, 7, 55, 66, 258, 368, 1026]) {
     const { partial, out } = scratch();
     for (let step = 0; step < 5; step++) {
       const lr = options.lr / (step + 1);
-      const g = rounded(noise(length, 10 + step).map((x) => x * 10 ** (step - 3)), 'f32');
+      const g = rounded(
+        noise(length, 10 + step).map((x) => x * 10 ** (step - 3)),
+        'f32',
+      );
       const grads = operand(device, g);
       device.stream.flush();
-      device.gpu.queue.writeBuffer(state.storage.buffer.gpu, 0, adamWSettings({ ...options, lr }) as GPUAllowSharedBufferSource);
+      device.gpu.queue.writeBuffer(
+        state.storage.buffer.gpu,
+        0,
+        adamWSettings({ ...options, lr }) as GPUAllowSharedBufferSource,
+      );
       globalNorm(device, [grads], { partial, out });
       advanceAdamW(device, state, out);
       fusedAdamW(device, { state, params, grads, m, v, ema, half, decayed: options.decayed });
@@ -77,14 +122,23 @@ test('late steps keep their bias correction', async () => {
     const state = operand(device, adamWState({ lr: 1 }, { step }));
     advanceAdamW(device, state);
     assertClose([await counter(state, 'stepSize')], [1 / (1 - 0.9 ** (step + 1))], 2e-6, `stepSize after ${step}`);
-    assertClose([await counter(state, 'rootScale')], [1 / Math.sqrt(1 - 0.999 ** (step + 1))], 2e-6, `rootScale after ${step}`);
+    assertClose(
+      [await counter(state, 'rootScale')],
+      [1 / Math.sqrt(1 - 0.999 ** (step + 1))],
+      2e-6,
+      `rootScale after ${step}`,
+    );
   }
 });
 
 test('a step with gradients that are not finite changes nothing and halves the loss scale', async () => {
   const length = 66;
   const start = rounded(noise(length, 1), 'f32');
-  const [params, m, v] = [operand(device, start), operand(device, new Float64Array(length)), operand(device, new Float64Array(length))];
+  const [params, m, v] = [
+    operand(device, start),
+    operand(device, new Float64Array(length)),
+    operand(device, new Float64Array(length)),
+  ];
   const state = operand(device, adamWState({ lr: 1, growthInterval: 2 }, { lossScale: 1024 }));
   const { partial, out } = scratch();
   const step = (grads: Float64Array): void => {
@@ -113,8 +167,15 @@ test('gradients carry the loss scale out again', async () => {
   const results: Float64Array[] = [];
   for (const lossScale of [1, 4096]) {
     const state = operand(device, adamWState({ lr: 0.1, maxNorm: 1 }, { lossScale }));
-    const [params, m, v] = [operand(device, g), operand(device, new Float64Array(length)), operand(device, new Float64Array(length))];
-    const grads = operand(device, g.map((x) => x * lossScale));
+    const [params, m, v] = [
+      operand(device, g),
+      operand(device, new Float64Array(length)),
+      operand(device, new Float64Array(length)),
+    ];
+    const grads = operand(
+      device,
+      g.map((x) => x * lossScale),
+    );
     const { partial, out } = scratch();
     globalNorm(device, [grads], { partial, out });
     advanceAdamW(device, state, out);
@@ -128,7 +189,10 @@ test('the state is small, and an arena of another length is named', () => {
   assert.is(ADAMW_STATE_WORDS % 4, 0);
   const [short, long] = [emptyOperand(device, 4), emptyOperand(device, 8)];
   const state = operand(device, adamWState({ lr: 1 }));
-  assert.throws(() => fusedAdamW(device, { state, params: long, grads: short, m: long, v: long }), /\[fusedAdamW\] grads has 4 elements, expected the 8 of params/);
+  assert.throws(
+    () => fusedAdamW(device, { state, params: long, grads: short, m: long, v: long }),
+    /\[fusedAdamW\] grads has 4 elements, expected the 8 of params/,
+  );
 });
 
 test.after(() => device.destroy());

@@ -26,7 +26,9 @@ for (const add of [false, true]) {
             gradient = wide.slice(0, begin, begin + lengths[k]);
             gradient.copy_(tensor(device, v, { dtype }));
           }
-          v.forEach((x, i) => { expected[offset + i] = x + (add ? 0.5 : 0); });
+          v.forEach((x, i) => {
+            expected[offset + i] = x + (add ? 0.5 : 0);
+          });
           const place = { gradient, offset };
           offset += v.length;
           return place;
@@ -42,8 +44,14 @@ for (const add of [false, true]) {
 test('gradients that lie apart or leave the arena are refused', ({ device }) => {
   scope(() => {
     const arena = zeros(device, [16]);
-    assert.throws(() => gatherGradients(device, arena, [{ gradient: zeros(device, [2, 3]).T, offset: 0 }]), /\[gatherGradients\] A gradient of shape \(3,2\) has strides \(1,3\), expected rows/);
-    assert.throws(() => gatherGradients(device, arena, [{ gradient: zeros(device, [6]), offset: 12 }]), /\[gatherGradients\] A gradient of shape \(6,\) at 12 leaves the arena of 16 elements/);
+    assert.throws(
+      () => gatherGradients(device, arena, [{ gradient: zeros(device, [2, 3]).T, offset: 0 }]),
+      /\[gatherGradients\] A gradient of shape \(3,2\) has strides \(1,3\), expected rows/,
+    );
+    assert.throws(
+      () => gatherGradients(device, arena, [{ gradient: zeros(device, [6]), offset: 12 }]),
+      /\[gatherGradients\] A gradient of shape \(6,\) at 12 leaves the arena of 16 elements/,
+    );
   });
 });
 

@@ -13,19 +13,30 @@ interface Case {
   bias: boolean;
 }
 
-function argumentsOf(device: Device, c: Case, dtype: 'f32' | 'f16'): { xz: Tensor; forward: MambaDirection; reverse: MambaDirection; leaves: Tensor[] } {
+function argumentsOf(
+  device: Device,
+  c: Case,
+  dtype: 'f32' | 'f16',
+): { xz: Tensor; forward: MambaDirection; reverse: MambaDirection; leaves: Tensor[] } {
   let seed = 1;
   const leaves: Tensor[] = [];
   const leaf = (shape: number[], scale: number, type: 'f32' | 'f16' = 'f32'): Tensor => {
-    const data = uniform(shape.reduce((a, b) => a * b), seed++).map((v) => v * scale);
+    const data = uniform(
+      shape.reduce((a, b) => a * b),
+      seed++,
+    ).map((v) => v * scale);
     leaves.push(tensor(device, data, { shape, dtype: type, requiresGrad: true }));
     return leaves.at(-1)!;
   };
   const xz = leaf([c.batch, c.length, 2 * c.inner], 1, dtype);
   const direction = (): MambaDirection => ({
-    convWeight: leaf([c.inner, c.taps], 0.6), convBias: c.bias ? leaf([c.inner], 0.4) : null,
-    xProj: leaf([c.rank + 2 * c.states, c.inner], 0.5, dtype), dtProj: leaf([c.inner, c.rank], 0.5, dtype), dtBias: leaf([c.inner], 1),
-    aLog: leaf([c.inner, c.states], 1), D: leaf([c.inner], 1),
+    convWeight: leaf([c.inner, c.taps], 0.6),
+    convBias: c.bias ? leaf([c.inner], 0.4) : null,
+    xProj: leaf([c.rank + 2 * c.states, c.inner], 0.5, dtype),
+    dtProj: leaf([c.inner, c.rank], 0.5, dtype),
+    dtBias: leaf([c.inner], 1),
+    aLog: leaf([c.inner, c.states], 1),
+    D: leaf([c.inner], 1),
   });
   return { xz, forward: direction(), reverse: direction(), leaves };
 }
@@ -35,12 +46,18 @@ function composed(xz: Tensor, directions: Record<'forward' | 'reverse', MambaDir
   const [x, z] = xz.split(xz.shape[2] / 2, 2);
   const scanned = (direction: 'forward' | 'reverse') => {
     const d = directions[direction];
-    const rank = d.dtProj.shape[1], states = d.aLog.shape[1];
+    const rank = d.dtProj.shape[1],
+      states = d.aLog.shape[1];
     const u = causalConv1d({ x, weight: d.convWeight, bias: d.convBias, activation: 'silu', direction });
     const [dt, B, C] = linear(u, d.xProj).split([rank, states, states], 2);
     return { u, delta: linear(dt, d.dtProj), A: d.aLog.exp().neg(), B, C, D: d.D, deltaBias: d.dtBias };
   };
-  return selectiveScanBidirectional({ forward: scanned('forward'), reverse: scanned('reverse'), z, deltaSoftplus: true });
+  return selectiveScanBidirectional({
+    forward: scanned('forward'),
+    reverse: scanned('reverse'),
+    z,
+    deltaSoftplus: true,
+  });
 }
 
 const CASES: Case[] = [
@@ -50,7 +67,10 @@ const CASES: Case[] = [
 ];
 
 // With all features, and with the eight storage buffers a stage that every adapter has.
-for (const [name, options] of [['all features', {}], ['default limits', { defaultLimits: true }]] as const) {
+for (const [name, options] of [
+  ['all features', {}],
+  ['default limits', { defaultLimits: true }],
+] as const) {
   const test = gpuSuite(`mambaInner, ${name}`, options);
   for (const dtype of ['f32', 'f16'] as const) {
     // Drivers on the CPU take seconds to compile a scan: f16 and the limits are tested on one case.
@@ -59,8 +79,14 @@ for (const [name, options] of [['all features', {}], ['default limits', { defaul
         if (dtype === 'f16' && !device.has('shader-f16')) return;
         const results = scope(() => {
           const { xz, forward, reverse, leaves } = argumentsOf(device, c, dtype);
-          const gradient = tensor(device, uniform(c.batch * c.length * c.inner, 99), { shape: [c.batch, c.length, c.inner], dtype });
-          return [mambaInner({ xz, forward, reverse }), composed(xz, { forward, reverse })].map((y) => [y, ...grad(y, leaves, { gradient })]);
+          const gradient = tensor(device, uniform(c.batch * c.length * c.inner, 99), {
+            shape: [c.batch, c.length, c.inner],
+            dtype,
+          });
+          return [mambaInner({ xz, forward, reverse }), composed(xz, { forward, reverse })].map((y) => [
+            y,
+            ...grad(y, leaves, { gradient }),
+          ]);
         });
         for (const [i, actual] of results[0].entries()) {
           // In f16 the composition rounds more often.
@@ -81,7 +107,11 @@ for (const [name, options] of [['all features', {}], ['default limits', { defaul
     const [batch, length, inner, states, rank] = [30, 258, 736, 16, 23];
     assert.ok(6 * batch * length * inner * 4 > device.limits.maxStorageBufferBindingSize);
     scope(() => {
-      const { xz, forward, reverse } = argumentsOf(device, { batch, length, inner, states, rank, taps: 4, bias: true }, 'f32');
+      const { xz, forward, reverse } = argumentsOf(
+        device,
+        { batch, length, inner, states, rank, taps: 4, bias: true },
+        'f32',
+      );
       const y = mambaInner({ xz, forward, reverse });
       assert.equal(y.shape, [batch, length, inner]);
       const [dx, dw] = grad(y, [xz, reverse.xProj], { gradient: y.onesLike() });
@@ -103,10 +133,20 @@ for (const [name, options] of [['all features', {}], ['default limits', { defaul
   test('wrong arguments are named', ({ device }) => {
     scope(() => {
       const { xz, forward, reverse } = argumentsOf(device, CASES[1], 'f32');
-      const fails = (change: Partial<MambaDirection>, message: string): void => assert.throws(() => mambaInner({ xz, forward, reverse: { ...reverse, ...change } }), message);
-      fails({ D: zeros(device, [4]) }, '[mambaInner] D of the reverse direction has shape (4,), expected (5,) with xz (1,1,10).');
-      fails({ convBias: zeros(device, [5]) }, '[mambaInner] One direction has a convBias, expected one for both or for none.');
-      assert.throws(() => mambaInner({ xz: zeros(device, [1, 2, 3]), forward, reverse }), '[mambaInner] xz has shape (1,2,3), expected (batch, length, 2 · inner width), none of them 0.');
+      const fails = (change: Partial<MambaDirection>, message: string): void =>
+        assert.throws(() => mambaInner({ xz, forward, reverse: { ...reverse, ...change } }), message);
+      fails(
+        { D: zeros(device, [4]) },
+        '[mambaInner] D of the reverse direction has shape (4,), expected (5,) with xz (1,1,10).',
+      );
+      fails(
+        { convBias: zeros(device, [5]) },
+        '[mambaInner] One direction has a convBias, expected one for both or for none.',
+      );
+      assert.throws(
+        () => mambaInner({ xz: zeros(device, [1, 2, 3]), forward, reverse }),
+        '[mambaInner] xz has shape (1,2,3), expected (batch, length, 2 · inner width), none of them 0.',
+      );
     });
   });
   test.run();

@@ -23,19 +23,38 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
           for (const norm of ['rms', 'layer'] as const) {
             for (const full of [true, false]) {
               const shape = { norm, rows, width };
-              const make = (length: number, of: TestType = type): ReturnType<typeof emptyOperand> => emptyOperand(device, length, of);
+              const make = (length: number, of: TestType = type): ReturnType<typeof emptyOperand> =>
+                emptyOperand(device, length, of);
               const n = rows * width;
               const [x, stats, partial] = [make(n), make(rows * 4, 'f32'), make(normPartials(config, shape, 2), 'f32')];
               const factors = full ? make(3, 'f32') : null;
               const [weight, bias] = full ? [make(width), make(width)] : [null, null];
               const residual = make(n, 'f32');
               const residualOut = full ? make(n, 'f32') : null;
-              normForward(device, { ...shape, eps: 1e-5, x, factors, samples: 3, residual, weight, bias, y: make(n), residualOut, stats }, config);
-              normBackward(device, {
-                ...shape, h: residualOut ?? x, residual: residualOut ? null : residual, factors: full ? 'after' : null, weight, stats, dy: make(n),
-                dresidualOut: full ? make(n, 'f32') : null, dx: make(n), dresidual: make(n, 'f32'), partial,
-                dweight: full ? make(width) : null, dbias: full ? make(width) : null,
-              }, config);
+              normForward(
+                device,
+                { ...shape, eps: 1e-5, x, factors, samples: 3, residual, weight, bias, y: make(n), residualOut, stats },
+                config,
+              );
+              normBackward(
+                device,
+                {
+                  ...shape,
+                  h: residualOut ?? x,
+                  residual: residualOut ? null : residual,
+                  factors: full ? 'after' : null,
+                  weight,
+                  stats,
+                  dy: make(n),
+                  dresidualOut: full ? make(n, 'f32') : null,
+                  dx: make(n),
+                  dresidual: make(n, 'f32'),
+                  partial,
+                  dweight: full ? make(width) : null,
+                  dbias: full ? make(width) : null,
+                },
+                config,
+              );
             }
           }
         }
@@ -60,7 +79,19 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
             const form = { groups: 4, shared: full };
             globalNorm(device, [grads], { partial: emptyOperand(device, globalNormPartials(form, 1)), out }, form);
             advanceAdamW(device, state, full ? out : null);
-            fusedAdamW(device, { state, params, grads, m, v, ...(full && { ema }), ...(full && half && { half: emptyOperand(device, length, 'f16') }) }, { unroll });
+            fusedAdamW(
+              device,
+              {
+                state,
+                params,
+                grads,
+                m,
+                v,
+                ...(full && { ema }),
+                ...(full && half && { half: emptyOperand(device, length, 'f16') }),
+              },
+              { unroll },
+            );
           }
         }
       }

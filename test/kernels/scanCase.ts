@@ -2,7 +2,13 @@
 
 import type { Device } from '../../core/device.ts';
 import { Storage } from '../../core/storage.ts';
-import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from '../../kernels/selective-scan/launch.ts';
+import {
+  scanBackward,
+  scanForward,
+  scanLastState,
+  type ScanProblem,
+  type ScanSet,
+} from '../../kernels/selective-scan/launch.ts';
 import { scanPlan } from '../../kernels/selective-scan/plan.ts';
 import type { Rows } from '../../kernels/rows.ts';
 import type { ScanArguments, ScanDerivatives } from '../reference/selectiveScan.ts';
@@ -33,7 +39,12 @@ export async function download(device: Device, storage: Storage, offset: number,
 }
 
 /** Arrays (rows, width) side by side in one (rows, margin + Σ width) array, as a projection gives them. */
-export function columns(device: Device, rows: number, margin: number, parts: readonly { data: Float32Array; width: number }[]): Rows[] {
+export function columns(
+  device: Device,
+  rows: number,
+  margin: number,
+  parts: readonly { data: Float32Array; width: number }[],
+): Rows[] {
   const row = parts.reduce((sum, part) => sum + part.width, margin);
   const all = new Float32Array(rows * row);
   let offset = margin;
@@ -67,12 +78,23 @@ export interface CaseOptions {
   seed?: number;
 }
 
-export function randomCase(batch: number, length: number, channels: number, states: number, options: CaseOptions = {}): ScanCase {
+export function randomCase(
+  batch: number,
+  length: number,
+  channels: number,
+  states: number,
+  options: CaseOptions = {},
+): ScanCase {
   const next = generator(options.seed ?? 1);
   const elements = batch * length * channels;
   const deltaSoftplus = options.deltaSoftplus ?? true;
   return {
-    batch, length, channels, states, deltaSoftplus, reverse: options.reverse ?? false,
+    batch,
+    length,
+    channels,
+    states,
+    deltaSoftplus,
+    reverse: options.reverse ?? false,
     u: values(elements, next),
     delta: values(elements, deltaSoftplus ? () => 2 * next() : () => 0.3 + 0.25 * next()),
     z: options.z === false ? undefined : values(elements, () => 2 * next()),
@@ -89,19 +111,45 @@ export function problemOf(device: Device, cases: readonly ScanCase[]): ScanProbl
   const { batch, length, channels, states, deltaSoftplus, z } = cases[0];
   const rows = batch * length;
   let gate: Rows | null = null;
-  const whole = (data: Float32Array | undefined): { storage: Storage; byteOffset: number } | null => (data ? { storage: upload(device, data), byteOffset: 0 } : null);
+  const whole = (data: Float32Array | undefined): { storage: Storage; byteOffset: number } | null =>
+    data ? { storage: upload(device, data), byteOffset: 0 } : null;
   const sets = cases.map((c): ScanSet => {
-    const [u, zRows] = columns(device, rows, 0, [{ data: c.u, width: channels }, ...(z ? [{ data: z, width: channels }] : [])]);
+    const [u, zRows] = columns(device, rows, 0, [
+      { data: c.u, width: channels },
+      ...(z ? [{ data: z, width: channels }] : []),
+    ]);
     gate ??= zRows ?? null;
-    const [B, C] = columns(device, rows, 3, [{ data: c.B, width: states }, { data: c.C, width: states }]);
+    const [B, C] = columns(device, rows, 3, [
+      { data: c.B, width: states },
+      { data: c.C, width: states },
+    ]);
     const [delta] = columns(device, rows, 0, [{ data: c.delta, width: channels }]);
-    return { direction: c.reverse ? 'reverse' : 'forward', u, delta, A: whole(c.A)!, B, C, D: whole(c.D), bias: whole(c.deltaBias) };
+    return {
+      direction: c.reverse ? 'reverse' : 'forward',
+      u,
+      delta,
+      A: whole(c.A)!,
+      B,
+      C,
+      D: whole(c.D),
+      bias: whole(c.deltaBias),
+    };
   });
   const size = { batch, length, channels, states };
-  return { ...size, dtype: 'f32', softplus: deltaSoftplus, sets, z: gate, plan: scanPlan(device, { ...size, directions: sets.length }) };
+  return {
+    ...size,
+    dtype: 'f32',
+    softplus: deltaSoftplus,
+    sets,
+    z: gate,
+    plan: scanPlan(device, { ...size, directions: sets.length }),
+  };
 }
 
-export async function runForward(device: Device, problem: ScanProblem): Promise<{ out: Float32Array; lastState: Float32Array }> {
+export async function runForward(
+  device: Device,
+  problem: ScanProblem,
+): Promise<{ out: Float32Array; lastState: Float32Array }> {
   const { batch, length, channels, states } = problem;
   const { out, saved } = scanForward(device, problem, true);
   return {
@@ -110,19 +158,35 @@ export async function runForward(device: Device, problem: ScanProblem): Promise<
   };
 }
 
-export async function runBackward(device: Device, problem: ScanProblem, dout: Float32Array, sumsBytes?: number): Promise<Partial<ScanDerivatives>[]> {
+export async function runBackward(
+  device: Device,
+  problem: ScanProblem,
+  dout: Float32Array,
+  sumsBytes?: number,
+): Promise<Partial<ScanDerivatives>[]> {
   const { batch, length, channels, states, sets } = problem;
   const elements = batch * length * channels;
   const { packed, saved } = scanForward(device, problem, true);
-  const result = scanBackward(device, problem, packed, saved!, { storage: upload(device, dout), offset: 0, row: channels }, { sumsBytes });
-  const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> => Float64Array.from(await download(device, storage, offset, count));
+  const result = scanBackward(
+    device,
+    problem,
+    packed,
+    saved!,
+    { storage: upload(device, dout), offset: 0, row: channels },
+    { sumsBytes },
+  );
+  const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> =>
+    Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];
   for (let i = 0; i < sets.length; i++) {
     const { du, ddelta, small: sums, tokens } = result.sets[i];
     const small = batch * length * states;
     gradients.push({
-      u: await read(result.grads, du, elements), delta: await read(result.grads, ddelta, elements),
-      A: await read(sums, 0, channels * states), B: await read(tokens.storage, tokens.bOffset, small), C: await read(tokens.storage, tokens.cOffset, small),
+      u: await read(result.grads, du, elements),
+      delta: await read(result.grads, ddelta, elements),
+      A: await read(sums, 0, channels * states),
+      B: await read(tokens.storage, tokens.bOffset, small),
+      C: await read(tokens.storage, tokens.cOffset, small),
       ...(sets[i].D && { D: await read(sums, channels * states, channels) }),
       ...(sets[i].bias && { deltaBias: await read(sums, channels * (states + 1), channels) }),
       ...(result.dz && { z: await read(result.dz.storage, result.dz.offset, elements) }),

@@ -7,10 +7,27 @@ import type { Device } from '../../core/device.ts';
 import { openDevice } from '../../core/open.ts';
 import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
 import { forwardKernel } from '../../kernels/selective-scan/forward.ts';
-import { backwardBytes, backwardPlans, forwardLayouts, seamBytes, type BackwardPlan, type ForwardLayout, type ScanAdapter } from '../../kernels/selective-scan/plan.ts';
+import {
+  backwardBytes,
+  backwardPlans,
+  forwardLayouts,
+  seamBytes,
+  type BackwardPlan,
+  type ForwardLayout,
+  type ScanAdapter,
+} from '../../kernels/selective-scan/plan.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
-import { generator, problemOf, randomCase, runBackward, runForward, values, type CaseOptions, type ScanCase } from './scanCase.ts';
+import {
+  generator,
+  problemOf,
+  randomCase,
+  runBackward,
+  runForward,
+  values,
+  type CaseOptions,
+  type ScanCase,
+} from './scanCase.ts';
 
 const FORWARD = 2e-5;
 const BACKWARD = 5e-5;
@@ -30,7 +47,13 @@ const CASES: [name: string, batch: number, length: number, channels: number, sta
 /** An adapter that offers the plans of a GPU, with this one's subgroups or with none. */
 function gpuLike(device: Device, subgroups: boolean): ScanAdapter {
   const { subgroupMinSize } = device;
-  return { limits: device.limits, adapter: { software: false }, has: (feature) => subgroups && feature === 'subgroups', subgroupMinSize: subgroups ? subgroupMinSize : 0, subgroupMaxSize: subgroups ? 2 * subgroupMinSize : 0 };
+  return {
+    limits: device.limits,
+    adapter: { software: false },
+    has: (feature) => subgroups && feature === 'subgroups',
+    subgroupMinSize: subgroups ? subgroupMinSize : 0,
+    subgroupMaxSize: subgroups ? 2 * subgroupMinSize : 0,
+  };
 }
 
 const DEVICES = [
@@ -40,7 +63,9 @@ const DEVICES = [
 
 for (const [title, options] of DEVICES) {
   const test = suite<{ device: Device }>(`selective scan, ${title}`);
-  test.before(async (context) => { context.device = await openDevice(options); });
+  test.before(async (context) => {
+    context.device = await openDevice(options);
+  });
   test.after(({ device }) => device.destroy());
 
   for (const [name, batch, length, channels, states, caseOptions] of CASES) {
@@ -62,7 +87,12 @@ for (const [title, options] of DEVICES) {
     const dout = values(2 * 37 * 9, generator(98));
     const expected = [scanReference(forward, dout), scanReference(reverse, dout)];
     const { out } = await runForward(device, problemOf(device, [forward, reverse]));
-    assertClose(out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, 'out');
+    assertClose(
+      out,
+      expected[0].out.map((y, i) => y + expected[1].out[i]),
+      FORWARD,
+      'out',
+    );
     const gradients = await runBackward(device, problemOf(device, [forward, reverse]), dout);
     const z = expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]);
     [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data));
@@ -77,11 +107,20 @@ for (const [title, options] of DEVICES) {
       const both = problemOf(device, [forward, reverse]);
       const size = { batch: 2, length: 55, channels: 21, states: 16, directions: 2 };
       for (const env of [gpuLike(device, true), gpuLike(device, false)]) {
-        const check = async ({ every, layout }: BackwardPlan, first: ForwardLayout, backwardToo: boolean): Promise<void> => {
+        const check = async (
+          { every, layout }: BackwardPlan,
+          first: ForwardLayout,
+          backwardToo: boolean,
+        ): Promise<void> => {
           const problem = { ...both, plan: { quads: 4, every, forward: first, backward: layout } };
           const text = JSON.stringify(backwardToo ? layout : first);
           const { out, lastState } = await runForward(device, problem);
-          assertClose(out, expected[0].out.map((y, i) => y + expected[1].out[i]), FORWARD, `out ${text}`);
+          assertClose(
+            out,
+            expected[0].out.map((y, i) => y + expected[1].out[i]),
+            FORWARD,
+            `out ${text}`,
+          );
           assertClose(lastState, expected[0].lastState, FORWARD, `last state ${text}`);
           if (!backwardToo) return;
           const gradients = await runBackward(device, problem, dout);
@@ -98,7 +137,9 @@ for (const [title, options] of DEVICES) {
   test('small and large steps', async ({ device }) => {
     const data = randomCase(1, 40, 5, 16, {});
     // Steps from e^-12 to beyond the softplus threshold of 20.
-    data.delta.forEach((_, i) => { data.delta[i] = -12 + (i % 37); });
+    data.delta.forEach((_, i) => {
+      data.delta[i] = -12 + (i % 37);
+    });
     const dout = values(data.delta.length, generator(97));
     const expected = scanReference(data, dout);
     assertClose((await runForward(device, problemOf(device, [data]))).out, expected.out, FORWARD, 'out');
@@ -124,11 +165,29 @@ for (const [title, options] of DEVICES) {
 const plans = suite('selective scan, layouts');
 plans('fit every adapter, every number of states and every size, and compile under the default limits', async () => {
   const device = await openDevice({ backend: 'null', defaultLimits: true });
-  const sizes = [[4, 4], [8, 8], [8, 32], [16, 16], [32, 32], [32, 64], [64, 64], [128, 128]];
+  const sizes = [
+    [4, 4],
+    [8, 8],
+    [8, 32],
+    [16, 16],
+    [32, 32],
+    [32, 64],
+    [64, 64],
+    [128, 128],
+  ];
   for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
-    const env: ScanAdapter = { limits: device.limits, adapter: { software: false }, has: (feature) => feature === 'subgroups' && subgroupMinSize > 0, subgroupMinSize, subgroupMaxSize };
+    const env: ScanAdapter = {
+      limits: device.limits,
+      adapter: { software: false },
+      has: (feature) => feature === 'subgroups' && subgroupMinSize > 0,
+      subgroupMinSize,
+      subgroupMaxSize,
+    };
     for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
-      for (const [batch, length] of [[1, 1026], [64, 258]]) {
+      for (const [batch, length] of [
+        [1, 1026],
+        [64, 258],
+      ]) {
         const size = { batch, length, channels: 736, states, directions: 2 };
         const compiles = !subgroupMinSize || device.has('subgroups');
         for (const { every, layout } of backwardPlans(env, size)) {
@@ -136,7 +195,7 @@ plans('fit every adapter, every number of states and every size, and compile und
           for (const one of [layout, ...forward]) {
             const { width, teams, chunks, stretch, split } = one;
             assert.is(every % stretch, 0);
-            assert.is((states + 3 >> 2) % split, 0);
+            assert.is(((states + 3) >> 2) % split, 0);
             assert.ok(width * teams * chunks <= 256);
             assert.ok(seamBytes((states + 3) >> 2, one) <= 16384);
           }
@@ -144,9 +203,19 @@ plans('fit every adapter, every number of states and every size, and compile und
           if (!compiles) continue;
           for (const [first, direction] of (['forward', 'reverse'] as const).entries()) {
             // What differs in f16 are the types of what is bound, whatever the number of states.
-            for (const dtype of states === 16 && device.has('shader-f16') ? ['f32', 'f16'] as const : ['f32'] as const) {
-              const variant = { quads: (states + 3) >> 2, every, dtype, directions: [direction], first, softplus: true };
-              for (const one of forward) device.kernels.get(forwardKernel, { ...variant, layout: one, gate: true, save: true, total: 2 });
+            for (const dtype of states === 16 && device.has('shader-f16')
+              ? (['f32', 'f16'] as const)
+              : (['f32'] as const)) {
+              const variant = {
+                quads: (states + 3) >> 2,
+                every,
+                dtype,
+                directions: [direction],
+                first,
+                softplus: true,
+              };
+              for (const one of forward)
+                device.kernels.get(forwardKernel, { ...variant, layout: one, gate: true, save: true, total: 2 });
               device.kernels.get(backwardKernel, { ...variant, layout });
             }
           }
@@ -160,7 +229,13 @@ plans('fit every adapter, every number of states and every size, and compile und
 });
 plans.run();
 
-function compare(actual: Partial<Record<string, Float64Array>>, expected: Record<string, Float64Array>, data: ScanCase, context = ''): void {
-  for (const [name, gradient] of Object.entries(actual)) assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name} ${context}`);
+function compare(
+  actual: Partial<Record<string, Float64Array>>,
+  expected: Record<string, Float64Array>,
+  data: ScanCase,
+  context = '',
+): void {
+  for (const [name, gradient] of Object.entries(actual))
+    assertClose(gradient!, expected[name], BACKWARD, `gradient of ${name} ${context}`);
   assert.is('z' in actual, data.z !== undefined);
 }

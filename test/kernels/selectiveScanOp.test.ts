@@ -2,14 +2,29 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DTypeError, grad, LimitError, noGrad, openDevice, scope, ShapeError, tensor, zeros, type Device, type DType, type Tensor } from '../../core/index.ts';
+import {
+  DTypeError,
+  grad,
+  LimitError,
+  noGrad,
+  openDevice,
+  scope,
+  ShapeError,
+  tensor,
+  zeros,
+  type Device,
+  type DType,
+  type Tensor,
+} from '../../core/index.ts';
 import { selectiveScan, selectiveScanBidirectional, type ScanParameters } from '../../kernels/selective-scan/index.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
 import { generator, randomCase, values, type ScanCase } from './scanCase.ts';
 
 const test = suite<{ device: Device }>('selectiveScan');
-test.before(async (context) => { context.device = await openDevice(); });
+test.before(async (context) => {
+  context.device = await openDevice();
+});
 test.after(({ device }) => device.destroy());
 
 /** Parts (rows, widths[i]) side by side in one tensor (B, L, Σ widths), and the leaf views of it. */
@@ -23,7 +38,9 @@ function columns(device: Device, { batch, length }: ScanCase, dtype: DType, part
     for (let r = 0; r < rows; r++) all.set(part.subarray(r * widths[i], (r + 1) * widths[i]), r * width + start);
     start += widths[i];
   });
-  return tensor(device, all, { shape: [batch, length, width], dtype }).split(widths, 2).map((t) => t.detach().requiresGrad_());
+  return tensor(device, all, { shape: [batch, length, width], dtype })
+    .split(widths, 2)
+    .map((t) => t.detach().requiresGrad_());
 }
 
 interface OnDevice extends ScanParameters {
@@ -37,7 +54,10 @@ function onDevice(device: Device, c: ScanCase, dtype: DType = 'f32'): OnDevice {
   const [u, z] = columns(device, c, dtype, [c.u, c.z!]);
   const [, B, C] = columns(device, c, dtype, [new Float32Array(batch * length * 3), c.B, c.C]);
   return {
-    u, z, B, C,
+    u,
+    z,
+    B,
+    C,
     delta: tensor(device, c.delta, { shape: [batch, length, channels], dtype, requiresGrad: true }),
     A: tensor(device, c.A, { shape: [channels, states], requiresGrad: true }),
     D: tensor(device, c.D!, { requiresGrad: true }),
@@ -49,8 +69,15 @@ const NAMES = ['u', 'delta', 'A', 'B', 'C', 'D', 'deltaBias', 'z'] as const;
 
 /** The case as the device sees it after rounding to its type. */
 async function seen(c: ScanCase, t: OnDevice): Promise<ScanCase> {
-  const read = async (x: Tensor): Promise<Float32Array> => await x.data() as Float32Array;
-  return { ...c, u: await read(t.u), delta: await read(t.delta), z: await read(t.z), B: await read(t.B), C: await read(t.C) };
+  const read = async (x: Tensor): Promise<Float32Array> => (await x.data()) as Float32Array;
+  return {
+    ...c,
+    u: await read(t.u),
+    delta: await read(t.delta),
+    z: await read(t.z),
+    B: await read(t.B),
+    C: await read(t.C),
+  };
 }
 
 for (const dtype of ['f32', 'f16'] as const) {
@@ -66,8 +93,18 @@ for (const dtype of ['f32', 'f16'] as const) {
     // f16 keeps 11 bits of each stored value; states and sums are f32.
     assertClose(await out.data(), expected.out, dtype === 'f16' ? 1e-3 : 2e-5, 'out');
     assertClose(await lastState.data(), expected.lastState, 2e-5, 'lastState');
-    const gradients = grad(out, NAMES.map((name) => t[name]), { gradient: dout });
-    for (const [i, name] of NAMES.entries()) assertClose(await gradients[i]!.data(), expected.gradients[name], dtype === 'f16' ? 1e-3 : 5e-5, `gradient of ${name}`);
+    const gradients = grad(
+      out,
+      NAMES.map((name) => t[name]),
+      { gradient: dout },
+    );
+    for (const [i, name] of NAMES.entries())
+      assertClose(
+        await gradients[i]!.data(),
+        expected.gradients[name],
+        dtype === 'f16' ? 1e-3 : 5e-5,
+        `gradient of ${name}`,
+      );
   });
 }
 
@@ -80,21 +117,41 @@ test('both directions are the sum of two scans, and so are the gradients', async
   const dout = tensor(device, upstream, { shape: [2, 9, 7] });
   const expected = [scanReference(c, upstream), scanReference(r, upstream)];
   const out = selectiveScanBidirectional({ forward, reverse, z: forward.z, deltaSoftplus: true });
-  assertClose(await out.data(), expected[0].out.map((y, i) => y + expected[1].out[i]), 2e-5, 'out');
+  assertClose(
+    await out.data(),
+    expected[0].out.map((y, i) => y + expected[1].out[i]),
+    2e-5,
+    'out',
+  );
   const own = NAMES.slice(0, -1);
-  const gradients = grad(out, [...own.map((n) => forward[n]), ...own.map((n) => reverse[n]), forward.z], { gradient: dout });
+  const gradients = grad(out, [...own.map((n) => forward[n]), ...own.map((n) => reverse[n]), forward.z], {
+    gradient: dout,
+  });
   for (const [i, name] of own.entries()) {
     assertClose(await gradients[i]!.data(), expected[0].gradients[name], 5e-5, `forward gradient of ${name}`);
-    assertClose(await gradients[own.length + i]!.data(), expected[1].gradients[name], 5e-5, `reverse gradient of ${name}`);
+    assertClose(
+      await gradients[own.length + i]!.data(),
+      expected[1].gradients[name],
+      5e-5,
+      `reverse gradient of ${name}`,
+    );
   }
-  assertClose(await gradients.at(-1)!.data(), expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]), 5e-5, 'gradient of z');
+  assertClose(
+    await gradients.at(-1)!.data(),
+    expected[0].gradients.z.map((g, i) => g + expected[1].gradients.z[i]),
+    5e-5,
+    'gradient of z',
+  );
 });
 
 test('gradients of a few arguments only, nothing left behind', async ({ device }) => {
   const c = randomCase(2, 9, 7, 16, { seed: 3 });
   const t = onDevice(device, c);
   const { A, ...rest } = t;
-  const fixed = Object.fromEntries(Object.entries(rest).map(([name, x]) => [name, (x as Tensor).detach()])) as Omit<OnDevice, 'A'>;
+  const fixed = Object.fromEntries(Object.entries(rest).map(([name, x]) => [name, (x as Tensor).detach()])) as Omit<
+    OnDevice,
+    'A'
+  >;
   const upstream = values(c.u.length, generator(4));
   const dout = tensor(device, upstream, { shape: [2, 9, 7] });
   const before = device.memory();
@@ -117,17 +174,36 @@ test('gradients lie in one memory and stand alone: one can be written to, and ot
   backward();
   const { delta, ...others } = t;
   noGrad(() => delta.grad!.copy_(zeros(device, delta.shape)));
-  for (const name of NAMES) if (name !== 'delta') assertClose(await others[name].grad!.data(), expected[name], 5e-5, `gradient of ${name}`);
+  for (const name of NAMES)
+    if (name !== 'delta') assertClose(await others[name].grad!.data(), expected[name], 5e-5, `gradient of ${name}`);
   backward();
   assertClose(await delta.grad!.data(), expected.delta, 5e-5, 'gradient of delta, begun anew');
-  assertClose(await t.u.grad!.data(), expected.u.map((g) => 2 * g), 5e-5, 'gradient of u, twice');
+  assertClose(
+    await t.u.grad!.data(),
+    expected.u.map((g) => 2 * g),
+    5e-5,
+    'gradient of u, twice',
+  );
   for (const name of NAMES) t[name].grad = null;
 });
 
 test('refuses what does not fit', ({ device }) => {
-  const good = { u: zeros(device, [2, 3, 4]), delta: zeros(device, [2, 3, 4]), A: zeros(device, [4, 5]), B: zeros(device, [2, 3, 5]), C: zeros(device, [2, 3, 5]) };
-  const refused = (change: Partial<Record<keyof OnDevice, Tensor>>, kind: new (message: string) => Error, words: string): void => {
-    assert.throws(() => selectiveScan({ ...good, ...change }), (e: Error) => e instanceof kind && e.message.startsWith('[selectiveScan] ') && e.message.includes(words));
+  const good = {
+    u: zeros(device, [2, 3, 4]),
+    delta: zeros(device, [2, 3, 4]),
+    A: zeros(device, [4, 5]),
+    B: zeros(device, [2, 3, 5]),
+    C: zeros(device, [2, 3, 5]),
+  };
+  const refused = (
+    change: Partial<Record<keyof OnDevice, Tensor>>,
+    kind: new (message: string) => Error,
+    words: string,
+  ): void => {
+    assert.throws(
+      () => selectiveScan({ ...good, ...change }),
+      (e: Error) => e instanceof kind && e.message.startsWith('[selectiveScan] ') && e.message.includes(words),
+    );
   };
   refused({ delta: zeros(device, [2, 3, 5]) }, ShapeError, 'delta has shape (2,3,5)');
   refused({ A: zeros(device, [5, 4]) }, ShapeError, 'A has shape (5,4)');

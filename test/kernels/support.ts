@@ -14,7 +14,12 @@ export interface TestOperand {
 }
 
 export function emptyOperand(device: Device, length: number, dtype: TestType = 'f32'): TestOperand {
-  return { storage: new Storage(device, Math.ceil(length * (dtype === 'f16' ? 2 : 4) / 16) * 16, 'test'), byteOffset: 0, dtype, numel: length };
+  return {
+    storage: new Storage(device, Math.ceil((length * (dtype === 'f16' ? 2 : 4)) / 16) * 16, 'test'),
+    byteOffset: 0,
+    dtype,
+    numel: length,
+  };
 }
 
 export function operand(device: Device, values: ArrayLike<number>, dtype: TestType = 'f32'): TestOperand {

@@ -6,7 +6,13 @@ import { fuse, Generator, linear, scope, type Device, type Tensor } from '../../
 import { Module, parameter } from '../../nn/index.ts';
 import { DataLoader, type Dataset } from '../../models/data/dataset.ts';
 import { LossSecondMomentResampler } from '../../models/diffusion/timestepSampler.ts';
-import { Trainer, type Denoiser, type StepRecord, type TrainerOptions, type TrainingObjective } from '../../models/train/trainer.ts';
+import {
+  Trainer,
+  type Denoiser,
+  type StepRecord,
+  type TrainerOptions,
+  type TrainingObjective,
+} from '../../models/train/trainer.ts';
 import { gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('trainer');
@@ -20,9 +26,10 @@ class Regression extends Module implements Denoiser {
 
   constructor(generator: Generator) {
     super();
-    const layer = (shape: number[]): Module & { weight: Tensor } => new (class extends Module {
-      readonly weight = parameter(generator.normal(shape, { std: 0.2 }));
-    })();
+    const layer = (shape: number[]): Module & { weight: Tensor } =>
+      new (class extends Module {
+        readonly weight = parameter(generator.normal(shape, { std: 0.2 }));
+      })();
     this.inner = scope(() => layer([66, 48]));
     this.outer = scope(() => layer([48, 66]));
     this.bias = scope(() => parameter(generator.normal([48])));
@@ -33,11 +40,18 @@ class Regression extends Module implements Denoiser {
   }
 
   forward(x: Tensor, timesteps: Tensor, labels: Tensor, { generator }: { generator: Generator }): Tensor {
-    const shift = timesteps.cast('f32').mul(1 / 100).add(labels.cast('f32')).reshape(-1, 1);
+    const shift = timesteps
+      .cast('f32')
+      .mul(1 / 100)
+      .add(labels.cast('f32'))
+      .reshape(-1, 1);
     const type = this.inner.weight.dtype;
     let hidden = linear(x.reshape(-1, 48).cast(type), this.inner.weight).cast('f32').add(shift).silu();
     if (this.training) hidden = hidden.mul(generator.bernoulli(hidden.shape, 0.9));
-    return linear(hidden.cast(type), this.outer.weight).cast('f32').add(this.bias).reshape(...x.shape);
+    return linear(hidden.cast(type), this.outer.weight)
+      .cast('f32')
+      .add(this.bias)
+      .reshape(...x.shape);
   }
 }
 
@@ -52,7 +66,11 @@ const objective: TrainingObjective = {
 };
 
 const dataset: Dataset = {
-  length: 40, size: 4, channels: 3, numClasses: 5, classNames: ['a', 'b', 'c', 'd', 'e'],
+  length: 40,
+  size: 4,
+  channels: 3,
+  numClasses: 5,
+  classNames: ['a', 'b', 'c', 'd', 'e'],
   item: (i) => Promise.resolve({ pixels: Uint8Array.from(uniform(48, i + 1), (v) => (v + 1) * 127), label: i % 5 }),
 };
 
@@ -60,12 +78,25 @@ function trainer(device: Device, options: Partial<TrainerOptions> = {}): Trainer
   const generator = new Generator(device, 3);
   const model = new Regression(generator);
   generator.dispose();
-  return new Trainer({ device, model, diffusion: objective, batchSize: 8, lr: (step) => 0.01 / (1 + step), emaDecay: 0.9, seed: 7, ...options });
+  return new Trainer({
+    device,
+    model,
+    diffusion: objective,
+    batchSize: 8,
+    lr: (step) => 0.01 / (1 + step),
+    emaDecay: 0.9,
+    seed: 7,
+    ...options,
+  });
 }
 
 async function steps(t: Trainer, until: number, pauseEvery?: number): Promise<StepRecord[]> {
   const records: StepRecord[] = [];
-  for await (const r of t.run(new DataLoader(dataset, { batchSize: 8, seed: 5, flip: true, cursor: t.cursor }), { steps: until, pauseEvery })) records.push(r);
+  for await (const r of t.run(new DataLoader(dataset, { batchSize: 8, seed: 5, flip: true, cursor: t.cursor }), {
+    steps: until,
+    pauseEvery,
+  }))
+    records.push(r);
   return records;
 }
 
@@ -81,7 +112,10 @@ function done(t: Trainer): void {
 test('captured and eager steps are the same, bit for bit', async ({ device }) => {
   const [a, b] = [trainer(device), trainer(device, { capture: false })];
   const [x, y] = [await steps(a, 12), await steps(b, 12)];
-  assert.equal(x.map((r) => r.step), Array.from({ length: 12 }, (_, i) => i + 1));
+  assert.equal(
+    x.map((r) => r.step),
+    Array.from({ length: 12 }, (_, i) => i + 1),
+  );
   assert.equal(x[6].epoch, 1);
   assert.equal(numbers(x), numbers(y));
   assert.ok(x[11].loss < x[0].loss);
@@ -90,7 +124,7 @@ test('captured and eager steps are the same, bit for bit', async ({ device }) =>
   [a, b].forEach(done);
 });
 
-test('micro-batches give the whole batch\'s gradient', async ({ device }) => {
+test("micro-batches give the whole batch's gradient", async ({ device }) => {
   const batch = (await new DataLoader(dataset, { batchSize: 8, seed: 1 }).next()).value!;
   const given = { timesteps: Int32Array.from({ length: 8 }, (_, i) => i), noise: uniform(8 * 48, 4) };
   const results: StepRecord[] = [];
@@ -108,7 +142,10 @@ test('micro-batches give the whole batch\'s gradient', async ({ device }) => {
 });
 
 for (const [name, options] of Object.entries({
-  f32: {}, 'micro-batches': { microBatches: 2 }, 'loss-aware timesteps': { timestepSampler: new LossSecondMomentResampler(10, { historyPerTerm: 2 }) }, f16: { precision: 'f16' },
+  f32: {},
+  'micro-batches': { microBatches: 2 },
+  'loss-aware timesteps': { timestepSampler: new LossSecondMomentResampler(10, { historyPerTerm: 2 }) },
+  f16: { precision: 'f16' },
 } satisfies Record<string, Partial<TrainerOptions>>)) {
   test(`a run resumed from its state goes on bit for bit: ${name}`, async ({ device }) => {
     if (name === 'f16') assert.ok(device.has('shader-f16'), 'this adapter has no f16');
@@ -135,13 +172,18 @@ test('a resumed run keeps the learning rate it was given, not that of the state'
   await steps(fast, 1);
   const { tensors, json } = await slow.state();
   fast.loadState({ tensors, json: JSON.parse(JSON.stringify(json)) as typeof json });
-  const read = async (t: Trainer): Promise<Float32Array> => Float32Array.from(await t.model.stateDict().get('inner.weight')!.data());
+  const read = async (t: Trainer): Promise<Float32Array> =>
+    Float32Array.from(await t.model.stateDict().get('inner.weight')!.data());
   const before = await read(fast);
   assert.equal(before, await read(slow));
   await Promise.all([steps(slow, 3), steps(fast, 3)]);
   const [small, large] = [await read(slow), await read(fast)];
   // AdamW's step is proportional to the rate.
-  for (let i = 0; i < before.length; i++) assert.ok(Math.abs(large[i] - before[i] - 10 * (small[i] - before[i])) < 1e-5 + 1e-3 * Math.abs(large[i] - before[i]), `${i}: ${large[i] - before[i]} is not ten times ${small[i] - before[i]}`);
+  for (let i = 0; i < before.length; i++)
+    assert.ok(
+      Math.abs(large[i] - before[i] - 10 * (small[i] - before[i])) < 1e-5 + 1e-3 * Math.abs(large[i] - before[i]),
+      `${i}: ${large[i] - before[i]} is not ten times ${small[i] - before[i]}`,
+    );
   [slow, fast].forEach(done);
 });
 
@@ -151,7 +193,10 @@ test('a state of another model is refused and nothing is changed', async ({ devi
   const { tensors, json } = await t.state();
   const other = new Map(tensors);
   other.set('optimizer.v.bias', { shape: [3], data: new Float32Array(3) });
-  assert.throws(() => t.loadState({ tensors: other, json }), /optimizer\.v\.bias has shape \(3,?\) in the state, expected \(48,?\)/);
+  assert.throws(
+    () => t.loadState({ tensors: other, json }),
+    /optimizer\.v\.bias has shape \(3,?\) in the state, expected \(48,?\)/,
+  );
   other.delete('optimizer.v.bias');
   assert.throws(() => t.loadState({ tensors: other, json }), /optimizer\.v\.bias is missing/);
   assert.equal((await t.state()).tensors, tensors);
@@ -209,7 +254,10 @@ test('no leak: tensors and bytes after step 10 are those after step 1,000', asyn
   const before = device.memory();
   await steps(t, 1000);
   const after = device.memory();
-  assert.equal([after.liveTensors, after.liveBytes, after.pooledBytes], [before.liveTensors, before.liveBytes, before.pooledBytes]);
+  assert.equal(
+    [after.liveTensors, after.liveBytes, after.pooledBytes],
+    [before.liveTensors, before.liveBytes, before.pooledBytes],
+  );
   done(t);
 });
 
@@ -217,7 +265,10 @@ test('batches that do not fit are refused', async ({ device }) => {
   const t = trainer(device);
   const batch = (await new DataLoader(dataset, { batchSize: 4 }).next()).value!;
   assert.throws(() => t.trainBatch(batch), /The batch has shape \(4,3,4,4\), expected \(8,3,4,4\)/);
-  assert.throws(() => new Trainer({ device, model: t.model, diffusion: objective, batchSize: 8, microBatches: 3 }), /3 micro-batches don't divide a batch of 8/);
+  assert.throws(
+    () => new Trainer({ device, model: t.model, diffusion: objective, batchSize: 8, microBatches: 3 }),
+    /3 micro-batches don't divide a batch of 8/,
+  );
   done(t);
 });
 

@@ -10,7 +10,11 @@ const near = (count: number, n: number, p: number): boolean => Math.abs(count - 
 
 test('Dropout leaves out a share p, scales the rest, and does so in the gradient', async ({ device }) => {
   const g = new Generator(device, 11);
-  const x = tensor(device, uniform(4096).map((v) => v + 2), { shape: [64, 64], requiresGrad: true });
+  const x = tensor(
+    device,
+    uniform(4096).map((v) => v + 2),
+    { shape: [64, 64], requiresGrad: true },
+  );
   const host = await x.data();
   for (const p of [0.1, 0.5, 0.9]) {
     const layer = new Dropout(g, p);
@@ -30,7 +34,9 @@ test('Dropout leaves out a share p, scales the rest, and does so in the gradient
   g.dispose();
 });
 
-test('in evaluation, and at p = 0, x passes; at p = 1 nothing does; draws differ and can be repeated', async ({ device }) => {
+test('in evaluation, and at p = 0, x passes; at p = 1 nothing does; draws differ and can be repeated', async ({
+  device,
+}) => {
   const g = new Generator(device, 12);
   const x = ones(device, [256]);
   const layer = new Dropout(g);
@@ -41,7 +47,8 @@ test('in evaluation, and at p = 0, x passes; at p = 1 nothing does; draws differ
   layer.train();
   const draws = scope(() => {
     const state = g.getState();
-    const first = layer.forward(x), second = layer.forward(x);
+    const first = layer.forward(x),
+      second = layer.forward(x);
     g.setState(state);
     return [first, second, layer.forward(x), new Dropout(g, 1).forward(x)];
   });
@@ -56,7 +63,10 @@ test('in evaluation, and at p = 0, x passes; at p = 1 nothing does; draws differ
 test('DropPath leaves out whole samples', async ({ device }) => {
   const g = new Generator(device, 13);
   const x = ones(device, [512, 2, 3]);
-  for (const [scaleByKeep, value] of [[true, 1 / 0.7], [false, 1]] as const) {
+  for (const [scaleByKeep, value] of [
+    [true, 1 / 0.7],
+    [false, 1],
+  ] as const) {
     const y = scope(() => new DropPath(g, 0.3, { scaleByKeep }).forward(x));
     const out = Array.from(await y.data());
     const samples = Array.from({ length: 512 }, (_, i) => out.slice(6 * i, 6 * i + 6));

@@ -14,7 +14,9 @@ test('averages follow the parameters, go into the module and out again', async (
     const values = uniform(15, step);
     model.weight.write(values);
     ema.update();
-    values.forEach((v, i) => { expected[i] = 0.9 * expected[i] + 0.1 * v; });
+    values.forEach((v, i) => {
+      expected[i] = 0.9 * expected[i] + 0.1 * v;
+    });
   }
   assert.equal([...ema.stateDict().keys()], ['weight', 'bias']);
   assertClose(await ema.stateDict().get('weight')!.data(), expected, 1e-6);
@@ -31,8 +33,11 @@ test('averages follow the parameters, go into the module and out again', async (
 
 test('averages are saved, loaded, and copied to another module', async ({ device }) => {
   const g = new Generator(device, 32);
-  using model = new Linear(g, 5, 3), other = new Linear(g, 5, 3), small = new Linear(g, 5, 2);
-  using ema = new ExponentialMovingAverage(model), loaded = new ExponentialMovingAverage(other);
+  using model = new Linear(g, 5, 3),
+    other = new Linear(g, 5, 3),
+    small = new Linear(g, 5, 2);
+  using ema = new ExponentialMovingAverage(model),
+    loaded = new ExponentialMovingAverage(other);
   loaded.loadStateDict(readSafetensors(await saveStateDict(ema.stateDict())).tensors);
   loaded.copyTo(other);
   assert.equal(await other.weight.data(), await model.weight.data());

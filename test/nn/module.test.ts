@@ -33,13 +33,29 @@ class Tree extends Module {
   }
 }
 
-test('names are PyTorch\'s: own tensors first, then children, each in order', ({ device }) => {
+test("names are PyTorch's: own tensors first, then children, each in order", ({ device }) => {
   using tree = scope(() => new Tree(device));
-  assert.equal(Array.from(tree.namedParameters(), ([name]) => name), ['bias', 'tied', 'first.scale', 'blocks.0.scale']);
-  assert.equal(Array.from(tree.namedBuffers('m'), ([name]) => name),
-    ['m.first.steps', 'm.first.cache', 'm.blocks.0.steps', 'm.blocks.0.cache', 'm.blocks.1.steps', 'm.blocks.1.cache']);
-  assert.equal([...tree.stateDict().keys()],
-    ['bias', 'tied', 'first.scale', 'first.steps', 'blocks.0.scale', 'blocks.0.steps', 'blocks.1.scale', 'blocks.1.steps']);
+  assert.equal(
+    Array.from(tree.namedParameters(), ([name]) => name),
+    ['bias', 'tied', 'first.scale', 'blocks.0.scale'],
+  );
+  assert.equal(
+    Array.from(tree.namedBuffers('m'), ([name]) => name),
+    ['m.first.steps', 'm.first.cache', 'm.blocks.0.steps', 'm.blocks.0.cache', 'm.blocks.1.steps', 'm.blocks.1.cache'],
+  );
+  assert.equal(
+    [...tree.stateDict().keys()],
+    [
+      'bias',
+      'tied',
+      'first.scale',
+      'first.steps',
+      'blocks.0.scale',
+      'blocks.0.steps',
+      'blocks.1.scale',
+      'blocks.1.steps',
+    ],
+  );
   assert.is(tree.parameterCount(), 5 + 4 + 2 + 3);
   tree.eval();
   assert.is(tree.blocks[1].training, false);
@@ -48,8 +64,11 @@ test('names are PyTorch\'s: own tensors first, then children, each in order', ({
 });
 
 test('a state goes through safetensors and back', async ({ device }) => {
-  using one = new Tree(device), two = new Tree(device);
-  two.loadStateDict(new Map([...one.stateDict()].map(([name, t]) => [name, { shape: t.shape, data: new Float32Array(t.numel) }])));
+  using one = new Tree(device),
+    two = new Tree(device);
+  two.loadStateDict(
+    new Map([...one.stateDict()].map(([name, t]) => [name, { shape: t.shape, data: new Float32Array(t.numel) }])),
+  );
   assert.equal(Array.from(await two.tied.data()), [0, 0, 0, 0]);
   const file = readSafetensors(await saveStateDict(one.stateDict(), { step: '3' }));
   assert.is(file.metadata.get('step'), '3');
@@ -60,16 +79,27 @@ test('a state goes through safetensors and back', async ({ device }) => {
   assert.equal(await three.tied.data(), await one.tied.data());
 });
 
-test('a state that does not fit says what is missing, unexpected and of another shape, and writes nothing', async ({ device }) => {
+test('a state that does not fit says what is missing, unexpected and of another shape, and writes nothing', async ({
+  device,
+}) => {
   using tree = new Tree(device);
   const before = await tree.first.scale.data();
-  const state = new Map<string, { shape: number[]; data: number[] }>([['first.scale', { shape: [2], data: [8, 9] }], ['other', { shape: [1], data: [0] }]]);
-  assert.throws(() => tree.loadStateDict(state), /Names differ; missing: bias, tied, first\.steps, .*; unexpected: other; pass strict: false/);
+  const state = new Map<string, { shape: number[]; data: number[] }>([
+    ['first.scale', { shape: [2], data: [8, 9] }],
+    ['other', { shape: [1], data: [0] }],
+  ]);
+  assert.throws(
+    () => tree.loadStateDict(state),
+    /Names differ; missing: bias, tied, first\.steps, .*; unexpected: other; pass strict: false/,
+  );
   assert.equal(await tree.first.scale.data(), before);
   const report = tree.loadStateDict(state, { strict: false });
   assert.equal(report.unexpected, ['other']);
   assert.equal(Array.from(await tree.first.scale.data()), [8, 9]);
-  assert.throws(() => tree.loadStateDict(new Map([['bias', { shape: [2, 3], data: [] }]]), { strict: false }), /Shapes differ: bias \(2,3\) instead of \(5,\)/);
+  assert.throws(
+    () => tree.loadStateDict(new Map([['bias', { shape: [2, 3], data: [] }]]), { strict: false }),
+    /Shapes differ: bias \(2,3\) instead of \(5,\)/,
+  );
 });
 
 test('to() converts and keeps sharing and frozenness; replaceTensors replaces everywhere', async ({ device }) => {

@@ -51,10 +51,22 @@ function fileOf(header: string, dataBytes = 0): Uint8Array {
 }
 
 test('every dtype survives a round trip, in order, with its metadata', () => {
-  const file = writeSafetensors(ALL, [['format', 'pt'], ['quote', 'a "b" \\ ü \n']]);
+  const file = writeSafetensors(ALL, [
+    ['format', 'pt'],
+    ['quote', 'a "b" \\ ü \n'],
+  ]);
   const { tensors, metadata } = readSafetensors(file);
-  assert.equal([...metadata], [['format', 'pt'], ['quote', 'a "b" \\ ü \n']]);
-  assert.equal([...tensors.keys()], ALL.map(([name]) => name));
+  assert.equal(
+    [...metadata],
+    [
+      ['format', 'pt'],
+      ['quote', 'a "b" \\ ü \n'],
+    ],
+  );
+  assert.equal(
+    [...tensors.keys()],
+    ALL.map(([name]) => name),
+  );
   for (const [name, entry] of ALL) {
     const { dtype, shape, data } = tensors.get(name)!;
     assert.equal([dtype, shape, data.constructor], [entry.dtype, entry.shape, entry.data.constructor], name);
@@ -132,18 +144,35 @@ test('refuses headers that lie', () => {
     [`${'['.repeat(5000)}`, 0, /nesting deeper than 32/],
   ];
   for (const [header, bytes, message] of cases) {
-    assert.throws(() => readSafetensors(fileOf(header, bytes)), (error: Error) => error.name === 'FormatError' && message.test(error.message), header.slice(0, 80));
+    assert.throws(
+      () => readSafetensors(fileOf(header, bytes)),
+      (error: Error) => error.name === 'FormatError' && message.test(error.message),
+      header.slice(0, 80),
+    );
   }
 });
 
 test('refuses to write what it would not read', () => {
   const one: SafetensorsEntry = { dtype: 'F32', shape: [1], data: Float32Array.of(1) };
   assert.throws(() => writeSafetensors([['__metadata__', one]]), /reserves/);
-  assert.throws(() => writeSafetensors([['a', one], ['a', one]]), /two tensors are called "a"/);
+  assert.throws(
+    () =>
+      writeSafetensors([
+        ['a', one],
+        ['a', one],
+      ]),
+    /two tensors are called "a"/,
+  );
   assert.throws(() => writeSafetensors([['a', { ...one, shape: [2] }]]), /holds 1 values, expected 2/);
   assert.throws(() => writeSafetensors([['a', { ...one, shape: [-1, -1] }]]), /non-negative integers/);
-  assert.throws(() => writeSafetensors([['a', { dtype: 'F16', shape: [1], data: Float32Array.of(1) } as never]]), /holds a Float32Array, expected a Uint16Array/);
-  assert.throws(() => writeSafetensors([['a', { dtype: 'F33', shape: [1], data: Float32Array.of(1) } as never]]), /F33/);
+  assert.throws(
+    () => writeSafetensors([['a', { dtype: 'F16', shape: [1], data: Float32Array.of(1) } as never]]),
+    /holds a Float32Array, expected a Uint16Array/,
+  );
+  assert.throws(
+    () => writeSafetensors([['a', { dtype: 'F33', shape: [1], data: Float32Array.of(1) } as never]]),
+    /F33/,
+  );
   assert.throws(() => writeSafetensors([], [['k', 1 as never]]), /expected a string/);
   assert.throws(() => fromFloat32(new Float32Array(3), [2]), /needs 2 values, got 3/);
 });
@@ -153,13 +182,19 @@ test('float16 patterns convert exactly and round to nearest, ties to even', () =
   const values = Float32Array.of(0, -0, 2 ** -24, 1023 * 2 ** -24, 2 ** -14, 1, 65504, Infinity, -Infinity);
   assert.equal(float16BitsToFloat32(bits), values);
   assert.equal(float32ToFloat16Bits(values), bits);
-  assert.equal(float32ToFloat16Bits(Float32Array.of(1 + 2 ** -11, 1 + 3 * 2 ** -11, 65520)), Uint16Array.of(0x3c00, 0x3c02, 0x7c00));
+  assert.equal(
+    float32ToFloat16Bits(Float32Array.of(1 + 2 ** -11, 1 + 3 * 2 ** -11, 65520)),
+    Uint16Array.of(0x3c00, 0x3c02, 0x7c00),
+  );
   assert.ok(Number.isNaN(float16BitsToFloat32(Uint16Array.of(0x7e00))[0]));
 });
 
 test('bfloat16 patterns convert exactly and round to nearest, ties to even; NaN stays NaN', () => {
   assert.equal(bfloat16BitsToFloat32(Uint16Array.of(0x3f80, 0xc040, 0x7f80)), Float32Array.of(1, -3, Infinity));
-  assert.equal(float32ToBfloat16Bits(Float32Array.of(1 + 2 ** -8, 1 + 3 * 2 ** -8, 3.4e38, -0)), Uint16Array.of(0x3f80, 0x3f82, 0x7f80, 0x8000));
+  assert.equal(
+    float32ToBfloat16Bits(Float32Array.of(1 + 2 ** -8, 1 + 3 * 2 ** -8, 3.4e38, -0)),
+    Uint16Array.of(0x3f80, 0x3f82, 0x7f80, 0x8000),
+  );
   const nan = new Float32Array(Uint32Array.of(0x7fffffff, 0x7f800001).buffer);
   assert.ok(bfloat16BitsToFloat32(float32ToBfloat16Bits(nan)).every(Number.isNaN));
 });
@@ -172,18 +207,50 @@ test('toFloat32 takes every dtype', () => {
   assert.equal(value(by.get('f64')!), [Math.fround(Math.PI)]);
   assert.equal(value(by.get('bf16')!), [1]);
   assert.equal(value(by.get('i16')!), [-32768, 32767]);
-  for (const dtype of ['F32', 'F16', 'BF16'] as const) assert.equal(value(fromFloat32(Float32Array.of(0.5, -2), [2], dtype)), [0.5, -2]);
+  for (const dtype of ['F32', 'F16', 'BF16'] as const)
+    assert.equal(value(fromFloat32(Float32Array.of(0.5, -2), [2], dtype)), [0.5, -2]);
 });
 
 test('header JSON agrees with JSON.parse on what both accept', () => {
   const plain = (value: unknown): unknown =>
-    value instanceof Map ? Object.fromEntries([...value].map(([k, v]) => [k, plain(v)])) : Array.isArray(value) ? value.map(plain) : value;
-  for (const text of ['{}', '[]', ' { "a" : [ 1 , -0.5e3, true,false,null ] , "b\\u00e9\\"\\\\":{} } ', '"x"', '12', '[[],[{}]]']) {
+    value instanceof Map
+      ? Object.fromEntries([...value].map(([k, v]) => [k, plain(v)]))
+      : Array.isArray(value)
+        ? value.map(plain)
+        : value;
+  for (const text of [
+    '{}',
+    '[]',
+    ' { "a" : [ 1 , -0.5e3, true,false,null ] , "b\\u00e9\\"\\\\":{} } ',
+    '"x"',
+    '12',
+    '[[],[{}]]',
+  ]) {
     assert.equal(plain(parseHeaderJson(text)), JSON.parse(text), text);
   }
-  for (const text of ['', '{', '[1,]', '{"a":1,}', '{a:1}', '01', '1.', '+1', '"a', '"\n"', '"\\x"', 'nul', '{"a" 1}', '[1 2]', '\u00a01']) {
+  for (const text of [
+    '',
+    '{',
+    '[1,]',
+    '{"a":1,}',
+    '{a:1}',
+    '01',
+    '1.',
+    '+1',
+    '"a',
+    '"\n"',
+    '"\\x"',
+    'nul',
+    '{"a" 1}',
+    '[1 2]',
+    '\u00a01',
+  ]) {
     assert.throws(() => JSON.parse(text), undefined, text);
-    assert.throws(() => parseHeaderJson(text), (error: Error) => error instanceof SyntaxError, text);
+    assert.throws(
+      () => parseHeaderJson(text),
+      (error: Error) => error instanceof SyntaxError,
+      text,
+    );
   }
 });
 

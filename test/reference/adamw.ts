@@ -26,8 +26,20 @@ export function norm(values: ArrayLike<number>): number {
 }
 
 /** One step in place. */
-export function adamWReference(state: AdamWReferenceState, grads: ArrayLike<number>, options: AdamWReferenceOptions): void {
-  const { lr, betas: [beta1, beta2], eps, weightDecay, maxNorm, emaDecay, decayed } = options;
+export function adamWReference(
+  state: AdamWReferenceState,
+  grads: ArrayLike<number>,
+  options: AdamWReferenceOptions,
+): void {
+  const {
+    lr,
+    betas: [beta1, beta2],
+    eps,
+    weightDecay,
+    maxNorm,
+    emaDecay,
+    decayed,
+  } = options;
   const { params, m, v, ema } = state;
   const clip = maxNorm > 0 ? Math.min(1, maxNorm / (norm(grads) + 1e-6)) : 1;
   state.step++;
@@ -38,7 +50,7 @@ export function adamWReference(state: AdamWReferenceState, grads: ArrayLike<numb
     v[i] = beta2 * v[i] + (1 - beta2) * g * g;
     const mHat = m[i] / (1 - beta1 ** state.step);
     const vHat = v[i] / (1 - beta2 ** state.step);
-    params[i] -= lr * mHat / (Math.sqrt(vHat) + eps);
+    params[i] -= (lr * mHat) / (Math.sqrt(vHat) + eps);
     ema[i] = emaDecay * ema[i] + (1 - emaDecay) * params[i];
   }
 }

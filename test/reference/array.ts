@@ -31,5 +31,14 @@ export function at(x: NdArray, index: readonly number[]): number {
 export function reduceAxes(x: NdArray, axes: readonly number[], fn: (values: number[]) => number): NdArray {
   const kept = x.shape.map((size, d) => (axes.includes(d) ? 1 : size));
   const inner = x.shape.map((size, d) => (axes.includes(d) ? size : 1));
-  return build(kept, (index) => fn([...build(inner, (offset) => at(x, index.map((v, d) => v + offset[d]))).data]));
+  return build(kept, (index) =>
+    fn([
+      ...build(inner, (offset) =>
+        at(
+          x,
+          index.map((v, d) => v + offset[d]),
+        ),
+      ).data,
+    ]),
+  );
 }

@@ -20,9 +20,16 @@ export interface ConvResult {
 }
 
 /** The result, and the gradients of sum(out · dout). */
-export function convReference({ batch, length, channels, width, x, weight, bias, silu, reverse }: ConvArguments, dout: ArrayLike<number>): ConvResult {
+export function convReference(
+  { batch, length, channels, width, x, weight, bias, silu, reverse }: ConvArguments,
+  dout: ArrayLike<number>,
+): ConvResult {
   const out = new Float64Array(batch * length * channels);
-  const gradients = { x: new Float64Array(out.length), weight: new Float64Array(channels * width), bias: new Float64Array(channels) };
+  const gradients = {
+    x: new Float64Array(out.length),
+    weight: new Float64Array(channels * width),
+    bias: new Float64Array(channels),
+  };
   for (let b = 0; b < batch; b++) {
     for (let t = 0; t < length; t++) {
       for (let d = 0; d < channels; d++) {

@@ -21,11 +21,20 @@ export interface MeanVariance {
 }
 
 /** p(x_{t-1} | x_t). */
-export function pMeanVariance(s: DiffusionSettings, { x, t, modelOutput }: Prediction, clipDenoised: boolean): MeanVariance {
+export function pMeanVariance(
+  s: DiffusionSettings,
+  { x, t, modelOutput }: Prediction,
+  clipDenoised: boolean,
+): MeanVariance {
   const batch = t.length;
   const size = x.length / batch;
   const stride = learnsVariance(s) ? 2 * size : size;
-  const out = { mean: new Float64Array(x.length), variance: new Float64Array(x.length), logVariance: new Float64Array(x.length), predXstart: new Float64Array(x.length) };
+  const out = {
+    mean: new Float64Array(x.length),
+    variance: new Float64Array(x.length),
+    logVariance: new Float64Array(x.length),
+    predXstart: new Float64Array(x.length),
+  };
   for (let i = 0; i < x.length; i++) {
     const b = Math.floor(i / size);
     const step = t[b];
@@ -36,10 +45,15 @@ export function pMeanVariance(s: DiffusionSettings, { x, t, modelOutput }: Predi
     out.variance[i] = s.modelVarType === 'fixedSmall' ? k.posteriorVariance[step] : Math.exp(out.logVariance[i]);
 
     let x0 = prediction;
-    if (s.modelMeanType === 'epsilon') x0 = k.sqrtRecipAlphasCumprod[step] * x[i] - k.sqrtRecipm1AlphasCumprod[step] * prediction;
-    if (s.modelMeanType === 'previousX') x0 = (prediction - k.posteriorMeanCoef2[step] * x[i]) / k.posteriorMeanCoef1[step];
+    if (s.modelMeanType === 'epsilon')
+      x0 = k.sqrtRecipAlphasCumprod[step] * x[i] - k.sqrtRecipm1AlphasCumprod[step] * prediction;
+    if (s.modelMeanType === 'previousX')
+      x0 = (prediction - k.posteriorMeanCoef2[step] * x[i]) / k.posteriorMeanCoef1[step];
     out.predXstart[i] = clipDenoised ? Math.min(1, Math.max(-1, x0)) : x0;
-    out.mean[i] = s.modelMeanType === 'previousX' ? prediction : k.posteriorMeanCoef1[step] * out.predXstart[i] + k.posteriorMeanCoef2[step] * x[i];
+    out.mean[i] =
+      s.modelMeanType === 'previousX'
+        ? prediction
+        : k.posteriorMeanCoef1[step] * out.predXstart[i] + k.posteriorMeanCoef2[step] * x[i];
   }
   return out;
 }
@@ -68,7 +82,12 @@ export function discretizedGaussianLogLikelihood(x: number, mean: number, logSca
 }
 
 /** The variational bound of each sample in bits per dimension. */
-export function vbTermsBpd(s: DiffusionSettings, xStart: Values, prediction: Prediction, clipDenoised: boolean): Float64Array {
+export function vbTermsBpd(
+  s: DiffusionSettings,
+  xStart: Values,
+  prediction: Prediction,
+  clipDenoised: boolean,
+): Float64Array {
   const { x, t } = prediction;
   const p = pMeanVariance(s, prediction, clipDenoised);
   const size = x.length / t.length;
@@ -77,9 +96,10 @@ export function vbTermsBpd(s: DiffusionSettings, xStart: Values, prediction: Pre
     const b = Math.floor(i / size);
     const step = t[b];
     const trueMean = s.tables.posteriorMeanCoef1[step] * xStart[i] + s.tables.posteriorMeanCoef2[step] * x[i];
-    sums[b] += step === 0
-      ? -discretizedGaussianLogLikelihood(xStart[i], p.mean[i], 0.5 * p.logVariance[i])
-      : normalKl(trueMean, s.tables.posteriorLogVarianceClipped[step], p.mean[i], p.logVariance[i]);
+    sums[b] +=
+      step === 0
+        ? -discretizedGaussianLogLikelihood(xStart[i], p.mean[i], 0.5 * p.logVariance[i])
+        : normalKl(trueMean, s.tables.posteriorLogVarianceClipped[step], p.mean[i], p.logVariance[i]);
   }
   return sums.map((sum) => sum / size / Math.LN2);
 }
@@ -102,7 +122,14 @@ export interface LossTerms {
  * Per-sample losses. `frozen` stands for the model's output in the mean of the variational term, through which no gradient
  * flows: hold it while differentiating numerically by `modelOutput`.
  */
-export function trainingLosses(s: DiffusionSettings, xStart: Values, noise: Values, t: Values, modelOutput: Values, frozen: Values = modelOutput): LossTerms {
+export function trainingLosses(
+  s: DiffusionSettings,
+  xStart: Values,
+  noise: Values,
+  t: Values,
+  modelOutput: Values,
+  frozen: Values = modelOutput,
+): LossTerms {
   const x = qSample(s, xStart, t, noise);
   if (s.lossType === 'kl' || s.lossType === 'rescaledKl') {
     const scale = s.lossType === 'rescaledKl' ? s.numTimesteps : 1;
@@ -114,11 +141,17 @@ export function trainingLosses(s: DiffusionSettings, xStart: Values, noise: Valu
   for (let i = 0; i < xStart.length; i++) {
     const b = Math.floor(i / size);
     const step = t[b];
-    const targets = { epsilon: noise[i], xStart: xStart[i], previousX: s.tables.posteriorMeanCoef1[step] * xStart[i] + s.tables.posteriorMeanCoef2[step] * x[i] };
+    const targets = {
+      epsilon: noise[i],
+      xStart: xStart[i],
+      previousX: s.tables.posteriorMeanCoef1[step] * xStart[i] + s.tables.posteriorMeanCoef2[step] * x[i],
+    };
     mse[b] += (targets[s.modelMeanType] - modelOutput[b * stride + (i % size)]) ** 2 / size;
   }
   if (!learnsVariance(s)) return { loss: mse, mse };
-  const mixed = Float64Array.from({ length: modelOutput.length }, (_, i) => (i % stride < size ? frozen[i] : modelOutput[i]));
+  const mixed = Float64Array.from({ length: modelOutput.length }, (_, i) =>
+    i % stride < size ? frozen[i] : modelOutput[i],
+  );
   const scale = s.lossType === 'rescaledMse' ? s.numTimesteps / 1000 : 1;
   const vb = vbTermsBpd(s, xStart, { x, t, modelOutput: mixed }, false).map((bits) => bits * scale);
   return { loss: mse.map((value, b) => value + vb[b]), mse, vb };

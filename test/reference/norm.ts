@@ -13,7 +13,10 @@ export interface NormInput {
 
 /** y, x + residual, and per row the mean (0 for RMS norm) and 1 / standard deviation. */
 export function addNormReference({ norm, rows, width, eps, x, residual, weight, bias }: NormInput): {
-  y: Float64Array; residualOut: Float64Array; mean: Float64Array; rstd: Float64Array;
+  y: Float64Array;
+  residualOut: Float64Array;
+  mean: Float64Array;
+  rstd: Float64Array;
 } {
   const y = new Float64Array(rows * width);
   const residualOut = Float64Array.from({ length: rows * width }, (_, i) => x[i] + (residual ? residual[i] : 0));
@@ -23,14 +26,21 @@ export function addNormReference({ norm, rows, width, eps, x, residual, weight, 
     const h = residualOut.subarray(r * width, (r + 1) * width);
     mean[r] = norm === 'layer' ? h.reduce((a, b) => a + b, 0) / width : 0;
     rstd[r] = 1 / Math.sqrt(h.reduce((a, b) => a + (b - mean[r]) ** 2, 0) / width + eps);
-    for (let i = 0; i < width; i++) y[r * width + i] = (h[i] - mean[r]) * rstd[r] * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
+    for (let i = 0; i < width; i++)
+      y[r * width + i] = (h[i] - mean[r]) * rstd[r] * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
   }
   return { y, residualOut, mean, rstd };
 }
 
 /** Gradients of `sum(y * dy) + sum(residualOut * dresidualOut)`; dx is dresidual too. */
-export function addNormGradReference(input: NormInput, dy: ArrayLike<number>, dresidualOut?: ArrayLike<number> | null): {
-  dx: Float64Array; dweight: Float64Array; dbias: Float64Array;
+export function addNormGradReference(
+  input: NormInput,
+  dy: ArrayLike<number>,
+  dresidualOut?: ArrayLike<number> | null,
+): {
+  dx: Float64Array;
+  dweight: Float64Array;
+  dbias: Float64Array;
 } {
   const { norm, rows, width, weight } = input;
   const { residualOut: h, mean, rstd } = addNormReference(input);
@@ -52,8 +62,11 @@ export function addNormGradReference(input: NormInput, dy: ArrayLike<number>, dr
     for (let i = 0; i < width; i++) {
       const k = r * width + i;
       const up = dy[k] * (weight ? weight[i] : 1);
-      dx[k] = up * rstd[r] - byRstd * rstd[r] ** 3 * (h[k] - mean[r]) / width
-        + (norm === 'layer' ? byMean / width : 0) + (dresidualOut ? dresidualOut[k] : 0);
+      dx[k] =
+        up * rstd[r] -
+        (byRstd * rstd[r] ** 3 * (h[k] - mean[r])) / width +
+        (norm === 'layer' ? byMean / width : 0) +
+        (dresidualOut ? dresidualOut[k] : 0);
     }
   }
   return { dx, dweight, dbias };

@@ -8,7 +8,11 @@ export interface Learned {
 }
 
 export function learned(values: ArrayLike<number>, slots: readonly string[]): Learned {
-  return { values: Float64Array.from(values), slots: Object.fromEntries(slots.map((name) => [name, new Float64Array(values.length)])), step: 0 };
+  return {
+    values: Float64Array.from(values),
+    slots: Object.fromEntries(slots.map((name) => [name, new Float64Array(values.length)])),
+    step: 0,
+  };
 }
 
 export interface SgdReferenceOptions {
@@ -19,7 +23,11 @@ export interface SgdReferenceOptions {
   readonly nesterov?: boolean;
 }
 
-export function sgdReference(p: Learned, gradient: ArrayLike<number>, { lr, momentum = 0, dampening = 0, weightDecay = 0, nesterov = false }: SgdReferenceOptions): void {
+export function sgdReference(
+  p: Learned,
+  gradient: ArrayLike<number>,
+  { lr, momentum = 0, dampening = 0, weightDecay = 0, nesterov = false }: SgdReferenceOptions,
+): void {
   p.step++;
   p.values.forEach((value, i) => {
     let direction = gradient[i] + weightDecay * value;
@@ -42,7 +50,14 @@ export interface AdamReferenceOptions {
 }
 
 export function adamReference(p: Learned, gradient: ArrayLike<number>, options: AdamReferenceOptions): void {
-  const { lr, betas: [beta1, beta2] = [0.9, 0.999], eps = 1e-8, weightDecay = 0, amsgrad = false, decoupled = false } = options;
+  const {
+    lr,
+    betas: [beta1, beta2] = [0.9, 0.999],
+    eps = 1e-8,
+    weightDecay = 0,
+    amsgrad = false,
+    decoupled = false,
+  } = options;
   const { exp_avg: m, exp_avg_sq: v, max_exp_avg_sq: most } = p.slots;
   p.step++;
   for (let i = 0; i < p.values.length; i++) {
@@ -53,6 +68,6 @@ export function adamReference(p: Learned, gradient: ArrayLike<number>, options: 
     v[i] = beta2 * v[i] + (1 - beta2) * g * g;
     if (amsgrad) most[i] = Math.max(most[i], v[i]);
     const root = Math.sqrt((amsgrad ? most[i] : v[i]) / (1 - beta2 ** p.step));
-    p.values[i] -= lr * (m[i] / (1 - beta1 ** p.step)) / (root + eps);
+    p.values[i] -= (lr * (m[i] / (1 - beta1 ** p.step))) / (root + eps);
   }
 }

@@ -33,15 +33,26 @@ const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 /** The result, and the gradients of sum(out · dout) where `dout` (B, L, D) is given. */
 export function scanReference(args: ScanArguments): ScanResult;
-export function scanReference(args: ScanArguments, dout: ArrayLike<number>): ScanResult & { gradients: ScanDerivatives };
-export function scanReference(args: ScanArguments, dout?: ArrayLike<number>): ScanResult & { gradients?: ScanDerivatives } {
+export function scanReference(
+  args: ScanArguments,
+  dout: ArrayLike<number>,
+): ScanResult & { gradients: ScanDerivatives };
+export function scanReference(
+  args: ScanArguments,
+  dout?: ArrayLike<number>,
+): ScanResult & { gradients?: ScanDerivatives } {
   const { batch, length: L, channels, states: N, u, delta, z, A, B, C } = args;
   const out = new Float64Array(batch * L * channels);
   const lastState = new Float64Array(batch * channels * N);
   const g: ScanDerivatives = {
-    u: new Float64Array(out.length), delta: new Float64Array(out.length), z: new Float64Array(out.length),
-    A: new Float64Array(channels * N), B: new Float64Array(batch * L * N), C: new Float64Array(batch * L * N),
-    D: new Float64Array(channels), deltaBias: new Float64Array(channels),
+    u: new Float64Array(out.length),
+    delta: new Float64Array(out.length),
+    z: new Float64Array(out.length),
+    A: new Float64Array(channels * N),
+    B: new Float64Array(batch * L * N),
+    C: new Float64Array(batch * L * N),
+    D: new Float64Array(channels),
+    deltaBias: new Float64Array(channels),
   };
   for (let b = 0; b < batch; b++) {
     for (let d = 0; d < channels; d++) {

@@ -9,9 +9,22 @@ import { drawNoise, type NoiseOptions } from '../noise.ts';
 export type PSampleOptions = DenoiseOptions & GuidanceOptions & NoiseOptions;
 
 /** x_{t-1} = μ + σ z, without noise at t = 0; with guidance μ + σ² ∇ log p(y | x_t). */
-export function pSample(process: DiffusionProcess, model: DiffusionModel, x: Tensor, t: Tensor, options: PSampleOptions): SampleStep {
+export function pSample(
+  process: DiffusionProcess,
+  model: DiffusionModel,
+  x: Tensor,
+  t: Tensor,
+  options: PSampleOptions,
+): SampleStep {
   const noise = drawNoise('pSample', x.shape, options);
-  const [sample, predXstart] = reverseStep(process, 'pSample', model, x, t, { ...options, noise, guidance: 'mean' },
-    (p, _x, k, z) => [p.mean.add(k('nonzero').mul(p.logVariance.mul(0.5).exp()).mul(z!)), p.predXstart]);
+  const [sample, predXstart] = reverseStep(
+    process,
+    'pSample',
+    model,
+    x,
+    t,
+    { ...options, noise, guidance: 'mean' },
+    (p, _x, k, z) => [p.mean.add(k('nonzero').mul(p.logVariance.mul(0.5).exp()).mul(z!)), p.predXstart],
+  );
   return { sample, predXstart };
 }

@@ -1,7 +1,19 @@
 // Sampling loops: one step after the other, each with what the last one left.
 
 import { ShapeError, ValueError } from '../../../core/errors.ts';
-import { empty, full, keep, noGrad, sameShape, scope, show, type Device, type Generator, type Shape, type Tensor } from '../../../core/index.ts';
+import {
+  empty,
+  full,
+  keep,
+  noGrad,
+  sameShape,
+  scope,
+  show,
+  type Device,
+  type Generator,
+  type Shape,
+  type Tensor,
+} from '../../../core/index.ts';
 import { drawNoise } from '../noise.ts';
 import { RepeatedStep } from '../repeatedStep.ts';
 
@@ -45,25 +57,43 @@ export interface LoopOptions {
  * @throws what `signal` was aborted with
  */
 export async function* sampleLoop(
-  name: string, device: Device, shape: Shape, timesteps: readonly number[],
-  step: (x: Tensor, t: Tensor, noise: Tensor | undefined) => SampleStep, options: LoopOptions,
+  name: string,
+  device: Device,
+  shape: Shape,
+  timesteps: readonly number[],
+  step: (x: Tensor, t: Tensor, noise: Tensor | undefined) => SampleStep,
+  options: LoopOptions,
 ): AsyncGenerator<LoopStep, void, undefined> {
   const { stepNoise, signal, capture = true } = options;
   const count = timesteps.length;
-  if (stepNoise && !sameShape(stepNoise.shape, [count, ...shape])) throw new ShapeError(`[${name}] stepNoise has shape ${show(stepNoise.shape)}, expected ${show([count, ...shape])}, noise for each of the ${count} steps.`);
+  if (stepNoise && !sameShape(stepNoise.shape, [count, ...shape]))
+    throw new ShapeError(
+      `[${name}] stepNoise has shape ${show(stepNoise.shape)}, expected ${show([count, ...shape])}, noise for each of the ${count} steps.`,
+    );
   const x = keep(scope(() => begin(name, shape, options)));
   const t = keep(full(device, [shape[0]], timesteps[0], 'i32'));
   const noise = stepNoise && keep(empty(device, shape));
-  const repeated = new RepeatedStep(device, () => scope(() => noGrad(() => {
-    const { sample, predXstart } = step(x, t, noise);
-    x.copy_(sample);
-    return predXstart;
-  })), count, capture);
+  const repeated = new RepeatedStep(
+    device,
+    () =>
+      scope(() =>
+        noGrad(() => {
+          const { sample, predXstart } = step(x, t, noise);
+          x.copy_(sample);
+          return predXstart;
+        }),
+      ),
+    count,
+    capture,
+  );
   try {
     for (let index = 0; index < count; index++) {
       signal?.throwIfAborted();
       t.write(new Int32Array(shape[0]).fill(timesteps[index]));
-      if (noise) scope(() => { noise.copy_(stepNoise!.select(0, index)); });
+      if (noise)
+        scope(() => {
+          noise.copy_(stepNoise!.select(0, index));
+        });
       const predXstart = await repeated.run();
       yield { sample: x, predXstart, t: timesteps[index], index, count };
     }
@@ -74,8 +104,10 @@ export async function* sampleLoop(
 }
 
 function begin(name: string, shape: Shape, { noise, generator }: LoopOptions): Tensor {
-  if (shape.length < 2 || shape.some((size) => !Number.isInteger(size) || size < 1)) throw new ValueError(`[${name}] The shape is ${show(shape)}, expected (batch, channels, …).`);
-  if (noise && !sameShape(noise.shape, shape)) throw new ShapeError(`[${name}] noise has shape ${show(noise.shape)}, expected ${show(shape)}.`);
+  if (shape.length < 2 || shape.some((size) => !Number.isInteger(size) || size < 1))
+    throw new ValueError(`[${name}] The shape is ${show(shape)}, expected (batch, channels, …).`);
+  if (noise && !sameShape(noise.shape, shape))
+    throw new ShapeError(`[${name}] noise has shape ${show(noise.shape)}, expected ${show(shape)}.`);
   return noise ? noGrad(() => noise.cast('f32').clone()) : drawNoise(name, shape, { generator });
 }
 

@@ -22,7 +22,11 @@ test.after.each(async ({ folder }) => {
   await rm(folder, { recursive: true });
 });
 
-const failure = async (promise: Promise<unknown>): Promise<unknown> => promise.then(() => undefined, (e: unknown) => e);
+const failure = async (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => undefined,
+    (e: unknown) => e,
+  );
 type Rgb = readonly [number, number, number];
 
 function plain([r, g, b]: Rgb, width = 20, height = 12): Sharp {
@@ -53,14 +57,29 @@ async function firstPixel(path: string, background?: string): Promise<number[]> 
 }
 
 function assertNear(actual: readonly number[], expected: readonly number[], tolerance: number, label: string): void {
-  assert.ok(actual.every((v, i) => Math.abs(v - expected[i]) <= tolerance), `${label}: ${actual}, expected ${expected}`);
+  assert.ok(
+    actual.every((v, i) => Math.abs(v - expected[i]) <= tolerance),
+    `${label}: ${actual}, expected ${expected}`,
+  );
 }
 
 test('decodeImage: every format gives the colours that went in', async ({ folder }) => {
   const colour: Rgb = [200, 100, 40];
-  for (const [name, tolerance] of [['a.png', 0], ['a.jpg', 4], ['a.webp', 6], ['a.avif', 6], ['a.tiff', 4], ['a.gif', 4]] as const) {
+  for (const [name, tolerance] of [
+    ['a.png', 0],
+    ['a.jpg', 4],
+    ['a.webp', 6],
+    ['a.avif', 6],
+    ['a.tiff', 4],
+    ['a.gif', 4],
+  ] as const) {
     const format = name.slice(2) as 'png';
-    assertNear(await firstPixel(await save(join(folder, name), plain(colour).toFormat(format))), colour, tolerance, name);
+    assertNear(
+      await firstPixel(await save(join(folder, name), plain(colour).toFormat(format))),
+      colour,
+      tolerance,
+      name,
+    );
   }
 });
 
@@ -68,11 +87,23 @@ test('decodeImage: grey, grey with alpha, palette and 16 bits become 8-bit RGB',
   const grey = Uint8Array.of(10, 200, 90, 250);
   const raw = { raw: { width: 2, height: 2, channels: 1 } } as const;
   const path = await save(join(folder, 'grey.png'), sharp(grey, raw).toColourspace('b-w').png());
-  assert.equal([...(await decodeImage(path)).data], [...grey].flatMap((v) => [v, v, v]));
+  assert.equal(
+    [...(await decodeImage(path)).data],
+    [...grey].flatMap((v) => [v, v, v]),
+  );
 
-  const greyAlpha = await save(join(folder, 'la.png'), sharp(grey, raw).toColourspace('b-w').joinChannel(Buffer.of(0, 9, 99, 255), raw).png());
+  const greyAlpha = await save(
+    join(folder, 'la.png'),
+    sharp(grey, raw)
+      .toColourspace('b-w')
+      .joinChannel(Buffer.of(0, 9, 99, 255), raw)
+      .png(),
+  );
   assert.is((await sharp(greyAlpha).metadata()).channels, 2);
-  assert.equal([...(await decodeImage(greyAlpha)).data], [...grey].flatMap((v) => [v, v, v]));
+  assert.equal(
+    [...(await decodeImage(greyAlpha)).data],
+    [...grey].flatMap((v) => [v, v, v]),
+  );
 
   const palette = await save(join(folder, 'palette.png'), plain([12, 250, 3]).png({ palette: true }));
   assert.is((await sharp(palette).metadata()).isPalette, true);
@@ -80,13 +111,28 @@ test('decodeImage: grey, grey with alpha, palette and 16 bits become 8-bit RGB',
 
   const deep = Uint16Array.from({ length: 12 }, (_, i) => i * 5461 + 200);
   const deepRgb = sharp(deep, { raw: { width: 2, height: 2, channels: 3 } }).toColourspace('rgb16');
-  for (const [name, image] of [['deep.png', deepRgb.clone().png()], ['deep.tif', deepRgb.clone().tiff({ compression: 'none' })]] as const) {
+  for (const [name, image] of [
+    ['deep.png', deepRgb.clone().png()],
+    ['deep.tif', deepRgb.clone().tiff({ compression: 'none' })],
+  ] as const) {
     const saved = await save(join(folder, name), image);
     assert.is((await sharp(saved).metadata()).depth, 'ushort');
-    assert.equal([...(await decodeImage(saved)).data], [...deep].map((v) => v >> 8), name);
+    assert.equal(
+      [...(await decodeImage(saved)).data],
+      [...deep].map((v) => v >> 8),
+      name,
+    );
   }
-  const deepGrey = await save(join(folder, 'deepgrey.png'), sharp(deep.subarray(0, 4), raw).toColourspace('grey16').png());
-  assertNear([...(await decodeImage(deepGrey)).data], [...deep.subarray(0, 4)].flatMap((v) => [v >> 8, v >> 8, v >> 8]), 1, 'deep grey');
+  const deepGrey = await save(
+    join(folder, 'deepgrey.png'),
+    sharp(deep.subarray(0, 4), raw).toColourspace('grey16').png(),
+  );
+  assertNear(
+    [...(await decodeImage(deepGrey)).data],
+    [...deep.subarray(0, 4)].flatMap((v) => [v >> 8, v >> 8, v >> 8]),
+    1,
+    'deep grey',
+  );
 });
 
 test('decodeImage: transparency is dropped, or laid on a background', async ({ folder }) => {
@@ -105,35 +151,54 @@ test('decodeImage: CMYK, EXIF orientation, first frame of an animation', async (
   const stored = await save(
     join(folder, 'rotated.png'),
     // Orientation 6: the stored image must be turned a quarter to the right.
-    sharp(upright, { raw: { width: 2, height: 3, channels: 3 } }).withMetadata({ orientation: 6 }).png(),
+    sharp(upright, { raw: { width: 2, height: 3, channels: 3 } })
+      .withMetadata({ orientation: 6 })
+      .png(),
   );
   const turned = await decodeImage(stored);
   assert.equal([turned.width, turned.height], [3, 2]);
   const pixel = (x: number, y: number): number[] => [...upright.subarray((y * 2 + x) * 3, (y * 2 + x) * 3 + 3)];
-  assert.equal([...turned.data], [...pixel(0, 2), ...pixel(0, 1), ...pixel(0, 0), ...pixel(1, 2), ...pixel(1, 1), ...pixel(1, 0)]);
+  assert.equal(
+    [...turned.data],
+    [...pixel(0, 2), ...pixel(0, 1), ...pixel(0, 0), ...pixel(1, 2), ...pixel(1, 1), ...pixel(1, 0)],
+  );
 
   const frames = Uint8Array.from({ length: 2 * 8 * 8 * 3 }, (_, i) => (i < 8 * 8 * 3 ? 255 : 0));
-  const animated = await save(join(folder, 'two.gif'), sharp(frames, { raw: { width: 8, height: 16, channels: 3, pageHeight: 8 } }).gif({ delay: [50, 50] }));
+  const animated = await save(
+    join(folder, 'two.gif'),
+    sharp(frames, { raw: { width: 8, height: 16, channels: 3, pageHeight: 8 } }).gif({ delay: [50, 50] }),
+  );
   assert.is((await sharp(animated).metadata()).pages, 2);
   const first = await decodeImage(animated);
   assert.equal([first.width, first.height, first.data[0]], [8, 8, 255]);
 });
 
-async function open(folder: string, options: Partial<ImageFolderOptions> = {}): Promise<{ data: Awaited<ReturnType<typeof openImageFolder>>; reported: SkippedFile[] }> {
+async function open(
+  folder: string,
+  options: Partial<ImageFolderOptions> = {},
+): Promise<{ data: Awaited<ReturnType<typeof openImageFolder>>; reported: SkippedFile[] }> {
   const reported: SkippedFile[] = [];
   const data = await openImageFolder(folder, { size: 8, onSkip: (file) => reported.push(file), ...options });
   return { data, reported };
 }
 
-test('a folder of class folders: labels by folder name, images cropped as the official script does', async ({ folder }) => {
+test('a folder of class folders: labels by folder name, images cropped as the official script does', async ({
+  folder,
+}) => {
   const red = await save(join(folder, 'b', 'deep', 'red.png'), detailed().png());
   await save(join(folder, 'a', 'z.PNG'), plain([0, 255, 0], 30, 9).png());
   await save(join(folder, 'Z', 'blue.webp'), plain([0, 0, 255]).webp({ lossless: true }));
   const { data, reported } = await open(folder);
-  assert.equal(data.files.map(({ name }) => name), ['Z/blue.webp', 'a/z.PNG', 'b/deep/red.png']);
+  assert.equal(
+    data.files.map(({ name }) => name),
+    ['Z/blue.webp', 'a/z.PNG', 'b/deep/red.png'],
+  );
   assert.equal([data.numClasses, data.classNames], [3, ['Z', 'a', 'b']]);
   const items = await Promise.all([0, 1, 2].map((i) => data.item(i)));
-  assert.equal(items.map(({ label }) => label), [0, 1, 2]);
+  assert.equal(
+    items.map(({ label }) => label),
+    [0, 1, 2],
+  );
   assert.equal([...items[1].pixels.subarray(0, 3)], [0, 255, 0]);
   assert.equal(items[2].pixels, centerCropArr(await decodeImage(red), 8).data);
   assert.equal(reported, []);
@@ -150,10 +215,20 @@ test('images beside the folders, or asked for, make one unlabelled set', async (
   assert.match((error as Error).message, /top\.png lies outside of a class folder/);
 });
 
-test('damaged files are named once, counted, and replaced by the next good one; others are ignored', async ({ folder }) => {
-  const colours: Rgb[] = [[250, 0, 0], [0, 250, 0], [0, 0, 250]];
+test('damaged files are named once, counted, and replaced by the next good one; others are ignored', async ({
+  folder,
+}) => {
+  const colours: Rgb[] = [
+    [250, 0, 0],
+    [0, 250, 0],
+    [0, 0, 250],
+  ];
   for (const [i, colour] of colours.entries()) await save(join(folder, `${'acg'[i]}.png`), plain(colour).png());
-  for (const [name, format] of [['b.jpg', 'jpeg'], ['d.png', 'png'], ['h.jpeg', 'jpeg']] as const) {
+  for (const [name, format] of [
+    ['b.jpg', 'jpeg'],
+    ['d.png', 'png'],
+    ['h.jpeg', 'jpeg'],
+  ] as const) {
     await save(join(folder, name), detailed().toFormat(format));
     await cut(join(folder, name), 0.6);
   }
@@ -162,12 +237,21 @@ test('damaged files are named once, counted, and replaced by the next good one; 
   await writeFile(join(folder, 'notes.txt'), 'text');
   await writeFile(join(folder, '._a.png'), 'resource fork');
   const { data, reported } = await open(folder);
-  assert.equal(data.files.map(({ name }) => name), ['a.png', 'b.jpg', 'c.png', 'd.png', 'g.png', 'h.jpeg']);
+  assert.equal(
+    data.files.map(({ name }) => name),
+    ['a.png', 'b.jpg', 'c.png', 'd.png', 'g.png', 'h.jpeg'],
+  );
   assert.is(data.ignored, 2);
-  assert.equal(reported.map(({ path }) => basename(path)), ['e.png', 'f.jpg']);
+  assert.equal(
+    reported.map(({ path }) => basename(path)),
+    ['e.png', 'f.jpg'],
+  );
   const at = async (i: number): Promise<number[]> => [...(await data.item(i)).pixels.subarray(0, 3)];
   for (let epoch = 0; epoch < 2; epoch++) {
-    assert.equal(await Promise.all([0, 1, 2, 3, 4, 5].map(at)), [0, 1, 1, 2, 2, 0].map((c) => [...colours[c]]));
+    assert.equal(
+      await Promise.all([0, 1, 2, 3, 4, 5].map(at)),
+      [0, 1, 1, 2, 2, 0].map((c) => [...colours[c]]),
+    );
   }
   assert.equal(reported.map(({ path }) => basename(path)).sort(), ['b.jpg', 'd.png', 'e.png', 'f.jpg', 'h.jpeg']);
   assert.equal(data.skipped, reported);
@@ -197,7 +281,10 @@ test('the cache saves decoding within its bound', async ({ folder }) => {
   assert.equal([(await data.item(0)).pixels[0], (await data.item(1)).pixels[0]], [0, 1]);
   // The third was not kept; its file is gone, so that the next good one stands in.
   assert.is((await data.item(2)).pixels[0], 0);
-  assert.equal(data.skipped.map(({ path }) => basename(path)), ['2.png']);
+  assert.equal(
+    data.skipped.map(({ path }) => basename(path)),
+    ['2.png'],
+  );
 });
 
 test('links in a circle end', async ({ folder }) => {
@@ -221,7 +308,11 @@ test('errors say what is wrong with the folder', async ({ folder }) => {
   await writeFile(join(folder, 'bad.png'), 'x');
   await fails(folder, {}, /holds 0 readable images \(1 more cannot be read\), expected at least 1/);
   await save(join(folder, 'good.png'), plain([0, 0, 0]).png());
-  await fails(folder, { minImages: 4 }, /holds 1 readable image \(1 more cannot be read\), expected at least 4; add images or lower/);
+  await fails(
+    folder,
+    { minImages: 4 },
+    /holds 1 readable image \(1 more cannot be read\), expected at least 4; add images or lower/,
+  );
 });
 
 test('when nothing can be decoded, the item says so', async ({ folder }) => {
@@ -268,7 +359,10 @@ test('limiter: never more than its number at a time, in order, failures included
   );
   assert.is(most, 2);
   assert.equal(started, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-  assert.equal(results.map((r) => (r.status === 'fulfilled' ? r.value : 'failed')), [0, 1, 2, 3, 'failed', 5, 6, 7, 8]);
+  assert.equal(
+    results.map((r) => (r.status === 'fulfilled' ? r.value : 'failed')),
+    [0, 1, 2, 3, 'failed', 5, 6, 7, 8],
+  );
 });
 
 test.run();

@@ -34,12 +34,20 @@ async function take(loader: DataLoader, count: number): Promise<Batch[]> {
   return batches;
 }
 
-const indices = (batches: Batch[]): number[] => batches.flatMap((batch) => [...batch.labels].map((_, b) => shown(batch, b).index));
-const rejection = async (promise: Promise<unknown>): Promise<unknown> => promise.then(() => undefined, (e: unknown) => e);
+const indices = (batches: Batch[]): number[] =>
+  batches.flatMap((batch) => [...batch.labels].map((_, b) => shown(batch, b).index));
+const rejection = async (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => undefined,
+    (e: unknown) => e,
+  );
 
 test('epochOrder: a permutation, another one for each seed and epoch, every place equally likely', () => {
   const sorted = (order: Uint32Array): number[] => [...order].sort((a, b) => a - b);
-  assert.equal(sorted(epochOrder(101, 3, 0)), Array.from({ length: 101 }, (_, i) => i));
+  assert.equal(
+    sorted(epochOrder(101, 3, 0)),
+    Array.from({ length: 101 }, (_, i) => i),
+  );
   assert.equal(epochOrder(101, 3, 0), epochOrder(101, 3, 0));
   assert.not.equal(epochOrder(101, 3, 0), epochOrder(101, 3, 1));
   assert.not.equal(epochOrder(101, 3, 0), epochOrder(101, 4, 0));
@@ -60,8 +68,14 @@ test('batches follow the epoch order, channels first, with their labels', async 
   const batches = await take(loader, 7);
   const expected = [0, 1, 2].flatMap((epoch) => [...epochOrder(10, 6, epoch).subarray(0, 9)]).slice(0, 21);
   assert.equal(indices(batches), expected);
-  assert.equal(batches.flatMap(({ labels }) => [...labels]), expected.map((i) => i % 3));
-  assert.equal(batches.map(({ epoch }) => epoch), [0, 0, 0, 1, 1, 1, 2]);
+  assert.equal(
+    batches.flatMap(({ labels }) => [...labels]),
+    expected.map((i) => i % 3),
+  );
+  assert.equal(
+    batches.map(({ epoch }) => epoch),
+    [0, 0, 0, 1, 1, 1, 2],
+  );
   assert.equal(batches[0].shape, [3, 1, 2, 2]);
 });
 
@@ -70,7 +84,10 @@ test('without shuffling and dropping, each epoch has every item in order', async
   const batches: Batch[] = [];
   for await (const batch of loader) batches.push(batch);
   assert.equal(indices(batches), [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6]);
-  assert.equal(batches.map(({ shape }) => shape[0]), [3, 3, 1, 3, 3, 1]);
+  assert.equal(
+    batches.map(({ shape }) => shape[0]),
+    [3, 3, 1, 3, 3, 1],
+  );
   assert.equal(await loader.next(), { done: true, value: undefined });
 });
 
@@ -117,7 +134,9 @@ test('one batch is prepared ahead, no more, and the cursor does not run ahead wi
 test('an item that cannot be had rejects next; the cursor stays and the batch can be asked for again', async () => {
   let broken = true;
   const good = counting(6);
-  const data = counting(6, { item: (i) => (broken && i === 4 ? Promise.reject(new Error('disk gone')) : good.item(i)) });
+  const data = counting(6, {
+    item: (i) => (broken && i === 4 ? Promise.reject(new Error('disk gone')) : good.item(i)),
+  });
   const loader = new DataLoader(data, { batchSize: 3, shuffle: false });
   await loader.next();
   assert.match(String(await rejection(loader.next())), /disk gone/);
@@ -128,7 +147,9 @@ test('an item that cannot be had rejects next; the cursor stays and the batch ca
 
 test('abort: the pending and later calls reject with the reason', async () => {
   const abort = new AbortController();
-  const slow = counting(6, { item: async () => (await new Promise((r) => setTimeout(r, 5)), { pixels: new Uint8Array(4), label: 0 }) });
+  const slow = counting(6, {
+    item: async () => (await new Promise((r) => setTimeout(r, 5)), { pixels: new Uint8Array(4), label: 0 }),
+  });
   const loader = new DataLoader(slow, { batchSize: 3, signal: abort.signal });
   await loader.next();
   const pending = rejection(loader.next());
@@ -146,13 +167,20 @@ test('leaving a for-await loop ends the loader cleanly', async () => {
 
 test('errors name the value and say what to do', () => {
   const fails = (data: Dataset, options: DataLoaderOptions, pattern: RegExp): void =>
-    assert.throws(() => new DataLoader(data, options), (e: unknown) => e instanceof ValueError && pattern.test(e.message));
+    assert.throws(
+      () => new DataLoader(data, options),
+      (e: unknown) => e instanceof ValueError && pattern.test(e.message),
+    );
   fails(counting(3), { batchSize: 4 }, /batchSize 4 is more than the 3 items .* lower the batch size/);
   fails(counting(3), { batchSize: 0 }, /batchSize is 0, expected a positive integer/);
   fails(counting(0), { batchSize: 1 }, /has 0 items, expected at least one/);
   fails(counting(9), { batchSize: 3, seed: 0.5 }, /seed is 0.5/);
   fails(counting(9), { batchSize: 3, epochs: -1 }, /epochs is -1/);
-  fails(counting(9), { batchSize: 3, cursor: { epoch: 0, index: 2 } }, /item 2 of epoch 0, expected a multiple of batchSize 3 below 9/);
+  fails(
+    counting(9),
+    { batchSize: 3, cursor: { epoch: 0, index: 2 } },
+    /item 2 of epoch 0, expected a multiple of batchSize 3 below 9/,
+  );
   fails(counting(9), { batchSize: 3, cursor: { epoch: 0, index: 9 } }, /item 9 of epoch 0/);
 });
 

@@ -6,8 +6,16 @@ import { cropImage, flipHorizontal, normalizeToChw } from '../../../models/data/
 const image = { data: Uint8Array.from({ length: 3 * 2 * 2 }, (_, i) => i * 20), width: 3, height: 2, channels: 2 };
 
 test('cropImage: takes the rectangle', () => {
-  assert.equal(cropImage(image, 1, 1, 2, 1), { data: Uint8Array.of(160, 180, 200, 220), width: 2, height: 1, channels: 2 });
-  assert.throws(() => cropImage(image, 2, 0, 2, 1), (e: unknown) => e instanceof ShapeError && /2x1 at \(2,0\) is not inside the image of 3x2/.test(e.message));
+  assert.equal(cropImage(image, 1, 1, 2, 1), {
+    data: Uint8Array.of(160, 180, 200, 220),
+    width: 2,
+    height: 1,
+    channels: 2,
+  });
+  assert.throws(
+    () => cropImage(image, 2, 0, 2, 1),
+    (e: unknown) => e instanceof ShapeError && /2x1 at \(2,0\) is not inside the image of 3x2/.test(e.message),
+  );
 });
 
 test('flipHorizontal: mirrors columns, keeps channels in order', () => {
@@ -26,7 +34,10 @@ test('normalizeToChw: channels first, in [-1, 1], from an offset, mirrored on re
   assert.equal(normalizeToChw(image, { flip: true }), normalizeToChw(flipHorizontal(image)));
   const ends = normalizeToChw({ data: Uint8Array.of(0, 255), width: 2, height: 1, channels: 1 });
   assert.equal([...ends], [-1, 1]);
-  assert.throws(() => normalizeToChw(image, { out: new Float32Array(12), offset: 1 }), (e: unknown) => e instanceof ShapeError && /expected at least 13/.test(e.message));
+  assert.throws(
+    () => normalizeToChw(image, { out: new Float32Array(12), offset: 1 }),
+    (e: unknown) => e instanceof ShapeError && /expected at least 13/.test(e.message),
+  );
 });
 
 test.run();

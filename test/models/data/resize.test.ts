@@ -9,7 +9,12 @@ import { resize, resizeShorter } from '../../../models/data/resize.ts';
 
 function noise(width: number, height: number, channels: number, seed: number): PixelImage {
   const random = new HashStream(seed);
-  return { data: Uint8Array.from({ length: width * height * channels }, () => random.below(256)), width, height, channels };
+  return {
+    data: Uint8Array.from({ length: width * height * channels }, () => random.below(256)),
+    width,
+    height,
+    channels,
+  };
 }
 
 const filters: Record<ResizeFilter, (x: number) => number> = {
@@ -19,7 +24,8 @@ const filters: Record<ResizeFilter, (x: number) => number> = {
     const d = Math.abs(x);
     return d <= 1 ? 1.5 * d ** 3 - 2.5 * d ** 2 + 1 : d < 2 ? -0.5 * d ** 3 + 2.5 * d ** 2 - 4 * d + 2 : 0;
   },
-  lanczos: (x) => (x === 0 ? 1 : Math.abs(x) < 3 ? (3 * Math.sin(Math.PI * x) * Math.sin((Math.PI * x) / 3)) / (Math.PI * x) ** 2 : 0),
+  lanczos: (x) =>
+    x === 0 ? 1 : Math.abs(x) < 3 ? (3 * Math.sin(Math.PI * x) * Math.sin((Math.PI * x) / 3)) / (Math.PI * x) ** 2 : 0,
 };
 
 /** The definition in float64, over every source pixel and without any rounding; clamped between the passes as 8-bit pixels are. */
@@ -27,7 +33,9 @@ function reference(image: PixelImage, width: number, height: number, filter: Res
   const weights = (inSize: number, outSize: number): number[][] =>
     Array.from({ length: outSize }, (_, out) => {
       const scale = inSize / outSize;
-      const raw = Array.from({ length: inSize }, (_, i) => filters[filter]((i + 0.5 - (out + 0.5) * scale) / Math.max(1, scale)));
+      const raw = Array.from({ length: inSize }, (_, i) =>
+        filters[filter]((i + 0.5 - (out + 0.5) * scale) / Math.max(1, scale)),
+      );
       const total = raw.reduce((a, b) => a + b, 0);
       return raw.map((w) => w / total);
     });
@@ -46,26 +54,37 @@ function reference(image: PixelImage, width: number, height: number, filter: Res
   }
   const result = new Float64Array(width * height * channels);
   for (let y = 0; y < height; y++) {
-    for (let j = 0; j < width * channels; j++) result[y * width * channels + j] = clamp(down[y].reduce((s, w, i) => s + w * wide[i * width * channels + j], 0));
+    for (let j = 0; j < width * channels; j++)
+      result[y * width * channels + j] = clamp(down[y].reduce((s, w, i) => s + w * wide[i * width * channels + j], 0));
   }
   return result;
 }
 
 /** A side that stays as it is is not filtered. */
 function inSizeWeights(weights: (a: number, b: number) => number[][], inSize: number, outSize: number): number[][] {
-  if (inSize === outSize) return Array.from({ length: outSize }, (_, o) => Array.from({ length: inSize }, (_, i) => (i === o ? 1 : 0)));
+  if (inSize === outSize)
+    return Array.from({ length: outSize }, (_, o) => Array.from({ length: inSize }, (_, i) => (i === o ? 1 : 0)));
   return weights(inSize, outSize);
 }
 
 for (const filter of ['box', 'bilinear', 'bicubic', 'lanczos'] as const) {
-  for (const [w, h, c, toW, toH] of [[13, 7, 3, 5, 5], [5, 9, 1, 12, 20], [16, 6, 4, 16, 3], [31, 17, 3, 7, 29], [1, 1, 3, 4, 3], [40, 3, 2, 1, 1]]) {
+  for (const [w, h, c, toW, toH] of [
+    [13, 7, 3, 5, 5],
+    [5, 9, 1, 12, 20],
+    [16, 6, 4, 16, 3],
+    [31, 17, 3, 7, 29],
+    [1, 1, 3, 4, 3],
+    [40, 3, 2, 1, 1],
+  ]) {
     test(`resize ${filter}: ${w}x${h}x${c} to ${toW}x${toH} is the definition within the rounding of two passes`, () => {
       const image = noise(w, h, c, w * 100 + h);
       const actual = resize(image, toW, toH, filter);
       assert.equal([actual.width, actual.height, actual.channels], [toW, toH, c]);
       const expected = reference(image, toW, toH, filter);
       // Half a level a pass, times the gain that negative lobes give the first pass's error.
-      actual.data.forEach((v, i) => assert.ok(Math.abs(v - expected[i]) <= 1.25, `value ${i}: ${v}, expected ${expected[i]}`));
+      actual.data.forEach((v, i) =>
+        assert.ok(Math.abs(v - expected[i]) <= 1.25, `value ${i}: ${v}, expected ${expected[i]}`),
+      );
     });
   }
 }
@@ -107,12 +126,30 @@ test('resizeShorter: the longer side is cut to whole pixels', () => {
 const sizeOf = (image: PixelImage): number[] => [image.width, image.height];
 
 test('roundHalfToEven: as Python rounds', () => {
-  const pairs = [[0.5, 0], [1.5, 2], [2.5, 2], [-0.5, 0], [-1.5, -2], [2.4, 2], [2.6, 3], [3, 3], [21.5, 22], [22.5, 22]];
+  const pairs = [
+    [0.5, 0],
+    [1.5, 2],
+    [2.5, 2],
+    [-0.5, 0],
+    [-1.5, -2],
+    [2.4, 2],
+    [2.6, 3],
+    [3, 3],
+    [21.5, 22],
+    [22.5, 22],
+  ];
   for (const [x, expected] of pairs) assert.is(roundHalfToEven(x) + 0, expected, `round(${x})`);
 });
 
 test('centerCropArr: any aspect, enlarged or reduced, gives a square of the size', () => {
-  for (const [w, h] of [[1, 50], [50, 1], [16, 16], [33, 16], [15, 64], [100, 99]]) {
+  for (const [w, h] of [
+    [1, 50],
+    [50, 1],
+    [16, 16],
+    [33, 16],
+    [15, 64],
+    [100, 99],
+  ]) {
     const cropped = centerCropArr(noise(w, h, 3, w), 16);
     assert.equal(sizeOf(cropped), [16, 16]);
     assert.is(cropped.data.length, 16 * 16 * 3);
@@ -123,9 +160,18 @@ test('centerCropArr: any aspect, enlarged or reduced, gives a square of the size
 
 test('errors name the operation and the value', () => {
   const image = noise(4, 4, 3, 1);
-  assert.throws(() => resize(image, 0, 4, 'box'), (e: unknown) => e instanceof ValueError && /^\[resize\] width is 0, expected/.test(e.message));
-  assert.throws(() => centerCropArr(image, 2.5), (e: unknown) => e instanceof ValueError && /^\[centerCropArr\] size is 2.5, expected/.test(e.message));
-  assert.throws(() => resize({ ...image, width: 5 }, 4, 4, 'box'), (e: unknown) => e instanceof ShapeError && /5x4 pixels and 3 channels has 48 bytes/.test(e.message));
+  assert.throws(
+    () => resize(image, 0, 4, 'box'),
+    (e: unknown) => e instanceof ValueError && /^\[resize\] width is 0, expected/.test(e.message),
+  );
+  assert.throws(
+    () => centerCropArr(image, 2.5),
+    (e: unknown) => e instanceof ValueError && /^\[centerCropArr\] size is 2.5, expected/.test(e.message),
+  );
+  assert.throws(
+    () => resize({ ...image, width: 5 }, 4, 4, 'box'),
+    (e: unknown) => e instanceof ShapeError && /5x4 pixels and 3 channels has 48 bytes/.test(e.message),
+  );
 });
 
 test.run();

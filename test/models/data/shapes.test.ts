@@ -7,7 +7,8 @@ import { SHAPE_CLASSES, shapesDataset, shapesItem } from '../../../models/data/s
 /** How far each pixel is from the background, which the upper left corner shows, on the scale of the brightest one. */
 function silhouette(pixels: Uint8Array): number[] {
   const far = Array.from({ length: pixels.length / 3 }, (_, i) =>
-    Math.hypot(pixels[i * 3] - pixels[0], pixels[i * 3 + 1] - pixels[1], pixels[i * 3 + 2] - pixels[2]));
+    Math.hypot(pixels[i * 3] - pixels[0], pixels[i * 3 + 1] - pixels[1], pixels[i * 3 + 2] - pixels[2]),
+  );
   const peak = Math.max(...far);
   return far.map((v) => v / peak);
 }
@@ -43,9 +44,15 @@ test('antialiasing keeps the area: circle, square, ring and diamond in place', (
     diamond: 2 * 1.02 * 0.6,
   };
   for (const [name, area] of Object.entries(areas)) {
-    const { pixels } = shapesItem(SHAPE_CLASSES.indexOf(name as (typeof SHAPE_CLASSES)[number]), { size, variation: 0 });
+    const { pixels } = shapesItem(SHAPE_CLASSES.indexOf(name as (typeof SHAPE_CLASSES)[number]), {
+      size,
+      variation: 0,
+    });
     const covered = silhouette(pixels).reduce((a, b) => a + b, 0);
-    assert.ok(Math.abs(covered / (area * radius ** 2) - 1) < 0.01, `${name}: ${covered}, expected ${area * radius ** 2}`);
+    assert.ok(
+      Math.abs(covered / (area * radius ** 2) - 1) < 0.01,
+      `${name}: ${covered}, expected ${area * radius ** 2}`,
+    );
   }
 });
 
@@ -54,7 +61,12 @@ test('colours stand out from the background, which the corners show', () => {
     const { pixels } = shapesItem(i, { size: 16, variation: 1 });
     let contrast = 0;
     for (let p = 0; p < pixels.length; p += 3) {
-      contrast = Math.max(contrast, Math.abs(pixels[p] - pixels[0]), Math.abs(pixels[p + 1] - pixels[1]), Math.abs(pixels[p + 2] - pixels[2]));
+      contrast = Math.max(
+        contrast,
+        Math.abs(pixels[p] - pixels[0]),
+        Math.abs(pixels[p + 1] - pixels[1]),
+        Math.abs(pixels[p + 2] - pixels[2]),
+      );
     }
     assert.ok(contrast > 100, `item ${i}: ${contrast}`);
   }
@@ -83,7 +95,8 @@ for (const size of [8, 16]) {
 test('shapesDataset: length, and errors that name the value', () => {
   const data = shapesDataset({ size: 8, length: 25 });
   assert.equal([data.length, data.size, data.channels, data.numClasses], [25, 8, 3, SHAPE_CLASSES.length]);
-  const fails = (run: () => unknown, pattern: RegExp): void => assert.throws(run, (e: unknown) => e instanceof ValueError && pattern.test(e.message));
+  const fails = (run: () => unknown, pattern: RegExp): void =>
+    assert.throws(run, (e: unknown) => e instanceof ValueError && pattern.test(e.message));
   fails(() => data.item(25), /index is 25, expected less than the length 25/);
   fails(() => shapesDataset({ size: 7 }), /size is 7, expected an integer of at least 8/);
   fails(() => shapesDataset({ size: 8, variation: 2 }), /variation is 2, expected a number in \[0, 1\]/);

@@ -9,7 +9,11 @@ import { random, read } from './process.ts';
 const test = gpuSuite('diffusion loops');
 
 const SHAPE = [2, 1, 5, 5];
-const model = (x: Tensor, t: Tensor): Tensor => x.mul(0.7).add(t.cast('f32').mul(0.0005).reshape(-1, 1, 1, 1)).tanh();
+const model = (x: Tensor, t: Tensor): Tensor =>
+  x
+    .mul(0.7)
+    .add(t.cast('f32').mul(0.0005).reshape(-1, 1, 1, 1))
+    .tanh();
 const options = { diffusionSteps: 100, learnSigma: false, timestepRespacing: '8' } as const;
 
 test('captured and eager loops give the same, bit for bit, with noise from a generator', async ({ device }) => {
@@ -17,7 +21,8 @@ test('captured and eager loops give the same, bit for bit, with noise from a gen
   const generator = new Generator(device, 7);
   for (const sample of [
     (capture: boolean) => diffusion.pSampleLoop(model, SHAPE, { generator, capture }),
-    (capture: boolean) => diffusion.ddimSampleLoop(model, SHAPE, { generator, capture, eta: 0.3, condFn: (x) => x.neg() }),
+    (capture: boolean) =>
+      diffusion.ddimSampleLoop(model, SHAPE, { generator, capture, eta: 0.3, condFn: (x) => x.neg() }),
     (capture: boolean) => diffusion.ddimSampleLoop(model, SHAPE, { generator, capture, denoisedFn: (x) => x.mul(0.9) }),
   ]) {
     const results: Float64Array[] = [];
@@ -40,9 +45,13 @@ test('loops of one, two and three steps', async ({ device }) => {
     const diffusion = createDiffusion(device, { ...options, timestepRespacing });
     const noise = random(device, SHAPE, 1);
     const seen: number[][] = [];
-    for await (const { t, index, count } of diffusion.ddimSampleLoopProgressive(model, SHAPE, { noise })) seen.push([t, index, count]);
+    for await (const { t, index, count } of diffusion.ddimSampleLoopProgressive(model, SHAPE, { noise }))
+      seen.push([t, index, count]);
     const count = Number(timestepRespacing);
-    assert.equal(seen, Array.from({ length: count }, (_, i) => [count - 1 - i, i, count]));
+    assert.equal(
+      seen,
+      Array.from({ length: count }, (_, i) => [count - 1 - i, i, count]),
+    );
     noise.dispose();
     diffusion.dispose();
   }
@@ -50,11 +59,17 @@ test('loops of one, two and three steps', async ({ device }) => {
 
 test('a perfect model gives x_0 back, in DDPM and DDIM', async ({ device }) => {
   const betas = betaSchedule('linear', 20);
-  const diffusion = new GaussianDiffusion(device, settingsOfBetas(betas, { modelMeanType: 'xStart', modelVarType: 'fixedSmall', lossType: 'mse' }));
+  const diffusion = new GaussianDiffusion(
+    device,
+    settingsOfBetas(betas, { modelMeanType: 'xStart', modelVarType: 'fixedSmall', lossType: 'mse' }),
+  );
   const generator = new Generator(device, 1);
   const xStart = random(device, SHAPE, 3);
   const expected = await xStart.data();
-  for (const loop of [diffusion.pSampleLoop(() => xStart, SHAPE, { generator }), diffusion.ddimSampleLoop(() => xStart, SHAPE, { generator })]) {
+  for (const loop of [
+    diffusion.pSampleLoop(() => xStart, SHAPE, { generator }),
+    diffusion.ddimSampleLoop(() => xStart, SHAPE, { generator }),
+  ]) {
     const [actual] = await read(await loop);
     assertClose(actual, expected, 1e-6);
   }
@@ -78,7 +93,10 @@ test('a loop can be aborted, and left', async ({ device }) => {
   const controller = new AbortController();
   let steps = 0;
   try {
-    for await (const { index } of diffusion.pSampleLoopProgressive(model, SHAPE, { generator, signal: controller.signal })) {
+    for await (const { index } of diffusion.pSampleLoopProgressive(model, SHAPE, {
+      generator,
+      signal: controller.signal,
+    })) {
       steps++;
       if (index === 3) controller.abort(new Error('enough'));
     }
@@ -88,7 +106,18 @@ test('a loop can be aborted, and left', async ({ device }) => {
   }
   assert.is(steps, 4);
   for await (const { index } of diffusion.pSampleLoopProgressive(model, SHAPE, { generator })) if (index === 5) break;
-  await diffusion.pSampleLoop(() => { throw new Error('broken'); }, SHAPE, { generator }).then(() => assert.unreachable(), (error: Error) => assert.is(error.message, 'broken'));
+  await diffusion
+    .pSampleLoop(
+      () => {
+        throw new Error('broken');
+      },
+      SHAPE,
+      { generator },
+    )
+    .then(
+      () => assert.unreachable(),
+      (error: Error) => assert.is(error.message, 'broken'),
+    );
   generator.dispose();
   diffusion.dispose();
 });
@@ -101,7 +130,10 @@ test('an abandoned model call inside of the captured step leaves nothing behind'
     if (++calls === 2) throw new Error('second');
     return model(x, t);
   };
-  await diffusion.pSampleLoop(failing, SHAPE, { generator }).then(() => assert.unreachable(), (error: Error) => assert.is(error.message, 'second'));
+  await diffusion.pSampleLoop(failing, SHAPE, { generator }).then(
+    () => assert.unreachable(),
+    (error: Error) => assert.is(error.message, 'second'),
+  );
   generator.dispose();
   diffusion.dispose();
 });
@@ -109,10 +141,23 @@ test('an abandoned model call inside of the captured step leaves nothing behind'
 test('what does not fit is told', async ({ device }) => {
   const diffusion = createDiffusion(device, options);
   const noise = scope(() => random(device, [2, 1, 5, 4], 1));
-  const message = (loop: Promise<Tensor>): Promise<string> => loop.then(() => 'nothing', (error: Error) => error.message);
-  assert.match(await message(diffusion.pSampleLoop(model, SHAPE, { noise })), /\[pSampleLoop\] noise has shape \(2,1,5,4\), expected \(2,1,5,5\)/);
-  assert.match(await message(diffusion.pSampleLoop(model, SHAPE, { stepNoise: noise })), /\[pSampleLoop\] stepNoise has shape \(2,1,5,4\), expected \(8,2,1,5,5\)/);
-  assert.match(await message(diffusion.ddimSampleLoop(model, SHAPE, {})), /\[ddimSampleLoop\] Neither noise nor a generator/);
+  const message = (loop: Promise<Tensor>): Promise<string> =>
+    loop.then(
+      () => 'nothing',
+      (error: Error) => error.message,
+    );
+  assert.match(
+    await message(diffusion.pSampleLoop(model, SHAPE, { noise })),
+    /\[pSampleLoop\] noise has shape \(2,1,5,4\), expected \(2,1,5,5\)/,
+  );
+  assert.match(
+    await message(diffusion.pSampleLoop(model, SHAPE, { stepNoise: noise })),
+    /\[pSampleLoop\] stepNoise has shape \(2,1,5,4\), expected \(8,2,1,5,5\)/,
+  );
+  assert.match(
+    await message(diffusion.ddimSampleLoop(model, SHAPE, {})),
+    /\[ddimSampleLoop\] Neither noise nor a generator/,
+  );
   noise.dispose();
   diffusion.dispose();
 });

@@ -1,6 +1,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { betaSchedule, NOISE_SCHEDULES, respaceBetas, scheduleTables, spaceTimesteps } from '../../../models/diffusion/schedule.ts';
+import {
+  betaSchedule,
+  NOISE_SCHEDULES,
+  respaceBetas,
+  scheduleTables,
+  spaceTimesteps,
+} from '../../../models/diffusion/schedule.ts';
 
 const close = (actual: number, expected: number, limit = 1e-12): void =>
   assert.ok(Math.abs(actual - expected) <= limit * Math.max(1, Math.abs(expected)), `${actual}, expected ${expected}`);
@@ -10,7 +16,10 @@ test('every schedule gives betas in (0, 1] at any length', () => {
     for (const steps of [50, 99, 1000]) {
       const betas = betaSchedule(name, steps);
       assert.is(betas.length, steps);
-      assert.ok(betas.every((beta) => beta > 0 && beta <= 1), `${name} ${steps}`);
+      assert.ok(
+        betas.every((beta) => beta > 0 && beta <= 1),
+        `${name} ${steps}`,
+      );
     }
   }
 });
@@ -43,14 +52,19 @@ test('a respaced process has the same cumulative products at the kept steps', ()
 test('the posterior mean coefficients invert the forward process where x_t has no noise', () => {
   const tables = scheduleTables(betaSchedule('linear', 100));
   for (let t = 0; t < 100; t++) {
-    close(tables.posteriorMeanCoef1[t] + tables.posteriorMeanCoef2[t] * tables.sqrtAlphasCumprod[t], Math.sqrt(tables.alphasCumprodPrev[t]), 1e-10);
+    close(
+      tables.posteriorMeanCoef1[t] + tables.posteriorMeanCoef2[t] * tables.sqrtAlphasCumprod[t],
+      Math.sqrt(tables.alphasCumprodPrev[t]),
+      1e-10,
+    );
   }
 });
 
 test('a process of one step has finite logarithms', () => {
   const { betas } = respaceBetas(betaSchedule('linear', 1000), spaceTimesteps(1000, '1'));
   const tables = scheduleTables(betas);
-  for (const name of ['posteriorLogVarianceClipped', 'fixedLargeLogVariance', 'logBetas'] as const) assert.ok(Number.isFinite(tables[name][0]), name);
+  for (const name of ['posteriorLogVarianceClipped', 'fixedLargeLogVariance', 'logBetas'] as const)
+    assert.ok(Number.isFinite(tables[name][0]), name);
 });
 
 test('refuses what makes no process', () => {
@@ -61,7 +75,8 @@ test('refuses what makes no process', () => {
   assert.throws(() => spaceTimesteps(10, '11'), /section 0 has 10 of the 10 steps, cannot take 11/);
   assert.throws(() => spaceTimesteps(1000, 'ddim999'), /no integer stride over 1000 steps/);
   assert.throws(() => spaceTimesteps(1000, 'ddim'), /no integer stride/);
-  for (const text of ['ten', '1.5', '-3', '10,', 'x10']) assert.throws(() => spaceTimesteps(1000, text), /expected a step count/);
+  for (const text of ['ten', '1.5', '-3', '10,', 'x10'])
+    assert.throws(() => spaceTimesteps(1000, text), /expected a step count/);
   assert.throws(() => spaceTimesteps(10, [0]), /keeps no step/);
   assert.throws(() => respaceBetas(betaSchedule('linear', 100), [100]), /timestep 100 is outside/);
 });

@@ -13,11 +13,26 @@ test('settings of the official options', () => {
   };
   assert.equal(of({}), ['epsilon', 'learnedRange', 'mse']);
   assert.equal(of({ useKl: true, rescaleLearnedSigmas: true }), ['epsilon', 'learnedRange', 'rescaledKl']);
-  assert.equal(of({ learnSigma: false, rescaleLearnedSigmas: true, predictXstart: true }), ['xStart', 'fixedLarge', 'rescaledMse']);
+  assert.equal(of({ learnSigma: false, rescaleLearnedSigmas: true, predictXstart: true }), [
+    'xStart',
+    'fixedLarge',
+    'rescaledMse',
+  ]);
   assert.equal(of({ learnSigma: false, sigmaSmall: true }), ['epsilon', 'fixedSmall', 'mse']);
   const short = diffusionSettings({ timestepRespacing: 'ddim10', diffusionSteps: 100 });
-  assert.equal([short.numTimesteps, short.originalTimesteps, [...short.timestepMap]], [10, 100, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]]);
-  assert.throws(() => settingsOfBetas(betaSchedule('linear', 100), { modelMeanType: 'x' as never, modelVarType: 'learned', lossType: 'kl' }), /modelMeanType is x, expected one of epsilon/);
+  assert.equal(
+    [short.numTimesteps, short.originalTimesteps, [...short.timestepMap]],
+    [10, 100, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]],
+  );
+  assert.throws(
+    () =>
+      settingsOfBetas(betaSchedule('linear', 100), {
+        modelMeanType: 'x' as never,
+        modelVarType: 'learned',
+        lossType: 'kl',
+      }),
+    /modelMeanType is x, expected one of epsilon/,
+  );
 });
 
 test('previous-x prediction is the same process as epsilon, told otherwise', () => {

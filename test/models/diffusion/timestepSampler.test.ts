@@ -1,6 +1,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createTimestepSampler, LossSecondMomentResampler, timestepSamplerFromState, UniformSampler } from '../../../models/diffusion/timestepSampler.ts';
+import {
+  createTimestepSampler,
+  LossSecondMomentResampler,
+  timestepSamplerFromState,
+  UniformSampler,
+} from '../../../models/diffusion/timestepSampler.ts';
 
 /** Evenly spread numbers: the histogram of what is drawn with them is the distribution itself. */
 function even(count: number): () => number {

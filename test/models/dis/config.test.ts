@@ -16,7 +16,13 @@ test('names cover the ten official sizes and ours, and each makes a model', () =
 });
 
 test('options go over the name, ssm options one by one', () => {
-  const config = disConfig('DiS-Ti/2', { imgSize: 16, patchSize: 4, numClasses: -1, ssm: { dState: 8 }, skip: undefined });
+  const config = disConfig('DiS-Ti/2', {
+    imgSize: 16,
+    patchSize: 4,
+    numClasses: -1,
+    ssm: { dState: 8 },
+    skip: undefined,
+  });
   assert.is(config.patchSize, 4);
   assert.is(config.numClasses, 0);
   assert.equal([config.ssm.dState, config.ssm.dConv, config.skip], [8, 4, true]);
@@ -30,7 +36,15 @@ test('an odd depth has the blocks of the official list', () => {
 });
 
 test('official names map to ours', () => {
-  const options = disOptionsFromOfficial({ img_size: 16, rms_norm: false, ssm_cfg: { d_state: 8, conv_bias: false }, initializer_cfg: { n_residuals_per_layer: 2 }, fused_add_norm: true, device: null, bimamba_type: 'v2' });
+  const options = disOptionsFromOfficial({
+    img_size: 16,
+    rms_norm: false,
+    ssm_cfg: { d_state: 8, conv_bias: false },
+    initializer_cfg: { n_residuals_per_layer: 2 },
+    fused_add_norm: true,
+    device: null,
+    bimamba_type: 'v2',
+  });
   assert.equal(options, { imgSize: 16, rmsNorm: false, ssm: { dState: 8, convBias: false }, residualsPerLayer: 2 });
   assert.throws(() => disOptionsFromOfficial({ bimamba_type: 'v1' }), /expected "v2"/);
   assert.throws(() => disOptionsFromOfficial({ image_size: 16 }), /unknown option imageSize/);
@@ -51,7 +65,12 @@ test('refuses what makes no model, naming option, value and expectation', () => 
     [{ width: 7 }, /unknown option width, expected one of imgSize/],
     [{ numClasses: NaN }, /numClasses is NaN/],
   ];
-  for (const [options, message] of cases) assert.throws(() => disConfig({ imgSize: 32, patchSize: 2, ...options } as never), message, JSON.stringify(options));
+  for (const [options, message] of cases)
+    assert.throws(
+      () => disConfig({ imgSize: 32, patchSize: 2, ...options } as never),
+      message,
+      JSON.stringify(options),
+    );
   assert.throws(() => disConfig('DiS-S/8' as never), /unknown model "DiS-S\/8", expected one of DiS-N\/2/);
 });
 

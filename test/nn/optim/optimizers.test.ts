@@ -1,6 +1,18 @@
 import * as assert from 'uvu/assert';
 import { capture, noGrad, scope, tensor, type Device, type Tensor } from '../../../core/index.ts';
-import { Adam, AdamW, clipGradNorm, Module, parameter, readSafetensors, saveStateDict, SGD, type AdamOptions, type Optimizer, type SGDOptions } from '../../../nn/index.ts';
+import {
+  Adam,
+  AdamW,
+  clipGradNorm,
+  Module,
+  parameter,
+  readSafetensors,
+  saveStateDict,
+  SGD,
+  type AdamOptions,
+  type Optimizer,
+  type SGDOptions,
+} from '../../../nn/index.ts';
 import { adamReference, learned, sgdReference, type Learned } from '../../reference/optimizers.ts';
 import { assertClose, gpuSuite, uniform } from '../../support.ts';
 
@@ -28,7 +40,13 @@ function give(p: Tensor, values: Float32Array): void {
 }
 
 /** Six steps; the second parameter gets no gradient in the first two, and the learning rate changes once. */
-async function compare(device: Device, name: string, make: (model: Module) => Optimizer, slots: readonly string[], reference: (p: Learned, g: ArrayLike<number>, lr: number) => void): Promise<void> {
+async function compare(
+  device: Device,
+  name: string,
+  make: (model: Module) => Optimizer,
+  slots: readonly string[],
+  reference: (p: Learned, g: ArrayLike<number>, lr: number) => void,
+): Promise<void> {
   using model = new Pair(device);
   using optimizer = make(model);
   const expected = [learned(await model.first.data(), slots), learned(await model.second.data(), slots)];
@@ -60,8 +78,14 @@ const sgd: Record<string, SGDOptions> = {
   nesterov: { lr: 0.1, momentum: 0.8, nesterov: true, weightDecay: 0.1 },
 };
 for (const [name, options] of Object.entries(sgd)) {
-  test(`SGD, ${name}`, ({ device }) => compare(device, name, (model) => new SGD(model, options), options.momentum ? ['momentum_buffer'] : [],
-    (p, g, lr) => sgdReference(p, g, { ...options, lr })));
+  test(`SGD, ${name}`, ({ device }) =>
+    compare(
+      device,
+      name,
+      (model) => new SGD(model, options),
+      options.momentum ? ['momentum_buffer'] : [],
+      (p, g, lr) => sgdReference(p, g, { ...options, lr }),
+    ));
 }
 
 const adam: Record<string, AdamOptions> = {
@@ -72,14 +96,29 @@ const adam: Record<string, AdamOptions> = {
 };
 for (const [name, options] of Object.entries(adam)) {
   const slots = ['exp_avg', 'exp_avg_sq', ...(options.amsgrad ? ['max_exp_avg_sq'] : [])];
-  test(`Adam, ${name}`, ({ device }) => compare(device, name, (model) => new Adam(model, options), slots, (p, g, lr) => adamReference(p, g, { ...options, lr })));
-  test(`AdamW, ${name}`, ({ device }) => compare(device, name, (model) => new AdamW(model, options), slots,
-    (p, g, lr) => adamReference(p, g, { weightDecay: 0.01, ...options, lr, decoupled: true })));
+  test(`Adam, ${name}`, ({ device }) =>
+    compare(
+      device,
+      name,
+      (model) => new Adam(model, options),
+      slots,
+      (p, g, lr) => adamReference(p, g, { ...options, lr }),
+    ));
+  test(`AdamW, ${name}`, ({ device }) =>
+    compare(
+      device,
+      name,
+      (model) => new AdamW(model, options),
+      slots,
+      (p, g, lr) => adamReference(p, g, { weightDecay: 0.01, ...options, lr, decoupled: true }),
+    ));
 }
 
 test('a state goes through safetensors, and the run goes on bit for bit', async ({ device }) => {
-  using model = new Pair(device), other = new Pair(device);
-  using optimizer = new Adam(model, { lr: 0.05 }), resumed = new Adam(other, { lr: 1 });
+  using model = new Pair(device),
+    other = new Pair(device);
+  using optimizer = new Adam(model, { lr: 0.05 }),
+    resumed = new Adam(other, { lr: 1 });
   const run = (m: Pair, o: Optimizer, from: number, to: number): void => {
     for (let step = from; step <= to; step++) {
       for (const p of m.parameters()) give(p, gradientOf({ length: p.numel }, step));
@@ -107,13 +146,14 @@ test('a captured step is the same as one that is not, with a learning rate that 
   const train = async (captured: boolean): Promise<ArrayLike<number>> => {
     using model = new Pair(device);
     using optimizer = new Adam(model, { lr: 0.1 });
-    const body = (): void => scope(() => {
-      optimizer.zeroGrad();
-      model.first.mul(model.second).sub(1).square().sum().backward();
-      clipGradNorm(model, 0.5);
-      optimizer.step();
-      optimizer.zeroGrad();
-    });
+    const body = (): void =>
+      scope(() => {
+        optimizer.zeroGrad();
+        model.first.mul(model.second).sub(1).square().sum().backward();
+        clipGradNorm(model, 0.5);
+        optimizer.step();
+        optimizer.zeroGrad();
+      });
     const step = captured ? capture(device, body) : null;
     if (!step) body();
     for (let i = 2; i <= 5; i++) {
@@ -132,15 +172,25 @@ test('clipGradNorm scales all gradients by their common norm', async ({ device }
   using model = new Pair(device);
   const host = [uniform(15, 3), uniform(1, 4)];
   const all = [...host[0], ...host[1]];
-  const norms: [type: number, norm: number][] = [[2, Math.hypot(...all)], [1, all.reduce((s, v) => s + Math.abs(v), 0)], [Infinity, Math.max(...all.map(Math.abs))],
-    [3, all.reduce((s, v) => s + Math.abs(v) ** 3, 0) ** (1 / 3)]];
+  const norms: [type: number, norm: number][] = [
+    [2, Math.hypot(...all)],
+    [1, all.reduce((s, v) => s + Math.abs(v), 0)],
+    [Infinity, Math.max(...all.map(Math.abs))],
+    [3, all.reduce((s, v) => s + Math.abs(v) ** 3, 0) ** (1 / 3)],
+  ];
   for (const [type, norm] of norms) {
     for (const maxNorm of [0.3, 100]) {
       model.parameters().forEach((p, i) => give(p, host[i]));
       const found = clipGradNorm(model, maxNorm, type);
       assertClose(await found.data(), [norm], 2e-6, `norm ${type}`);
       const factor = Math.min(1, maxNorm / (norm + 1e-6));
-      for (const [i, p] of model.parameters().entries()) assertClose(await p.grad!.data(), host[i].map((v) => v * factor), 2e-6, `${type}, ${maxNorm}`);
+      for (const [i, p] of model.parameters().entries())
+        assertClose(
+          await p.grad!.data(),
+          host[i].map((v) => v * factor),
+          2e-6,
+          `${type}, ${maxNorm}`,
+        );
       found.dispose();
     }
   }
@@ -149,7 +199,12 @@ test('clipGradNorm scales all gradients by their common norm', async ({ device }
   const [a, b] = [1, 2].map((seed) => tensor(device, uniform(4, seed), { requiresGrad: true }));
   scope(() => a.add(b).mul(3).sum().backward());
   clipGradNorm([a, b], 1).dispose();
-  for (const t of [a, b]) assertClose(await t.grad!.data(), [1, 1, 1, 1].map(() => 3 / (3 * Math.sqrt(8) + 1e-6)), 2e-6);
+  for (const t of [a, b])
+    assertClose(
+      await t.grad!.data(),
+      [1, 1, 1, 1].map(() => 3 / (3 * Math.sqrt(8) + 1e-6)),
+      2e-6,
+    );
   for (const t of [a, b]) t.dispose();
   assert.throws(() => clipGradNorm(model, 1), /No parameter has a gradient; call it after backward/);
   assert.throws(() => clipGradNorm([], 1), /There are no parameters/);
@@ -159,13 +214,17 @@ test('numbers that make no sense are refused', ({ device }) => {
   using model = new Pair(device);
   assert.throws(() => new SGD(model, { lr: -1 }), '[SGD] lr is -1, expected a finite number from 0 on.');
   assert.throws(() => new SGD(model, { nesterov: true }), /nesterov with momentum 0/);
-  assert.throws(() => new AdamW(model, { betas: [0.9, 1] }), '[AdamW] betas[1] is 1, expected a finite number from 0 on and below 1.');
+  assert.throws(
+    () => new AdamW(model, { betas: [0.9, 1] }),
+    '[AdamW] betas[1] is 1, expected a finite number from 0 on and below 1.',
+  );
   assert.throws(() => new Adam([]), '[Adam] There are no parameters, expected at least one.');
 });
 
 test('half-precision parameters are updated in f32', async ({ device }) => {
   if (!device.has('shader-f16')) return;
-  const start = uniform(6, 5), gradient = uniform(6, 6);
+  const start = uniform(6, 5),
+    gradient = uniform(6, 6);
   const p = noGrad(() => parameter(tensor(device, start, { dtype: 'f16' })));
   const expected = learned(await p.data(), ['exp_avg', 'exp_avg_sq']);
   using optimizer = new Adam([p], { lr: 0.1 });
