@@ -16,7 +16,7 @@ const upward = (layer) =>
 const NODE_MODULES = {
   regex:
     '^(node:|(assert|buffer|child_process|crypto|events|fs|http|https|module|net|os|path|perf_hooks|process|stream|url|util|v8|vm|worker_threads|zlib)(/|$)|webgpu$|sharp$|commander$)',
-  message: 'core, kernels, nn and models run unchanged in browsers: only core/gpu-node.ts touches Node.',
+  message: 'core, kernels, nn and models run unchanged in browsers: only core/gpu/node.ts touches Node.',
 };
 const NODE_GLOBALS = [
   'process',
@@ -39,7 +39,7 @@ const MODULE_SYNTAX = [
 
 const browserLayer = (layer) => ({
   files: [`${layer}/**/*.ts`],
-  ignores: ['core/gpu-node.ts'],
+  ignores: ['core/gpu/node.ts'],
   rules: {
     'no-restricted-imports': ['error', { patterns: [...upward(layer), NODE_MODULES] }],
     'no-restricted-globals': ['error', ...NODE_GLOBALS],
@@ -74,7 +74,7 @@ export default tseslint.config(
   },
   ...['core', 'kernels', 'nn', 'models'].map(browserLayer),
   {
-    files: ['core/gpu-node.ts'],
+    files: ['core/gpu/node.ts'],
     rules: { 'no-restricted-imports': ['error', { patterns: upward('core') }] },
   },
   {

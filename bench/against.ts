@@ -45,7 +45,7 @@ export function resolveCommit(name: string): string {
 
 /** What the other tree takes from this one, and what the harness needs beside its own folder. */
 const SHARED = ['node_modules', '.vulkan'] as const,
-  HARNESS = ['core/warmUp.ts'] as const;
+  HARNESS = ['core/tuning/warmUp.ts'] as const;
 
 /** Checks the commit out beside the project, with this tree's benchmark and its installed packages. */
 function checkOut(commit: string): string {

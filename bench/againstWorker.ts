@@ -1,7 +1,7 @@
 // One of the two builds of --against: prepares a case and times a batch of it whenever asked.
 
 import { capture, openDevice, scope, type CapturedStep, type Device } from '../core/index.ts';
-import { warmUp } from '../core/warmUp.ts';
+import { warmUp } from '../core/tuning/warmUp.ts';
 import type { AgainstRequest } from './against.ts';
 import { idOf, type Prepared } from './case.ts';
 import { allCases } from './cases/index.ts';

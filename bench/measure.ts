@@ -1,7 +1,7 @@
 // Measures one case: by the clock in batches of replays, by the GPU's timestamps, and what it costs the host.
 
 import { capture, Profiler, scope, type CapturedStep, type CapturePlan, type Device } from '../core/index.ts';
-import { speedNow, warmUp } from '../core/warmUp.ts';
+import { speedNow, warmUp } from '../core/tuning/warmUp.ts';
 import type { BenchCase, Prepared } from './case.ts';
 import { sample, spreadOf, type Spread } from './sample.ts';
 

@@ -1,5 +1,5 @@
 // npm run bench:ship: makes what `npm run bench -- --tune --out FOLDER` measured part of the engine. Each FOLDER/<adapter>-<tier>.json with a
-// tuning beside it becomes a module of core/tuned, and core/tuned/tables.ts is written anew to list all there are.
+// tuning beside it becomes a module of core/tuning/tuned, and core/tuning/tuned/tables.ts is written anew to list all there are.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -18,7 +18,7 @@ function main(): void {
     .argument('[results...]', 'results with a tuning beside them; default: all of bench/results')
     .helpOption('-h, --help', 'show this')
     .parse();
-  const folder = join(ROOT, 'core', 'tuned'),
+  const folder = join(ROOT, 'core', 'tuning', 'tuned'),
     results = join(ROOT, 'bench', 'results');
   const all = readdirSync(results)
     .filter((name) => name.endsWith('.json') && !name.endsWith('.tuning.json'))
@@ -43,7 +43,7 @@ function main(): void {
     const name = resultName(result);
     writeFileSync(join(folder, `${name}.ts`), tableModule(data, result));
     lines.set(name, tableLine(result, name));
-    console.log(`core/tuned/${name}.ts: ${Object.keys(data.entries).length} kinds of calls of ${data.adapter}`);
+    console.log(`core/tuning/tuned/${name}.ts: ${Object.keys(data.entries).length} kinds of calls of ${data.adapter}`);
   }
   writeFileSync(listed, tablesModule([...lines.values()]));
 }

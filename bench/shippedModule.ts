@@ -1,4 +1,4 @@
-// The text of the modules in core/tuned: kernel configurations that were measured on one adapter and tier, and the list of all of them.
+// The text of the modules in core/tuning/tuned: kernel configurations that were measured on one adapter and tier, and the list of all of them.
 
 import type { TuningData } from '../core/index.ts';
 import type { BenchResult } from './result.ts';

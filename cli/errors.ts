@@ -85,7 +85,7 @@ export function describeFailure(error: unknown): Failure {
   }
   if (error instanceof CompileError || error instanceof EngineError)
     return { message, status: EXIT.failure, unexpected: true };
-  // core/gpu-node.ts cannot know the engine's classes' users; its own errors follow the same grammar.
+  // core/gpu/node.ts cannot know the engine's classes' users; its own errors follow the same grammar.
   if (error instanceof Error && error.message.startsWith('[openNodeGpu]'))
     return { message, status: EXIT.gpu, unexpected: false };
   const code = errorCode(error);

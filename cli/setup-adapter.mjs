@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Finds a WebGPU adapter, and where there is none provides one: on Debian and Ubuntu Mesa's software Vulkan driver, put into a
 // folder of the project without root; elsewhere a sentence that says what to install. Needs Node 20 and nothing else, so that
-// it can run before anything is built. core/gpu-node.ts loads what this writes.
+// it can run before anything is built. core/gpu/node.ts loads what this writes.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -121,7 +121,7 @@ function installPackages(project) {
 async function provide(system, folder, project) {
   removeLeftovers(folder);
   const partial = `${folder}.partial-${process.pid}`;
-  process.umask(0o022); // core/gpu-node.ts loads nothing that others could have written
+  process.umask(0o022); // core/gpu/node.ts loads nothing that others could have written
   const cleanUp = () => rmSync(partial, { recursive: true, force: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.once(signal, () => {

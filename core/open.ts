@@ -1,8 +1,8 @@
 // Opens a device: Dawn under Node, navigator.gpu in browsers, behind one function.
 
-import { Device, type Tier } from './device.ts';
+import { Device, type Tier } from './gpu/device.ts';
 import { AdapterError } from './errors.ts';
-import { useShippedTuning } from './tuningShipped.ts';
+import { useShippedTuning } from './tuning/shipped.ts';
 
 export interface DeviceOptions {
   /** `stock`: what the implementation offers by itself. `fast`: with Dawn's toggles for f16 on NVIDIA and subgroup matrices. */
@@ -98,7 +98,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
 
 async function openInstance(options: DeviceOptions, tier: Tier): Promise<Instance> {
   if (inNode()) {
-    const { openNodeGpu } = await import('./gpu-node.ts');
+    const { openNodeGpu } = await import('./gpu/node.ts');
     const toggles = [
       ...(tier === 'fast' ? ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'] : []),
       ...(options.toggles ?? []),

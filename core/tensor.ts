@@ -1,17 +1,17 @@
 // The tensor: a view (shape, strides, offset) of a storage, with its place on the autograd tape. Methods are PyTorch's by name and
 // meaning; each calls the operation of that name.
 
-import { backward, type BackwardOptions } from './autograd.ts';
-import { isGradEnabled, LeafNode, noGrad, type Edge } from './tape.ts';
-import type { Device } from './device.ts';
-import { isFloat, sizeOf, type DType } from './dtype.ts';
+import { backward, type BackwardOptions } from './autograd/backward.ts';
+import { isGradEnabled, LeafNode, noGrad, type Edge } from './autograd/tape.ts';
+import type { Device } from './gpu/device.ts';
+import { isFloat, sizeOf, type DType } from './tensor/dtype.ts';
 import { DisposedError, DTypeError, GradError, ShapeError } from './errors.ts';
 import * as ops from './ops/index.ts';
-import { format } from './print.ts';
-import { keep, own, scope } from './scope.ts';
-import { contiguousStrides, isContiguous, numelOf, sameShape, show, type Shape } from './shape.ts';
-import { Storage } from './storage.ts';
-import { fromBytes, toBytes, type HostArray } from './hostData.ts';
+import { format } from './tensor/print.ts';
+import { keep, own, scope } from './tensor/scope.ts';
+import { contiguousStrides, isContiguous, numelOf, sameShape, show, type Shape } from './tensor/shape.ts';
+import { Storage } from './gpu/storage.ts';
+import { fromBytes, toBytes, type HostArray } from './tensor/hostData.ts';
 
 export type TensorLike = Tensor | number;
 type Axes = number | readonly number[];

@@ -2,7 +2,7 @@
 // are too.
 
 import { contiguousStrides, Tensor, type DType, type Operand, type Shape } from '../core/index.ts';
-import type { Storage } from '../core/storage.ts';
+import type { Storage } from '../core/gpu/storage.ts';
 
 /** Rows (batch · length, width) inside a storage. Offset and distance in elements. */
 export interface Rows {

@@ -3,8 +3,8 @@
 export { buffer, parameter, roleOf, type TensorRole } from './parameter.ts';
 export { Module, type HostTensor, type LoadReport, type StateEntries } from './module.ts';
 export { fromEntry, loadEntries, saveStateDict, toEntries, toEntry } from './stateDict.ts';
-export * from './safetensors.ts';
-export * from './safetensorsFloat.ts';
+export * from './formats/safetensors.ts';
+export * from './formats/safetensorsFloat.ts';
 export * from './lrSchedule.ts';
 export * from './activations.ts';
 export { Conv1d, type Conv1dLayerOptions } from './conv1d.ts';

@@ -2,8 +2,8 @@
 
 import { DTypeError, ShapeError, ValueError } from '../core/errors.ts';
 import { noGrad, sameShape, show, Tensor, tensor, type Device, type DType, type HostArray } from '../core/index.ts';
-import { writeSafetensors, type SafetensorsEntry } from './safetensors.ts';
-import { fromFloat32, toFloat32 } from './safetensorsFloat.ts';
+import { writeSafetensors, type SafetensorsEntry } from './formats/safetensors.ts';
+import { fromFloat32, toFloat32 } from './formats/safetensorsFloat.ts';
 
 /** Row-major values on the host. */
 export interface HostTensor {

@@ -19,11 +19,11 @@ import {
   type Shape,
   type Tensor,
 } from '../core/index.ts';
-import type { GPUSubgroupMatrixConfig } from '../core/device.ts';
+import type { GPUSubgroupMatrixConfig } from '../core/gpu/device.ts';
 import { chooseConfig, configs, gemm, type GemmActivation } from '../core/gemm/index.ts';
 import * as elementwise from '../core/ops/elementwise.ts';
 import { rowSoftmax, rowSoftmaxTeams } from '../core/ops/rowSoftmax.ts';
-import { spinKernel } from '../core/warmUp.ts';
+import { spinKernel } from '../core/tuning/warmUp.ts';
 import {
   addLayerNorm,
   addRmsNorm,

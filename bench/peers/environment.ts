@@ -1,7 +1,7 @@
 // A browser's WebGPU for engines that expect one: the project's own adapter as navigator.gpu, and what Dawn's bindings for Node take
 // otherwise than browsers do.
 
-import { openNodeGpu } from '../../core/gpu-node.ts';
+import { openNodeGpu } from '../../core/gpu/node.ts';
 
 export interface Environment {
   /** Whether the adapter computes on the CPU. */

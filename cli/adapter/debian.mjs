@@ -60,7 +60,7 @@ export function debianFamily(release) {
 
 /**
  * Puts lavapipe and the libraries that it needs into `folder`, which must be new and is used as the working space.
- * Leaves `lib/` and `lvp.json` (Vulkan's driver manifest) there; what it returns is what core/gpu-node.ts reads from driver.json.
+ * Leaves `lib/` and `lvp.json` (Vulkan's driver manifest) there; what it returns is what core/gpu/node.ts reads from driver.json.
  * @param {{ family: 'debian' | 'ubuntu', codename: string }} system
  * @param {string} folder
  * @param {(message: string) => void} progress

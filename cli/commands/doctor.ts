@@ -145,7 +145,7 @@ function installAdvice(): string {
   return 'Install the Vulkan driver of your GPU, or run `node cli/setup-adapter.mjs`, which provides a software driver on Debian and Ubuntu and says what to install elsewhere.';
 }
 
-/** The Vulkan driver file that decides, which core/gpu-node.ts sets for the project's own driver. */
+/** The Vulkan driver file that decides, which core/gpu/node.ts sets for the project's own driver. */
 function driverFile(): string | undefined {
   return process.env.VK_DRIVER_FILES || process.env.VK_ICD_FILENAMES || undefined;
 }

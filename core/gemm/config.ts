@@ -1,7 +1,7 @@
 // Which way to compute a product: all that can, and the one to take unmeasured.
 
-import type { GPUSubgroupMatrixConfig } from '../device.ts';
-import type { KernelEnv } from '../kernel.ts';
+import type { GPUSubgroupMatrixConfig } from '../gpu/device.ts';
+import type { KernelEnv } from '../gpu/kernel.ts';
 import { matrixBytes } from './matrix.ts';
 import { panelSpan } from './panel.ts';
 import { operandForms, type GemmConfig, type GemmProblem } from './spec.ts';

@@ -1,8 +1,8 @@
 // Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the grid.
 
-import type { Device, Operand } from '../device.ts';
-import { grid1d } from '../kernel.ts';
-import { Storage } from '../storage.ts';
+import type { Device, Operand } from '../gpu/device.ts';
+import { grid1d } from '../gpu/kernel.ts';
+import { Storage } from '../gpu/storage.ts';
 import { matrixKernel } from './matrix.ts';
 import { panelChunk, panelKernel, panelSpan } from './panel.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';

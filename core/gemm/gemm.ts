@@ -1,6 +1,6 @@
 // The product of two matrices: checks it, chooses a configuration and encodes it.
 
-import type { Device } from '../device.ts';
+import type { Device } from '../gpu/device.ts';
 import { ValueError } from '../errors.ts';
 import { encodeGemm } from './encode.ts';
 import type { GemmConfig, GemmMatrix, GemmSpec } from './spec.ts';

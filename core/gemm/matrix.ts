@@ -24,7 +24,7 @@
 // Earlier, on an H200: loads of the next step in flight while this one is multiplied (1.26), loading fragments straight from storage (0.37),
 // lines without the extra 16 bytes (0.68).
 
-import { defineKernel, type KernelEnv } from '../kernel.ts';
+import { defineKernel, type KernelEnv } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
 import { activationFunction, bindings, extensions, PARAMS, prologue, range, storing } from './wgsl.ts';
 

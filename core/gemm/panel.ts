@@ -16,7 +16,7 @@
 // and a lane's share of a shuffled vec4 as many: 1.0). A `depth` of 1,536 gives 1.06 where K is 1,472: parts of a long K are added
 // up in c. What holds it: 0.7 of the time is the products and sums, at the speed of the core's vector units.
 
-import { defineKernel } from '../kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmProblem, GemmVariant, OperandForm, ProblemForm } from './spec.ts';
 import { bindings, component, declarations, extensions, PARAMS, range } from './wgsl.ts';
 

@@ -1,7 +1,7 @@
 // The second pass of a product whose K was cut into parts: sums the parts in their order, so that the result is the same in
 // every run, and applies the epilogue.
 
-import { defineKernel } from '../kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
 import type { ProblemForm } from './spec.ts';
 import { activationFunction } from './wgsl.ts';
 

@@ -25,7 +25,7 @@
 // cache (64 rows: 1.45; 48: 1.08). An address that is the same for all lanes costs as much unless it is known when compiling; a uniform
 // buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes (LP_NATIVE_VECTOR_WIDTH) double it.
 
-import { defineKernel } from '../kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
 import {
   bindings,

@@ -1,6 +1,6 @@
 // What a matrix product is: its operands, and what a kernel has to know about them when it is compiled.
 
-import type { Storage } from '../storage.ts';
+import type { Storage } from '../gpu/storage.ts';
 
 /** Element types of a stored matrix. Sums are f32 always. */
 export type GemmDType = 'f32' | 'f16';

@@ -26,7 +26,7 @@
 // steps of 32, for few columns: 16512×23×736 67 to 48.
 // Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
 
-import { defineKernel } from '../kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
 import { bindings, component, declarations, extensions, PARAMS, prologue, range, storeAll } from './wgsl.ts';
 

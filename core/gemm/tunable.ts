@@ -1,8 +1,8 @@
 // How products are tuned: which of them share a configuration, and how one is measured.
 
-import type { Device } from '../device.ts';
-import { Storage } from '../storage.ts';
-import type { Tunable } from '../tuning.ts';
+import type { Device } from '../gpu/device.ts';
+import { Storage } from '../gpu/storage.ts';
+import type { Tunable } from '../tuning/tuning.ts';
 import { chooseConfig, configs, cuttable, family, MOST_PARTS } from './config.ts';
 import { encodeGemm } from './encode.ts';
 import {

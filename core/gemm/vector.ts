@@ -2,7 +2,7 @@
 // each lane takes every x-th group of 4 steps, and the lanes' sums meet in workgroup memory, in a fixed order. A workgroup holds
 // `y` such blocks. Best where a and b lie along k: then lanes read neighbouring vec4.
 
-import { defineKernel } from '../kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant } from './spec.ts';
 import { bindings, declarations, extensions, PARAMS, prologue, range } from './wgsl.ts';
 

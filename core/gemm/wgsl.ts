@@ -1,6 +1,6 @@
 // What the kernels of the family share: bindings, parameters, loads, the k-loop's blocks and the epilogue.
 
-import type { KernelBinding, KernelExtension, KernelParam } from '../kernel.ts';
+import type { KernelBinding, KernelExtension, KernelParam } from '../gpu/kernel.ts';
 import type { GemmActivation, OperandForm, ProblemForm } from './spec.ts';
 
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);

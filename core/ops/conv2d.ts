@@ -1,11 +1,11 @@
 // Convolution as a matrix product over unfolded windows. It saves its input alone and unfolds again in the backward pass. Where the
 // unfolded windows of a large image would not fit, it works through samples, then through bands of rows.
 
-import { defineOp } from '../tape.ts';
-import { sizeOf } from '../dtype.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { sizeOf } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
-import { scope } from '../scope.ts';
-import { numelOf, sameShape, show } from '../shape.ts';
+import { scope } from '../tensor/scope.ts';
+import { numelOf, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
 import { matmul } from './matmul.ts';

@@ -1,13 +1,13 @@
 // Making tensors.
 
-import type { Device } from '../device.ts';
-import { isFloat, storageType, type DType } from '../dtype.ts';
+import type { Device } from '../gpu/device.ts';
+import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
-import { isFloat16Array } from '../float16.ts';
-import type { HostArray } from '../hostData.ts';
-import { numelOf, show, type Shape } from '../shape.ts';
+import { isFloat16Array } from '../tensor/float16.ts';
+import type { HostArray } from '../tensor/hostData.ts';
+import { numelOf, show, type Shape } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
-import { defineKernel, grid1d } from '../kernel.ts';
+import { defineKernel, grid1d } from '../gpu/kernel.ts';
 
 /** Numbers, nested as deep as there are dimensions. */
 export type Nested = number | boolean | readonly Nested[];

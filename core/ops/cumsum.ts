@@ -1,10 +1,10 @@
 // Running sums along an axis. A long axis is cut into pieces that are summed side by side; the sums of the pieces are then summed in
 // the same way and added.
 
-import { defineOp } from '../tape.ts';
-import { storageType } from '../dtype.ts';
-import { defineKernel, grid1d } from '../kernel.ts';
-import { axisOf, numelOf } from '../shape.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { storageType } from '../tensor/dtype.ts';
+import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { axisOf, numelOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
 import { flip } from './movement.ts';

@@ -1,8 +1,8 @@
 // Einstein summation, by permutations, products and sums that have derivatives of their own.
 
 import { ShapeError, ValueError } from '../errors.ts';
-import { scope } from '../scope.ts';
-import { show } from '../shape.ts';
+import { scope } from '../tensor/scope.ts';
+import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { eye } from './create.ts';
 import { where } from './elementwise.ts';

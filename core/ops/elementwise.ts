@@ -1,9 +1,9 @@
 // The built-in elementwise operations. Each is one expression; numbers may stand for tensors.
 
-import { isFloat, type DType } from '../dtype.ts';
-import { elementwise } from '../elementwise.ts';
+import { isFloat, type DType } from '../tensor/dtype.ts';
+import { elementwise } from '../expr/elementwise.ts';
 import { ValueError } from '../errors.ts';
-import type { Expr } from '../expr.ts';
+import type { Expr } from '../expr/expr.ts';
 import type { Tensor, TensorLike } from '../tensor.ts';
 
 type Binary = (x: TensorLike, y: TensorLike) => Tensor;

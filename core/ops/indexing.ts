@@ -1,12 +1,12 @@
 // Gather and scatter along an axis. Scattered sums loop over the sources of each element instead of adding atomically: WGSL has no
 // atomic f32, and a fixed order makes the result the same every time.
 
-import { defineOp } from '../tape.ts';
-import { storageType } from '../dtype.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { storageType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
-import { defineKernel, grid1d } from '../kernel.ts';
-import { scope } from '../scope.ts';
-import { axisOf, numelOf, show, type Shape } from '../shape.ts';
+import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { scope } from '../tensor/scope.ts';
+import { axisOf, numelOf, show, type Shape } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { arange, zeros } from './create.ts';
 import { lazyOp } from './lazyOp.ts';

@@ -1,11 +1,11 @@
 // Matrix products: batched, broadcasting, with transposed operands taken as they lie.
 
-import { defineOp } from '../tape.ts';
-import { isFloat } from '../dtype.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { isFloat } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
-import { scope } from '../scope.ts';
-import { broadcastShapes, numelOf, sameShape, show } from '../shape.ts';
+import { scope } from '../tensor/scope.ts';
+import { broadcastShapes, numelOf, sameShape, show } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { contiguous } from './elementwise.ts';
 import { lazyOp } from './lazyOp.ts';

@@ -1,11 +1,11 @@
 // Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack, pad).
 
-import { defineOp } from '../tape.ts';
-import type { Device } from '../device.ts';
-import type { DType } from '../dtype.ts';
-import { assign } from '../elementwise.ts';
+import { defineOp } from '../autograd/tape.ts';
+import type { Device } from '../gpu/device.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { assign } from '../expr/elementwise.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
-import { scope } from '../scope.ts';
+import { scope } from '../tensor/scope.ts';
 import {
   axesOf,
   axisOf,
@@ -18,7 +18,7 @@ import {
   sameShape,
   show,
   type Shape,
-} from '../shape.ts';
+} from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { full } from './create.ts';
 import { contiguous } from './elementwise.ts';

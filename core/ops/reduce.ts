@@ -2,12 +2,12 @@
 // invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
 // atomics: results are the same every time.
 
-import { defineOp, noGrad } from '../tape.ts';
-import { isFloat, storageType, type DType } from '../dtype.ts';
+import { defineOp, noGrad } from '../autograd/tape.ts';
+import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
-import { defineKernel, grid1d } from '../kernel.ts';
-import { scope } from '../scope.ts';
-import { axesOf, axisOf, numelOf, sameShape, show, type Shape } from '../shape.ts';
+import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { scope } from '../tensor/scope.ts';
+import { axesOf, axisOf, numelOf, sameShape, show, type Shape } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { contiguous } from './elementwise.ts';
 import { lazyOp } from './lazyOp.ts';

@@ -4,9 +4,9 @@
 // A team of lanes shares a row. Each lane keeps the largest value that it met and the sum of exponentials relative to it, corrected
 // whenever a larger one comes (Milakov and Gimelshein, arXiv 1805.02867); the team joins these, and goes over the row once more.
 
-import type { Device } from '../device.ts';
-import { defineKernel, grid1d, type KernelSource } from '../kernel.ts';
-import { numelOf } from '../shape.ts';
+import type { Device } from '../gpu/device.ts';
+import { defineKernel, grid1d, type KernelSource } from '../gpu/kernel.ts';
+import { numelOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { denseOperand } from './reduce.ts';
 

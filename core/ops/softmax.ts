@@ -1,9 +1,9 @@
 // Softmax and its logarithm, along one axis. f16 is computed in f32 and rounded once.
 
-import { defineOp } from '../tape.ts';
-import { isFloat } from '../dtype.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { isFloat } from '../tensor/dtype.ts';
 import { DTypeError } from '../errors.ts';
-import { axisOf } from '../shape.ts';
+import { axisOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
 import { max, sum } from './reduce.ts';

@@ -1,11 +1,11 @@
 // Windows of an image as the columns of a matrix, and back. unfold and fold are each other's adjoint, so that each is the other's
 // derivative and all orders exist.
 
-import { defineOp } from '../tape.ts';
-import { isFloat } from '../dtype.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { isFloat } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
-import { defineKernel } from '../kernel.ts';
-import { sameShape, show, type Shape } from '../shape.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { sameShape, show, type Shape } from '../tensor/shape.ts';
 import { Tensor } from '../tensor.ts';
 import { lazyOp } from './lazyOp.ts';
 import { denseOperand } from './reduce.ts';

@@ -8,7 +8,7 @@
 // that a second dispatch adds up in a fixed order: no atomics, the same bits every time. Where rows are too wide to hold
 // (or an invocation has a row to itself) the partial sums have a dispatch of their own, an invocation per column.
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { bindings, f16Of, rowCode, statsType, type FloatType, type RowCode } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 

@@ -1,6 +1,6 @@
 // Which form of the kernels runs. The defaults answer at once; a tuner may pass its own.
 
-import type { Device } from '../../core/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
 import type { Team } from './team.ts';
 import { teamRuns } from './team.ts';
 

@@ -8,7 +8,7 @@
 // also sums the deviations, which takes out the rounding of the first mean (Chan, Golub and LeVeque, 1983, the corrected
 // two-pass algorithm).
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { bindings, f16Of, rowCode, statsType, type FloatType } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 

@@ -1,9 +1,9 @@
 // Runs the norm kernels on operands: what autograd, tests and benchmarks call.
 
-import type { Device, Operand } from '../../core/device.ts';
+import type { Device, Operand } from '../../core/gpu/device.ts';
 import { DTypeError } from '../../core/errors.ts';
-import { grid1d } from '../../core/kernel.ts';
-import type { DType } from '../../core/dtype.ts';
+import { grid1d } from '../../core/gpu/kernel.ts';
+import type { DType } from '../../core/tensor/dtype.ts';
 import {
   normBackwardKernel,
   normColumnsKernel,

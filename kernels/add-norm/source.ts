@@ -1,6 +1,6 @@
 // What the norm kernels' sources have in common: vectors of 4 where the width allows, rows held in registers or streamed.
 
-import type { KernelBinding, KernelExtension } from '../../core/kernel.ts';
+import type { KernelBinding, KernelExtension } from '../../core/gpu/kernel.ts';
 import type { Team } from './team.ts';
 
 export type FloatType = 'f32' | 'f16';

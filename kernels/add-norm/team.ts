@@ -8,7 +8,7 @@
 // Layer norm of 2064 rows of 368 on lavapipe, forward / backward, against the subgroup form: an invocation a row takes 1.8 / 2.9
 // times as long, workgroups of 64 from 5 / 8 times, of 256 from 30 / 17 times.
 
-import type { KernelEnv, KernelExtension } from '../../core/kernel.ts';
+import type { KernelEnv, KernelExtension } from '../../core/gpu/kernel.ts';
 
 export interface Team {
   readonly kind: 'invocation' | 'subgroup' | 'workgroup';

@@ -2,9 +2,9 @@
 // x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Against two convolutions it reads x once, and its backward writes dx once
 // where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4 instead of 9 backward.
 
-import { defineKernel, type KernelBinding } from '../../core/kernel.ts';
+import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Device, Operand } from '../../core/index.ts';
-import { Storage } from '../../core/storage.ts';
+import { Storage } from '../../core/gpu/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
 import { SIGMOID } from '../sigmoid.ts';
 import { CHANNELS, each, STEP, stretchOf, type ConvDType, type Pass } from './kernels.ts';

@@ -6,7 +6,7 @@
 // 2. 4 invocations a sum, which meet in workgroup memory: 0.10;
 // 3. 16 invocations a sum: 0.06, 12 µs.
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { grid1d, type Device, type Operand } from '../../core/index.ts';
 import { columnsPerGroup, partSums, sharingOf, type Sharing } from '../partSums.ts';
 

@@ -8,9 +8,9 @@
 //
 // The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
 
-import type { Device, Operand } from '../../core/device.ts';
+import type { Device, Operand } from '../../core/gpu/device.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/kernel.ts';
+import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
 import { floatArena, vectorOf, type Arena } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 

@@ -1,9 +1,9 @@
 // Gradients into an arena, seven in a dispatch: as many as fit beside the arena into the eight storage buffers that every adapter
 // has. A copy of its own for each of a model's some hundred parameters is a sixth of the dispatches of its training step.
 
-import type { Device } from '../../core/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
 import { ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/kernel.ts';
+import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
 import { show, type Tensor } from '../../core/index.ts';
 import { floatArena } from './globalNorm.ts';
 

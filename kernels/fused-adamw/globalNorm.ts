@@ -1,10 +1,10 @@
 // The Euclidean norm of all gradients, in two stages and a fixed order, so that it has the same bits every time. A gradient that
 // is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
-import type { Device, Operand } from '../../core/device.ts';
-import type { DType } from '../../core/dtype.ts';
+import type { Device, Operand } from '../../core/gpu/device.ts';
+import type { DType } from '../../core/tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/kernel.ts';
+import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
 
 /** A flat run of elements, contiguous from the operand's offset; a contiguous tensor is one. */
 export interface Arena extends Operand {

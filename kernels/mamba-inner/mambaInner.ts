@@ -23,7 +23,7 @@ import {
   type Tensor,
 } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
-import { sizeOf } from '../../core/dtype.ts';
+import { sizeOf } from '../../core/tensor/dtype.ts';
 import {
   convPairBackward,
   convPairForward,

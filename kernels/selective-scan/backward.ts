@@ -46,7 +46,7 @@
 // A private array that is indexed had been 0.4 of the time. What holds it: the program is longer than the 32 KiB that a core keeps of one,
 // so that 4 tokens at a time, with fewer instructions in all, are slower (1.1).
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { backwardBytes, type BackwardLayout } from './plan.ts';
 import { teamSums } from './teamSums.ts';
 import {

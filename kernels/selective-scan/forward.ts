@@ -25,7 +25,7 @@
 // On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78. There no branch between
 // saved states, 2 tokens at a time and code of its own for each direction: 0.89; 1 or 4 tokens so: 1.0; for one direction 1 token, 0.95 (2: 1.14).
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
 import {
   across,

@@ -1,7 +1,7 @@
 // The derivative of the gate, ahead of the backward scan: both directions need the gradient before it, and only one number a token and
 // channel that the scan would have to find again is saved for it.
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { FUNCTIONS, type ScanDType } from './wgsl.ts';
 
 /** Invocations of a workgroup. */

@@ -1,9 +1,9 @@
 // Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand on.
 
-import type { Device, Operand } from '../../core/device.ts';
-import { sizeOf } from '../../core/dtype.ts';
-import { grid1d } from '../../core/kernel.ts';
-import { Storage } from '../../core/storage.ts';
+import type { Device, Operand } from '../../core/gpu/device.ts';
+import { sizeOf } from '../../core/tensor/dtype.ts';
+import { grid1d } from '../../core/gpu/kernel.ts';
+import { Storage } from '../../core/gpu/storage.ts';
 import { columnsPerGroup, sharingOf } from '../partSums.ts';
 import { bindRows as bind, type Rows } from '../rows.ts';
 import { backwardKernel } from './backward.ts';

@@ -14,7 +14,7 @@ import {
   type Shape,
   type Tensor,
 } from '../../core/index.ts';
-import type { Storage } from '../../core/storage.ts';
+import type { Storage } from '../../core/gpu/storage.ts';
 import { adopt, partOf, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
 import type { ScanPlan } from './plan.ts';

@@ -1,7 +1,7 @@
 // How the scan is laid out: which lanes own which channels, states and tokens. All that an adapter can compute, and what to take
 // unmeasured; tunable.ts measures.
 
-import type { KernelEnv } from '../../core/kernel.ts';
+import type { KernelEnv } from '../../core/gpu/kernel.ts';
 
 export interface Layout {
   /** Tokens that are computed at a time, in registers. A power of two. */

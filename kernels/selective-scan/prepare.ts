@@ -1,7 +1,7 @@
 // Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may come as the
 // logarithm of -A, which models learn: that saves a dispatch each way.
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { each, type ScanDType } from './wgsl.ts';
 
 export interface PrepareVariant {

@@ -1,6 +1,6 @@
 // Second stage of the scan's sums, and the layout of its last states.
 
-import { defineKernel } from '../../core/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
 import { partSums, type Sharing } from '../partSums.ts';
 import type { Direction, ScanDType } from './wgsl.ts';
 

@@ -2,7 +2,7 @@
 // which is measured with the forward scan that saves them; the forward layout is then one for that stride.
 
 import { sizeOf, type Device, type Operand, type Tunable } from '../../core/index.ts';
-import { Storage } from '../../core/storage.ts';
+import { Storage } from '../../core/gpu/storage.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
 import {

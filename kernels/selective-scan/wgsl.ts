@@ -1,6 +1,6 @@
 // The pieces of WGSL that the scan's forward and backward share.
 
-import type { KernelBinding } from '../../core/kernel.ts';
+import type { KernelBinding } from '../../core/gpu/kernel.ts';
 import { SIGMOID } from '../sigmoid.ts';
 import { seamBytes, type Layout } from './plan.ts';
 

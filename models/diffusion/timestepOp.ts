@@ -2,7 +2,7 @@
 // one backward.
 
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { differentiate, Expr } from '../../core/expr.ts';
+import { differentiate, Expr } from '../../core/expr/expr.ts';
 import { defineOp, isFloat, numelOf, sameShape, show, type Tensor } from '../../core/index.ts';
 import { COEFFICIENTS, type Coefficient } from './coefficients.ts';
 import { program, runMap, runSum, type Operands, type Output, type Program, type Source } from './timestepProgram.ts';

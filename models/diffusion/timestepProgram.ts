@@ -2,7 +2,7 @@
 // the sample's timestep; from it come a kernel that maps elements and a kernel that sums them for each sample. Both read t and the
 // coefficients themselves, and halves of the model's output in place.
 
-import { generate, SPECIAL, topological, type Expr } from '../../core/expr.ts';
+import { generate, SPECIAL, topological, type Expr } from '../../core/expr/expr.ts';
 import {
   defineKernel,
   dense,

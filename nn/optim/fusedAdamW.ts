@@ -34,7 +34,7 @@ import {
 import type { HostTensor, Module } from '../module.ts';
 import { parameter } from '../parameter.ts';
 import { hostValues } from '../stateDict.ts';
-import type { SafetensorsEntry } from '../safetensors.ts';
+import type { SafetensorsEntry } from '../formats/safetensors.ts';
 import { Arena, ArenaLayout } from './arena.ts';
 
 export interface FusedAdamWOptions {

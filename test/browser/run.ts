@@ -48,7 +48,7 @@ async function testBundle(): Promise<void> {
   const reached = chunks
     .flatMap(({ moduleIds }) => moduleIds)
     .filter((id) =>
-      /gpu-node\.ts$|node_modules\/(webgpu|sharp|commander)\/|^\0?(node:|__vite-browser-external:\w)/.test(id),
+      /core\/gpu\/node\.ts$|node_modules\/(webgpu|sharp|commander)\/|^\0?(node:|__vite-browser-external:\w)/.test(id),
     );
   const outside = warnings.filter((message) => /externalized|unresolved|could not resolve/i.test(message));
   const wrong = [...reached.map((id) => `reached: ${id}`), ...outside];

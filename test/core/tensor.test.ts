@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import * as assert from 'uvu/assert';
 import * as core from '../../core/index.ts';
 import { grad, noGrad, scope, tensor, type DType, type Tensor } from '../../core/index.ts';
-import { format } from '../../core/print.ts';
+import { format } from '../../core/tensor/print.ts';
 import { gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('tensor');

@@ -3,8 +3,8 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import * as assert from 'uvu/assert';
 import { FormatError } from '../../core/errors.ts';
-import { readSafetensors, writeSafetensors, type SafetensorsEntry } from '../../nn/safetensors.ts';
-import { toFloat32 } from '../../nn/safetensorsFloat.ts';
+import { readSafetensors, writeSafetensors, type SafetensorsEntry } from '../../nn/formats/safetensors.ts';
+import { toFloat32 } from '../../nn/formats/safetensorsFloat.ts';
 import { family, goldenPath, hasGolden, loadGolden, loadSidecar } from './support.ts';
 
 interface DtypesSidecar {

@@ -8,7 +8,7 @@ import {
   type DiffusionOptions,
   type LoopStep,
 } from '../../models/diffusion/index.ts';
-import type { SafetensorsEntry } from '../../nn/safetensors.ts';
+import type { SafetensorsEntry } from '../../nn/formats/safetensors.ts';
 import { read } from './gpu.ts';
 import { assertClose, cases, family, loadGolden, loadSidecar, need, numbers, type Golden } from './support.ts';
 

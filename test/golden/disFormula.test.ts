@@ -6,7 +6,7 @@ import { Generator, grad, noGrad, openDevice, scope, tensor, type Device } from 
 import { disConfig, disOptionsFromOfficial, type DisName } from '../../models/dis/config.ts';
 import { Dis } from '../../models/dis/dis.ts';
 import { disParameterShapes } from '../../models/dis/shapes.ts';
-import { numelOf } from '../../core/shape.ts';
+import { numelOf } from '../../core/tensor/shape.ts';
 import { read } from './gpu.ts';
 import { assertClose, family, loadGolden, loadSidecar, need } from './support.ts';
 

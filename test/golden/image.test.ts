@@ -8,7 +8,7 @@ import { makeGrid, normalizeRange, toPixels } from '../../models/data/grid.ts';
 import type { PixelImage } from '../../models/data/image.ts';
 import { normalizeToChw } from '../../models/data/image.ts';
 import { resize, resizeShorter } from '../../models/data/resize.ts';
-import type { SafetensorsEntry } from '../../nn/safetensors.ts';
+import type { SafetensorsEntry } from '../../nn/formats/safetensors.ts';
 import { assertClose, family, goldenPath, loadGolden, loadSidecar, need } from './support.ts';
 
 interface CropCase {

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { Generator, grad, keep, noGrad, openDevice, scope, type Device, type Tensor } from '../../core/index.ts';
 import { disConfig, disOptionsFromOfficial } from '../../models/dis/config.ts';
 import { Dis } from '../../models/dis/dis.ts';
-import type { SafetensorsEntry } from '../../nn/safetensors.ts';
+import type { SafetensorsEntry } from '../../nn/formats/safetensors.ts';
 import { read } from './gpu.ts';
 import { assertClose, family, loadGolden, loadSidecar, need, subset } from './support.ts';
 

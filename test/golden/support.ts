@@ -5,7 +5,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite, type Test } from 'uvu';
-import { readSafetensors, type SafetensorsEntry } from '../../nn/safetensors.ts';
+import { readSafetensors, type SafetensorsEntry } from '../../nn/formats/safetensors.ts';
 
 export type Golden = ReadonlyMap<string, SafetensorsEntry>;
 

@@ -1,7 +1,7 @@
 // Random arguments of a scan, laid out on the device as columns of wider arrays, and what comes out of it.
 
-import type { Device } from '../../core/device.ts';
-import { Storage } from '../../core/storage.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import { Storage } from '../../core/gpu/storage.ts';
 import {
   scanBackward,
   scanForward,

@@ -3,7 +3,7 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Device } from '../../core/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
 import { openDevice } from '../../core/open.ts';
 import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
 import { forwardKernel } from '../../kernels/selective-scan/forward.ts';

@@ -1,8 +1,8 @@
 // Operands for kernels tested without tensors: storages filled from and read into host arrays.
 
 import { Float16Array } from '@petamoriken/float16';
-import type { Device } from '../../core/device.ts';
-import { Storage } from '../../core/storage.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import { Storage } from '../../core/gpu/storage.ts';
 
 export type TestType = 'f32' | 'f16';
 

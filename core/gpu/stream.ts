@@ -1,0 +1,174 @@
+// The command stream: dispatches are encoded at once into one open compute pass and submitted together, at a readback or when
+// enough has piled up. A recorder (capture.ts) may listen; a profiler (profiler.ts) may give every dispatch a pass of its own.
+
+import { EngineError } from '../errors.ts';
+import type { Compiled } from './kernel.ts';
+import type { PooledBuffer } from './pool.ts';
+import type { Profiler } from '../profile/profiler.ts';
+import type { Generator } from '../random/generator.ts';
+import type { Storage } from './storage.ts';
+
+/** A storage bound to a kernel, from a byte offset. */
+export interface Bound {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Listens to what a step does, in order. */
+export interface Recorder {
+  /** Whether dispatches are noted and not run. */
+  readonly ahead: boolean;
+  allocated(storage: Storage): void;
+  freed(storage: Storage): void;
+  dispatched(
+    kernel: Compiled,
+    bound: readonly Bound[],
+    params: ArrayBuffer,
+    groups: readonly [number, number, number],
+  ): void;
+  written(storage: Storage): void;
+  drawn(generator: Generator): void;
+  /** Throws: the step does what can't be replayed. */
+  refuse(what: string, instead: string): never;
+}
+
+/** Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the adapter begins early. */
+const BATCH = 256,
+  FIRST_BATCH = 16;
+
+export class Stream {
+  recorder: Recorder | null = null;
+  profiler: Profiler | null = null;
+  /** Number of the open batch. A buffer whose serial equals it has commands that are not submitted yet. */
+  serial = 1;
+  /** Dispatches encoded so far. */
+  dispatches = 0;
+  submits = 0;
+
+  private readonly gpu: GPUDevice;
+  private encoder: GPUCommandEncoder | null = null;
+  private pass: GPUComputePassEncoder | null = null;
+  private pending = 0;
+  private batch = FIRST_BATCH;
+  private pipeline: GPUComputePipeline | null = null;
+
+  constructor(gpu: GPUDevice) {
+    this.gpu = gpu;
+  }
+
+  /** Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. */
+  dispatch(
+    kernel: Compiled,
+    group: GPUBindGroup,
+    immediates: ArrayBuffer | null,
+    x: number,
+    y: number,
+    z: number,
+  ): void {
+    const { pipeline } = kernel;
+    if (!pipeline)
+      throw new EngineError(
+        `[${kernel.name}] The kernel is still being compiled; await the capture before it is replayed.`,
+      );
+    let pass: GPUComputePassEncoder;
+    if (this.profiler) {
+      this.endPass();
+      pass = this.profiler.beginPass(this.open(), kernel.name);
+    } else {
+      pass = this.pass ??= this.open().beginComputePass();
+    }
+    if (this.pipeline !== pipeline || this.profiler) {
+      pass.setPipeline(pipeline);
+      this.pipeline = pipeline;
+    }
+    pass.setBindGroup(0, group);
+    if (immediates) pass.setImmediates(0, immediates);
+    pass.dispatchWorkgroups(x, y, z);
+    this.dispatches++;
+    if (this.profiler) {
+      pass.end();
+      this.pipeline = null;
+      this.profiler.hostEnds();
+    }
+    this.added();
+  }
+
+  copy(
+    from: PooledBuffer | GPUBuffer,
+    fromOffset: number,
+    to: PooledBuffer | GPUBuffer,
+    toOffset: number,
+    bytes: number,
+  ): void {
+    this.endPass();
+    this.open().copyBufferToBuffer(
+      'gpu' in from ? from.gpu : from,
+      fromOffset,
+      'gpu' in to ? to.gpu : to,
+      toOffset,
+      bytes,
+    );
+    this.added();
+  }
+
+  clear(buffer: PooledBuffer): void {
+    this.recorder?.refuse('clears a buffer', 'fill it by a kernel');
+    this.endPass();
+    this.open().clearBuffer(buffer.gpu);
+    this.added();
+  }
+
+  /** Writes host data into a buffer, in order with the commands before it. `data.byteLength` is a multiple of 4. */
+  write(buffer: PooledBuffer, offset: number, data: ArrayBufferView<ArrayBuffer>): void {
+    // queue.writeBuffer would overtake commands that are encoded and not submitted.
+    if (buffer.serial === this.serial) this.flush();
+    this.gpu.queue.writeBuffer(buffer.gpu, offset, data);
+  }
+
+  /** Submits what is open. */
+  flush(): void {
+    if (!this.encoder) return;
+    this.endPass();
+    this.profiler?.resolve(this.encoder);
+    const commands = this.encoder.finish();
+    this.encoder = null;
+    this.pending = 0;
+    this.serial++;
+    this.submits++;
+    this.gpu.queue.submit([commands]);
+  }
+
+  /** Told after a wait for the first `submits` batches: if there were no more since, the adapter has nothing to do until the next one. */
+  waited(submits: number): void {
+    if (this.submits === submits) this.batch = FIRST_BATCH;
+  }
+
+  /** Forgets what is open; for a device that is gone. */
+  abandon(): void {
+    this.encoder = null;
+    this.pass = null;
+    this.pipeline = null;
+  }
+
+  private open(): GPUCommandEncoder {
+    return (this.encoder ??= this.gpu.createCommandEncoder());
+  }
+
+  private endPass(): void {
+    this.pass?.end();
+    this.pass = null;
+    this.pipeline = null;
+  }
+
+  private added(): void {
+    if (++this.pending < this.batch) return;
+    this.batch = Math.min(BATCH, 2 * this.batch);
+    this.flush();
+  }
+}
+
+/** Marks a pool's buffer as used by the open batch. */
+export function touch(stream: Stream, buffer: PooledBuffer): void {
+  buffer.serial = stream.serial;
+}

@@ -1,0 +1,52 @@
+// Kernel configurations that were measured before, on the adapters in `tuned/`, and come with the engine. A device takes the table of its
+// own kind when it is opened: only that one is loaded, and a bundler leaves it a chunk of its own.
+
+import type { AdapterSummary, Device, Tier } from '../gpu/device.ts';
+import { TABLES } from './tuned/tables.ts';
+import type { ShippedTuning } from './tuning.ts';
+
+/** A table by what is stable of the adapter that it was measured on. */
+export interface ShippedTable {
+  readonly vendor: string;
+  /** Empty where the implementation knows none. */
+  readonly architecture: string;
+  readonly device: string;
+  readonly tier: Tier;
+  load(): Promise<{ readonly configs: ShippedConfigs }>;
+}
+
+/** Configurations with the keys that they are the fastest for; null is the kernel's own rule of thumb. */
+export type ShippedConfigs = readonly (readonly [config: unknown, keys: readonly string[]])[];
+
+/**
+ * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers tell. Tiers differ in
+ * what they can compute and have tables of their own.
+ */
+export function findShipped(
+  { vendor, architecture, device }: Pick<AdapterSummary, 'vendor' | 'architecture' | 'device'>,
+  tier: Tier,
+  tables: readonly ShippedTable[] = TABLES,
+): { table: ShippedTable; match: ShippedTuning['match'] } | null {
+  const near = tables.filter((table) => table.tier === tier && table.vendor === vendor && vendor !== '');
+  const same = device === '' ? undefined : near.find((table) => table.device === device);
+  if (same) return { table: same, match: 'device' };
+  const related = architecture === '' ? undefined : near.find((table) => table.architecture === architecture);
+  return related ? { table: related, match: 'architecture' } : null;
+}
+
+/** Gives a device the table of its adapter, where there is one. A table that cannot be loaded is done without. */
+export async function useShippedTuning(device: Device, tables: readonly ShippedTable[] = TABLES): Promise<void> {
+  const found = findShipped(device.adapter, device.tier, tables);
+  if (!found) return;
+  const { table, match } = found;
+  try {
+    const { configs } = await table.load();
+    device.tuning.ship({
+      name: table.device || table.architecture,
+      match,
+      entries: Object.fromEntries(configs.flatMap(([config, keys]) => keys.map((key) => [key, config]))),
+    });
+  } catch {
+    // A page whose chunk didn't arrive computes by rule of thumb.
+  }
+}

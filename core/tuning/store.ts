@@ -1,0 +1,64 @@
+// What was measured, kept in the browser: one record for each adapter in an IndexedDB database of the page's origin. Elsewhere, keep
+// the JSON of `exportTuning` where you keep such things.
+
+import type { Device } from '../gpu/device.ts';
+import { adapterName } from './tuning.ts';
+
+const DATABASE = 'dis-tuning',
+  STORE = 'adapters';
+
+/**
+ * Imports what `saveTuning` kept for this adapter.
+ *
+ * @returns the number of entries, 0 also where there is no IndexedDB
+ */
+export async function loadTuning(device: Device): Promise<number> {
+  const data = await withStore('readonly', (store) => store.get(adapterName(device)));
+  return device.tuning.importTuning(data);
+}
+
+/**
+ * Keeps what was measured for the next visit.
+ *
+ * @returns whether it could: without IndexedDB, or where the browser refuses storage, nothing is kept
+ */
+export async function saveTuning(device: Device): Promise<boolean> {
+  return (
+    (await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterName(device)))) !==
+    undefined
+  );
+}
+
+/** The result of one request, undefined where storage is missing or refused: a page works without. */
+async function withStore<T>(
+  mode: IDBTransactionMode,
+  act: (store: IDBObjectStore) => IDBRequest<T>,
+): Promise<T | undefined> {
+  const factory = (globalThis as { indexedDB?: IDBFactory }).indexedDB;
+  if (!factory) return undefined;
+  try {
+    const opening = factory.open(DATABASE, 1);
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore(STORE);
+    };
+    const database = await settled(opening);
+    try {
+      return await settled(act(database.transaction(STORE, mode).objectStore(STORE)));
+    } finally {
+      database.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+function settled<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => {
+      resolve(request.result);
+    };
+    request.onerror = () => {
+      reject(request.error ?? new Error('IndexedDB failed.'));
+    };
+  });
+}
