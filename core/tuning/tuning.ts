@@ -2,7 +2,7 @@
 //
 // What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several configurations
 // asks `device.tuning.choose` for one. The answer is immediate: what was measured here; else what was measured on such an adapter
-// before and comes with the engine (tuningShipped.ts); else the kernel's own rule of thumb, and then the problem is remembered as one
+// before and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and then the problem is remembered as one
 // to measure. `tune` measures all of those. What it found can be exported as JSON and imported where the same adapter is opened again.
 
 import type { Device } from '../gpu/device.ts';
