@@ -564,7 +564,7 @@ for (const [environment, [options, says]] of Object.entries(environments)) {
     const device = Object.assign(await openDevice({ backend: 'null', ...options }), says);
     try {
       for (const [name, run] of Object.entries(workloads)) {
-        // Texts that look at no limit and no feature are the same everywhere, but for the turns that a CPU takes.
+        // Texts that look at no limit and no feature are the same everywhere, but for coarsening on a CPU.
         if (anywhere.has(name) && environment !== first && !device.adapter.software) continue;
         try {
           scope(() => {

@@ -144,7 +144,7 @@ const elementwiseKernel = defineKernel<Variant>('elementwise', (v) => {
     bindings,
     params,
     workgroupSize: [GROUP],
-    light: true,
+    coarsenable: true,
     enable: operands.some((o) => o.type === 'f16') ? ['f16'] : [],
     declarations: [...(text.includes('special(') ? [SPECIAL] : []), ...helpers].join('\n'),
     body: lines.join('\n'),

@@ -25,7 +25,7 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
       type: 'u32',
     })),
     workgroupSize: [REDUCE_WORKGROUP],
-    light: true,
+    coarsenable: true,
     enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
     declarations: activationFunction(activation),
     body: `  let perRow = p.N / ${wide}u;

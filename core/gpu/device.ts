@@ -3,7 +3,7 @@
 
 import { DeviceLostError, EngineError, GpuError, LimitError } from '../errors.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { KernelCache, inTurns, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
+import { KernelCache, coarsenedGrid, type Compiled, type Kernel, type KernelEnv } from './kernel.ts';
 import { BufferPool } from './pool.ts';
 import type { Profiler } from '../profile/profiler.ts';
 import { show, type Shape } from '../tensor/shape.ts';
@@ -142,7 +142,7 @@ export class Device implements KernelEnv {
     const { recorder } = this.stream;
     const compiled = this.kernels.get(kernel, variant, recorder?.ahead);
     const [fullX, fullY = 1, z = 1] = groups;
-    const [turns, x, y] = compiled.turns ? inTurns(fullX, fullY) : [1, fullX, fullY];
+    const [items, x, y] = compiled.coarsened ? coarsenedGrid(fullX, fullY) : [1, fullX, fullY];
     if (x === 0 || y === 0 || z === 0) return;
     const { bindings } = compiled.source;
     if (operands.length !== bindings.length)
@@ -158,7 +158,7 @@ export class Device implements KernelEnv {
       if (bindings[i].access === 'write') o.storage.version++;
       return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
     });
-    const data = this.pack(compiled, compiled.turns ? [...params, turns] : params);
+    const data = this.pack(compiled, compiled.coarsened ? [...params, items] : params);
     recorder?.dispatched(compiled, bound, data.slice(0), [x, y, z]);
     if (!recorder?.ahead) this.encode(compiled, bound, data, x, y, z);
   }

@@ -29,10 +29,10 @@ export interface KernelSource {
   /** Bytes of workgroup memory, for the check against the adapter's limit. */
   readonly workgroupBytes?: number;
   /**
-   * Takes little for an index, and knows no more of its place than `flat` and `wid.z`: an invocation may take several of them. On a grid that
-   * `grid1d` made.
+   * Whether one invocation may run the body for several values of `flat` (thread coarsening). The body then uses no other position than
+   * `flat` and `wid.z`, and the grid comes from `grid1d`. Set it where the work of one value of `flat` is small.
    */
-  readonly light?: boolean;
+  readonly coarsenable?: boolean;
   /** Module scope: functions, constants, workgroup variables. */
   readonly declarations?: string;
   /**
@@ -74,8 +74,8 @@ export interface Compiled {
   readonly paramBytes: number;
   /** Whether parameters travel in the command. Otherwise they are a uniform buffer behind the last binding. */
   readonly immediate: boolean;
-  /** Whether an invocation takes as many indices `flat` as its last parameter says, for which `inTurns` gives the grid. */
-  readonly turns: boolean;
+  /** Whether an invocation runs the body as often as its last parameter says; `coarsenedGrid` gives the grid. */
+  readonly coarsened: boolean;
   readonly id: number;
 }
 
@@ -83,15 +83,15 @@ export interface Compiled {
 const IMMEDIATE_BYTES = 64;
 
 /**
- * On adapters that compute on the CPU to begin with an invocation costs as much as to load two vec4, so that one of a light kernel takes 4 turns;
- * and to wake a second core costs more than what up to 16 workgroups do, so that one takes all of their turns. Of 1,000 additions of 4,096
- * elements, a dispatch each, 0.74 and 0.91 of the time; of large ones 0.65. 8 turns save little more.
+ * On a CPU, starting an invocation costs as much as two vec4 loads, so one invocation of a coarsenable kernel handles 4 items. Waking a second
+ * core costs more than the work of up to 16 workgroups, so one workgroup handles all of theirs. 1,000 additions of 4,096 elements, a dispatch
+ * each, took 0.74 and 0.91 of the time, large additions 0.65. 8 items an invocation gain little more.
  */
-const TURNS = 4,
-  ALONE = 16;
+const ITEMS_PER_INVOCATION = 4,
+  MERGED_WORKGROUPS = 16;
 
 /** The whole module of a kernel source. */
-export function moduleText(source: KernelSource, immediate: boolean, turns = false): string {
+export function moduleText(source: KernelSource, immediate: boolean, coarsened = false): string {
   const lines: string[] = [];
   for (const extension of source.enable ?? []) lines.push(`enable ${extension};`);
   const params = source.params ?? [];
@@ -117,12 +117,12 @@ fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: v
     subgroups ? ',\n  @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) sgSize: u32' : ''
   }${matrices ? ', @builtin(subgroup_id) sgId: u32' : ''}) {`);
   const invocations = x * y * z;
-  if (turns) {
+  if (coarsened) {
     // A function, because the body may return.
     lines.splice(-1, 0, `fn invocation(flat: u32, wid: vec3u) {\n${source.body}\n}`);
     lines.push(
-      `  let first = (wid.y * nwg.x + wid.x) * (p.turns * ${invocations}u) + li;
-  for (var turn = 0u; turn < p.turns; turn++) { invocation(first + turn * ${invocations}u, wid); }`,
+      `  let first = (wid.y * nwg.x + wid.x) * (p.itemsPerInvocation * ${invocations}u) + li;
+  for (var item = 0u; item < p.itemsPerInvocation; item++) { invocation(first + item * ${invocations}u, wid); }`,
       '}',
     );
     return lines.join('\n');
@@ -207,16 +207,18 @@ export class KernelCache {
     if (known && (known.pipeline || ahead)) return known;
     const plain = kernel.source(variant, this.env),
       { params = [] } = plain;
-    const turns = this.env.adapter.software && !!plain.light && params.length * 4 < IMMEDIATE_BYTES;
-    const source: KernelSource = turns ? { ...plain, params: [...params, { name: 'turns', type: 'u32' }] } : plain;
+    const coarsened = this.env.adapter.software && !!plain.coarsenable && params.length * 4 < IMMEDIATE_BYTES;
+    const source: KernelSource = coarsened
+      ? { ...plain, params: [...params, { name: 'itemsPerInvocation', type: 'u32' }] }
+      : plain;
     checkSource(kernel.name, source, this.env);
     const paramBytes = (source.params?.length ?? 0) * 4;
     const immediate = this.immediates && paramBytes <= IMMEDIATE_BYTES;
-    const text = moduleText(source, immediate, turns);
+    const text = moduleText(source, immediate, coarsened);
     const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
     if (!compiled || !(compiled.pipeline || ahead)) {
-      compiled = this.compile(name, source, text, { paramBytes, immediate, turns }, ahead);
+      compiled = this.compile(name, source, text, { paramBytes, immediate, coarsened }, ahead);
       this.texts.set(text, compiled);
     } else if (compiled.name !== name) {
       // Shares the pipeline, which may be yet to come.
@@ -231,7 +233,7 @@ export class KernelCache {
     name: string,
     source: KernelSource,
     code: string,
-    traits: Pick<Compiled, 'paramBytes' | 'immediate' | 'turns'>,
+    traits: Pick<Compiled, 'paramBytes' | 'immediate' | 'coarsened'>,
     ahead: boolean,
   ): Compiled {
     const { paramBytes, immediate } = traits;
@@ -319,9 +321,9 @@ function gridOf(groups: number): [number, number, number] {
   return [Math.ceil(groups / y), y, 1];
 }
 
-/** Turns that the invocations of a light kernel take, and its grid, from the grid for one turn. */
-export function inTurns(x: number, y: number): [turns: number, x: number, y: number] {
-  const turns = x * y <= ALONE ? Math.max(1, x * y) : TURNS;
-  const [nx, ny] = gridOf(Math.ceil((x * y) / turns));
-  return [turns, nx, ny];
+/** How many items an invocation of a coarsenable kernel handles, and the grid for that, from the grid for one item an invocation. */
+export function coarsenedGrid(x: number, y: number): [itemsPerInvocation: number, x: number, y: number] {
+  const items = x * y <= MERGED_WORKGROUPS ? Math.max(1, x * y) : ITEMS_PER_INVOCATION;
+  const [nx, ny] = gridOf(Math.ceil((x * y) / items));
+  return [items, nx, ny];
 }

@@ -47,7 +47,7 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
       { name: 'inner', type: 'u32' },
     ],
     workgroupSize: [64],
-    light: !scatter,
+    coarsenable: !scatter,
     enable: type === 'f16' ? ['f16'] : [],
     body: scatter
       ? `  if (flat >= p.n) { return; }

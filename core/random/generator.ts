@@ -47,7 +47,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
         { name: 'span', type: 'u32' },
       ],
       workgroupSize: [64],
-      light: true,
+      coarsenable: true,
       label: `random.${kind}`,
       enable: type === 'f16' ? ['f16'] : [],
       declarations: `${PHILOX_WGSL}

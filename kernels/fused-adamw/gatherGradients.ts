@@ -43,7 +43,7 @@ const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, v
       .flat()
       .map((name) => ({ name, type: 'u32' })),
     workgroupSize: [GROUP],
-    light: true,
+    coarsenable: true,
     enable: dtype === 'f16' ? ['f16'] : [],
     body: each(branch).join(' else '),
   };

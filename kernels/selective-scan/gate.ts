@@ -32,7 +32,7 @@ export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4
         type: 'u32',
       })),
       workgroupSize: [GATE_WORKGROUP],
-      light: true,
+      coarsenable: true,
       declarations: FUNCTIONS,
       body: `
   if (flat >= p.size) { return; }

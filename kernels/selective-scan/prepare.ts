@@ -65,7 +65,7 @@ export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare
       (name) => ({ name, type: 'u32' }),
     ),
     workgroupSize: [256],
-    light: true,
+    coarsenable: true,
     body: `
   if (flat >= p.size) { return; }
   let heads = ${quads}u * p.channels;

@@ -8,7 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as core from '../../../core/index.ts';
 import { capture, defineKernel, openDevice, scope, tensor, type Device } from '../../../core/index.ts';
-import { inTurns } from '../../../core/gpu/kernel.ts';
+import { coarsenedGrid } from '../../../core/gpu/kernel.ts';
 import { uniform } from '../../support.ts';
 
 const test = suite('device');
@@ -282,7 +282,7 @@ ${last}`;
   }
 });
 
-test('turns of an invocation make up for the workgroups that are left out', () => {
+test('a coarsened grid covers every item', () => {
   for (const [x, y] of [
     [1, 1],
     [16, 1],
@@ -292,14 +292,14 @@ test('turns of an invocation make up for the workgroups that are left out', () =
     [40000, 2],
     [65535, 65535],
   ]) {
-    const [turns, nx, ny] = inTurns(x, y);
+    const [items, nx, ny] = coarsenedGrid(x, y);
     assert.ok(
-      turns * nx * ny >= x * y && nx <= 65535 && ny <= 65535,
-      `${x} × ${y} gave ${turns} turns of ${nx} × ${ny}`,
+      items * nx * ny >= x * y && nx <= 65535 && ny <= 65535,
+      `${x} × ${y} gave ${items} items an invocation of ${nx} × ${ny}`,
     );
-    assert.ok(turns * (nx * ny - ny) < x * y, `${x} × ${y}: ${nx} × ${ny} is more than a row too many`);
+    assert.ok(items * (nx * ny - ny) < x * y, `${x} × ${y}: ${nx} × ${ny} is more than a row too many`);
   }
-  assert.equal(inTurns(0, 1).slice(1), [0, 1]);
+  assert.equal(coarsenedGrid(0, 1).slice(1), [0, 1]);
 });
 
 test.run();
