@@ -122,8 +122,9 @@ function tilesOf({ rows, quads, x, y }: GemmConfig, { M, N, batch = 1 }: GemmPro
   return Math.ceil(M / (rows * y)) * Math.ceil(N / (4 * quads * x)) * batch;
 }
 
-/** Whether K may be computed in parts: a panel adds its own up, and a result that is turned round is stored whole. */
-export const cuttable = ({ form, flip }: Pick<GemmConfig, 'form' | 'flip'>): boolean => form !== 'panel' && !flip;
+/** Whether K may be computed in parts: a panel adds up its own parts, and a transposed output is stored whole. */
+export const cuttable = ({ form, transposeOutput }: Pick<GemmConfig, 'form' | 'transposeOutput'>): boolean =>
+  form !== 'panel' && !transposeOutput;
 
 /** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
 function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
@@ -139,20 +140,23 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
 /** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
 const mostRows = (vec: boolean): number => (vec ? 40 : 32);
 
-/** Where a CPU computes: panels, and for few rows subgroups, whose rows divide M evenly or, where c is turned round, N. */
+/** On a CPU: panels, and for few rows subgroups, whose rows divide M evenly or, with a transposed output, N. */
 function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number): GemmConfig[] {
   const { a, b, c } = operandForms(problem);
   const most = mostRows(b.vec && c.vec && (a.vec || !a.transposed));
-  const mostTurned = mostRows(a.vec && (b.vec || b.transposed));
+  const mostTransposed = mostRows(a.vec && (b.vec || b.transposed));
   const even = (n: number, most: number, step: number): number => step * Math.ceil(n / Math.ceil(n / most) / step);
   const rows = [most, 24, 8, even(problem.M, most, a.transposed && a.vec ? 4 : 1)];
   const list = [...new Set(rows)]
     .map((n) => subgroup(n, 1, size))
-    .concat({ ...subgroup(even(problem.N, mostTurned, b.vec && !b.transposed ? 4 : 1), 1, size), flip: true });
+    .concat({
+      ...subgroup(even(problem.N, mostTransposed, b.vec && !b.transposed ? 4 : 1), 1, size),
+      transposeOutput: true,
+    });
   // A panel adds the parts of a long K up in c. Direct3D's compiler was never tried with that much private memory.
   const apart = adapter.vendor === 'microsoft' || (problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH);
   const panels = apart ? [] : [panel(24, 2, size), panel(32, 1, size)];
-  return [...list, ...panels, ...panels.map((c) => ({ ...c, flip: true }))];
+  return [...list, ...panels, ...panels.map((c) => ({ ...c, transposeOutput: true }))];
 }
 
 /**
@@ -161,8 +165,8 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
  * 20,000 products, as many of a kind as a few thousand steps of a small model have.
  */
 function cpuCost({ M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): number {
-  const { form, rows, quads, x: size, flip } = config;
-  const [down, across] = flip ? [N, M] : [M, N];
+  const { form, rows, quads, x: size, transposeOutput } = config;
+  const [down, across] = transposeOutput ? [N, M] : [M, N];
   const panels = Math.ceil(across / (4 * quads * size)) * batch,
     tiles = Math.ceil(down / rows) * panels,
     ofA = 7.5 * Math.ceil(rows / size);

@@ -7,7 +7,7 @@ import { matrixKernel } from './matrix.ts';
 import { panelChunk, panelKernel, panelSpan } from './panel.ts';
 import { REDUCE_WORKGROUP, reduceKernel } from './reduce.ts';
 import { registerKernel, subgroupKernel } from './register.ts';
-import { flipped, problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
+import { transposeProduct, problemForm, type GemmConfig, type GemmMatrix, type GemmSpec } from './spec.ts';
 import { tileKernel } from './tile.ts';
 import { vectorColumns, vectorKernel } from './vector.ts';
 
@@ -25,8 +25,8 @@ const kernels = {
 
 /** Encodes a product that is known to be sound, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {
-  const turned = config.flip && config.splits === 1 ? flipped(spec) : spec;
-  for (const part of withinGrid(turned, config)) dispatch(device, part, config);
+  const computed = config.transposeOutput && config.splits === 1 ? transposeProduct(spec) : spec;
+  for (const part of withinGrid(computed, config)) dispatch(device, part, config);
 }
 
 function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {

@@ -45,7 +45,7 @@ export interface GemmProblem {
   readonly a: GemmLayout;
   /** K × N. */
   readonly b: GemmLayout;
-  /** M × N, not transposed. Only inside the family, where it is `flipped`, it may be. */
+  /** M × N, not transposed. Only a configuration with `transposeOutput` gives its kernel a transposed one. */
   readonly c: GemmLayout;
 }
 
@@ -93,8 +93,8 @@ export interface ProblemForm {
  * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
  * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
- * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `flip` computes cᵀ = bᵀ · aᵀ, where K is whole: lanes
- * then own rows of c, which saves what the last columns of a narrow c would leave idle.
+ * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `transposeOutput` computes cᵀ = bᵀ · aᵀ, with K in
+ * one piece: lanes then own rows of c, so that a c of few columns leaves no lanes idle.
  */
 export interface GemmConfig {
   readonly form: 'subgroup' | 'panel' | 'register' | 'tile' | 'matrix' | 'vector';
@@ -106,7 +106,7 @@ export interface GemmConfig {
   /** Steps of k that are staged at once; 4 where nothing is staged. */
   readonly depth: number;
   readonly splits: number;
-  readonly flip?: boolean;
+  readonly transposeOutput?: boolean;
   /** M, N and K of the matrix unit. */
   readonly unit?: readonly [number, number, number];
 }
@@ -147,9 +147,9 @@ export function operandForms({ M, N, K, batch = 1, a, b, c }: GemmProblem): Pick
 }
 
 /** The product that gives the transposed result. */
-export function flipped(spec: GemmSpec): GemmSpec {
-  const turn = (m: GemmMatrix): GemmMatrix => ({ ...m, transposed: !m.transposed });
-  return { ...spec, M: spec.N, N: spec.M, a: turn(spec.b), b: turn(spec.a), c: turn(spec.c) };
+export function transposeProduct(spec: GemmSpec): GemmSpec {
+  const transpose = (m: GemmMatrix): GemmMatrix => ({ ...m, transposed: !m.transposed });
+  return { ...spec, M: spec.N, N: spec.M, a: transpose(spec.b), b: transpose(spec.a), c: transpose(spec.c) };
 }
 
 /** The form of a product as a configuration will compile it. */

@@ -182,7 +182,7 @@ export class Tuning {
     if (format !== 'dis-tuning-1' || !isNameOf(this.device, adapter) || typeof entries !== 'object' || entries === null)
       return 0;
     if (alone) this.ship(null);
-    const list = Object.entries(entries);
+    const list = Object.entries(entries).map(([key, config]) => [key, withPresentNames(config)] as const);
     for (const [key, config] of list) {
       this.imported.set(key, config);
       this.chosen.delete(key);
@@ -209,6 +209,15 @@ function isNameOf(device: Device, name: unknown): boolean {
     name === adapterName(device) ||
     (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterName(device))
   );
+}
+
+/** Fields of configurations that had other names in exports of earlier versions. */
+const RENAMED: Readonly<Record<string, string>> = { flip: 'transposeOutput' };
+
+/** A configuration of an earlier export with the names that its fields have now. */
+function withPresentNames(config: unknown): unknown {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) return config;
+  return Object.fromEntries(Object.entries(config).map(([name, value]) => [RENAMED[name] ?? name, value]));
 }
 
 /** Milliseconds that a sample lasts at least, where the work is shorter. */

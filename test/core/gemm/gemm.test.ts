@@ -294,14 +294,14 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
   });
 }
 
-test('rows in runs of four and alone, results turned round', async ({ device }) => {
+test('rows in runs of four and alone, transposed outputs', async ({ device }) => {
   const size = device.subgroupMinSize;
   if (!everyConfig(device).some((c) => c.form === 'subgroup')) return;
   const subgroup: GemmConfig = { form: 'subgroup', rows: 5 * size, quads: 1, x: size, y: 1, depth: 4, splits: 1 };
   await compare(device, { M: 12 * size + 4, N: 36, K: 22, ta: true, gap: 4 }, [subgroup]);
   for (const [i, c] of cases.entries()) {
     // 7 rows, none in runs; 12, in runs where they lie side by side.
-    await compare(device, c, [{ ...subgroup, rows: i % 2 ? 7 : 12, flip: true }]);
+    await compare(device, c, [{ ...subgroup, rows: i % 2 ? 7 : 12, transposeOutput: true }]);
   }
 });
 
@@ -334,7 +334,7 @@ test('a panel takes a long K in parts, and many rows by several workgroups', asy
     ]);
     await compare(device, { M: 55, N: 23, K: 66, ta, tb, bias: true, activation: 'gelu', gap: 3 }, [
       panel(32, 1),
-      { ...panel(24, 2), flip: true },
+      { ...panel(24, 2), transposeOutput: true },
     ]);
   }
   await compare(device, { M: 530, N: 36, K: 20, tb: true }, [panel(24, 2)]);
@@ -346,7 +346,7 @@ test('a panel takes a long K in parts, and many rows by several workgroups', asy
   );
   await compare(device, { M: 55, N: 23, K: 66, ta: true, dtype: 'f16', gap: 3 }, [
     { ...panel(32, 1), depth: 384 },
-    { ...panel(24, 2), depth: 384, flip: true },
+    { ...panel(24, 2), depth: 384, transposeOutput: true },
   ]);
   await compare(device, { M: 55, N: 36, K: 70, ta: true, tb: true, dtype: 'f16', cDtype: 'f32', accumulate: true }, [
     panel(24, 2),

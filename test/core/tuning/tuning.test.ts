@@ -17,7 +17,15 @@ import {
 import { Storage } from '../../../core/gpu/storage.ts';
 import { findShipped, useShippedTuning, type ShippedTable } from '../../../core/tuning/shipped.ts';
 import { TABLES } from '../../../core/tuning/tuned/tables.ts';
-import { chooseConfig, gemm, gemmTunable, type GemmConfig, type GemmSpec } from '../../../core/gemm/index.ts';
+import {
+  chooseConfig,
+  gemm,
+  gemmTunable,
+  type GemmConfig,
+  type GemmLayout,
+  type GemmProblem,
+  type GemmSpec,
+} from '../../../core/gemm/index.ts';
 import { gpuSuite } from '../../support.ts';
 
 const test = gpuSuite('tuning');
@@ -104,6 +112,21 @@ test('the heuristic answers at once, measuring improves it, JSON carries it over
   assert.is(tuning.pending, 0);
   assert.equal(tuning.choose(kernel, { size: 256 }), { steps: 2000 }, 'a configuration that the kernel does not know');
   assert.is(tuning.pending, 1);
+});
+
+test('configurations of an earlier version, whose fields had other names, are understood', async ({ device }) => {
+  const layout = (rowStride: number): GemmLayout => ({ offset: 0, rowStride, dtype: 'f32' });
+  const problem: GemmProblem = { M: 264, N: 24, K: 64, a: layout(64), b: layout(24), c: layout(24) };
+  const config = gemmTunable.candidates(device, problem).find((c) => c.transposeOutput);
+  if (!config) return;
+  const { transposeOutput, ...rest } = config;
+  const count = device.tuning.importTuning({
+    format: 'dis-tuning-1',
+    adapter: adapterName(device),
+    entries: { [`gemm ${gemmTunable.key(problem)}`]: { ...rest, flip: transposeOutput } },
+  });
+  assert.is(count, 1);
+  assert.equal(device.tuning.choose(gemmTunable, problem), config);
 });
 
 test('a driver that is updated throws nothing away, another adapter or tier is refused', async ({ device }) => {
