@@ -212,7 +212,7 @@ function isNameOf(device: Device, name: unknown): boolean {
 }
 
 /** Fields of configurations that had other names in exports of earlier versions. */
-const RENAMED: Readonly<Record<string, string>> = { flip: 'transposeOutput' };
+const RENAMED: Readonly<Record<string, string>> = { flip: 'transposeOutput', every: 'saveInterval' };
 
 /** A configuration of an earlier export with the names that its fields have now. */
 function withPresentNames(config: unknown): unknown {

@@ -82,17 +82,17 @@ export interface BackwardVariant extends ScanVariant {
  * in the scan's own order, workgroups along D, quads, 8) of dB (4) and dC (4).
  */
 export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backward', (v) => {
-  const { layout, dtype, quads, every } = v;
+  const { layout, dtype, quads, saveInterval } = v;
   const { stretch, split, width, teams, chunks, merged } = layout;
   const { held, slots } = slotsOf(quads, layout);
   const last = stretch - 1;
-  const sums = teamSums(quads, { every, layout }, (token) => `(tokens + (begin + ${token}) * tokenRow)`);
+  const sums = teamSums(quads, { saveInterval, layout }, (token) => `(tokens + (begin + ${token}) * tokenRow)`);
   const seam = chunks > 1 ? seams(quads, layout, 'down') : null;
 
   /** Stretches between two saved states. */
-  const stretches = every / stretch;
+  const stretches = saveInterval / stretch;
   /** Whether the tokens between two saved states are few, and advanced in one go. */
-  const together = every <= 16 && split > 1;
+  const together = saveInterval <= 16 && split > 1;
   /** Of the history, vec4 `i` of the states before stretch s, and x, delta, its slope and the gradient of token j of stretch s. */
   const inWorkgroup = layout.history === 'workgroup';
   const ofLane = (array: string, at: string): string => `${array}[${inWorkgroup ? `(${at}) * ${width}u + li` : at}]`;
@@ -103,7 +103,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const [space, lanes] = inWorkgroup ? ['var<workgroup>', width] : ['var', 1];
   const history = together
     ? `var past: array<Stretch, ${stretches}>;`
-    : `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>; ${space} steps: array<vec4f, ${every * lanes}>;`;
+    : `${space} starts: array<vec4f, ${(stretches + 1) * quads * lanes}>; ${space} steps: array<vec4f, ${saveInterval * lanes}>;`;
   const stored = (k: number, r: number): string =>
     `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
   const gradient = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
@@ -128,32 +128,37 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       }`;
   };
 
-  const stage = layout.fetch === 'staged' ? stageOf(v, layout, every) : null;
+  const stage = layout.fetch === 'staged' ? stageOf(v, layout, saveInterval) : null;
   /** What of these tokens is loaded together; with a stage into variables `next…`, a turn of the loop ahead. */
-  const ahead: Wanted = { steps: 'u and delta', tokens: every, others: [gradient] };
-  const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: every })}
+  const ahead: Wanted = { steps: 'u and delta', tokens: saveInterval, others: [gradient] };
+  const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: saveInterval })}
         ${loadsOf(v, layout, sets, ahead).load('next')}
         ${stage!.load}`;
   /** `advance` for these tokens. */
   const advanceTogether = (sets: readonly number[]): string => {
-    const tokens = every - stretch;
-    const loads = loadsOf(v, layout, sets, { ...(stage ? {} : ahead), B: true, tokens: every, tokensOfB: tokens });
+    const tokens = saveInterval - stretch;
+    const loads = loadsOf(v, layout, sets, {
+      ...(stage ? {} : ahead),
+      B: true,
+      tokens: saveInterval,
+      tokensOfB: tokens,
+    });
     return `let first = begin;
-      ${placeStretch(v, { ...layout, stretch: every })}
+      ${placeStretch(v, { ...layout, stretch: saveInterval })}
       ${loads.declare()}
       ${stage ? `${loadsOf(v, layout, sets, ahead).take('next')} let stageAt = ${stage.place('0u')};` : ''}
       ${loads.load()}
       ${
         stage
           ? `{
-        let first = (max(c, 2u) - 2u) * ${every}u;
+        let first = (max(c, 2u) - 2u) * ${saveInterval}u;
         ${loadAhead(sets)}
       }`
           : ''
       }
-      ${stepSizes(v, every, true)}
-      ${upstream(every)}
-      ${each(every, (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
+      ${stepSizes(v, saveInterval, true)}
+      ${upstream(saveInterval)}
+      ${each(saveInterval, (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
       ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` ${start(`${(j + 1) / stretch}`, k * held + r)} = h${k}q${r};` : ''))}`;
   };
 
@@ -239,7 +244,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   /** What lies between two saved states. */
   const between = (
     sets: readonly number[],
-  ): string => `let stretches = ${seam ? `${stretches}u` : `(min(${every}u, L - begin) + ${last}u) / ${stretch}u`};
+  ): string => `let stretches = ${seam ? `${stretches}u` : `(min(${saveInterval}u, L - begin) + ${last}u) / ${stretch}u`};
     {
       ${slots((k, r) => `var h${k}q${r} = ${stage ? `ahead${k}q${r}` : stored(k, r)}; ${start('0', k * held + r)} = h${k}q${r};`)}
       ${together ? advanceTogether(sets) : advance(sets)}
@@ -274,16 +279,16 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ? `${adjoint(sets)}
   ${seam.leave('dh', 'span')}
   ${seam.enter('dh')}
-  let most = p.chunk / ${every}u;
+  let most = p.chunk / ${saveInterval}u;
   for (var n = most; n > 0u; n--) {
     let c = part * most + n;`
       : `${
           stage
             ? `${loadsOf(v, layout, sets, ahead).declare('next')}
   ${stage.begin}
-  ${slots((k, r) => `var ahead${k}q${r} = saved[${savedIndex(v, layout, `((L - 1u) / ${every}u)`, k, r)}];`)}
+  ${slots((k, r) => `var ahead${k}q${r} = saved[${savedIndex(v, layout, `((L - 1u) / ${saveInterval}u)`, k, r)}];`)}
   {
-    let first = (L - 1u) / ${every}u * ${every}u;
+    let first = (L - 1u) / ${saveInterval}u * ${saveInterval}u;
     ${loadAhead(sets)}
     ${stage.put}
     ${stage.turn}
@@ -291,9 +296,9 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   }`
             : ''
         }
-  for (var c = (L + ${every - 1}u) / ${every}u; c > 0u; c--) {`
+  for (var c = (L + ${saveInterval - 1}u) / ${saveInterval}u; c > 0u; c--) {`
   }
-    let begin = (c - 1u) * ${every}u;
+    let begin = (c - 1u) * ${saveInterval}u;
     ${between(sets)}
   }
   let row = ((way * p.batches + b) * ${chunks}u + part) * ${4 * quads + 2}u;
@@ -315,7 +320,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ],
     params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [width * teams * chunks],
-    workgroupBytes: backwardBytes(quads, { every, layout }),
+    workgroupBytes: backwardBytes(quads, { saveInterval, layout }),
     // One index, which Tint keeps within bounds, does for all that belongs to a stretch.
     declarations: `${FUNCTIONS}\n${together ? `struct Stretch { states: array<vec4f, ${quads}>, steps: array<vec4f, ${stretch}> }` : ''}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
 ${inWorkgroup ? history : ''}`,

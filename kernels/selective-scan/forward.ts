@@ -51,7 +51,7 @@ import {
 export interface ForwardVariant extends ScanVariant {
   readonly layout: ForwardLayout;
   readonly gate: boolean;
-  /** Save the states every `every` tokens and after the last one, and with a gate the result before it. */
+  /** Save the states every `saveInterval` tokens and after the last one, and with a gate the result before it. */
   readonly save: boolean;
   /** Directions of the whole scan, of which this dispatch may run only one. */
   readonly total: number;
@@ -60,10 +60,10 @@ export interface ForwardVariant extends ScanVariant {
 /**
  * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result lies. `out`,
  * and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads,
- * `savedColumns`) vec4s, slot c holding the states before token c·every of the scan's own order and the last slot those at the end.
+ * `savedColumns`) vec4s, slot c holding the states before token c·saveInterval of the scan's own order and the last slot those at the end.
  */
 export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
-  const { layout, dtype, quads, every, gate, save, total } = v;
+  const { layout, dtype, quads, saveInterval, gate, save, total } = v;
   const { stretch, chunks, split, ahead } = layout;
   const { held, slots } = slotsOf(quads, layout);
   const seam = chunks > 1 ? seams(quads, layout, 'up') : null;
@@ -71,7 +71,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const store = (slot: string): string =>
     `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
   // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU is faster with the branch.
-  const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${every}u`)} }`;
+  const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${saveInterval}u`)} }`;
 
   const direction = (sets: readonly number[]): string => {
     /** Whether this code runs some direction after the first, or the last one; and a condition where it runs others too. */
@@ -167,7 +167,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     save && !ahead
       ? `for (var i = 0u; i < tokens;) {
     ${keep}
-    let next = min(i + ${every}u, tokens);
+    let next = min(i + ${saveInterval}u, tokens);
     for (; i < next; i += ${stretch}u) {
       let first = begin + i;
       ${run}
@@ -175,7 +175,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   }`
       : `for (var i = 0u; i < tokens; i += ${stretch}u) {
     let first = begin + i;
-    ${save ? (every === stretch ? keep : `if (first % ${every}u == 0u) { ${keep} }`) : ''}
+    ${save ? (saveInterval === stretch ? keep : `if (first % ${saveInterval}u == 0u) { ${keep} }`) : ''}
     ${delayed ? `if (inside && i > 0u) { ${writeBefore('first', (j) => (seam ? `first - ${stretch - j}u < L` : 'true'))} }` : ''}
     ${run}
   }

@@ -101,7 +101,7 @@ function regionSize(device: Device, { batch, length, channels, dtype }: ScanProb
 /** Runs the scan; `save` keeps what the backward and `lastState` need. */
 export function scanForward(device: Device, problem: ScanProblem, save: boolean): ScanForward {
   const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
-  const { every, forward: layout } = problem.plan;
+  const { saveInterval, forward: layout } = problem.plan;
   const quads = quadsOf(states);
   const size = packedSize(quads, channels, batch * length);
   const packed = new Storage(device, sets.length * size * 16, 'packed arguments of selectiveScan');
@@ -128,7 +128,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
     ? {
         states: new Storage(
           device,
-          sets.length * batch * slotsOf(length, every) * quads * savedColumns(channels, layout) * 16,
+          sets.length * batch * slotsOf(length, saveInterval) * quads * savedColumns(channels, layout) * 16,
           'saved states of selectiveScan',
         ),
         ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
@@ -145,7 +145,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
       forwardKernel,
       {
         quads,
-        every,
+        saveInterval,
         layout,
         dtype,
         directions: run.sets.map((s) => s.direction),
@@ -160,7 +160,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
         length,
         channels,
         batch,
-        chunkLength(length, every, layout),
+        chunkLength(length, saveInterval, layout),
         ...run.sets.flatMap(geometry),
         z?.offset ?? 0,
         z?.row ?? 0,
@@ -172,8 +172,8 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
 }
 
 /** Slots of saved states: one a stride, and the last states. */
-function slotsOf(length: number, every: number): number {
-  return Math.ceil(length / every) + 1;
+function slotsOf(length: number, saveInterval: number): number {
+  return Math.ceil(length / saveInterval) + 1;
 }
 
 /** Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and `others`. */
@@ -201,7 +201,7 @@ export function scanLastState(
     lastStateKernel,
     { states, split: plan.forward.split },
     [whole(saved.states), whole(last)],
-    [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.every), size],
+    [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.saveInterval), size],
     grid1d(size, 64),
   );
   return last;
@@ -220,11 +220,11 @@ export function scanBackward(
   options: ScanBackwardOptions = {},
 ): ScanGradients {
   const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
-  const { every, backward: layout } = problem.plan;
+  const { saveInterval, backward: layout } = problem.plan;
   const { width, teams, chunks, stretch } = layout;
   const quads = quadsOf(states);
   const blocks = Math.ceil(channels / (width * teams));
-  const chunk = chunkLength(length, every, layout);
+  const chunk = chunkLength(length, saveInterval, layout);
   const padded = chunks > 1 ? chunks * chunk : Math.ceil(length / stretch) * stretch;
   const region = regionSize(device, problem);
   const grads = new Storage(device, sets.length * 2 * region * sizeOf(dtype), 'gradients of selectiveScan');
@@ -262,7 +262,15 @@ export function scanBackward(
     for (const run of runs) {
       device.run(
         backwardKernel,
-        { quads, every, layout, dtype, directions: run.sets.map((s) => s.direction), first: run.first, softplus },
+        {
+          quads,
+          saveInterval,
+          layout,
+          dtype,
+          directions: run.sets.map((s) => s.direction),
+          first: run.first,
+          softplus,
+        },
         [
           ...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]),
           whole(packed),

@@ -47,14 +47,14 @@ export interface BackwardLayout extends Layout {
 /** What training fixes together: saved states are written by one kernel and read by the other. */
 export interface BackwardPlan {
   /** Tokens between saved states. A multiple of the stretches. */
-  readonly every: number;
+  readonly saveInterval: number;
   readonly layout: BackwardLayout;
 }
 
 export interface ScanPlan {
   /** vec4s that hold the states of a channel. */
   readonly quads: number;
-  readonly every: number;
+  readonly saveInterval: number;
   readonly forward: ForwardLayout;
   readonly backward: BackwardLayout;
 }
@@ -90,21 +90,21 @@ export function seamBytes(quads: number, { width, chunks }: Pick<Layout, 'width'
 const stageBytes = (quads: number, tokens: number): number => 2 * tokens * 2 * quads * 16;
 
 /** Bytes of workgroup memory that the backward scan takes. */
-export function backwardBytes(quads: number, { every, layout }: BackwardPlan): number {
+export function backwardBytes(quads: number, { saveInterval, layout }: BackwardPlan): number {
   const { width, teams, subgroups, stretch, history, fetch } = layout;
   if (!subgroups) return width * stretch * 8 * 4;
-  const kept = history === 'workgroup' ? width * 16 * ((every / stretch + 1) * quads + every) : 0;
+  const kept = history === 'workgroup' ? width * 16 * ((saveInterval / stretch + 1) * quads + saveInterval) : 0;
   return (
     kept +
-    (fetch === 'staged' ? stageBytes(quads, every) : 0) +
+    (fetch === 'staged' ? stageBytes(quads, saveInterval) : 0) +
     seamBytes(quads, layout) +
-    (teams > 1 ? 2 * teams * every * 8 * quads * 4 : 0)
+    (teams > 1 ? 2 * teams * saveInterval * 8 * quads * 4 : 0)
   );
 }
 
 /** Tokens of a part of the sequence: whole strides of saved states. */
-export function chunkLength(length: number, every: number, { chunks }: Layout): number {
-  return Math.ceil(Math.ceil(length / every) / chunks) * every;
+export function chunkLength(length: number, saveInterval: number, { chunks }: Layout): number {
+  return Math.ceil(Math.ceil(length / saveInterval) / chunks) * saveInterval;
 }
 
 /** Lanes of a team on this adapter, and whether they can exchange values. */
@@ -124,9 +124,9 @@ const narrowStretch = (quads: number): number => (quads <= 4 ? 2 : 1);
 
 /** Tokens whose states may be recomputed into private memory: 512 values of it at most. */
 function historyTokens(quads: number): number {
-  let every = 32;
-  while (every > 2 && every * quads * 4 > 512) every /= 2;
-  return every;
+  let saveInterval = 32;
+  while (saveInterval > 2 && saveInterval * quads * 4 > 512) saveInterval /= 2;
+  return saveInterval;
 }
 
 /** The most tokens at a time whose values fit into registers beside the states of a lane. */
@@ -142,11 +142,11 @@ function chunksFor(
   { batch, length, channels, states }: ScanSize,
   directions: number,
   width: number,
-  every: number,
+  saveInterval: number,
 ): number {
   const teams = Math.ceil(channels / width) * batch * directions;
   const fitting = (chunks: number): boolean =>
-    chunks * every <= length &&
+    chunks * saveInterval <= length &&
     chunks * width <= INVOCATIONS &&
     seamBytes(quadsOf(states), { width, chunks }) <= WORKGROUP_BYTES;
   let chunks = 1;
@@ -174,15 +174,16 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
   const alone = { stretch: 1, width, teams: 1, chunks: 1, split: 1, subgroups, history: 'private' } as const;
   if (narrow(env)) {
     const stretch = narrowStretch(quads);
-    return unique([history, Math.min(16, history)]).map((every) => {
+    return unique([history, Math.min(16, history)]).map((saveInterval) => {
       const [plan, small] = (['workgroup', 'private'] as const).map((place): BackwardPlan => ({
-        every,
+        saveInterval,
         layout: { ...alone, stretch, fetch: 'broadcast', merged: true, history: place },
       }));
       return backwardBytes(quads, plan) <= WORKGROUP_BYTES ? plan : small;
     });
   }
-  if (!subgroups) return [{ every: Math.min(16, history), layout: { ...alone, fetch: 'direct', merged: false } }];
+  if (!subgroups)
+    return [{ saveInterval: Math.min(16, history), layout: { ...alone, fetch: 'direct', merged: false } }];
   const longest = longestStretch(quads),
     split = Math.min(4, quads & -quads);
   return [
@@ -190,12 +191,15 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
     [8, longest],
     [8, longest / 2],
   ]
-    .map(([every, stretch]) => ({ stretch: Math.max(1, stretch), every: Math.max(longest, Math.min(every, history)) }))
+    .map(([saveInterval, stretch]) => ({
+      stretch: Math.max(1, stretch),
+      saveInterval: Math.max(longest, Math.min(saveInterval, history)),
+    }))
     .filter(
-      ({ every, stretch }, i, all) =>
-        all.findIndex((other) => other.every === every && other.stretch === stretch) === i,
+      ({ saveInterval, stretch }, i, all) =>
+        all.findIndex((other) => other.saveInterval === saveInterval && other.stretch === stretch) === i,
     )
-    .flatMap(({ every, stretch }) => {
+    .flatMap(({ saveInterval, stretch }) => {
       const layout = {
         stretch,
         fetch: split > 1 ? 'staged' : 'direct',
@@ -205,14 +209,14 @@ export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] 
         subgroups,
         history: 'private',
       } as const;
-      return shared<BackwardLayout>(layout, chunksFor(size, size.directions, width, every), (one) =>
-        backwardBytes(quads, { every, layout: one }),
-      ).map((one) => ({ every, layout: one }));
+      return shared<BackwardLayout>(layout, chunksFor(size, size.directions, width, saveInterval), (one) =>
+        backwardBytes(quads, { saveInterval, layout: one }),
+      ).map((one) => ({ saveInterval, layout: one }));
     });
 }
 
 /** Every layout of the forward scan that is worth measuring. The first is the one to take unmeasured. */
-export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number): ForwardLayout[] {
+export function forwardLayouts(env: ScanAdapter, size: ScanSize, saveInterval: number): ForwardLayout[] {
   const quads = quadsOf(size.states);
   const { width, subgroups } = team(env);
   if (narrow(env)) {
@@ -224,13 +228,13 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number):
     ];
     return size.directions === 1 ? list.reverse() : list;
   }
-  const chunks = chunksFor(size, 1, width, every);
+  const chunks = chunksFor(size, 1, width, saveInterval);
   const longest = subgroups ? longestStretch(quads) : 1,
     split = subgroups ? Math.min(4, quads & -quads) : 1;
   // Loads ahead make up for a short stretch; with all of the sequence before it a lane has time for a long one.
   const stretches = unique(
     (chunks > 1 ? [longest, 2 * longest] : [2 * longest, longest]).map((stretch) =>
-      subgroups ? Math.min(stretch, every) : 1,
+      subgroups ? Math.min(stretch, saveInterval) : 1,
     ),
   );
   return stretches.flatMap((stretch) =>
@@ -244,8 +248,13 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, every: number):
 
 /** The layout for this adapter and size, unmeasured. */
 export function scanPlan(env: ScanAdapter, size: ScanSize): ScanPlan {
-  const [{ every, layout }] = backwardPlans(env, size);
-  return { quads: quadsOf(size.states), every, forward: forwardLayouts(env, size, every)[0], backward: layout };
+  const [{ saveInterval, layout }] = backwardPlans(env, size);
+  return {
+    quads: quadsOf(size.states),
+    saveInterval,
+    forward: forwardLayouts(env, size, saveInterval)[0],
+    backward: layout,
+  };
 }
 
 function unique(values: readonly number[]): number[] {

@@ -33,7 +33,7 @@ export function teamSums(quads: number, plan: BackwardPlan, block: (token: strin
   return layout.subgroups ? shuffled(quads, plan, block) : shared(layout, block);
 }
 
-function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token: string) => string): TeamSums {
+function shuffled(quads: number, { saveInterval, layout }: BackwardPlan, block: (token: string) => string): TeamSums {
   const { width, teams, stretch, split } = layout;
   const masks = Array.from({ length: Math.log2(width / split) }, (_, i) => width >> (i + 1));
   const within = masks.slice(0, Math.log2(VALUES));
@@ -62,7 +62,7 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
       ...list.flatMap((mask, i) => (size >> (i + 1) ? [`select(0u, ${size >> (i + 1)}u, high${mask})`] : [])),
     ].join(' + ');
   const row = VALUES * quads;
-  const tile = every * row;
+  const tile = saveInterval * row;
   const pending = new Map<number, string[]>();
   return {
     declarations: teams > 1 ? `var<workgroup> tile: array<f32, ${2 * teams * tile}>;` : '',
@@ -84,7 +84,7 @@ function shuffled(quads: number, { every, layout }: BackwardPlan, block: (token:
           return mine[0];
         });
         const token = `(first - begin + ${j}u + placeToken)`;
-        const at = teams > 1 ? `tile[turn + (team * ${every}u + ${token}) * ${row}u` : `sums[${block(token)}`;
+        const at = teams > 1 ? `tile[turn + (team * ${saveInterval}u + ${token}) * ${row}u` : `sums[${block(token)}`;
         const stores = sums.map((sum, i) => `${at} + ${VALUES * q + i}u + placeValue] = ${sum};`).join(' ');
         lines.push(copies ? `if (original) { ${stores} }` : stores);
       }

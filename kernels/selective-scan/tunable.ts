@@ -22,7 +22,7 @@ export interface ScanClass extends ScanSize {
 }
 
 interface ForwardClass extends ScanClass {
-  readonly every: number;
+  readonly saveInterval: number;
   readonly save: boolean;
 }
 
@@ -34,11 +34,11 @@ export function chooseScanPlan(
 ): ScanPlan {
   const size = { batch, length, channels, states, directions, dtype };
   // Without gradients nothing is saved, and any stride will do.
-  const { every, layout } = save ? device.tuning.choose(backwardTunable, size) : backwardPlans(device, size)[0];
+  const { saveInterval, layout } = save ? device.tuning.choose(backwardTunable, size) : backwardPlans(device, size)[0];
   return {
     quads: quadsOf(states),
-    every,
-    forward: device.tuning.choose(forwardTunable, { ...size, every, save }),
+    saveInterval,
+    forward: device.tuning.choose(forwardTunable, { ...size, saveInterval, save }),
     backward: layout,
   };
 }
@@ -60,11 +60,11 @@ export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
   prepare(device, size) {
     const { make, dispose } = memoryOf(device, size);
     return {
-      run({ every, layout }) {
+      run({ saveInterval, layout }) {
         const problem = make({
           quads: quadsOf(size.states),
-          every,
-          forward: forwardLayouts(device, size, every)[0],
+          saveInterval,
+          forward: forwardLayouts(device, size, saveInterval)[0],
           backward: layout,
         });
         const { out, packed, saved } = scanForward(device, problem, true);
@@ -87,11 +87,12 @@ export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
 
 export const forwardTunable: Tunable<ForwardClass, ForwardLayout> = {
   name: 'scan forward',
-  key: (size) => `${keyOf(size)}${size.save ? ` saving ${size.every}` : ''}`,
+  key: (size) => `${keyOf(size)}${size.save ? ` saving ${size.saveInterval}` : ''}`,
   outline: (size) => size,
-  heuristic: (device, size) => forwardLayouts(device, size, size.every)[0],
-  candidates: (device, size) => forwardLayouts(device, size, size.every),
-  accepts: (device, size, config): config is ForwardLayout => among(config, forwardLayouts(device, size, size.every)),
+  heuristic: (device, size) => forwardLayouts(device, size, size.saveInterval)[0],
+  candidates: (device, size) => forwardLayouts(device, size, size.saveInterval),
+  accepts: (device, size, config): config is ForwardLayout =>
+    among(config, forwardLayouts(device, size, size.saveInterval)),
   prepare(device, size) {
     const { make, dispose } = memoryOf(device, size);
     const { layout: backward } = backwardPlans(device, size)[0];
@@ -99,7 +100,7 @@ export const forwardTunable: Tunable<ForwardClass, ForwardLayout> = {
       run(layout) {
         const { out, packed, saved } = scanForward(
           device,
-          make({ quads: quadsOf(size.states), every: size.every, forward: layout, backward }),
+          make({ quads: quadsOf(size.states), saveInterval: size.saveInterval, forward: layout, backward }),
           size.save,
         );
         for (const storage of [out, packed, ...(saved ? [saved.states, saved.ungated!] : [])]) storage.release();

@@ -12,7 +12,7 @@ export interface ScanVariant {
   /** vec4s that hold the states of a channel. */
   readonly quads: number;
   /** Tokens between saved states. */
-  readonly every: number;
+  readonly saveInterval: number;
   readonly dtype: ScanDType;
   readonly directions: readonly Direction[];
   /** Index of the first direction, where the directions of one scan are run one by one. */
@@ -92,7 +92,7 @@ export function across(value: string, k: number): string {
 
 /** Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once, ahead of them. */
 export function laneSetup(
-  { quads, every }: ScanVariant,
+  { quads, saveInterval }: ScanVariant,
   { width, teams, chunks, split }: Layout,
   held: number,
   batch: string,
@@ -104,7 +104,7 @@ export function laneSetup(
   let inside = column < D;
   let d = min(column, D - 1u);
   let b = ${batch};
-  let slots = (L + ${every - 1}u) / ${every}u + 1u;
+  let slots = (L + ${saveInterval - 1}u) / ${saveInterval}u + 1u;
   let packedSet = ${quads + 1}u * D + ${2 * quads}u * p.batches * L;
   ${split > 1 ? `let quad = (li & ${split - 1}u) * ${held}u;` : 'const quad = 0u;'}
   ${each(split, (k) => `let channel${k} = column ^ ${k}u; let d${k} = min(channel${k}, D - 1u);`)}

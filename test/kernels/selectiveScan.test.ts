@@ -108,11 +108,11 @@ for (const [title, options] of DEVICES) {
       const size = { batch: 2, length: 55, channels: 21, states: 16, directions: 2 };
       for (const env of [gpuLike(device, true), gpuLike(device, false)]) {
         const check = async (
-          { every, layout }: BackwardPlan,
+          { saveInterval, layout }: BackwardPlan,
           first: ForwardLayout,
           backwardToo: boolean,
         ): Promise<void> => {
-          const problem = { ...both, plan: { quads: 4, every, forward: first, backward: layout } };
+          const problem = { ...both, plan: { quads: 4, saveInterval, forward: first, backward: layout } };
           const text = JSON.stringify(backwardToo ? layout : first);
           const { out, lastState } = await runForward(device, problem);
           assertClose(
@@ -128,8 +128,8 @@ for (const [title, options] of DEVICES) {
           [forward, reverse].forEach((data, i) => compare(gradients[i], { ...expected[i].gradients, z }, data, text));
         };
         const plans = backwardPlans(env, size);
-        for (const plan of plans) await check(plan, forwardLayouts(env, size, plan.every)[0], true);
-        for (const layout of forwardLayouts(env, size, plans[0].every)) await check(plans[0], layout, false);
+        for (const plan of plans) await check(plan, forwardLayouts(env, size, plan.saveInterval)[0], true);
+        for (const layout of forwardLayouts(env, size, plans[0].saveInterval)) await check(plans[0], layout, false);
       }
     });
   }
@@ -190,16 +190,16 @@ plans('fit every adapter, every number of states and every size, and compile und
       ]) {
         const size = { batch, length, channels: 736, states, directions: 2 };
         const compiles = !subgroupMinSize || device.has('subgroups');
-        for (const { every, layout } of backwardPlans(env, size)) {
-          const forward = forwardLayouts(env, size, every);
+        for (const { saveInterval, layout } of backwardPlans(env, size)) {
+          const forward = forwardLayouts(env, size, saveInterval);
           for (const one of [layout, ...forward]) {
             const { width, teams, chunks, stretch, split } = one;
-            assert.is(every % stretch, 0);
+            assert.is(saveInterval % stretch, 0);
             assert.is(((states + 3) >> 2) % split, 0);
             assert.ok(width * teams * chunks <= 256);
             assert.ok(seamBytes((states + 3) >> 2, one) <= 16384);
           }
-          assert.ok(backwardBytes((states + 3) >> 2, { every, layout }) <= 16384);
+          assert.ok(backwardBytes((states + 3) >> 2, { saveInterval, layout }) <= 16384);
           if (!compiles) continue;
           for (const [first, direction] of (['forward', 'reverse'] as const).entries()) {
             // What differs in f16 are the types of what is bound, whatever the number of states.
@@ -208,7 +208,7 @@ plans('fit every adapter, every number of states and every size, and compile und
               : (['f32'] as const)) {
               const variant = {
                 quads: (states + 3) >> 2,
-                every,
+                saveInterval,
                 dtype,
                 directions: [direction],
                 first,

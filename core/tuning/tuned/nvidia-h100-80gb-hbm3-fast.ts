@@ -28,12 +28,12 @@ export const configs: ShippedConfigs = [
     'scan backward 2^4×2^4×2^7×16 both f16',
     'scan backward 2^4×2^4×2^7×16 both f32',
   ]],
-  [{"every":8,"layout":{"stretch":2,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
+  [{"saveInterval":8,"layout":{"stretch":2,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
     'scan backward 2^6×2^8×2^9.5×16 both f16',
     'scan backward 2^6×2^8×2^9.5×16 f16',
     'scan backward 2^6×2^8×2^9.5×16 f32',
   ]],
-  [{"every":8,"layout":{"stretch":4,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
+  [{"saveInterval":8,"layout":{"stretch":4,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
     'scan backward 2^6×2^8×2^9.5×16 both f32',
   ]],
   [{"form":"matrix","rows":32,"quads":8,"x":2,"y":2,"depth":32,"splits":1,"unit":[16,16,16]}, [

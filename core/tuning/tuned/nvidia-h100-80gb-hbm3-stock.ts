@@ -41,10 +41,10 @@ export const configs: ShippedConfigs = [
     'scan forward 2^6×2^8×2^9.5×16 f32',
     'scan forward 2^6×2^8×2^9.5×16 f32 saving 16',
   ]],
-  [{"every":8,"layout":{"stretch":2,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
+  [{"saveInterval":8,"layout":{"stretch":2,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
     'scan backward 2^6×2^8×2^9.5×16 f32',
   ]],
-  [{"every":8,"layout":{"stretch":4,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
+  [{"saveInterval":8,"layout":{"stretch":4,"fetch":"staged","width":32,"split":4,"merged":false,"subgroups":true,"history":"private","teams":4,"chunks":1}}, [
     'scan backward 2^6×2^8×2^9.5×16 both f32',
   ]],
   [{"form":"register","rows":1,"quads":1,"x":64,"y":1,"depth":4,"splits":1}, [
