@@ -42,7 +42,7 @@ export async function openCliDevice({ adapter, tier }: AdapterOptions): Promise<
 }
 
 /** The adapter in a few words. */
-export function adapterName({ adapter }: Device): string {
+export function adapterLabel({ adapter }: Device): string {
   const name = adapter.device || adapter.description || adapter.vendor || 'unknown adapter';
   return adapter.software ? `${name} (software)` : name;
 }

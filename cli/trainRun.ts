@@ -16,7 +16,7 @@ import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
-import { adapterName } from './openCliDevice.ts';
+import { adapterLabel } from './openCliDevice.ts';
 import { Progress, say, type ProgressStyle } from './progress.ts';
 import { learningRate, type RunConfig } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
@@ -132,7 +132,7 @@ function introduction({ device, folder, config, data, resume }: TrainRunOptions,
   return [
     `data     ${data.description}`,
     `model    ${settings.model}, ${si(disParameterCount(model))} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
-    `adapter  ${adapterName(device)}`,
+    `adapter  ${adapterLabel(device)}`,
     `run      ${folder.shown}${resume ? `, from step ${grouped(start)}` : ''}`,
   ];
 }

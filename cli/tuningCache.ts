@@ -5,7 +5,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
-import { Generator, adapterName } from '../core/index.ts';
+import { Generator, adapterKey } from '../core/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import { Trainer } from '../models/train/trainer.ts';
@@ -15,7 +15,7 @@ import type { RunConfig } from './runConfig.ts';
 
 /** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
 export function tuningPath(device: Device): string {
-  const digest = createHash('sha256').update(adapterName(device)).digest('hex').slice(0, 12);
+  const digest = createHash('sha256').update(adapterKey(device)).digest('hex').slice(0, 12);
   return join(process.env.DIS_CACHE_DIR || join(cacheFolder(), 'dis-webgpu'), `tuning-${digest}.json`);
 }
 

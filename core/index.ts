@@ -9,7 +9,7 @@ export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } 
 export { Profiler, type ProfileEvent, type ProfileRow } from './profile/profiler.ts';
 export { keep, scope } from './tensor/scope.ts';
 export {
-  adapterName,
+  adapterKey,
   Tuning,
   type Tunable,
   type TuneOptions,

@@ -8,7 +8,7 @@ import { Interrupted, UsageError } from '../errors.ts';
 import { fileError } from '../files.ts';
 import { counted, grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
-import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, didYouMean, flag, integer, list, number, probability, text } from '../options.ts';
 import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
@@ -127,7 +127,7 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   try {
     model.to(options.precision);
     progress.note(
-      `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterName(device)}`,
+      `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
     );
     const { images, frames } = await sampleImages({
       ...options,

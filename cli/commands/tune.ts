@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { counted } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
-import { adapterFlags, adapterName, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer } from '../options.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { describeTuning, loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
@@ -41,7 +41,7 @@ async function tune(options: TuneCommandOptions): Promise<void> {
   using device = await openCliDevice(options);
   const known = options.again ? 0 : await loadTuning(device);
   say(
-    `Measuring on ${adapterName(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`,
+    `Measuring on ${adapterLabel(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`,
   );
   if (device.tuning.shipped)
     say(`So far what is not measured here comes from the shipped table: ${describeTuning(device).shipped}.`);

@@ -2,7 +2,7 @@
 // the JSON of `exportTuning` where you keep such things.
 
 import type { Device } from '../gpu/device.ts';
-import { adapterName } from './tuning.ts';
+import { adapterKey } from './tuning.ts';
 
 const DATABASE = 'dis-tuning',
   STORE = 'adapters';
@@ -13,7 +13,7 @@ const DATABASE = 'dis-tuning',
  * @returns the number of entries, 0 also where there is no IndexedDB
  */
 export async function loadTuning(device: Device): Promise<number> {
-  const data = await withStore('readonly', (store) => store.get(adapterName(device)));
+  const data = await withStore('readonly', (store) => store.get(adapterKey(device)));
   return device.tuning.importTuning(data);
 }
 
@@ -24,8 +24,7 @@ export async function loadTuning(device: Device): Promise<number> {
  */
 export async function saveTuning(device: Device): Promise<boolean> {
   return (
-    (await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterName(device)))) !==
-    undefined
+    (await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterKey(device)))) !== undefined
   );
 }
 

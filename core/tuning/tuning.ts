@@ -165,7 +165,7 @@ export class Tuning {
     const entries = new Map([...Object.entries(shipped ? (this.table?.entries ?? {}) : {}), ...own]);
     return {
       format: 'dis-tuning-1',
-      adapter: adapterName(this.device),
+      adapter: adapterKey(this.device),
       entries: Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1))),
     };
   }
@@ -197,7 +197,7 @@ export class Tuning {
  * configuration is fastest is the hardware's doing first of all, and a driver that is updated every month would throw away each time
  * what takes minutes to measure. `dis-cli tune --again` measures anew.
  */
-export function adapterName({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>): string {
+export function adapterKey({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>): string {
   return [adapter.vendor, adapter.architecture, adapter.device, tier].filter((part) => part).join(' / ');
 }
 
@@ -206,8 +206,8 @@ function isNameOf(device: Device, name: unknown): boolean {
   if (typeof name !== 'string') return false;
   const parts = name.split(' / ');
   return (
-    name === adapterName(device) ||
-    (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterName(device))
+    name === adapterKey(device) ||
+    (device.adapter.device !== '' && [...parts.slice(0, -2), ...parts.slice(-1)].join(' / ') === adapterKey(device))
   );
 }
 

@@ -1,6 +1,6 @@
 // The page of the browser tests: runs the cases one after another, writes what became of them, and leaves it for run.ts.
 
-import { adapterName, openDevice } from '../../core/index.ts';
+import { adapterKey, openDevice } from '../../core/index.ts';
 import { cases, runCase } from './cases.ts';
 
 export interface CaseResult {
@@ -21,7 +21,7 @@ declare global {
 const log = document.querySelector('#log')!;
 const results: CaseResult[] = [];
 const device = await openDevice();
-log.append(`${adapterName(device)}\n`);
+log.append(`${adapterKey(device)}\n`);
 for (const one of cases) {
   const { name } = one;
   const result: CaseResult = { name };

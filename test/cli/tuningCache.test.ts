@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { adapterName } from '../../core/index.ts';
+import { adapterKey } from '../../core/index.ts';
 import { describeTuning, loadTuning, storeTuning, tuningPath } from '../../cli/tuningCache.ts';
 import { gpuSuite } from '../support.ts';
 
@@ -28,7 +28,7 @@ test('the cache holds what was measured here, a run all that it computes with', 
     tuning.ship(table);
     tuning.importTuning({
       format: 'dis-tuning-1',
-      adapter: adapterName(device),
+      adapter: adapterKey(device),
       entries: { 'gemm b': { form: 'vector' } },
     });
     assert.equal(describeTuning(device), {

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import {
-  adapterName,
+  adapterKey,
   capture,
   defineKernel,
   grid1d,
@@ -93,7 +93,7 @@ test('the heuristic answers at once, measuring improves it, JSON carries it over
     adapter: string;
     entries: Record<string, unknown>;
   };
-  assert.is(data.adapter, adapterName(device));
+  assert.is(data.adapter, adapterKey(device));
   assert.equal(data.entries['loop 4096'], { steps: 50 });
   // Another device's export, or another format, is not taken.
   const mine = { ...data, entries: { 'loop 128': { steps: 50 }, 'loop 256': { steps: 999 }, 'loop 512': null } };
@@ -122,7 +122,7 @@ test('configurations of an earlier version, whose fields had other names, are un
   const { transposeOutput, ...rest } = config;
   const count = device.tuning.importTuning({
     format: 'dis-tuning-1',
-    adapter: adapterName(device),
+    adapter: adapterKey(device),
     entries: { [`gemm ${gemmTunable.key(problem)}`]: { ...rest, flip: transposeOutput } },
   });
   assert.is(count, 1);
@@ -131,7 +131,7 @@ test('configurations of an earlier version, whose fields had other names, are un
 
 test('a driver that is updated throws nothing away, another adapter or tier is refused', async ({ device }) => {
   const { adapter, tier } = device;
-  assert.not.match(adapterName(device), adapter.description || /^$/);
+  assert.not.match(adapterKey(device), adapter.description || /^$/);
   const of = (...parts: string[]): unknown => ({
     format: 'dis-tuning-1',
     adapter: parts.filter((part) => part).join(' / '),
@@ -178,7 +178,7 @@ test('a shipped table answers what was not measured here, as far as this build c
     // What was measured here wins, whether it comes before or after.
     const mine = {
       format: 'dis-tuning-1',
-      adapter: adapterName(device),
+      adapter: adapterKey(device),
       entries: { 'loop 1001': null, 'loop 1006': { steps: 100 } },
     };
     assert.is(tuning.importTuning(mine), 2);
@@ -329,7 +329,7 @@ test('a browser keeps it in IndexedDB; without that nothing happens', async ({ d
   assert.is(await saveTuning(device), false);
   device.tuning.importTuning({
     format: 'dis-tuning-1',
-    adapter: adapterName(device),
+    adapter: adapterKey(device),
     entries: { 'loop 1': { steps: 3 } },
   });
   const holder = globalThis as { indexedDB?: unknown };
