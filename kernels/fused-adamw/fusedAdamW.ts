@@ -11,7 +11,7 @@
 import type { Device, Operand } from '../../core/gpu/device.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
-import { floatArena, vectorOf, type Arena } from './globalNorm.ts';
+import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 
 /**
@@ -125,20 +125,20 @@ ${Array.from({ length: unroll }, (_, k) => `if (begin + ${k * GROUP}u < p.count)
   };
 });
 
-export interface FusedAdamW {
+export interface FusedAdamWArgs {
   /** `ADAMW_STATE_WORDS` f32 words; see `adamWState`. */
   readonly state: Operand;
   /** f32, as all arenas but grads and half. A multiple of 4 elements is fastest. */
-  readonly params: Arena;
+  readonly params: FlatArray;
   /** f32 or f16. */
-  readonly grads: Arena;
+  readonly grads: FlatArray;
   /** First and second moment; zeros before the first step. */
-  readonly m: Arena;
-  readonly v: Arena;
+  readonly m: FlatArray;
+  readonly v: FlatArray;
   /** Moving average of the parameters; a copy of them before the first step. */
-  readonly ema?: Arena | null;
+  readonly ema?: FlatArray | null;
   /** A copy of the parameters in f16. */
-  readonly half?: Arena | null;
+  readonly half?: FlatArray | null;
   /** Weight decay applies to elements before this one. Default: all. */
   readonly decayed?: number;
 }
@@ -149,7 +149,7 @@ export interface FusedAdamW {
  *
  * @throws ShapeError, DTypeError where an arena has another length than params, or another type than it should
  */
-export function fusedAdamW(device: Device, args: FusedAdamW, config: AdamWConfig = adamWConfig(device)): void {
+export function fusedAdamW(device: Device, args: FusedAdamWArgs, config: AdamWConfig = adamWConfig(device)): void {
   const { state, params, grads, m, v, ema, half, decayed = params.numel } = args;
   const length = params.numel;
   for (const [name, arena] of Object.entries({ params, grads, m, v, ema, half })) {

@@ -7,13 +7,13 @@ import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
 
 /** A flat run of elements, contiguous from the operand's offset; a contiguous tensor is one. */
-export interface Arena extends Operand {
+export interface FlatArray extends Operand {
   readonly numel: number;
   readonly dtype: DType;
 }
 
 /** @throws DTypeError where the arena holds no floats */
-export function floatArena(op: string, name: string, { dtype }: Arena): 'f32' | 'f16' {
+export function floatArena(op: string, name: string, { dtype }: FlatArray): 'f32' | 'f16' {
   if (dtype !== 'f32' && dtype !== 'f16')
     throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
   return dtype;
@@ -149,7 +149,7 @@ export function globalNormPartials(config: GlobalNormConfig, arenas: number): nu
  */
 export function globalNorm(
   device: Device,
-  arenas: readonly Arena[],
+  arenas: readonly FlatArray[],
   { partial, out }: { partial: Operand; out: Operand },
   config: GlobalNormConfig = globalNormConfig(device),
 ): void {

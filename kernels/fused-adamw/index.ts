@@ -1,6 +1,12 @@
-export { adamWConfig, advanceAdamW, fusedAdamW, type AdamWConfig, type FusedAdamW } from './fusedAdamW.ts';
+export { adamWConfig, advanceAdamW, fusedAdamW, type AdamWConfig, type FusedAdamWArgs } from './fusedAdamW.ts';
 export { gatherGradients, GRADIENTS_PER_DISPATCH, type GradientPlace } from './gatherGradients.ts';
-export { globalNorm, globalNormConfig, globalNormPartials, type Arena, type GlobalNormConfig } from './globalNorm.ts';
+export {
+  globalNorm,
+  globalNormConfig,
+  globalNormPartials,
+  type FlatArray,
+  type GlobalNormConfig,
+} from './globalNorm.ts';
 export {
   ADAMW_SETTINGS_WORDS,
   ADAMW_STATE_WORDS,
