@@ -3,6 +3,7 @@
 export * from './add-norm/index.ts';
 export * from './causal-conv1d/index.ts';
 export * from './concat-linear/index.ts';
+export type { Direction } from './direction.ts';
 export * from './fused-adamw/index.ts';
 export * from './mamba-inner/index.ts';
 export * from './selective-scan/index.ts';

@@ -11,10 +11,10 @@
 
 import type { Device } from '../../core/gpu/device.ts';
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
+import type { Direction } from '../direction.ts';
 import { SIGMOID } from '../sigmoid.ts';
 
 export type ConvDType = 'f32' | 'f16';
-export type Direction = 'forward' | 'reverse';
 
 export interface ConvVariant {
   readonly width: number;

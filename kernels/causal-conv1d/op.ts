@@ -12,6 +12,7 @@ import {
   type Operand,
   type Tensor,
 } from '../../core/index.ts';
+import type { Direction } from '../direction.ts';
 import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
 import {
   CHANNELS,
@@ -20,7 +21,6 @@ import {
   stretchOf,
   type ConvDType,
   type ConvVariant,
-  type Direction,
   type Pass,
 } from './kernels.ts';
 import { convReduce } from './reduce.ts';

@@ -5,4 +5,3 @@ export {
   type ScanParameters,
   type SelectiveScanOptions,
 } from './op.ts';
-export type { Direction } from './wgsl.ts';

@@ -12,7 +12,8 @@ import { GATE_WORKGROUP, gateBackwardKernel } from './gate.ts';
 import { chunkLength, quadsOf, type ScanPlan } from './plan.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
 import { channelSums, lastStateKernel, reduceChannelsKernel, reduceTokensKernel } from './reduce.ts';
-import { savedColumns, type Direction, type ScanDType } from './wgsl.ts';
+import type { Direction } from '../direction.ts';
+import { savedColumns, type ScanDType } from './wgsl.ts';
 
 /** The arguments of one direction. */
 export interface ScanSet {

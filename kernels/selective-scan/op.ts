@@ -19,7 +19,7 @@ import { adopt, partOf, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
 import type { ScanPlan } from './plan.ts';
 import { chooseScanPlan } from './tunable.ts';
-import type { Direction } from './wgsl.ts';
+import type { Direction } from '../direction.ts';
 
 /** The arguments that each direction of a scan has of its own. */
 export interface ScanParameters {

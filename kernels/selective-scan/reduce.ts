@@ -1,8 +1,9 @@
 // Second stage of the scan's sums, and the layout of its last states.
 
 import { defineKernel } from '../../core/gpu/kernel.ts';
+import type { Direction } from '../direction.ts';
 import { partSums, type Sharing } from '../partSums.ts';
-import type { Direction, ScanDType } from './wgsl.ts';
+import type { ScanDType } from './wgsl.ts';
 
 /**
  * dB, dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's own order, blocks, quads, 8), both as

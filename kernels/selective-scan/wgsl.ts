@@ -1,11 +1,11 @@
 // The pieces of WGSL that the scan's forward and backward share.
 
 import type { KernelBinding } from '../../core/gpu/kernel.ts';
+import type { Direction } from '../direction.ts';
 import { SIGMOID } from '../sigmoid.ts';
 import { seamBytes, type Layout } from './plan.ts';
 
 export type ScanDType = 'f32' | 'f16';
-export type Direction = 'forward' | 'reverse';
 
 /** What both kernels are made for. */
 export interface ScanVariant {
