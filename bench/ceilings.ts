@@ -9,6 +9,7 @@ import {
   type Device,
   type KernelSource,
   type Tensor,
+  type FloatDType,
 } from '../core/index.ts';
 import { measure, type MeasureOptions, type Measurement } from './measure.ts';
 import type { Ceilings } from './work.ts';
@@ -27,7 +28,7 @@ ${Array.from({ length: each }, (_, k) => `if (begin + ${k * GROUP}u < p.count) {
 }));
 
 /** A chain of operations in registers: `chains` independent ones, `p.rounds` times `UNROLL` long. */
-const arithmeticKernel = defineKernel<{ op: 'fma' | 'exp'; type: 'f32' | 'f16'; vector: 1 | 4; chains: number }>(
+const arithmeticKernel = defineKernel<{ op: 'fma' | 'exp'; type: FloatDType; vector: 1 | 4; chains: number }>(
   'bench.arithmetic',
   ({ op, type, vector, chains }): KernelSource => {
     const value = vector === 4 ? `vec4<${type}>` : type;
@@ -161,7 +162,7 @@ export async function arithmeticRate(
   device: Device,
   settings: MeasureOptions = { batch: 0.01, seconds: 0.02 },
   op: 'fma' | 'exp' = 'fma',
-  type: 'f32' | 'f16' = 'f32',
+  type: FloatDType = 'f32',
 ): Promise<number> {
   const { software } = device.adapter;
   // Long enough that writing the result counts for nothing.

@@ -1,5 +1,7 @@
 // What a piece of work must at least do, counted from its shapes, and which of the adapter's ceilings that meets first.
 
+import type { FloatDType } from '../core/index.ts';
+
 /** Operations of one iteration. Bytes are those that have to move: every input read once, every output written once. */
 export interface Work {
   readonly bytes: number;
@@ -8,7 +10,7 @@ export interface Work {
   /** Elementary functions (exp, log, …). */
   readonly exps: number;
   /** Type of the multiply-adds. */
-  readonly type: 'f32' | 'f16';
+  readonly type: FloatDType;
   /** Whether the multiply-adds could run on a matrix unit. */
   readonly matrix?: boolean;
   /** What it consists of, where that runs one after the other. */

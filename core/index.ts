@@ -3,7 +3,7 @@
 export * from './errors.ts';
 export { openDevice, type DeviceOptions } from './open.ts';
 export { Device, type AdapterSummary, type MemoryReport, type Operand, type Tier } from './gpu/device.ts';
-export { isFloat, promote, sizeOf, storageType, type DType, type TypedArray } from './tensor/dtype.ts';
+export { isFloat, promote, sizeOf, storageType, type DType, type FloatDType, type TypedArray } from './tensor/dtype.ts';
 export type { HostArray } from './tensor/hostData.ts';
 export { defineKernel, grid1d, type Kernel, type KernelEnv, type KernelSource } from './gpu/kernel.ts';
 export { Profiler, type ProfileEvent, type ProfileRow } from './profile/profiler.ts';

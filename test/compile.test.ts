@@ -18,6 +18,7 @@ import {
   type DType,
   type Shape,
   type Tensor,
+  type FloatDType,
 } from '../core/index.ts';
 import type { GPUSubgroupMatrixConfig } from '../core/gpu/device.ts';
 import { chooseConfig, configs, gemm, type GemmActivation } from '../core/gemm/index.ts';
@@ -59,7 +60,7 @@ function every<T extends Record<string, readonly unknown[]>>(choices: T): { [K i
 }
 
 const BOOLS = [false, true] as const;
-const floats = (device: Device): ('f32' | 'f16')[] => (device.has('shader-f16') ? ['f32', 'f16'] : ['f32']);
+const floats = (device: Device): FloatDType[] => (device.has('shader-f16') ? ['f32', 'f16'] : ['f32']);
 const make = (device: Device, shape: Shape, dtype: DType = 'f32', requiresGrad = false): Tensor => {
   const t = zeros(device, shape, dtype);
   return requiresGrad ? t.requiresGrad_() : t;

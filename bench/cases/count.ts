@@ -1,20 +1,21 @@
 // Bytes and operations of kernels, counted from their shapes.
 
+import type { FloatDType } from '../../core/index.ts';
 import { disDimensions, disParameterCount, type DisConfig } from '../../models/dis/index.ts';
 import { inSequence, type Work } from '../work.ts';
-import { bytesOf, type DisShape, type Float } from './shapes.ts';
+import { bytesOf, type DisShape } from './shapes.ts';
 
 export interface BothWays {
   readonly forward: Work;
   readonly backward: Work;
 }
 
-export function productWork(M: number, N: number, K: number, type: Float): Work {
+export function productWork(M: number, N: number, K: number, type: FloatDType): Work {
   return { bytes: bytesOf(type) * (M * K + K * N + M * N), flops: 2 * M * N * K, exps: 0, type, matrix: true };
 }
 
 /** A linear layer; backward are two products, one for either gradient. */
-export function linearWork(rows: number, out: number, inputs: number, type: Float): BothWays {
+export function linearWork(rows: number, out: number, inputs: number, type: FloatDType): BothWays {
   const forward = productWork(rows, out, inputs, type);
   return { forward, backward: { ...forward, bytes: 2 * forward.bytes, flops: 2 * forward.flops } };
 }
@@ -23,7 +24,7 @@ export function linearWork(rows: number, out: number, inputs: number, type: Floa
  * Per state: δA, exp, a multiply-add of the recurrence, (δu)B, a multiply-add with C. Backward runs the recurrence again and adds, per
  * state, the adjoint's multiply-add and its products with A, B, C, u and the state, summed for each of them.
  */
-export function scanWork({ batch, tokens, inner, states }: DisShape, type: Float, directions: number): BothWays {
+export function scanWork({ batch, tokens, inner, states }: DisShape, type: FloatDType, directions: number): BothWays {
   const rows = batch * tokens * inner,
     small = batch * tokens * states,
     size = bytesOf(type);
@@ -41,7 +42,7 @@ export function scanWork({ batch, tokens, inner, states }: DisShape, type: Float
   };
 }
 
-export function convWork({ batch, tokens, inner }: DisShape, type: Float, taps: number): BothWays {
+export function convWork({ batch, tokens, inner }: DisShape, type: FloatDType, taps: number): BothWays {
   const rows = batch * tokens * inner,
     size = bytesOf(type);
   return {
@@ -51,7 +52,7 @@ export function convWork({ batch, tokens, inner }: DisShape, type: Float, taps: 
 }
 
 /** With the residual: two tensors in and two out, both ways. */
-export function rmsNormWork({ batch, tokens, width }: DisShape, type: Float): BothWays {
+export function rmsNormWork({ batch, tokens, width }: DisShape, type: FloatDType): BothWays {
   const rows = batch * tokens * width,
     bytes = 4 * rows * bytesOf(type);
   return {
@@ -61,7 +62,7 @@ export function rmsNormWork({ batch, tokens, width }: DisShape, type: Float): Bo
 }
 
 /** Without a residual. */
-export function layerNormWork({ batch, tokens, width }: DisShape, type: Float): BothWays {
+export function layerNormWork({ batch, tokens, width }: DisShape, type: FloatDType): BothWays {
   const rows = batch * tokens * width,
     size = bytesOf(type);
   return {
@@ -76,7 +77,7 @@ export function adamWork(parameters: number): Work {
 }
 
 /** The kernels of a model's blocks, as if every fusion were made that can be; embeddings and the final layer weigh too little to count. */
-export function disWork(config: DisConfig, batch: number, type: Float): BothWays {
+export function disWork(config: DisConfig, batch: number, type: FloatDType): BothWays {
   const { tokens, blocks, halfDepth, dInner: inner, dState: states, dtRank: rank } = disDimensions(config);
   const width = config.embedDim,
     rows = batch * tokens;
@@ -100,7 +101,7 @@ export function disWork(config: DisConfig, batch: number, type: Float): BothWays
 }
 
 /** Forward, backward and the optimizer. */
-export function trainingWork(config: DisConfig, batch: number, type: Float): Work {
+export function trainingWork(config: DisConfig, batch: number, type: FloatDType): Work {
   const { forward, backward } = disWork(config, batch, type);
   return inSequence([...forward.parts!, ...backward.parts!, adamWork(disParameterCount(config))]);
 }

@@ -1,6 +1,6 @@
 // The hand-tuned kernels at the shapes of DiS.
 
-import { grad, type Tensor } from '../../core/index.ts';
+import { grad, type Tensor, type FloatDType } from '../../core/index.ts';
 import {
   addLayerNorm,
   addRmsNorm,
@@ -11,7 +11,7 @@ import {
 } from '../../kernels/index.ts';
 import type { BenchCase } from '../case.ts';
 import { convWork, layerNormWork, rmsNormWork, scanWork, type BothWays } from './count.ts';
-import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Float, type Inputs } from './shapes.ts';
+import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Inputs } from './shapes.ts';
 
 const retained = (roots: readonly Tensor[], inputs: readonly Tensor[], gradient: readonly Tensor[]): unknown =>
   grad(roots, inputs, { gradient, retainGraph: true });
@@ -21,7 +21,7 @@ function pair(
   group: BenchCase['group'],
   name: string,
   shape: DisShape,
-  type: Float,
+  type: FloatDType,
   largest: number,
   tensors: number,
   work: BothWays,
@@ -63,9 +63,9 @@ function pair(
 function scanArguments(
   inputs: Inputs,
   { batch, tokens, inner, states }: DisShape,
-  dtype: Float,
+  dtype: FloatDType,
 ): { tensors: Tensor[]; named: (of: readonly Tensor[]) => ScanParameters } {
-  const random = (shape: number[], low = -1, high = 1, type: Float = dtype): Tensor =>
+  const random = (shape: number[], low = -1, high = 1, type: FloatDType = dtype): Tensor =>
     inputs.random(shape, { low, high, dtype: type });
   const tensors = [
     random([batch, tokens, inner]),
@@ -79,7 +79,7 @@ function scanArguments(
   return { tensors, named: ([u, delta, A, B, C, D, deltaBias]) => ({ u, delta, A, B, C, D, deltaBias }) };
 }
 
-function scanCases(shape: DisShape, type: Float): BenchCase[] {
+function scanCases(shape: DisShape, type: FloatDType): BenchCase[] {
   const { batch, tokens, inner } = shape;
   const largest = batch * tokens * inner * bytesOf(type);
   const gate = (inputs: Inputs): Tensor => inputs.random([batch, tokens, inner], { dtype: type });
@@ -126,7 +126,7 @@ function scanCases(shape: DisShape, type: Float): BenchCase[] {
   return [...one, ...both];
 }
 
-function convCases(shape: DisShape, type: Float): BenchCase[] {
+function convCases(shape: DisShape, type: FloatDType): BenchCase[] {
   const { batch, tokens, inner } = shape;
   const taps = 4;
   return pair(
@@ -148,7 +148,7 @@ function convCases(shape: DisShape, type: Float): BenchCase[] {
   );
 }
 
-function normCases(shape: DisShape, type: Float): BenchCase[] {
+function normCases(shape: DisShape, type: FloatDType): BenchCase[] {
   const { batch, tokens, width } = shape;
   const largest = batch * tokens * width * bytesOf(type);
   return [

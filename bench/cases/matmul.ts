@@ -1,10 +1,10 @@
 // Matrix products: squares, and the projections of a DiS block.
 
-import { grad, linear, matmul, type Tensor } from '../../core/index.ts';
+import { grad, linear, matmul, type Tensor, type FloatDType } from '../../core/index.ts';
 import { concatLinear } from '../../kernels/concat-linear/index.ts';
 import type { BenchCase } from '../case.ts';
 import { linearWork, productWork } from './count.ts';
-import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape, type Float } from './shapes.ts';
+import { backwardOf, bytesOf, disShapes, forwardOf, type DisShape } from './shapes.ts';
 
 /** The products of a block: its name, the rows of its weight and the columns. */
 function projections({ width, inner, states, rank }: DisShape): [name: string, out: number, inputs: number][] {
@@ -16,7 +16,7 @@ function projections({ width, inner, states, rank }: DisShape): [name: string, o
   ];
 }
 
-function projectionCases(shape: DisShape, type: Float): BenchCase[] {
+function projectionCases(shape: DisShape, type: FloatDType): BenchCase[] {
   const rows = shape.batch * shape.tokens,
     size = bytesOf(type);
   const common = {

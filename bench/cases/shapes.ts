@@ -1,6 +1,6 @@
 // The sizes at which kernels are measured: the widths of DiS-S, B and L, the tokens of 16², 32² and 64² latents, three batches.
 
-import { Generator, keep, scope, type Device, type DType, type Tensor } from '../../core/index.ts';
+import { Generator, keep, scope, type Device, type DType, type Tensor, type FloatDType } from '../../core/index.ts';
 import type { Prepared } from '../case.ts';
 
 /** Shapes inside a block of DiS. */
@@ -52,9 +52,7 @@ export function disShapes(): DisShape[] {
   );
 }
 
-export type Float = 'f32' | 'f16';
-
-export const bytesOf = (type: Float): number => (type === 'f16' ? 2 : 4);
+export const bytesOf = (type: FloatDType): number => (type === 'f16' ? 2 : 4);
 
 /** Inputs that stay until they are disposed of together. */
 export class Inputs {

@@ -1,6 +1,15 @@
 // Whole steps of DiS models: forward, forward and backward, training, sampling.
 
-import { backward, full, Generator, noGrad, scope, type Device, type Tensor } from '../../core/index.ts';
+import {
+  backward,
+  full,
+  Generator,
+  noGrad,
+  scope,
+  type Device,
+  type Tensor,
+  type FloatDType,
+} from '../../core/index.ts';
 import { createDiffusion, type DiffusionOptions } from '../../models/diffusion/index.ts';
 import {
   Dis,
@@ -16,7 +25,7 @@ import { Trainer } from '../../models/train/trainer.ts';
 import type { BenchCase, Prepared } from '../case.ts';
 import { inSequence } from '../work.ts';
 import { disWork, trainingWork } from './count.ts';
-import { Inputs, type Float } from './shapes.ts';
+import { Inputs } from './shapes.ts';
 
 type Kind =
   | 'forward'
@@ -120,7 +129,7 @@ function withModel(
 }
 
 interface TrainingOptions {
-  readonly precision: Float;
+  readonly precision: FloatDType;
   readonly capture: boolean;
   readonly microBatches?: number;
 }

@@ -1,5 +1,6 @@
 // Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the grid.
 
+import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device, Operand } from '../gpu/device.ts';
 import { grid1d } from '../gpu/kernel.ts';
 import { Storage } from '../gpu/storage.ts';
@@ -95,7 +96,7 @@ function parts(K: number, config: GemmConfig): { chunk: number; splits: number }
 }
 
 /** Binds as near to the first element as the adapter's alignment allows; the rest is an offset in elements. */
-function place(m: { storage: Storage; offset: number; dtype: 'f32' | 'f16' }, align: number): [Operand, number] {
+function place(m: { storage: Storage; offset: number; dtype: FloatDType }, align: number): [Operand, number] {
   const size = m.dtype === 'f16' ? 2 : 4;
   const byteOffset = Math.floor((m.offset * size) / align) * align;
   return [{ storage: m.storage, byteOffset }, m.offset - byteOffset / size];

@@ -3,13 +3,4 @@
 export { chooseConfig, configs, type GemmAdapter } from './config.ts';
 export { gemm } from './gemm.ts';
 export { gemmTunable } from './tunable.ts';
-export type {
-  GemmActivation,
-  GemmBias,
-  GemmConfig,
-  GemmDType,
-  GemmLayout,
-  GemmMatrix,
-  GemmProblem,
-  GemmSpec,
-} from './spec.ts';
+export type { GemmActivation, GemmBias, GemmConfig, GemmLayout, GemmMatrix, GemmProblem, GemmSpec } from './spec.ts';

@@ -1,9 +1,7 @@
 // What a matrix product is: its operands, and what a kernel has to know about them when it is compiled.
 
+import type { FloatDType } from '../tensor/dtype.ts';
 import type { Storage } from '../gpu/storage.ts';
-
-/** Element types of a stored matrix. Sums are f32 always. */
-export type GemmDType = 'f32' | 'f16';
 
 export type GemmActivation = 'silu' | 'gelu';
 
@@ -19,7 +17,7 @@ export interface GemmLayout {
   readonly transposed?: boolean;
   /** Elements from one item of the batch to the next; 0 gives all of them the same matrix. */
   readonly batchStride?: number;
-  readonly dtype: GemmDType;
+  readonly dtype: FloatDType;
 }
 
 /** A stored matrix. */
@@ -31,7 +29,7 @@ export interface GemmMatrix extends GemmLayout {
 export interface GemmBias {
   readonly storage: Storage;
   readonly offset: number;
-  readonly dtype: GemmDType;
+  readonly dtype: FloatDType;
 }
 
 /** Sizes and layouts of a product: what a way to compute it is chosen by. */
@@ -61,7 +59,7 @@ export interface GemmSpec extends GemmProblem {
 
 /** How an operand is read or written: what of it a kernel's source depends on. */
 export interface OperandForm {
-  readonly dtype: GemmDType;
+  readonly dtype: FloatDType;
   readonly transposed: boolean;
   /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
   readonly vec: boolean;
@@ -74,7 +72,7 @@ export interface ProblemForm {
   readonly a: OperandForm;
   readonly b: OperandForm;
   readonly c: OperandForm;
-  readonly bias: GemmDType | null;
+  readonly bias: FloatDType | null;
   readonly activation: GemmActivation | null;
   readonly accumulate: boolean;
   /** Whether the z dimension also counts parts of K, each written on its own. */

@@ -1,7 +1,7 @@
 // Matrix products: batched, broadcasting, with transposed operands taken as they lie.
 
 import { defineOp } from '../autograd/tape.ts';
-import { isFloat } from '../tensor/dtype.ts';
+import { isFloat, type FloatDType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
 import { scope } from '../tensor/scope.ts';
@@ -17,7 +17,7 @@ import { full } from './create.ts';
 function matrixOf(x: Tensor): Omit<GemmMatrix, 'batchStride'> | null {
   const [rows, cols] = x.strides.slice(-2);
   const [m, n] = x.shape.slice(-2);
-  const common = { storage: x.storage, offset: x.offset, dtype: x.dtype as 'f32' | 'f16' };
+  const common = { storage: x.storage, offset: x.offset, dtype: x.dtype as FloatDType };
   // A dimension of size 1 may have any stride.
   if ((cols === 1 || n === 1) && (rows >= n || m === 1))
     return { ...common, rowStride: m === 1 ? n : rows, transposed: false };

@@ -4,6 +4,7 @@
 // A team of lanes shares a row. Each lane keeps the largest value that it met and the sum of exponentials relative to it, corrected
 // whenever a larger one comes (Milakov and Gimelshein, arXiv 1805.02867); the team joins these, and goes over the row once more.
 
+import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device } from '../gpu/device.ts';
 import { defineKernel, grid1d, type KernelSource } from '../gpu/kernel.ts';
 import { numelOf } from '../tensor/shape.ts';
@@ -11,7 +12,7 @@ import { Tensor } from '../tensor.ts';
 import { denseOperand } from './reduce.ts';
 
 interface Variant {
-  readonly dtype: 'f32' | 'f16';
+  readonly dtype: FloatDType;
   readonly log: boolean;
   /** Values read at once. */
   readonly vector: 1 | 4;
@@ -123,7 +124,7 @@ export function rowSoftmax(
   const grid = grid1d(rows, team.team === 'lane' ? ALONE : 1);
   x.device.run(
     rowSoftmaxKernel,
-    { dtype: x.dtype as 'f32' | 'f16', log, vector, ...team },
+    { dtype: x.dtype as FloatDType, log, vector, ...team },
     [x, y],
     [rows, width / vector],
     grid,

@@ -2,7 +2,7 @@
 // derivative and all orders exist.
 
 import { defineOp } from '../autograd/tape.ts';
-import { isFloat } from '../tensor/dtype.ts';
+import { isFloat, type FloatDType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { sameShape, show, type Shape } from '../tensor/shape.ts';
@@ -36,7 +36,7 @@ export interface Windows {
 
 /** What is fixed at compile time: divisions by constants are cheap, by parameters they would take most of the time. */
 interface Variant {
-  readonly type: 'f32' | 'f16';
+  readonly type: FloatDType;
   readonly kernel: readonly [number, number];
   readonly stride: readonly [number, number];
   readonly dilation: readonly [number, number];

@@ -3,6 +3,9 @@
 /** Element type of a tensor. `bool` is stored as u32 (0 or 1): WGSL has no bool in storage. */
 export type DType = 'f32' | 'f16' | 'i32' | 'u32' | 'bool';
 
+/** Floating-point element type: what kernels, products and losses compute with. */
+export type FloatDType = 'f32' | 'f16';
+
 /** Host arrays that tensors are made of and read into. f16 travels as its bits. */
 export type TypedArray =
   | Float32Array
@@ -25,7 +28,7 @@ export function storageType(dtype: DType): 'f32' | 'f16' | 'i32' | 'u32' {
   return dtype === 'bool' ? 'u32' : dtype;
 }
 
-export function isFloat(dtype: DType): boolean {
+export function isFloat(dtype: DType): dtype is FloatDType {
   return dtype === 'f32' || dtype === 'f16';
 }
 

@@ -8,34 +8,35 @@
 // that a second dispatch adds up in a fixed order: no atomics, the same bits every time. Where rows are too wide to hold
 // (or an invocation has a row to itself) the partial sums have a dispatch of their own, an invocation per column.
 
+import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
-import { bindings, f16Of, rowCode, statsType, type FloatType, type RowCode } from './source.ts';
+import { bindings, f16Of, rowCode, statsType, type RowCode } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 
 export interface NormBackwardVariant {
   readonly norm: 'rms' | 'layer';
   readonly width: number;
   /** Type of residualOut, or of x. */
-  readonly h: FloatType;
+  readonly h: FloatDType;
   /** Type of the residual that is still to be added to it. */
-  readonly residual: FloatType | null;
+  readonly residual: FloatDType | null;
   /** Whether statistics hold a factor of x. */
   readonly factors: boolean;
   /** Whether h is x, before its factor. */
   readonly unscaled: boolean;
-  readonly weight: FloatType | null;
-  readonly dy: FloatType;
-  readonly dresidualOut: FloatType | null;
-  readonly dx: FloatType;
+  readonly weight: FloatDType | null;
+  readonly dy: FloatDType;
+  readonly dresidualOut: FloatDType | null;
+  readonly dx: FloatDType;
   /** Type of the residual's own gradient: where it has another type than x, or x has factors. */
-  readonly dresidual: FloatType | null;
+  readonly dresidual: FloatDType | null;
   /** Which partial sums are written. */
   readonly sums: { readonly weight: boolean; readonly bias: boolean };
   readonly team: Team;
   readonly keep: boolean;
 }
 
-const loadSum = (row: RowCode, unscaled: boolean, residual: FloatType | null): string =>
+const loadSum = (row: RowCode, unscaled: boolean, residual: FloatDType | null): string =>
   `${row.load('h[base + i]')}${unscaled ? ' * stat.z' : ''}${residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
 
 /**
@@ -135,11 +136,11 @@ ${row.each((_, slot) =>
 
 export interface NormColumnsVariant {
   readonly width: number;
-  readonly h: FloatType;
-  readonly residual: FloatType | null;
+  readonly h: FloatDType;
+  readonly residual: FloatDType | null;
   readonly factors: boolean;
   readonly unscaled: boolean;
-  readonly dy: FloatType;
+  readonly dy: FloatDType;
   readonly sums: { readonly weight: boolean; readonly bias: boolean };
 }
 
@@ -192,7 +193,7 @@ ${[v.sums.weight ? 'dw' : '', v.sums.bias ? 'db' : '']
 export interface NormSumVariant {
   readonly width: number;
   /** Types of the sums, in the order in which the partial ones lie. */
-  readonly outputs: readonly FloatType[];
+  readonly outputs: readonly FloatDType[];
   /** Invocations that share a column; a power of two. */
   readonly slices: number;
 }

@@ -8,21 +8,22 @@
 // also sums the deviations, which takes out the rounding of the first mean (Chan, Golub and LeVeque, 1983, the corrected
 // two-pass algorithm).
 
+import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
-import { bindings, f16Of, rowCode, statsType, type FloatType } from './source.ts';
+import { bindings, f16Of, rowCode, statsType } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 
 export interface NormForwardVariant {
   readonly norm: 'rms' | 'layer';
   readonly width: number;
-  readonly x: FloatType;
+  readonly x: FloatDType;
   /** Whether x of each sample is multiplied by a factor. */
   readonly factors: boolean;
-  readonly residual: FloatType | null;
-  readonly weight: FloatType | null;
-  readonly bias: FloatType | null;
-  readonly y: FloatType;
-  readonly residualOut: FloatType | null;
+  readonly residual: FloatDType | null;
+  readonly weight: FloatDType | null;
+  readonly bias: FloatDType | null;
+  readonly y: FloatDType;
+  readonly residualOut: FloatDType | null;
   /** Whether (mean, rstd) of each row are written, with factors (mean, rstd, factor, 0): the derivative then needs no binding more. */
   readonly stats: boolean;
   readonly team: Team;

@@ -1,5 +1,6 @@
 // Runs the norm kernels on operands: what autograd, tests and benchmarks call.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { Device, Operand } from '../../core/gpu/device.ts';
 import { DTypeError } from '../../core/errors.ts';
 import { grid1d } from '../../core/gpu/kernel.ts';
@@ -13,7 +14,6 @@ import {
 } from './backward.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normForwardKernel } from './forward.ts';
-import type { FloatType } from './source.ts';
 import { groupSize } from './team.ts';
 
 /** Rows or a vector, contiguous from the operand's offset. */
@@ -181,14 +181,14 @@ function runs(rows: number, most: number): { teams: number; rowsPerTeam: number 
   return { teams: Math.ceil(rows / rowsPerTeam), rowsPerTeam };
 }
 
-function float(operand: NormOperand): FloatType {
+function float(operand: NormOperand): FloatDType {
   if (operand.dtype !== 'f32' && operand.dtype !== 'f16') {
     throw new DTypeError(`[addNorm] An operand has dtype ${operand.dtype}, expected f32 or f16; convert it first.`);
   }
   return operand.dtype;
 }
 
-function maybe(operand: NormOperand | null | undefined): FloatType | null {
+function maybe(operand: NormOperand | null | undefined): FloatDType | null {
   return operand == null ? null : float(operand);
 }
 

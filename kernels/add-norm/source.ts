@@ -1,9 +1,8 @@
 // What the norm kernels' sources have in common: vectors of 4 where the width allows, rows held in registers or streamed.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { KernelBinding, KernelExtension } from '../../core/gpu/kernel.ts';
 import type { Team } from './team.ts';
-
-export type FloatType = 'f32' | 'f16';
 
 export interface RowCode {
   /** Elements of a vector: 4 where the width is a multiple of it. */
@@ -14,10 +13,10 @@ export interface RowCode {
   readonly value: string;
   readonly zero: string;
   /** Type of an array of rows in storage. */
-  array(type: FloatType): string;
+  array(type: FloatDType): string;
   /** Converts an expression from storage to f32, or from f32 to storage. */
   load(expression: string): string;
-  store(type: FloatType, expression: string): string;
+  store(type: FloatDType, expression: string): string;
   /** The sum of a vector's elements. */
   total(expression: string): string;
   /** `code` for each of the lane's vectors: at index `i`, kept under the suffix `slot`. */
@@ -61,7 +60,7 @@ export function rowCode(width: number, team: Team, keep: boolean): RowCode {
 /** The bindings that are there, in order, and whether any of them needs f16. */
 export function bindings(
   row: RowCode,
-  list: readonly (readonly [name: string, type: FloatType | null, access: 'read' | 'write'])[],
+  list: readonly (readonly [name: string, type: FloatDType | null, access: 'read' | 'write'])[],
 ): KernelBinding[] {
   return list.flatMap(([name, type, access]) => (type === null ? [] : [{ name, type: row.array(type), access }]));
 }

@@ -3,16 +3,16 @@
 // where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4 instead of 9 backward.
 
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
-import type { Device, Operand } from '../../core/index.ts';
+import type { Device, Operand, FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
 import { SIGMOID } from '../sigmoid.ts';
-import { CHANNELS, each, STEP, stretchOf, type ConvDType, type Pass } from './kernels.ts';
+import { CHANNELS, each, STEP, stretchOf, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 interface Variant {
   readonly width: number;
-  readonly dtype: ConvDType;
+  readonly dtype: FloatDType;
   /** Tokens that an invocation walks along. */
   readonly stretch: number;
   readonly bias: boolean;
@@ -25,7 +25,7 @@ export interface ConvPairArguments {
   readonly length: number;
   readonly channels: number;
   readonly width: number;
-  readonly dtype: ConvDType;
+  readonly dtype: FloatDType;
   readonly silu: boolean;
   readonly x: Rows;
   readonly weights: readonly [Operand, Operand];

@@ -9,16 +9,15 @@
 // On an H100, both directions of 64 × 258 × 736 f16 (bidirectional.ts) within a training step, µs backward with its reduction: 16 tokens a walk
 // 93 + 27, 32 tokens 87 + 17, 64 tokens 90 + 14; forward 47, 50, 57. A sigmoid without selects: 0.98 of both.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Direction } from '../direction.ts';
 import { SIGMOID } from '../sigmoid.ts';
 
-export type ConvDType = 'f32' | 'f16';
-
 export interface ConvVariant {
   readonly width: number;
-  readonly dtype: ConvDType;
+  readonly dtype: FloatDType;
   readonly direction: Direction;
   /** Tokens that an invocation walks along. */
   readonly stretch: number;

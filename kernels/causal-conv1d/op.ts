@@ -11,18 +11,11 @@ import {
   ValueError,
   type Operand,
   type Tensor,
+  type FloatDType,
 } from '../../core/index.ts';
 import type { Direction } from '../direction.ts';
 import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
-import {
-  CHANNELS,
-  convBackwardKernel,
-  convForwardKernel,
-  stretchOf,
-  type ConvDType,
-  type ConvVariant,
-  type Pass,
-} from './kernels.ts';
+import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvVariant, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
 export interface CausalConv1dOptions {
@@ -129,7 +122,7 @@ function launch(
   const stretch = stretchOf(x.device, pass, { batch, length, channels });
   const stretches = Math.ceil(length / stretch);
   return {
-    variant: { width: weight.shape[1], dtype: x.dtype as ConvDType, direction, stretch, bias: bias !== null, silu },
+    variant: { width: weight.shape[1], dtype: x.dtype as FloatDType, direction, stretch, bias: bias !== null, silu },
     inputs: [bound(rows), dense(weight.cast('f32')), ...(bias ? [dense(bias.cast('f32'))] : [])],
     params: [length, channels, rows.offset, rows.row, stretches],
     groups: [Math.ceil(channels / CHANNELS), stretches, batch],

@@ -11,6 +11,7 @@ import {
   ShapeError,
   show,
   type Tensor,
+  type FloatDType,
 } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 
@@ -62,7 +63,7 @@ function matrix(t: Tensor, from = 0): GemmMatrix {
     storage: t.storage,
     offset: t.offset + from,
     rowStride: t.shape[t.ndim - 1],
-    dtype: t.dtype as 'f32' | 'f16',
+    dtype: t.dtype as FloatDType,
   };
 }
 
@@ -87,8 +88,7 @@ const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
         b: { ...matrix(weight, from), transposed: true },
         c: matrix(y),
         accumulate: i > 0,
-        bias:
-          i === 0 && bias ? { storage: bias.storage, offset: bias.offset, dtype: bias.dtype as 'f32' | 'f16' } : null,
+        bias: i === 0 && bias ? { storage: bias.storage, offset: bias.offset, dtype: bias.dtype as FloatDType } : null,
       });
       from += K;
     });

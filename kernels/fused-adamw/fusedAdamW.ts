@@ -8,6 +8,7 @@
 //
 // The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { Device, Operand } from '../../core/gpu/device.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
@@ -73,7 +74,7 @@ export function adamWConfig(device: Device): AdamWConfig {
 
 interface AdamWVariant extends AdamWConfig {
   readonly vector: 1 | 4;
-  readonly grads: 'f32' | 'f16';
+  readonly grads: FloatDType;
   readonly ema: boolean;
   readonly half: boolean;
 }

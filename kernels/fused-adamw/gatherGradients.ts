@@ -4,7 +4,7 @@
 import type { Device } from '../../core/gpu/device.ts';
 import { ShapeError } from '../../core/errors.ts';
 import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
-import { show, type Tensor } from '../../core/index.ts';
+import { show, type Tensor, type FloatDType } from '../../core/index.ts';
 import { floatArena } from './globalNorm.ts';
 
 /** Gradients that one dispatch takes. */
@@ -18,7 +18,7 @@ export interface GradientPlace {
 
 interface Variant {
   readonly count: number;
-  readonly dtype: 'f32' | 'f16';
+  readonly dtype: FloatDType;
   readonly vector: 1 | 4;
   readonly add: boolean;
 }

@@ -1,6 +1,7 @@
 // The Euclidean norm of all gradients, in two stages and a fixed order, so that it has the same bits every time. A gradient that
 // is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { Device, Operand } from '../../core/gpu/device.ts';
 import type { DType } from '../../core/tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
@@ -13,7 +14,7 @@ export interface FlatArray extends Operand {
 }
 
 /** @throws DTypeError where the arena holds no floats */
-export function floatArena(op: string, name: string, { dtype }: FlatArray): 'f32' | 'f16' {
+export function floatArena(op: string, name: string, { dtype }: FlatArray): FloatDType {
   if (dtype !== 'f32' && dtype !== 'f16')
     throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
   return dtype;
@@ -40,7 +41,7 @@ export function vectorOf(length: number): 1 | 4 {
 
 interface PartialVariant {
   readonly vector: 1 | 4;
-  readonly dtype: 'f32' | 'f16';
+  readonly dtype: FloatDType;
   readonly shared: boolean;
 }
 

@@ -21,6 +21,7 @@ import {
   type OpContext,
   type Shape,
   type Tensor,
+  type FloatDType,
 } from '../../core/index.ts';
 import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 import { sizeOf } from '../../core/tensor/dtype.ts';
@@ -172,7 +173,7 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
   firstDerivativeOnly: true,
   forward(ctx, xz, ...rest) {
     const { device } = xz;
-    const dtype = xz.dtype as 'f32' | 'f16';
+    const dtype = xz.dtype as FloatDType;
     const sets = DIRECTIONS.map((_, i) => rest.slice(i * PER_DIRECTION, (i + 1) * PER_DIRECTION) as DirectionArguments);
     const sizes = sizesOf(xz, sets);
     const { batch, length, channels, rank, states, region, width } = sizes;
@@ -231,7 +232,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
   const sizes = sizesOf(xz, sets);
   const { batch, length, channels, rank, states, region, width } = sizes;
   const { device } = xz;
-  const dtype = xz.dtype as 'f32' | 'f16';
+  const dtype = xz.dtype as FloatDType;
   const rows = batch * length;
   const needs = (set: number, index: number): boolean => ctx.needs[1 + set * PER_DIRECTION + index];
 
@@ -327,7 +328,7 @@ function convArguments(
     length,
     channels,
     width: w0.shape[1],
-    dtype: xz.dtype as 'f32' | 'f16',
+    dtype: xz.dtype as FloatDType,
     silu: true,
     x: half(xz, 0),
     weights: [f32(w0), f32(w1)],
@@ -351,7 +352,7 @@ function scanProblem(
     length,
     channels,
     states,
-    dtype: xz.dtype as 'f32' | 'f16',
+    dtype: xz.dtype as FloatDType,
     softplus: true,
     logA: true,
     z: half(xz, channels),
@@ -377,7 +378,7 @@ function half(xz: Tensor, from: number): Rows {
 
 /** Rows of `columns` values in a tensor's memory, from an element on. */
 function matrix(t: Tensor, columns: number, offset = 0): GemmMatrix {
-  return { storage: t.storage, offset: t.offset + offset, rowStride: columns, dtype: t.dtype as 'f32' | 'f16' };
+  return { storage: t.storage, offset: t.offset + offset, rowStride: columns, dtype: t.dtype as FloatDType };
 }
 
 /** A two-dimensional tensor; what is not row-major is copied. */

@@ -1,8 +1,9 @@
 // The derivative of the gate, ahead of the backward scan: both directions need the gradient before it, and only one number a token and
 // channel that the scan would have to find again is saved for it.
 
+import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
-import { FUNCTIONS, type ScanDType } from './wgsl.ts';
+import { FUNCTIONS } from './wgsl.ts';
 
 /** Invocations of a workgroup. */
 export const GATE_WORKGROUP = 256;
@@ -11,7 +12,7 @@ export const GATE_WORKGROUP = 256;
  * dz = dout · y · silu'(z) and dy = dout · silu(z), with y the result before the gate: rows of D, dz and z and dout anywhere in memory.
  * All parameters count vectors.
  */
-export const gateBackwardKernel = defineKernel<{ dtype: ScanDType; vector: 1 | 4 }>(
+export const gateBackwardKernel = defineKernel<{ dtype: FloatDType; vector: 1 | 4 }>(
   'selectiveScan.gateBackward',
   ({ dtype, vector }) => {
     const type = vector === 4 ? `vec4<${dtype}>` : dtype,

@@ -1,5 +1,6 @@
 // Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand on.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { Device, Operand } from '../../core/gpu/device.ts';
 import { sizeOf } from '../../core/tensor/dtype.ts';
 import { grid1d } from '../../core/gpu/kernel.ts';
@@ -13,7 +14,7 @@ import { chunkLength, quadsOf, type ScanPlan } from './plan.ts';
 import { packedSize, prepareKernel } from './prepare.ts';
 import { channelSums, lastStateKernel, reduceChannelsKernel, reduceTokensKernel } from './reduce.ts';
 import type { Direction } from '../direction.ts';
-import { savedColumns, type ScanDType } from './wgsl.ts';
+import { savedColumns } from './wgsl.ts';
 
 /** The arguments of one direction. */
 export interface ScanSet {
@@ -33,7 +34,7 @@ export interface ScanProblem {
   readonly length: number;
   readonly channels: number;
   readonly states: number;
-  readonly dtype: ScanDType;
+  readonly dtype: FloatDType;
   readonly softplus: boolean;
   /** Every A holds log(-A). Default false. */
   readonly logA?: boolean;

@@ -13,6 +13,7 @@ import {
   type OpContext,
   type Shape,
   type Tensor,
+  type FloatDType,
 } from '../../core/index.ts';
 import type { Storage } from '../../core/gpu/storage.ts';
 import { adopt, partOf, rowsOf } from '../rows.ts';
@@ -241,7 +242,7 @@ function problemOf(
       bias: bias && dense(bias.cast('f32')),
     };
   });
-  const dtype = u.dtype as 'f32' | 'f16';
+  const dtype = u.dtype as FloatDType;
   const size = { batch, length, channels, states: rest[2]!.shape[1], directions: sets.length, dtype };
   const problem = {
     ...size,

@@ -1,12 +1,13 @@
 // Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may come as the
 // logarithm of -A, which models learn: that saves a dispatch each way.
 
+import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
-import { each, type ScanDType } from './wgsl.ts';
+import { each } from './wgsl.ts';
 
 export interface PrepareVariant {
   readonly states: number;
-  readonly dtype: ScanDType;
+  readonly dtype: FloatDType;
   /** A holds log(-A). */
   readonly logA: boolean;
   /** What each direction has of what it may have. */

@@ -1,15 +1,15 @@
 // Second stage of the scan's sums, and the layout of its last states.
 
+import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
 import type { Direction } from '../direction.ts';
 import { partSums, type Sharing } from '../partSums.ts';
-import type { ScanDType } from './wgsl.ts';
 
 /**
  * dB, dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's own order, blocks, quads, 8), both as
  * rows anywhere in one buffer a direction. One invocation four values, z the direction, blocks in order. `start` counts vec4s.
  */
-export const reduceTokensKernel = defineKernel<{ states: number; dtype: ScanDType; directions: readonly Direction[] }>(
+export const reduceTokensKernel = defineKernel<{ states: number; dtype: FloatDType; directions: readonly Direction[] }>(
   'selectiveScan.reduceTokens',
   ({ states, dtype, directions }) => {
     const vectors = 2 * Math.ceil(states / 4);

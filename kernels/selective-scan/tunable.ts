@@ -1,7 +1,7 @@
 // How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the backward scan,
 // which is measured with the forward scan that saves them; the forward layout is then one for that stride.
 
-import { sizeOf, type Device, type Operand, type Tunable } from '../../core/index.ts';
+import { sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
@@ -14,11 +14,10 @@ import {
   type ScanPlan,
   type ScanSize,
 } from './plan.ts';
-import type { ScanDType } from './wgsl.ts';
 
 /** What a plan is chosen by. */
 export interface ScanClass extends ScanSize {
-  readonly dtype: ScanDType;
+  readonly dtype: FloatDType;
 }
 
 interface ForwardClass extends ScanClass {

@@ -1,11 +1,10 @@
 // The pieces of WGSL that the scan's forward and backward share.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Direction } from '../direction.ts';
 import { SIGMOID } from '../sigmoid.ts';
 import { seamBytes, type Layout } from './plan.ts';
-
-export type ScanDType = 'f32' | 'f16';
 
 /** What both kernels are made for. */
 export interface ScanVariant {
@@ -13,7 +12,7 @@ export interface ScanVariant {
   readonly quads: number;
   /** Tokens between saved states. */
   readonly saveInterval: number;
-  readonly dtype: ScanDType;
+  readonly dtype: FloatDType;
   readonly directions: readonly Direction[];
   /** Index of the first direction, where the directions of one scan are run one by one. */
   readonly first: number;

@@ -1,5 +1,6 @@
 // What a configuration costs: floating-point operations per image and bytes of GPU memory. Both are computed from shapes.
 
+import type { FloatDType } from '../../core/index.ts';
 import type { DisConfig } from './config.ts';
 import { disDimensions, disParameterCount } from './shapes.ts';
 
@@ -89,7 +90,7 @@ export interface DisMemoryOptions {
   /** Images at once; with guidance a sampled image counts two. */
   readonly batch: number;
   /** Storage of activations and working weights; masters, residual stream and scan states stay f32. Default f32. */
-  readonly precision?: 'f32' | 'f16';
+  readonly precision?: FloatDType;
   /** Recompute each mixer in the backward pass instead of keeping its activations: `checkpointBlocks` of the model. */
   readonly recompute?: boolean;
 }

@@ -20,6 +20,7 @@ import {
   type Device,
   type GeneratorState,
   type Tensor,
+  type FloatDType,
 } from '../../core/index.ts';
 import { adamWWord } from '../../kernels/index.ts';
 import { FusedAdamW, type HostTensor, type Module, type SafetensorsEntry } from '../../nn/index.ts';
@@ -72,7 +73,7 @@ export interface TrainerOptions {
   /** Seed of timesteps, noise and dropout, default 0. */
   readonly seed?: number;
   /** `f16` stores matrices and activations in f16, keeps f32 masters and scales the loss. Default f32. */
-  readonly precision?: 'f32' | 'f16';
+  readonly precision?: FloatDType;
   /** Record the step once and replay it, default true. */
   readonly capture?: boolean;
   /** Default: every timestep with the same probability, drawn on the GPU. */

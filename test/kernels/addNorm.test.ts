@@ -2,13 +2,13 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, grad, openDevice, scope, tensor, zeros, type Tensor } from '../../core/index.ts';
+import { backward, grad, openDevice, scope, tensor, zeros, type Tensor, type FloatDType } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm } from '../../kernels/add-norm/addNorm.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { normConfig, normConfigs, type NormConfig } from '../../kernels/add-norm/config.ts';
 import { assertClose } from '../golden/support.ts';
 import { addNormGradReference, addNormReference } from '../reference/norm.ts';
-import { emptyOperand, noise, operand, rounded, values, type TestType } from './support.ts';
+import { emptyOperand, noise, operand, rounded, values } from './support.ts';
 
 const device = await openDevice();
 
@@ -16,7 +16,7 @@ interface Case {
   readonly norm: 'rms' | 'layer';
   readonly rows: number;
   readonly width: number;
-  readonly type?: TestType;
+  readonly type?: FloatDType;
   readonly residual?: boolean;
   readonly weight?: boolean;
   readonly bias?: boolean;
@@ -256,7 +256,7 @@ test('x of each sample times its factor, in every form, with the sum given back 
           const reference = { norm, rows, width, eps, x: scale(x), residual, weight, bias };
           const expected = addNormGradReference(reference, up, prenorm ? upOut : null);
           const [y, ...found] = scope(() => {
-            const leaf = (data: Float64Array, shape: number[], dtype: 'f32' | 'f16' = 'f32'): Tensor =>
+            const leaf = (data: Float64Array, shape: number[], dtype: FloatDType = 'f32'): Tensor =>
               tensor(device, data, { shape, dtype }).requiresGrad_();
             const shape = [samples, length, width];
             const given = {

@@ -1,5 +1,15 @@
 import * as assert from 'uvu/assert';
-import { grad, linear, openDevice, scope, tensor, zeros, type Device, type Tensor } from '../../core/index.ts';
+import {
+  grad,
+  linear,
+  openDevice,
+  scope,
+  tensor,
+  zeros,
+  type Device,
+  type Tensor,
+  type FloatDType,
+} from '../../core/index.ts';
 import { causalConv1d, mambaInner, selectiveScanBidirectional, type MambaDirection } from '../../kernels/index.ts';
 import { assertClose, gpuSuite, uniform } from '../support.ts';
 
@@ -16,11 +26,11 @@ interface Case {
 function argumentsOf(
   device: Device,
   c: Case,
-  dtype: 'f32' | 'f16',
+  dtype: FloatDType,
 ): { xz: Tensor; forward: MambaDirection; reverse: MambaDirection; leaves: Tensor[] } {
   let seed = 1;
   const leaves: Tensor[] = [];
-  const leaf = (shape: number[], scale: number, type: 'f32' | 'f16' = 'f32'): Tensor => {
+  const leaf = (shape: number[], scale: number, type: FloatDType = 'f32'): Tensor => {
     const data = uniform(
       shape.reduce((a, b) => a * b),
       seed++,

@@ -2,20 +2,20 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openDevice } from '../../core/index.ts';
+import { openDevice, type FloatDType } from '../../core/index.ts';
 import { normConfigs } from '../../kernels/add-norm/config.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { advanceAdamW, fusedAdamW } from '../../kernels/fused-adamw/fusedAdamW.ts';
 import { globalNorm, globalNormPartials } from '../../kernels/fused-adamw/globalNorm.ts';
 import { ADAMW_STATE_WORDS } from '../../kernels/fused-adamw/state.ts';
-import { emptyOperand, type TestType } from './support.ts';
+import { emptyOperand } from './support.ts';
 
 for (const without of [[], ['subgroups', 'shader-f16']]) {
   const label = without.length > 0 ? `without ${without.join(', ')}` : 'with all features';
 
   test(`add + norm, ${label}`, async () => {
     const device = await openDevice({ backend: 'null', defaultLimits: true, without });
-    const types: TestType[] = device.has('shader-f16') ? ['f32', 'f16'] : ['f32'];
+    const types: FloatDType[] = device.has('shader-f16') ? ['f32', 'f16'] : ['f32'];
     const rows = 9;
     for (const width of [7, 368]) {
       for (const config of normConfigs(device, width)) {
@@ -23,7 +23,7 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
           for (const norm of ['rms', 'layer'] as const) {
             for (const full of [true, false]) {
               const shape = { norm, rows, width };
-              const make = (length: number, of: TestType = type): ReturnType<typeof emptyOperand> =>
+              const make = (length: number, of: FloatDType = type): ReturnType<typeof emptyOperand> =>
                 emptyOperand(device, length, of);
               const n = rows * width;
               const [x, stats, partial] = [make(n), make(rows * 4, 'f32'), make(normPartials(config, shape, 2), 'f32')];
@@ -69,7 +69,7 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
     const device = await openDevice({ backend: 'null', defaultLimits: true, without });
     const half = device.has('shader-f16');
     for (const length of [7, 368]) {
-      for (const type of (half ? ['f32', 'f16'] : ['f32']) as TestType[]) {
+      for (const type of (half ? ['f32', 'f16'] : ['f32']) as FloatDType[]) {
         for (const full of [true, false]) {
           for (const unroll of [1, 4]) {
             const [params, m, v, ema] = [0, 1, 2, 3].map(() => emptyOperand(device, length));

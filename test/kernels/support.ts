@@ -1,19 +1,18 @@
 // Operands for kernels tested without tensors: storages filled from and read into host arrays.
 
+import type { FloatDType } from '../../core/index.ts';
 import { Float16Array } from '@petamoriken/float16';
 import type { Device } from '../../core/gpu/device.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 
-export type TestType = 'f32' | 'f16';
-
 export interface TestOperand {
   readonly storage: Storage;
   readonly byteOffset: number;
-  readonly dtype: TestType;
+  readonly dtype: FloatDType;
   readonly numel: number;
 }
 
-export function emptyOperand(device: Device, length: number, dtype: TestType = 'f32'): TestOperand {
+export function emptyOperand(device: Device, length: number, dtype: FloatDType = 'f32'): TestOperand {
   return {
     storage: new Storage(device, Math.ceil((length * (dtype === 'f16' ? 2 : 4)) / 16) * 16, 'test'),
     byteOffset: 0,
@@ -22,7 +21,7 @@ export function emptyOperand(device: Device, length: number, dtype: TestType = '
   };
 }
 
-export function operand(device: Device, values: ArrayLike<number>, dtype: TestType = 'f32'): TestOperand {
+export function operand(device: Device, values: ArrayLike<number>, dtype: FloatDType = 'f32'): TestOperand {
   const made = emptyOperand(device, values.length, dtype);
   const bytes = new Uint8Array(made.storage.bytes);
   const array = dtype === 'f16' ? new Float16Array(Array.from(values)) : Float32Array.from(values);
@@ -37,7 +36,7 @@ export async function values(device: Device, { storage, dtype, numel }: TestOper
 }
 
 /** What a kernel sees of a value stored as `dtype`. */
-export function rounded(array: ArrayLike<number>, dtype: TestType): Float64Array {
+export function rounded(array: ArrayLike<number>, dtype: FloatDType): Float64Array {
   return Float64Array.from(dtype === 'f16' ? new Float16Array(Array.from(array)) : Float32Array.from(array));
 }
 

@@ -5,7 +5,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Device } from '../../../core/gpu/device.ts';
 import { ValueError } from '../../../core/errors.ts';
-import { scope, zeros } from '../../../core/index.ts';
+import { scope, zeros, type FloatDType } from '../../../core/index.ts';
 import { defineKernel } from '../../../core/gpu/kernel.ts';
 import { CUT_OFF } from '../../../core/gemm/matrix.ts';
 import { openDevice } from '../../../core/open.ts';
@@ -18,7 +18,6 @@ import {
   type GemmActivation,
   type GemmAdapter,
   type GemmConfig,
-  type GemmDType,
   type GemmLayout,
   type GemmMatrix,
   type GemmSpec,
@@ -37,8 +36,8 @@ interface Case {
   gap?: number;
   /** Whether the gap behind the last row is there too. */
   room?: boolean;
-  dtype?: GemmDType;
-  cDtype?: GemmDType;
+  dtype?: FloatDType;
+  cDtype?: FloatDType;
   bias?: boolean;
   activation?: GemmActivation | null;
   accumulate?: boolean;
@@ -56,12 +55,12 @@ function random(): number {
 }
 
 /** What f16 or f32 makes of numbers. */
-function typed(values: ArrayLike<number>, dtype: GemmDType): Float32Array | Float16Array {
+function typed(values: ArrayLike<number>, dtype: FloatDType): Float32Array | Float16Array {
   return dtype === 'f16' ? Float16Array.from(values) : Float32Array.from(values);
 }
 
 /** A random matrix. The elements that lie between its rows are numbers too: whoever reads them gets a wrong result, not zeros. */
-function matrix(device: Device, rows: number, cols: number, transposed: boolean, c: Case, dtype: GemmDType): Stored {
+function matrix(device: Device, rows: number, cols: number, transposed: boolean, c: Case, dtype: FloatDType): Stored {
   const { batch = 1, offset = 0, gap = 0, room = false } = c;
   const [outer, inner] = transposed ? [cols, rows] : [rows, cols];
   const rowStride = inner + gap;

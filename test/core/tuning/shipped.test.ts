@@ -3,7 +3,7 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Device } from '../../../core/index.ts';
+import type { Device, FloatDType } from '../../../core/index.ts';
 import { gemmTunable } from '../../../core/gemm/index.ts';
 import type { GemmLayout, GemmProblem } from '../../../core/gemm/index.ts';
 import { TABLES } from '../../../core/tuning/tuned/tables.ts';
@@ -50,7 +50,7 @@ function acceptedScan(key: string, config: unknown): boolean {
   const [, pass, size, both, dtype, saving] =
     /^scan (forward|backward) (\S+) (both )?(f32|f16)(?: saving (\d+))?$/.exec(key)!;
   const [batch, length, channels, states] = sizes(size);
-  const problem = { batch, length, channels, states, directions: both ? 2 : 1, dtype: dtype as 'f32' | 'f16' };
+  const problem = { batch, length, channels, states, directions: both ? 2 : 1, dtype: dtype as FloatDType };
   if (pass === 'backward') return backwardTunable.accepts(device, problem, config);
   // Without gradients the interval counts for nothing.
   const saveInterval = saving ? Number(saving) : 8;
