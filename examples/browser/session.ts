@@ -13,7 +13,8 @@ import {
   type DisName,
   type GaussianDiffusion,
   type StepRecord,
-  type TrainerState } from '../../models/index.ts';
+  type TrainerState,
+} from '../../models/index.ts';
 import { readSafetensors, warmupCosine, writeSafetensors, type SafetensorsEntry } from '../../nn/index.ts';
 
 export interface RunSettings {

@@ -40,7 +40,7 @@ export interface DisForwardOptions {
   readonly tap?: (name: string, value: Tensor) => void;
 }
 
-export interface GuidanceOptions extends DisForwardOptions {
+export interface DisGuidanceOptions extends DisForwardOptions {
   /**
    * How many channels of the noise estimate are guided. Default all of them; the official code guides 3 even where a latent has 4.
    */
@@ -177,7 +177,7 @@ export class Dis extends Module {
     timesteps: Tensor,
     labels: Tensor | null,
     scale: number,
-    options: GuidanceOptions = {},
+    options: DisGuidanceOptions = {},
   ): Tensor {
     const { channels = this.config.channels } = options;
     if (x.ndim < 1 || x.shape[0] % 2)

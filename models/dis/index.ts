@@ -2,7 +2,7 @@
 
 export * from './config.ts';
 export * from './cost.ts';
-export { Dis, type DisForwardOptions, type GuidanceOptions } from './dis.ts';
+export { Dis, type DisForwardOptions, type DisGuidanceOptions } from './dis.ts';
 export type { DisDraws } from './draws.ts';
 export { patchify, unpatchify } from './patchEmbed.ts';
 export * from './shapes.ts';
