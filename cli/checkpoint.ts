@@ -7,7 +7,7 @@
 //   state.json             step, random position, data cursor, optimizer scalars
 
 import { join } from 'node:path';
-import { FormatError } from '../core/errors.ts';
+import { EngineError, FormatError } from '../core/errors.ts';
 import { Generator, type Device } from '../core/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import type { TrainerState } from '../models/train/trainer.ts';
@@ -29,7 +29,10 @@ export function checkpointFiles(config: RunConfig, { tensors, json }: TrainerSta
   for (const [name, value] of tensors) {
     const dot = name.indexOf('.');
     const part = parts.get(name.slice(0, dot));
-    if (!part) throw new Error(`[checkpointFiles] ${name} belongs to none of ${PARTS.join(', ')}.`);
+    if (!part)
+      throw new EngineError('checkpointFiles', `${name} belongs to none of ${PARTS.join(', ')}`, {
+        remedy: 'this is a defect of dis-cli',
+      });
     part.set(name.slice(dot + 1), hostEntry(value));
   }
   return [
@@ -49,9 +52,9 @@ export function checkpointFiles(config: RunConfig, { tensors, json }: TrainerSta
 export async function readCheckpoint(folder: string): Promise<TrainerState> {
   const json = (await readJson(join(folder, 'state.json'))) as unknown as TrainerState['json'];
   if (!Number.isSafeInteger(json.step) || typeof json.cursor !== 'object') {
-    throw new FormatError(
-      `[readCheckpoint] ${join(folder, 'state.json')} has no step or data cursor; it is damaged, use another checkpoint.`,
-    );
+    throw new FormatError('readCheckpoint', `${join(folder, 'state.json')} has no step or data cursor`, {
+      remedy: 'it is damaged, use another checkpoint',
+    });
   }
   const tensors = new Map<string, HostTensor | SafetensorsEntry>();
   for (const part of PARTS) {

@@ -2,15 +2,16 @@
 
 import {
   AdapterError,
-  CompileError,
   DeviceLostError,
   EngineError,
   FormatError,
   GpuError,
   LimitError,
   ValueError,
+  errorSentence,
 } from '../core/errors.ts';
 import { FileError, errorCode } from './files.ts';
+import { flagOf } from './flagNames.ts';
 
 /** Exit statuses of the command line. */
 export const EXIT = {
@@ -73,21 +74,8 @@ export function describeFailure(error: unknown): Failure {
     return { message, status: EXIT.file, unexpected: false };
   if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError)
     return { message, status: EXIT.gpu, unexpected: false };
-  if (error instanceof GpuError) {
-    const memory = /out.of.memory|allocat/i.test(message);
-    return {
-      message: memory
-        ? `The GPU is out of memory: ${message} Lower --batch, or split it with --micro-batches.`
-        : message,
-      status: EXIT.gpu,
-      unexpected: !memory,
-    };
-  }
-  if (error instanceof CompileError || error instanceof EngineError)
-    return { message, status: EXIT.failure, unexpected: true };
-  // core/gpu/node.ts cannot know the engine's classes' users; its own errors follow the same grammar.
-  if (error instanceof Error && error.message.startsWith('[openNodeGpu]'))
-    return { message, status: EXIT.gpu, unexpected: false };
+  if (error instanceof GpuError) return { message, status: EXIT.gpu, unexpected: !error.outOfMemory };
+  if (error instanceof EngineError) return { message, status: EXIT.failure, unexpected: true };
   const code = errorCode(error);
   if (code !== undefined && code in SYSTEM) {
     const path = (error as { path?: unknown }).path;
@@ -109,17 +97,23 @@ export function isDiskFull(error: unknown): boolean {
 /** What is long and technical is for those who debug. */
 const LONGEST = 400;
 
-/** The message on one line, without the bracketed operation before it, with a capital letter and a full stop. */
+/** One line with a full stop: of the engine's errors what their fields say, in the words of the command line. */
 function sentence(error: unknown): string {
-  const raw = error instanceof Error ? error.message : String(error);
-  const line =
-    raw
-      .replace(/^\[[\w. ]*\]\s*/, '')
-      .replace(/\s*\n\s*/g, ' ')
-      .trim() || 'Something went wrong.';
-  const text = line.length > LONGEST ? `${line.slice(0, LONGEST)} …` : line;
-  // The engine's sentences begin in lower case; those of the command line are as they should be, and may begin with a path.
-  const first =
-    error instanceof EngineError && /^[a-z]+[\s,:]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
-  return /[.!?)…]$/.test(first) ? first : `${first}.`;
+  const text =
+    error instanceof EngineError ? engineSentence(error) : error instanceof Error ? error.message : String(error);
+  const line = text.replace(/\s*\n\s*/g, ' ').trim() || 'Something went wrong.';
+  const short = line.length > LONGEST ? `${line.slice(0, LONGEST)} …` : line;
+  return /[.!?)…]$/.test(short) ? short : `${short}.`;
+}
+
+/** The sentence without the operation that noticed, with a flag instead of the API's option. */
+function engineSentence(error: EngineError): string {
+  const { what, expected, remedy } = error;
+  if (error.option !== undefined) return errorSentence({ option: flagOf(error.option), what, expected, remedy });
+  if (error instanceof FileError) return errorSentence(error); // may begin with a path
+  return errorSentence({
+    what: /^[a-z]+[\s,:]/.test(what) ? what[0].toUpperCase() + what.slice(1) : what,
+    expected,
+    remedy: error instanceof GpuError && error.outOfMemory ? 'lower --batch, or split it with --micro-batches' : remedy,
+  });
 }

@@ -3,17 +3,19 @@
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { EngineError } from '../core/errors.ts';
+import type { ErrorDetails } from '../core/errors.ts';
 
 /** A file or folder cannot be read or written. `code` is the system's error code, such as ENOSPC, where there is one. */
-export class FileError extends Error {
+export class FileError extends EngineError {
   override name = 'FileError';
   readonly path: string;
   readonly code: string | undefined;
 
-  constructor(message: string, path: string, cause?: unknown) {
-    super(message, { cause });
+  constructor(operation: string, what: string, { path, ...options }: ErrorDetails & { readonly path: string }) {
+    super(operation, what, options);
     this.path = path;
-    this.code = errorCode(cause);
+    this.code = errorCode(options.cause);
   }
 }
 
@@ -73,7 +75,7 @@ export function fileError(operation: string, attempt: string, path: string, erro
   const code = errorCode(error);
   if (code === undefined || error instanceof FileError) return error;
   const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
-  return new FileError(`[${operation}] Cannot ${attempt} ${path}: ${problem}; ${remedy}.`, path, error);
+  return new FileError(operation, `Cannot ${attempt} ${path}: ${problem}`, { path, remedy, cause: error });
 }
 
 /** Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the rename alone must do. */

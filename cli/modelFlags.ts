@@ -1,10 +1,8 @@
 // Flags that describe a model, shared by `train` and `info`.
 
 import type { Command } from 'commander';
-import { ValueError } from '../core/errors.ts';
 import { DIS_DEFAULTS, DIS_NAMES, SSM_DEFAULTS, disConfig, disSize } from '../models/dis/config.ts';
 import type { DisConfig, DisName } from '../models/dis/config.ts';
-import { UsageError } from './errors.ts';
 import { choice, flag, integer, probability } from './options.ts';
 
 export interface ModelFlags {
@@ -68,35 +66,25 @@ export function addModelFlags(command: Command): void {
 
 /**
  * The configuration that the flags describe, for inputs of `channels` and `numClasses`.
- * @throws {UsageError} where they make no model, in terms of the flags
+ * @throws {ValueError} where they make no model; its option is told as the flag
  */
 export function modelOfFlags(
   flags: ModelFlags,
   { channels, numClasses }: { channels: number; numClasses: number },
 ): DisConfig {
-  try {
-    return disConfig(flags.model, {
-      imgSize: flags.imageSize,
-      channels,
-      numClasses,
-      embedDim: flags.embedDim,
-      depth: flags.depth,
-      patchSize: flags.patchSize,
-      dropPathRate: flags.dropPath,
-      classDropoutProb: flags.labelDropout,
-      learnSigma: flags.learnSigma,
-      skip: flags.skip,
-      mlpTimeEmbed: flags.mlpTimeEmbed,
-      rmsNorm: flags.norm === 'rms',
-      ...(flags.dState !== undefined && { ssm: { dState: flags.dState } }),
-    });
-  } catch (error) {
-    if (!(error instanceof ValueError)) throw error;
-    throw new UsageError(
-      error.message
-        .replace(/^\[[^\]]*\]\s*/, '')
-        .replaceAll('imgSize', '--image-size')
-        .replaceAll('patchSize', 'the patch size'),
-    );
-  }
+  return disConfig(flags.model, {
+    imgSize: flags.imageSize,
+    channels,
+    numClasses,
+    embedDim: flags.embedDim,
+    depth: flags.depth,
+    patchSize: flags.patchSize,
+    dropPathRate: flags.dropPath,
+    classDropoutProb: flags.labelDropout,
+    learnSigma: flags.learnSigma,
+    skip: flags.skip,
+    mlpTimeEmbed: flags.mlpTimeEmbed,
+    rmsNorm: flags.norm === 'rms',
+    ...(flags.dState !== undefined && { ssm: { dState: flags.dState } }),
+  });
 }

@@ -2,7 +2,7 @@
 
 import type { Option } from 'commander';
 import type { Device, Tier } from '../core/index.ts';
-import { openDevice } from '../core/index.ts';
+import { AdapterError, openDevice } from '../core/index.ts';
 import { UsageError } from './errors.ts';
 import { choice, flag, text } from './options.ts';
 
@@ -32,11 +32,9 @@ export async function openCliDevice({ adapter, tier }: AdapterOptions): Promise<
   try {
     return await openDevice({ tier, ...(adapter !== undefined && { adapter }) });
   } catch (error) {
-    // Dawn lists the adapters with their backends where a name matches none.
-    const names = [...String((error as Error).message).matchAll(/name: '([^']+)'/g)].map(([, name]) => name);
-    if (adapter === undefined || names.length === 0) throw error;
+    if (adapter === undefined || !(error instanceof AdapterError) || error.available.length === 0) throw error;
     throw new UsageError(
-      `--adapter is ${JSON.stringify(adapter)}, expected a part of the name of one of ${[...new Set(names)].join(', ')}.`,
+      `--adapter is ${JSON.stringify(adapter)}, expected a part of the name of one of ${error.available.join(', ')}.`,
     );
   }
 }

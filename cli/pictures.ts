@@ -29,7 +29,11 @@ export function comfortableScale(size: number): number {
 export function enlarge(image: PixelImage, scale: number): PixelImage {
   checkImage('enlarge', image);
   if (!Number.isSafeInteger(scale) || scale < 1) {
-    throw new ValueError(`[enlarge] scale is ${scale}, expected a positive integer; give how many pixels one becomes.`);
+    throw new ValueError('enlarge', `is ${scale}`, {
+      option: 'scale',
+      expected: 'a positive integer',
+      remedy: 'give how many pixels one becomes',
+    });
   }
   if (scale === 1) return image;
   const { data, channels } = image;
@@ -58,9 +62,10 @@ export function sheet(
   const { nrow = 8, padding = 2 } = grid;
   const rows = Math.ceil(n / Math.min(nrow, n));
   if (rowLabels.length !== rows) {
-    throw new ShapeError(
-      `[sheet] ${rowLabels.length} row labels for ${rows} rows, expected one a row; pass '' for a row without a name.`,
-    );
+    throw new ShapeError('sheet', `${rowLabels.length} row labels for ${rows} rows`, {
+      expected: 'one a row',
+      remedy: "pass '' for a row without a name",
+    });
   }
   const gap = n === 1 ? 0 : padding;
   return addRowLabels(plain, rowLabels, { first: gap * scale, pitch: (h + gap) * scale, rowHeight: h * scale });
@@ -103,9 +108,10 @@ function opened(image: PixelImage): Sharp {
   checkImage('pictures', image);
   const { data, width, height, channels } = image;
   if (channels !== 1 && channels !== 3 && channels !== 4) {
-    throw new ShapeError(
-      `[pictures] image has ${channels} channels, expected 1, 3 or 4; decode latents to pixels first.`,
-    );
+    throw new ShapeError('pictures', `image has ${channels} channels`, {
+      expected: '1, 3 or 4',
+      remedy: 'decode latents to pixels first',
+    });
   }
   return sharp(data, { raw: { width, height, channels } });
 }
@@ -128,9 +134,10 @@ export const IMAGE_ENDINGS: readonly string[] = Object.keys(ENCODERS);
 export async function writeImage(path: string, image: PixelImage): Promise<void> {
   const encode = ENCODERS[extname(path).toLowerCase()];
   if (!encode)
-    throw new ValueError(
-      `[writeImage] ${path} has no image ending, expected one of ${IMAGE_ENDINGS.join(', ')}; rename the output.`,
-    );
+    throw new ValueError('writeImage', `${path} has no image ending`, {
+      expected: `one of ${IMAGE_ENDINGS.join(', ')}`,
+      remedy: 'rename the output',
+    });
   await writeFileAtomic(path, await encode(opened(image)).toBuffer());
 }
 
@@ -180,26 +187,31 @@ export async function writeAnimation(
   const { delay = 80, hold = 1500, loop = 0 } = options;
   const ending = extname(path).toLowerCase();
   if (ending !== '.gif' && ending !== '.webp') {
-    throw new ValueError(`[writeAnimation] ${path} ends in "${ending}", expected .gif or .webp; rename the output.`);
+    throw new ValueError('writeAnimation', `${path} ends in "${ending}"`, {
+      expected: '.gif or .webp',
+      remedy: 'rename the output',
+    });
   }
   if (frames.length === 0)
-    throw new ValueError(
-      `[writeAnimation] no frame given for ${path}, expected at least one; keep frames while sampling.`,
-    );
+    throw new ValueError('writeAnimation', `no frame given for ${path}`, {
+      expected: 'at least one',
+      remedy: 'keep frames while sampling',
+    });
   const [{ width, height, channels }] = frames;
   for (const [i, frame] of frames.entries()) {
     checkImage('writeAnimation', frame);
     if (frame.width !== width || frame.height !== height || frame.channels !== channels) {
-      throw new ShapeError(
-        `[writeAnimation] frame ${i} is ${frame.width}x${frame.height}x${frame.channels}, expected ${width}x${height}x${channels} as the first; ` +
-          `give frames of one size.`,
-      );
+      throw new ShapeError('writeAnimation', `frame ${i} is ${frame.width}x${frame.height}x${frame.channels}`, {
+        expected: `${width}x${height}x${channels} as the first`,
+        remedy: 'give frames of one size',
+      });
     }
   }
   if (channels !== 3 && channels !== 4) {
-    throw new ShapeError(
-      `[writeAnimation] frames have ${channels} channels, expected 3 or 4; lay them out with makeGrid, which gives 3.`,
-    );
+    throw new ShapeError('writeAnimation', `frames have ${channels} channels`, {
+      expected: '3 or 4',
+      remedy: 'lay them out with makeGrid, which gives 3',
+    });
   }
   const strip = new Uint8Array(frames.length * height * width * channels);
   frames.forEach(({ data }, i) => strip.set(data, i * data.length));

@@ -1,7 +1,8 @@
 // What config.json of a run holds: everything that decides what the run computes, and beside it the plan, which may change when
 // the run is resumed.
 
-import { FormatError, ValueError } from '../core/errors.ts';
+import type { ErrorDetails } from '../core/errors.ts';
+import { FormatError, ValueError, errorClause } from '../core/errors.ts';
 import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import { diffusionSettings } from '../models/diffusion/settings.ts';
 import type { NoiseSchedule } from '../models/diffusion/schedule.ts';
@@ -109,23 +110,33 @@ export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: Tra
   return (step) => rate(step < warmup ? step + 1 : step);
 }
 
+const DAMAGED: ErrorDetails = { remedy: 'it is damaged, use another checkpoint' };
+
 /** Checks what was read from a config.json. @throws {FormatError} naming the file */
 export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: string): RunConfig {
   const config = value as unknown as RunConfig;
-  const bad = (what: string): FormatError => new FormatError(`[readRunConfig] ${path} ${what}.`);
+  const bad = (what: string, options?: ErrorDetails): FormatError =>
+    new FormatError('readRunConfig', `${path} ${what}`, options);
   if (config.format !== 'dis-run')
-    throw bad('is not the configuration of a run; give the folder of a run or of a checkpoint');
+    throw bad('is not the configuration of a run', { remedy: 'give the folder of a run or of a checkpoint' });
   if (config.version !== 1)
-    throw bad(`has version ${String(config.version)}, expected 1; use the version of dis-cli that wrote it`);
+    throw bad(`has version ${String(config.version)}`, {
+      expected: '1',
+      remedy: 'use the version of dis-cli that wrote it',
+    });
   for (const key of ['settings', 'plan', 'model', 'diffusion'] as const) {
-    if (typeof config[key] !== 'object' || config[key] === null) throw bad(`has no ${key}; it is damaged`);
+    if (typeof config[key] !== 'object' || config[key] === null) throw bad(`has no ${key}`, DAMAGED);
   }
-  if (!Array.isArray(config.classNames)) throw bad('has no classNames; it is damaged');
+  if (!Array.isArray(config.classNames)) throw bad('has no classNames', DAMAGED);
   try {
     return { ...config, model: disConfig(config.model) };
   } catch (error) {
     if (error instanceof ValueError)
-      throw bad(`describes no model: ${error.message.replace(/^\[[^\]]*\]\s*/, '').replace(/\.$/, '')}`);
+      throw bad(`describes no model: ${errorClause(error)}`, {
+        expected: error.expected,
+        remedy: error.remedy,
+        cause: error,
+      });
     throw error;
   }
 }

@@ -127,18 +127,19 @@ export async function createRun(path: string): Promise<RunFolder> {
   });
   // A run that ended before its first checkpoint is no loss to begin again; its lock tells whether it goes on.
   if (entries.includes(CONFIG) && (await listCheckpoints(root)).length > 0) {
-    throw new FileError(
-      `[createRun] ${path} holds another run; go on with it by --resume ${path}, or give another folder with --out.`,
+    throw new FileError('createRun', `${path} holds another run`, {
       path,
-    );
+      remedy: `go on with it by --resume ${path}, or give another folder with --out`,
+    });
   }
   const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, LOCK];
   const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
   if (foreign !== undefined)
-    throw new FileError(
-      `[createRun] ${path} holds ${foreign}, expected a new or empty folder; give another one with --out.`,
+    throw new FileError('createRun', `${path} holds ${foreign}`, {
       path,
-    );
+      expected: 'a new or empty folder',
+      remedy: 'give another one with --out',
+    });
   try {
     await mkdir(join(root, CHECKPOINTS), { recursive: true });
     await mkdir(join(root, SAMPLES), { recursive: true });
@@ -180,18 +181,20 @@ export async function locateCheckpoint(path: string): Promise<Located> {
   const root = resolve(path);
   const info = await stat(root).catch((error: unknown) => {
     throw errorCode(error) === 'ENOENT'
-      ? new FileError(
-          `[locateCheckpoint] ${path} does not exist, expected the folder of a run or of a checkpoint; check the path.`,
+      ? new FileError('locateCheckpoint', `${path} does not exist`, {
           path,
-          error,
-        )
+          expected: 'the folder of a run or of a checkpoint',
+          remedy: 'check the path',
+          cause: error,
+        })
       : fileError('locateCheckpoint', 'open', path, error);
   });
   if (!info.isDirectory())
-    throw new FileError(
-      `[locateCheckpoint] ${path} is a file, expected the folder of a run or of a checkpoint; give the folder that holds it.`,
+    throw new FileError('locateCheckpoint', `${path} is a file`, {
       path,
-    );
+      expected: 'the folder of a run or of a checkpoint',
+      remedy: 'give the folder that holds it',
+    });
   const entries = await readdir(root);
   if (entries.includes('state.json')) {
     const parent = dirname(root),
@@ -203,15 +206,16 @@ export async function locateCheckpoint(path: string): Promise<Located> {
   const newest = (await listCheckpoints(root)).at(-1);
   if (newest) return { run: root, checkpoint: newest };
   if (entries.includes(CONFIG) || entries.includes(CHECKPOINTS)) {
-    throw new FileError(
-      `[locateCheckpoint] ${path} holds a run without a checkpoint yet; begin it again, or wait for its first checkpoint.`,
+    throw new FileError('locateCheckpoint', `${path} holds a run without a checkpoint yet`, {
       path,
-    );
+      remedy: 'begin it again, or wait for its first checkpoint',
+    });
   }
-  throw new FileError(
-    `[locateCheckpoint] ${path} holds neither a run nor a checkpoint, expected a folder that dis-cli train wrote; check the path.`,
+  throw new FileError('locateCheckpoint', `${path} holds neither a run nor a checkpoint`, {
     path,
-  );
+    expected: 'a folder that dis-cli train wrote',
+    remedy: 'check the path',
+  });
 }
 
 async function readStep(folder: string): Promise<number> {
@@ -226,7 +230,9 @@ export async function readJson(path: string): Promise<Record<string, unknown>> {
   });
   const value = parseLine(text);
   if (value === undefined)
-    throw new FormatError(`[readJson] ${path} is not a JSON object; it is damaged, use another checkpoint.`);
+    throw new FormatError('readJson', `${path} is not a JSON object`, {
+      remedy: 'it is damaged, use another checkpoint',
+    });
   return value;
 }
 

@@ -2,7 +2,7 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
-import { FormatError } from '../core/errors.ts';
+import { FormatError, errorClause } from '../core/errors.ts';
 import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
 import { layoutSafetensors, readSafetensorsHeader, safetensorsEntry, safetensorsHeaderBytes } from '../nn/index.ts';
 import { fileError } from './files.ts';
@@ -44,7 +44,9 @@ export async function readSafetensorsFile(path: string): Promise<Map<string, Saf
     return tensors;
   } catch (error) {
     if (error instanceof FormatError)
-      throw new FormatError(`[readSafetensors] ${path} is damaged: ${error.message.replace(/^\[[^\]]*\]\s*/, '')}`, {
+      throw new FormatError('readSafetensors', `${path} is damaged: ${errorClause(error)}`, {
+        expected: error.expected,
+        remedy: error.remedy,
         cause: error,
       });
     throw fileError('readSafetensors', 'read', path, error);
@@ -58,7 +60,7 @@ async function readAt(file: FileHandle, begin: number, length: number): Promise<
   const bytes = new Uint8Array(length);
   for (let at = 0; at < length;) {
     const { bytesRead } = await file.read(bytes, at, Math.min(length - at, 2 ** 30), begin + at);
-    if (bytesRead === 0) throw new FormatError(`[readSafetensors] it ends after ${begin + at} bytes while it is read.`);
+    if (bytesRead === 0) throw new FormatError('readSafetensors', `it ends after ${begin + at} bytes while it is read`);
     at += bytesRead;
   }
   return bytes;

@@ -121,15 +121,17 @@ export function checkSampling({
 }: Pick<SampleOptions, 'classes' | 'guidance' | 'diffusion' | 'steps'> & { readonly model: DisConfig }): void {
   const trained = diffusion.diffusionSteps ?? 1000;
   if (steps > trained)
-    throw new ValueError(
-      `[sampleImages] ${steps} steps are asked for, expected at most the ${trained} that the model was trained with.`,
-    );
+    throw new ValueError('sampleImages', `is ${steps}`, {
+      option: 'steps',
+      expected: `at most the ${trained} that the model was trained with`,
+    });
   if (model.numClasses > 0 && !classes)
-    throw new ValueError(`[sampleImages] The model has ${model.numClasses} classes, expected some to be named.`);
+    throw new ValueError('sampleImages', `The model has ${model.numClasses} classes`, { expected: 'some to be named' });
   if (classes && guidance !== 1 && model.classDropoutProb === 0) {
-    throw new ValueError(
-      `[sampleImages] guidance is ${guidance}, expected 1 for a model that was trained without label dropout.`,
-    );
+    throw new ValueError('sampleImages', `is ${guidance}`, {
+      option: 'guidance',
+      expected: '1 for a model that was trained without label dropout',
+    });
   }
 }
 

@@ -13,6 +13,7 @@ import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
+import { FileError } from './files.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
@@ -81,10 +82,10 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     const how = last
       ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}`
       : 'no checkpoint was written yet, begin again';
-    throw new DeviceLostError(
-      `[train] The GPU device was lost, after a driver reset or because its memory ran out; ${how}.`,
-      { cause: error },
-    );
+    throw new DeviceLostError('train', 'The GPU device was lost, after a driver reset or because its memory ran out', {
+      remedy: how,
+      cause: error,
+    });
   } finally {
     progress.end();
     if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
@@ -284,7 +285,7 @@ class Loop {
       });
     } catch (error) {
       const { message, unexpected } = describeFailure(error);
-      if (unexpected || error instanceof EngineError) throw error;
+      if (unexpected || (error instanceof EngineError && !(error instanceof FileError))) throw error;
       this.#progress.warn(`The sample sheet could not be written: ${message}`);
     }
   }

@@ -57,10 +57,10 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       ...(options.forceFallback && instance.software !== true && { forceFallbackAdapter: true }),
     });
     if (!adapter) {
-      throw new AdapterError(
-        '[openDevice] WebGPU found no adapter, expected a GPU with a Vulkan, Metal or D3D12 driver; ' +
-          'run `dis-cli doctor` to see what is missing, or install a software driver (Mesa lavapipe).',
-      );
+      throw new AdapterError('openDevice', 'WebGPU found no adapter', {
+        expected: 'a GPU with a Vulkan, Metal or D3D12 driver',
+        remedy: 'run `dis-cli doctor` to see what is missing, or install a software driver (Mesa lavapipe)',
+      });
     }
     const wanted = FEATURES.filter(
       (feature) =>
@@ -112,9 +112,10 @@ async function openInstance(options: DeviceOptions, tier: Tier): Promise<Instanc
   }
   const gpu = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (!gpu) {
-    throw new AdapterError(
-      '[openDevice] This browser has no navigator.gpu, expected WebGPU; use a recent Chrome, Edge, Safari or Firefox, over https.',
-    );
+    throw new AdapterError('openDevice', 'This browser has no navigator.gpu', {
+      expected: 'WebGPU',
+      remedy: 'use a recent Chrome, Edge, Safari or Firefox, over https',
+    });
   }
   return { gpu, release: () => undefined };
 }

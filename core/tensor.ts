@@ -71,7 +71,9 @@ export class Tensor {
   get storage(): Storage {
     if (!this.memory)
       throw new DisposedError(
-        `[tensor] A ${this.dtype} tensor of shape ${show(this.shape)} was used after it was disposed of; return it from its scope(), or keep() it.`,
+        'tensor',
+        `A ${this.dtype} tensor of shape ${show(this.shape)} was used after it was disposed of`,
+        { remedy: 'return it from its scope(), or keep() it' },
       );
     return this.memory;
   }
@@ -116,7 +118,9 @@ export class Tensor {
   setData(other: Tensor): this {
     if (!sameShape(other.shape, this.shape) || other.dtype !== this.dtype)
       throw new ShapeError(
-        `[setData] A ${other.dtype} tensor of shape ${show(other.shape)} can't take the place of a ${this.dtype} tensor of shape ${show(this.shape)}.`,
+        'setData',
+        `A ${other.dtype} tensor of shape ${show(other.shape)} can't take the place of a ${this.dtype} tensor of ` +
+          `shape ${show(this.shape)}`,
       );
     const old = this.storage;
     this.memory = other.storage.retain();
@@ -149,7 +153,8 @@ export class Tensor {
   set grad(value: Tensor | null) {
     if (value && !sameShape(value.shape, this.shape))
       throw new ShapeError(
-        `[grad] A gradient of shape ${show(value.shape)} doesn't fit a tensor of shape ${show(this.shape)}.`,
+        'grad',
+        `A gradient of shape ${show(value.shape)} doesn't fit a tensor of shape ${show(this.shape)}`,
       );
     if (this.accumulated !== value) this.accumulated?.dispose();
     this.accumulated = value;
@@ -158,9 +163,9 @@ export class Tensor {
   /** Makes this a leaf whose gradient is wanted. */
   requiresGrad_(wanted = true): this {
     if (!isFloat(this.dtype) && wanted)
-      throw new DTypeError(`[requiresGrad] A ${this.dtype} tensor has no gradient, expected f32 or f16.`);
+      throw new DTypeError('requiresGrad', `A ${this.dtype} tensor has no gradient`, { expected: 'f32 or f16' });
     if (this.edge && !(this.edge.node instanceof LeafNode))
-      throw new GradError('[requiresGrad] Only a leaf can change it; detach() the tensor first.');
+      throw new GradError('requiresGrad', 'Only a leaf can change it', { remedy: 'detach() the tensor first' });
     if (wanted && !this.edge) this.attach({ node: new LeafNode(this), index: 0 });
     if (!wanted && this.edge) {
       this.edge.node.release();
@@ -217,7 +222,9 @@ export class Tensor {
   /** The value of a tensor with one element. */
   async item(): Promise<number> {
     if (this.numel !== 1)
-      throw new ShapeError(`[item] A tensor of shape ${show(this.shape)} has ${this.numel} elements, expected one.`);
+      throw new ShapeError('item', `A tensor of shape ${show(this.shape)} has ${this.numel} elements`, {
+        expected: 'one',
+      });
     return (await this.data())[0];
   }
 
@@ -235,9 +242,9 @@ export class Tensor {
   /** Overwrites the values in place, from row-major host data. Not recorded by autograd; in order with the GPU's work. */
   write(data: HostArray): this {
     if (data.length !== this.numel)
-      throw new ShapeError(
-        `[write] ${data.length} values given for a tensor of shape ${show(this.shape)}, expected ${this.numel}.`,
-      );
+      throw new ShapeError('write', `${data.length} values given for a tensor of shape ${show(this.shape)}`, {
+        expected: `${this.numel}`,
+      });
     const wholeWords = this.byteOffset % 4 === 0 && (this.numel * sizeOf(this.dtype)) % 4 === 0;
     if (this.numel === 0) return this;
     if (this.isContiguous && wholeWords) return this.upload(data);
@@ -261,9 +268,10 @@ export class Tensor {
    */
   copy_(source: Tensor): this {
     if (isGradEnabled() && (this.requiresGrad || source.requiresGrad))
-      throw new GradError(
-        '[copy_] Writing in place is not differentiable, expected tensors that need no gradient; use noGrad() or detach().',
-      );
+      throw new GradError('copy_', 'Writing in place is not differentiable', {
+        expected: 'tensors that need no gradient',
+        remedy: 'use noGrad() or detach()',
+      });
     ops.copyInto(this, source);
     return this;
   }

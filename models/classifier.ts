@@ -59,7 +59,10 @@ export class Classifier extends Module {
   constructor(generator: Generator, { size, numClasses, channels = 3, width = 24 }: ClassifierOptions) {
     super();
     if (!Number.isInteger(size) || size < LAST_SIDE)
-      throw new ValueError(`[Classifier] size is ${size}, expected a whole number from ${LAST_SIDE} on.`);
+      throw new ValueError('Classifier', `is ${size}`, {
+        option: 'size',
+        expected: `a whole number from ${LAST_SIDE} on`,
+      });
     const layers: Layer[] = [];
     let side = size,
       depth = channels;
@@ -75,9 +78,9 @@ export class Classifier extends Module {
   forward(images: Tensor): Tensor {
     const [channels, height, width] = this.imageShape;
     if (images.ndim !== 4 || this.imageShape.some((n, i) => images.shape[i + 1] !== n))
-      throw new ShapeError(
-        `[Classifier] The images have shape ${show(images.shape)}, expected (N,${channels},${height},${width}).`,
-      );
+      throw new ShapeError('Classifier', `The images have shape ${show(images.shape)}`, {
+        expected: `(N,${channels},${height},${width})`,
+      });
     return scope(() => this.head.forward(this.features.forward(images)));
   }
 

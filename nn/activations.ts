@@ -72,7 +72,7 @@ export class Softplus extends Module {
   constructor({ beta = 1, threshold = 20 }: SoftplusOptions = {}) {
     super();
     if (!Number.isFinite(beta) || beta === 0)
-      throw new ValueError(`[Softplus] beta is ${beta}, expected a number other than 0.`);
+      throw new ValueError('Softplus', `is ${beta}`, { option: 'beta', expected: 'a number other than 0' });
     this.run = fuse((x) => x.mul(beta).gt(threshold).where(x, x.mul(beta).softplus().div(beta)), 'softplus');
   }
 

@@ -37,9 +37,9 @@ export class Conv1d extends Module {
     const { groups = 1 } = options;
     checkSizes('Conv1d', { inChannels, outChannels, kernelSize, groups });
     if (inChannels % groups || outChannels % groups)
-      throw new ValueError(
-        `[Conv1d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`,
-      );
+      throw new ValueError('Conv1d', `${inChannels} input and ${outChannels} output channels`, {
+        expected: `both divisible by the ${groups} groups`,
+      });
     this.options = options;
     const bound = 1 / Math.sqrt((inChannels / groups) * kernelSize);
     this.weight = parameter(

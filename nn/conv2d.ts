@@ -48,9 +48,9 @@ export class Conv2d extends Module {
     const [height, width] = typeof kernelSize === 'number' ? [kernelSize, kernelSize] : kernelSize;
     checkSizes('Conv2d', { inChannels, outChannels, 'kernel height': height, 'kernel width': width, groups });
     if (inChannels % groups || outChannels % groups)
-      throw new ValueError(
-        `[Conv2d] ${inChannels} input and ${outChannels} output channels, expected both divisible by the ${groups} groups.`,
-      );
+      throw new ValueError('Conv2d', `${inChannels} input and ${outChannels} output channels`, {
+        expected: `both divisible by the ${groups} groups`,
+      });
     this.options = options;
     const bound = 1 / Math.sqrt((inChannels / groups) * height * width);
     this.weight = parameter(

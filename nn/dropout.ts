@@ -60,7 +60,7 @@ export class DropPath extends Module {
   /** @throws ShapeError when x has no dimension of samples */
   forward(x: Tensor): Tensor {
     if (!this.training || this.p === 0) return x;
-    if (x.ndim === 0) throw new ShapeError(`[DropPath] x has shape ${show(x.shape)}, expected (N, …).`);
+    if (x.ndim === 0) throw new ShapeError('DropPath', `x has shape ${show(x.shape)}`, { expected: '(N, …)' });
     return scope(() =>
       x.mul(
         mask(

@@ -21,7 +21,7 @@ export class ExponentialMovingAverage {
    */
   constructor(module: Module, decay = 0.9999) {
     if (!(decay >= 0 && decay <= 1))
-      throw new ValueError(`[ExponentialMovingAverage] decay is ${decay}, expected 0 to 1.`);
+      throw new ValueError('ExponentialMovingAverage', `is ${decay}`, { option: 'decay', expected: '0 to 1' });
     this.module = module;
     this.decay = decay;
     this.averages = copies(module.namedParameters());
@@ -31,9 +31,9 @@ export class ExponentialMovingAverage {
   /** Takes the parameters' present values in. Dispatches only: may be part of a captured step. */
   update(): void {
     if (this.stored)
-      throw new ValueError(
-        '[ExponentialMovingAverage] The module holds the averages themselves; call restore() before training on.',
-      );
+      throw new ValueError('ExponentialMovingAverage', 'The module holds the averages themselves', {
+        remedy: 'call restore() before training on',
+      });
     noGrad(() =>
       scope(() => {
         for (const [name, p] of this.module.namedParameters()) {
@@ -52,7 +52,9 @@ export class ExponentialMovingAverage {
         const average = this.averages.get(name);
         if (!average || !sameShape(average.shape, p.shape))
           throw new ShapeError(
-            `[ExponentialMovingAverage] There is no average for ${name} of shape ${show(p.shape)}; copy to a module of the same configuration.`,
+            'ExponentialMovingAverage',
+            `There is no average for ${name} of shape ${show(p.shape)}`,
+            { remedy: 'copy to a module of the same configuration' },
           );
         p.copy_(average);
       }
@@ -62,7 +64,8 @@ export class ExponentialMovingAverage {
   /** Brings back what the own module held before `copyTo()`. */
   restore(): void {
     const { stored } = this;
-    if (!stored) throw new ValueError('[ExponentialMovingAverage] Nothing to restore; call copyTo() before.');
+    if (!stored)
+      throw new ValueError('ExponentialMovingAverage', 'Nothing to restore', { remedy: 'call copyTo() before' });
     noGrad(() => {
       for (const [name, p] of this.module.namedParameters()) p.copy_(stored.get(name)!);
     });

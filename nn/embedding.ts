@@ -38,9 +38,10 @@ export class Embedding extends Module {
       paddingIdx !== undefined &&
       !(Number.isInteger(paddingIdx) && paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)
     ) {
-      throw new ValueError(
-        `[Embedding] paddingIdx is ${paddingIdx}, expected ${-numEmbeddings} to ${numEmbeddings - 1}.`,
-      );
+      throw new ValueError('Embedding', `is ${paddingIdx}`, {
+        option: 'paddingIdx',
+        expected: `${-numEmbeddings} to ${numEmbeddings - 1}`,
+      });
     }
     this.paddingIdx = paddingIdx === undefined ? null : (paddingIdx + numEmbeddings) % numEmbeddings;
     this.weight = parameter(generator.normal([numEmbeddings, embeddingDim]));

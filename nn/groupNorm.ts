@@ -42,7 +42,9 @@ export class GroupNorm extends Module {
     super();
     checkSizes('GroupNorm', { numGroups, numChannels });
     if (numChannels % numGroups)
-      throw new ValueError(`[GroupNorm] ${numChannels} channels, expected a multiple of the ${numGroups} groups.`);
+      throw new ValueError('GroupNorm', `${numChannels} channels`, {
+        expected: `a multiple of the ${numGroups} groups`,
+      });
     this.numGroups = numGroups;
     this.numChannels = numChannels;
     this.eps = eps;
@@ -54,7 +56,7 @@ export class GroupNorm extends Module {
   forward(x: Tensor): Tensor {
     const [batch, channels, ...places] = x.shape;
     if (x.ndim < 2 || channels !== this.numChannels)
-      throw new ShapeError(`[GroupNorm] x has shape ${show(x.shape)}, expected (N, ${this.numChannels}, …).`);
+      throw new ShapeError('GroupNorm', `x has shape ${show(x.shape)}`, { expected: `(N, ${this.numChannels}, …)` });
     return scope(() => {
       const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, -1), eps: this.eps }).reshape(...x.shape);
       if (!this.weight || !this.bias) return y;

@@ -38,9 +38,9 @@ export interface KaimingOptions {
  */
 export function fans(shape: Shape): { fanIn: number; fanOut: number } {
   if (shape.length < 2)
-    throw new ShapeError(
-      `[init] A tensor of shape ${show(shape)} has no fan-in and fan-out, expected at least two dimensions.`,
-    );
+    throw new ShapeError('init', `A tensor of shape ${show(shape)} has no fan-in and fan-out`, {
+      expected: 'at least two dimensions',
+    });
   const window = shape.slice(2).reduce((product, size) => product * size, 1);
   return { fanIn: shape[1] * window, fanOut: shape[0] * window };
 }
@@ -122,7 +122,9 @@ export function truncNormal(
   { mean = 0, std = 1, a = -2, b = 2 }: TruncNormalOptions = {},
 ): Tensor {
   if (!(b > a && std > 0))
-    throw new ValueError(`[truncNormal] The bounds are ${a} and ${b} and std is ${std}, expected a < b and std > 0.`);
+    throw new ValueError('truncNormal', `The bounds are ${a} and ${b} and std is ${std}`, {
+      expected: 'a < b and std > 0',
+    });
   const [low, high] = [a, b].map((v) => erf((v - mean) / (std * Math.SQRT2)));
   return fill(t, () =>
     erfinv(generator.uniform(t.shape, { low, high }))

@@ -77,6 +77,6 @@ export function rowShape(layer: string, normalizedShape: number | Shape): Shape 
 export function normalizeRows(layer: string, x: Tensor, row: Shape, norm: (rows: Tensor) => Tensor): Tensor {
   const lead = x.shape.slice(0, Math.max(0, x.ndim - row.length));
   if (!sameShape(x.shape, [...lead, ...row]))
-    throw new ShapeError(`[${layer}] x has shape ${show(x.shape)}, expected (…, ${row.join(', ')}).`);
+    throw new ShapeError(layer, `x has shape ${show(x.shape)}`, { expected: `(…, ${row.join(', ')})` });
   return scope(() => norm(x.reshape(...lead, numelOf(row))).reshape(...x.shape));
 }

@@ -37,7 +37,7 @@ export class Linear extends Module {
   forward(x: Tensor): Tensor {
     const [, inFeatures] = this.weight.shape;
     if (x.shape.at(-1) !== inFeatures)
-      throw new ShapeError(`[Linear] x has shape ${show(x.shape)}, expected (…, ${inFeatures}).`);
+      throw new ShapeError('Linear', `x has shape ${show(x.shape)}`, { expected: `(…, ${inFeatures})` });
     const { weight, bias } = this;
     return scope(() => linear(x.cast(weight.dtype), weight, bias && bias.cast(weight.dtype)));
   }

@@ -13,9 +13,9 @@ export interface LossOptions {
 
 function checkShapes(op: string, input: Tensor, target: Tensor): void {
   if (!sameShape(input.shape, target.shape))
-    throw new ShapeError(
-      `[${op}] The target has shape ${show(target.shape)}, expected the input's ${show(input.shape)}.`,
-    );
+    throw new ShapeError(op, `The target has shape ${show(target.shape)}`, {
+      expected: `the input's ${show(input.shape)}`,
+    });
 }
 
 function reduce(losses: Tensor, reduction: Reduction = 'mean'): Tensor {
@@ -46,7 +46,7 @@ export function smoothL1Loss(
   target: Tensor,
   { beta = 1, reduction }: LossOptions & { /** Default 1. */ readonly beta?: number } = {},
 ): Tensor {
-  if (!(beta >= 0)) throw new ValueError(`[smoothL1Loss] beta is ${beta}, expected 0 or more.`);
+  if (!(beta >= 0)) throw new ValueError('smoothL1Loss', `is ${beta}`, { option: 'beta', expected: '0 or more' });
   checkShapes('smoothL1Loss', input, target);
   if (beta === 0) return l1Loss(input, target, { reduction });
   return scope(() => {
@@ -65,7 +65,7 @@ export function huberLoss(
   target: Tensor,
   { delta = 1, reduction }: LossOptions & { /** Default 1. */ readonly delta?: number } = {},
 ): Tensor {
-  if (!(delta > 0)) throw new ValueError(`[huberLoss] delta is ${delta}, expected more than 0.`);
+  if (!(delta > 0)) throw new ValueError('huberLoss', `is ${delta}`, { option: 'delta', expected: 'more than 0' });
   return scope(() => smoothL1Loss(input, target, { beta: delta, reduction }).mul(delta));
 }
 
@@ -107,7 +107,7 @@ export interface ClassLossOptions extends LossOptions {
 /** Dimension of the classes, and the shape of class indices. */
 function classAxis(op: string, input: Tensor): { axis: number; indices: number[] } {
   if (input.ndim === 0)
-    throw new ShapeError(`[${op}] The input has shape ${show(input.shape)}, expected (C), (N, C) or (N, C, …).`);
+    throw new ShapeError(op, `The input has shape ${show(input.shape)}`, { expected: '(C), (N, C) or (N, C, …)' });
   const axis = input.ndim === 1 ? 0 : 1;
   return { axis, indices: input.shape.filter((_, i) => i !== axis) };
 }
@@ -115,13 +115,13 @@ function classAxis(op: string, input: Tensor): { axis: number; indices: number[]
 function checkClasses(op: string, input: Tensor, target: Tensor, { weight }: ClassLossOptions): number {
   const { axis, indices } = classAxis(op, input);
   if (!sameShape(target.shape, indices))
-    throw new ShapeError(
-      `[${op}] The target has shape ${show(target.shape)}, expected class indices of shape ${show(indices)} for an input of shape ${show(input.shape)}.`,
-    );
+    throw new ShapeError(op, `The target has shape ${show(target.shape)}`, {
+      expected: `class indices of shape ${show(indices)} for an input of shape ${show(input.shape)}`,
+    });
   if (weight && !sameShape(weight.shape, [input.shape[axis]]))
-    throw new ShapeError(
-      `[${op}] The weight has shape ${show(weight.shape)}, expected (${input.shape[axis]},), a factor for each class.`,
-    );
+    throw new ShapeError(op, `The weight has shape ${show(weight.shape)}`, {
+      expected: `(${input.shape[axis]},), a factor for each class`,
+    });
   return axis;
 }
 
@@ -183,7 +183,7 @@ export interface CrossEntropyOptions extends ClassLossOptions {
 export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const { weight, labelSmoothing = 0, reduction } = options;
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
-    throw new ValueError(`[crossEntropy] labelSmoothing is ${labelSmoothing}, expected 0 to 1.`);
+    throw new ValueError('crossEntropy', `is ${labelSmoothing}`, { option: 'labelSmoothing', expected: '0 to 1' });
   const { axis } = classAxis('crossEntropy', input);
   const classes = input.shape[axis];
   const perClass = input.shape.map((size, i) => (i === axis ? size : 1));

@@ -28,12 +28,15 @@ export interface WarmupCosineOptions {
 export function warmupCosine({ lr, minLr = 0, warmup = 0, total }: WarmupCosineOptions): LrSchedule {
   checkRate('warmupCosine', 'lr', lr);
   checkRate('warmupCosine', 'minLr', minLr);
-  if (minLr > lr) throw new ValueError(`[warmupCosine] minLr is ${minLr}, expected at most lr, which is ${lr}.`);
-  if (!(warmup >= 0)) throw new ValueError(`[warmupCosine] warmup is ${warmup}, expected 0 or more.`);
+  if (minLr > lr)
+    throw new ValueError('warmupCosine', `is ${minLr}`, { option: 'minLr', expected: `at most lr, which is ${lr}` });
+  if (!(warmup >= 0)) throw new ValueError('warmupCosine', `is ${warmup}`, { option: 'warmup', expected: '0 or more' });
   if (!(total > warmup && Number.isFinite(total))) {
-    throw new ValueError(
-      `[warmupCosine] total is ${total}, expected more than the warm-up of ${warmup}; train longer or warm up less.`,
-    );
+    throw new ValueError('warmupCosine', `is ${total}`, {
+      option: 'total',
+      expected: `more than the warm-up of ${warmup}`,
+      remedy: 'train longer or warm up less',
+    });
   }
   return (progress) => {
     if (progress < warmup) return (lr * progress) / warmup;
@@ -56,11 +59,11 @@ export function constantLr(lr: number, warmup = 0): LrSchedule {
 /** The same schedule asked by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`. */
 export function perStep(schedule: LrSchedule, stepsPerEpoch: number): LrSchedule {
   if (!(stepsPerEpoch > 0 && Number.isFinite(stepsPerEpoch)))
-    throw new ValueError(`[perStep] stepsPerEpoch is ${stepsPerEpoch}, expected a positive number.`);
+    throw new ValueError('perStep', `is ${stepsPerEpoch}`, { option: 'stepsPerEpoch', expected: 'a positive number' });
   return (step) => schedule(step / stepsPerEpoch);
 }
 
 function checkRate(operation: string, name: string, value: number): void {
   if (!(value >= 0 && Number.isFinite(value)))
-    throw new ValueError(`[${operation}] ${name} is ${value}, expected a finite number of 0 or more.`);
+    throw new ValueError(operation, `is ${value}`, { option: name, expected: 'a finite number of 0 or more' });
 }

@@ -109,7 +109,7 @@ export class Mamba extends Module {
     this.dtRank = dtRank === 'auto' ? Math.ceil(dModel / 16) : dtRank;
     for (const [name, value] of Object.entries({ dModel, dState, dConv, dInner: this.dInner, dtRank: this.dtRank })) {
       if (!Number.isInteger(value) || value < 1)
-        throw new ValueError(`[Mamba] ${name} is ${value}, expected an integer of at least 1.`);
+        throw new ValueError('Mamba', `is ${value}`, { option: name, expected: 'an integer of at least 1' });
     }
     const { dInner, dtRank: rank } = this;
     const { device } = generator;
@@ -151,7 +151,7 @@ export class Mamba extends Module {
   /** @throws ShapeError */
   forward(x: Tensor): Tensor {
     if (x.ndim !== 3 || x.shape[2] !== this.dModel)
-      throw new ShapeError(`[Mamba] x has shape ${show(x.shape)}, expected (batch, length, ${this.dModel}).`);
+      throw new ShapeError('Mamba', `x has shape ${show(x.shape)}`, { expected: `(batch, length, ${this.dModel})` });
     return scope(() => {
       const xz = this.in_proj.forward(x);
       const y = mambaInner({

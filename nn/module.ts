@@ -124,7 +124,8 @@ export abstract class Module {
       if (!next) continue;
       if (!sameShape(next.shape, tensor.shape))
         throw new ShapeError(
-          `[replaceTensors] A tensor of shape ${show(next.shape)} can't take the place of one of shape ${show(tensor.shape)}.`,
+          'replaceTensors',
+          `A tensor of shape ${show(next.shape)} can't take the place of one of shape ${show(tensor.shape)}`,
         );
       const role = roleOf(tensor);
       replace(

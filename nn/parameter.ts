@@ -22,7 +22,10 @@ export function roleOf(t: Tensor): TensorRole | undefined {
  */
 export function parameter(t: Tensor, options: { requiresGrad?: boolean } = {}): Tensor {
   if (!isFloat(t.dtype))
-    throw new DTypeError(`[parameter] A ${t.dtype} tensor can't be learned, expected f32 or f16; make it a buffer().`);
+    throw new DTypeError('parameter', `A ${t.dtype} tensor can't be learned`, {
+      expected: 'f32 or f16',
+      remedy: 'make it a buffer()',
+    });
   t.requiresGrad_(options.requiresGrad ?? true);
   roles.set(keep(t), 'parameter');
   return t;

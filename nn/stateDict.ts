@@ -90,9 +90,10 @@ export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
 export function fromEntry(device: Device, entry: SafetensorsEntry, dtype?: DType): Tensor {
   const type = dtype ?? tensorType(entry);
   if (!type)
-    throw new DTypeError(
-      `[fromEntry] ${entry.dtype} values have no tensor type of their own, expected at most 32 bits; pass the type to convert to.`,
-    );
+    throw new DTypeError('fromEntry', `${entry.dtype} values have no tensor type of their own`, {
+      expected: 'at most 32 bits',
+      remedy: 'pass the type to convert to',
+    });
   return tensor(device, hostValues(entry) as HostArray & ArrayBufferView, { shape: entry.shape, dtype: type });
 }
 
@@ -132,17 +133,17 @@ export function loadEntries(
       : [];
   });
   if (misshapen.length)
-    throw new ShapeError(
-      `[loadStateDict] Shapes differ: ${misshapen.join(', ')}; load into a model of the same configuration.`,
-    );
+    throw new ShapeError('loadStateDict', `Shapes differ: ${misshapen.join(', ')}`, {
+      remedy: 'load into a model of the same configuration',
+    });
   if ((options.strict ?? true) && missing.length + unexpected.length) {
     const parts = [
       missing.length && `missing: ${missing.join(', ')}`,
       unexpected.length && `unexpected: ${unexpected.join(', ')}`,
     ];
-    throw new ValueError(
-      `[loadStateDict] Names differ; ${parts.filter(Boolean).join('; ')}; pass strict: false to load what fits.`,
-    );
+    throw new ValueError('loadStateDict', `Names differ; ${parts.filter(Boolean).join('; ')}`, {
+      remedy: 'pass strict: false to load what fits',
+    });
   }
   noGrad(() => {
     for (const [name, t] of state) {

@@ -80,7 +80,11 @@ export async function openCifar(
     const remedy = python
       ? 'these are the files of the Python version, get the binary version'
       : 'unpack the archive of the binary version there';
-    throw new FileError(`[cifar] ${path} holds no ${split} files of ${kind}, expected ${wanted}; ${remedy}.`, path);
+    throw new FileError('cifar', `${path} holds no ${split} files of ${kind}`, {
+      path,
+      expected: `${wanted}`,
+      remedy: `${remedy}`,
+    });
   }
   const files = await Promise.all(
     chosen.map(async (name) => ({

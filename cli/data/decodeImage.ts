@@ -35,7 +35,10 @@ export async function decodeImage(path: string, { background }: DecodeOptions = 
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.length);
   if (channels === 3) return { data: bytes, width, height, channels };
   if (channels !== 1)
-    throw new FormatError(`[decodeImage] ${path} decodes to ${channels} channels, expected 1 or 3; convert it to RGB.`);
+    throw new FormatError('decodeImage', `${path} decodes to ${channels} channels`, {
+      expected: '1 or 3',
+      remedy: 'convert it to RGB',
+    });
   const rgb = new Uint8Array(bytes.length * 3);
   for (let i = 0; i < bytes.length; i++) rgb.fill(bytes[i], i * 3, i * 3 + 3);
   return { data: rgb, width, height, channels: 3 };

@@ -3,7 +3,7 @@
 import type { Stats } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
-import { FormatError } from '../../core/errors.ts';
+import { EngineError, FormatError, errorSentence } from '../../core/errors.ts';
 import { centerCropArr } from '../../models/data/centerCrop.ts';
 import type { Dataset, DatasetItem } from '../../models/data/dataset.ts';
 import { FileError, errorCode } from '../files.ts';
@@ -84,8 +84,9 @@ async function statIfThere(path: string): Promise<Stats | undefined> {
   }
 }
 
-/** What a decoder complains of, in one line: the last one that says something, after those of the libraries below it. */
+/** What a decoder complains of, in one line; of libvips' text the last line that says something, after those of the libraries below it. */
 function reasonOf(error: unknown): string {
+  if (error instanceof EngineError) return errorSentence(error);
   const lines = (error instanceof Error ? error.message : String(error)).split('\n').map((line) => line.trim());
   return lines.findLast((line) => /\p{L}{3}/u.test(line)) ?? 'unknown reason';
 }
@@ -98,10 +99,14 @@ export async function requireFolder(op: string, path: string): Promise<void> {
   } catch (error) {
     const why =
       errorCode(error) === 'ENOENT' ? 'does not exist' : `cannot be opened (${errorCode(error) ?? reasonOf(error)})`;
-    throw new FileError(`[${op}] ${path} ${why}, expected a folder; check the path.`, path, error);
+    throw new FileError(op, `${path} ${why}`, { path, expected: 'a folder', remedy: 'check the path', cause: error });
   }
   if (!info.isDirectory())
-    throw new FileError(`[${op}] ${path} is a file, expected a folder; give the folder that holds it.`, path);
+    throw new FileError(op, `${path} is a file`, {
+      path,
+      expected: 'a folder',
+      remedy: 'give the folder that holds it',
+    });
 }
 
 /** Images of a folder as square crops. Open one with `openImageFolder`. */
@@ -143,11 +148,11 @@ export class ImageFolder implements Dataset {
     const mode = options.labels ?? 'auto';
     const outside = folders.indexOf('');
     if (mode === 'folders' && outside >= 0) {
-      throw new FileError(
-        `[imageFolder] ${files[outside].path} lies outside of a class folder, expected every image in a folder named after its class; ` +
-          `move it, or use the folder without labels.`,
-        files[outside].path,
-      );
+      throw new FileError('imageFolder', `${files[outside].path} lies outside of a class folder`, {
+        path: files[outside].path,
+        expected: 'every image in a folder named after its class',
+        remedy: 'move it, or use the folder without labels',
+      });
     }
     this.classNames = mode === 'none' || outside >= 0 ? [] : [...new Set(folders)].sort(byCodeUnit);
     this.numClasses = this.classNames.length;
@@ -174,9 +179,10 @@ export class ImageFolder implements Dataset {
       const pixels = await this.#crop(at);
       if (pixels) return { pixels, label: this.#labels[at] };
     }
-    throw new FormatError(
-      `[imageFolder] none of the ${this.length} images in ${this.root} can be decoded, expected at least one; check the files.`,
-    );
+    throw new FormatError('imageFolder', `none of the ${this.length} images in ${this.root} can be decoded`, {
+      expected: 'at least one',
+      remedy: 'check the files',
+    });
   }
 
   #crop(index: number): Promise<Uint8Array | undefined> {
@@ -219,10 +225,11 @@ export async function openImageFolder(root: string, options: ImageFolderOptions)
   const { images, ignored } = await listImages(root);
   if (images.length === 0) {
     const beside = ignored > 0 ? ` among its ${ignored} files` : '';
-    throw new FileError(
-      `[imageFolder] ${root} holds no image${beside}, expected PNG, JPEG, WebP, AVIF, TIFF or GIF files or folders of them; check the path.`,
-      root,
-    );
+    throw new FileError('imageFolder', `${root} holds no image${beside}`, {
+      path: root,
+      expected: 'PNG, JPEG, WebP, AVIF, TIFF or GIF files or folders of them',
+      remedy: 'check the path',
+    });
   }
   const limit = limiter(concurrency);
   let done = 0;
@@ -242,9 +249,9 @@ export async function openImageFolder(root: string, options: ImageFolderOptions)
   if (readable.length < Math.max(1, minImages)) {
     const damaged = skipped.length > 0 ? ` (${skipped.length} more cannot be read)` : '';
     throw new FileError(
-      `[imageFolder] ${root} holds ${readable.length} readable ${readable.length === 1 ? 'image' : 'images'}${damaged}, ` +
-        `expected at least ${Math.max(1, minImages)}; add images or lower the batch size.`,
-      root,
+      'imageFolder',
+      `${root} holds ${readable.length} readable ${readable.length === 1 ? 'image' : 'images'}${damaged}`,
+      { path: root, expected: `at least ${Math.max(1, minImages)}`, remedy: 'add images or lower the batch size' },
     );
   }
   return new ImageFolder(root, readable, ignored, skipped, options);

@@ -92,7 +92,10 @@ async function check(notes: readonly Note[], what: string): Promise<void> {
         ? `The backward pass of ${op}`
         : `${op}, in the backward pass of ${backwardOf},`;
   const error = new AnomalyError(
-    `[detectAnomaly] ${who} gave ${what} in ${counts[first]} of ${numel} values of a result of shape ${show(shape)}; ${already ? `its inputs had ${already} already: look at what is given to it` : 'its inputs had none'}.`,
+    'detectAnomaly',
+    `${who} gave ${what} in ${counts[first]} of ${numel} values of a result of shape ${show(shape)}; ` +
+      `its inputs had ${already ? `${already} already` : 'none'}`,
+    { remedy: already ? 'look at what is given to it' : undefined },
   );
   // Where the operation was called says more than where its result was looked at.
   error.stack = `${error.name}: ${error.message}\n${trace.split('\n').slice(1).join('\n')}`;

@@ -46,15 +46,15 @@ function run(
     options.gradient === undefined ? [] : options.gradient instanceof Tensor ? [options.gradient] : options.gradient;
   const edges = roots.map((root, i) => {
     if (!root.edge)
-      throw new GradError(
-        `[${op}] A root of shape ${show(root.shape)} doesn't depend on any tensor with requiresGrad.`,
-      );
+      throw new GradError(op, `A root of shape ${show(root.shape)} doesn't depend on any tensor with requiresGrad`);
     if (given[i] === undefined && root.numel !== 1)
-      throw new GradError(`[${op}] A root of shape ${show(root.shape)} has more than one element; pass its gradient.`);
+      throw new GradError(op, `A root of shape ${show(root.shape)} has more than one element`, {
+        remedy: 'pass its gradient',
+      });
     if (given[i] !== undefined && !sameShape(given[i].shape, root.shape))
-      throw new ShapeError(
-        `[${op}] The gradient has shape ${show(given[i].shape)}, expected the root's ${show(root.shape)}.`,
-      );
+      throw new ShapeError(op, `The gradient has shape ${show(given[i].shape)}`, {
+        expected: `the root's ${show(root.shape)}`,
+      });
     return root.edge;
   });
   const createGraph = options.createGraph ?? false;
@@ -103,12 +103,13 @@ function run(
       if (isTarget(node)) deliver(node, grads);
       if (node.run && node.inputs.some((e) => e && useful.has(e.node))) {
         if (node.freed)
-          throw new GradError(
-            `[${op}] The values saved by ${node.name} are gone after one backward pass; pass retainGraph to keep them.`,
-          );
+          throw new GradError(op, `The values saved by ${node.name} are gone after one backward pass`, {
+            remedy: 'pass retainGraph to keep them',
+          });
         if (createGraph && node.firstDerivativeOnly)
           throw new GradError(
-            `[${op}] ${node.name} is a fused kernel with a first derivative only, and createGraph asks for a second one.`,
+            op,
+            `${node.name} is a fused kernel with a first derivative only, and createGraph asks for a second one`,
           );
         const { inputs } = node;
         const results = scope(() => {
@@ -119,7 +120,8 @@ function run(
             const expected = edge.node.outputs[edge.index];
             if (!sameShape(g.shape, expected.shape))
               throw new ShapeError(
-                `[${node.name}] backward gave a gradient of shape ${show(g.shape)} for an input of shape ${show(expected.shape)}.`,
+                node.name,
+                `backward gave a gradient of shape ${show(g.shape)} for an input of shape ${show(expected.shape)}`,
               );
             const typed = g.cast(expected.dtype);
             if (seen.has(typed)) return typed.alias();
@@ -180,9 +182,9 @@ export function grad(
   const found = new Map<GradNode, Gradients>();
   inputs.forEach((input) => {
     if (!input.edge)
-      throw new GradError(
-        `[grad] An input of shape ${show(input.shape)} doesn't require a gradient; call requiresGrad_() before computing with it.`,
-      );
+      throw new GradError('grad', `An input of shape ${show(input.shape)} doesn't require a gradient`, {
+        remedy: 'call requiresGrad_() before computing with it',
+      });
   });
   const targets = new Set(inputs.map((input) => input.edge!.node));
   return scope(() => {

@@ -76,7 +76,8 @@ export async function gradcheck(
         const error = Math.max(0, Math.abs(numeric - exact[i]) - noise) / Math.max(scale, 1e-3);
         if (!(error <= tolerance))
           throw new GradError(
-            `[gradcheck] Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}.`,
+            'gradcheck',
+            `Input ${k}, entry ${i}: the derivative gives ${exact[i]}, differences give ${numeric}`,
           );
         worst = Math.max(worst, error);
       }

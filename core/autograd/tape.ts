@@ -3,7 +3,7 @@
 // one is disposed of, what it saved is freed. The tape is read backwards in autograd.ts.
 
 import { isFloat, type DType } from '../tensor/dtype.ts';
-import { GradError } from '../errors.ts';
+import { GradError, ValueError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import { show, type Shape } from '../tensor/shape.ts';
 import type { Storage } from '../gpu/storage.ts';
@@ -32,9 +32,9 @@ export function withGrad<R>(enabled: boolean, fn: () => R): R {
   try {
     const result = fn();
     if (result instanceof Promise)
-      throw new TypeError(
-        '[noGrad] The function returned a promise, expected a synchronous function: other code would run in its mode.',
-      );
+      throw new ValueError('noGrad', 'The function returned a promise', {
+        expected: 'a synchronous function: other code would run in its mode',
+      });
     return result;
   } finally {
     gradEnabled = before;
@@ -78,7 +78,9 @@ class Saved {
   unpack(op: string): Tensor {
     if (this.storage.version !== this.version) {
       throw new GradError(
-        `[${op}] A value saved for the backward pass, of shape ${show(this.shape)}, was overwritten since; write to a copy instead.`,
+        op,
+        `A value saved for the backward pass, of shape ${show(this.shape)}, was overwritten since`,
+        { remedy: 'write to a copy instead' },
       );
     }
     return Tensor.view(this.storage, this.shape, this.strides, this.offset, this.dtype, this.edge);
@@ -168,7 +170,7 @@ export class OpContext {
 
   /** What was saved, in order. */
   get saved(): Tensor[] {
-    if (!this.node) throw new GradError(`[${this.op}] Nothing is saved outside of the backward pass.`);
+    if (!this.node) throw new GradError(this.op, 'Nothing is saved outside of the backward pass');
     return this.node.saved.map((s) => s.unpack(this.op));
   }
 

@@ -79,7 +79,7 @@ class StepRecorder implements Recorder {
   }
 
   refuse(what: string, instead: string): never {
-    throw new EngineError(`[capture] A captured step ${what}, expected dispatches alone; ${instead}.`);
+    throw new EngineError('capture', `A captured step ${what}`, { expected: 'dispatches alone', remedy: instead });
   }
 
   release(): void {
@@ -165,7 +165,7 @@ export class CapturedStep<R> {
 
   /** Runs the step again, with what its inputs hold now. */
   replay(): R {
-    if (this.disposed) throw new EngineError('[capture] The captured step was disposed of.');
+    if (this.disposed) throw new EngineError('capture', 'The captured step was disposed of');
     this.device.check();
     const { stream } = this.device;
     stream.recorder?.refuse('replays another', 'capture both in one step, or replay them one after the other');

@@ -229,7 +229,12 @@ function computeInParts(
     }
     if (end === begin) {
       throw new LimitError(
-        `[${prog.name}] An expression reads ${inputsOf([prog.outputs[begin]]).length} tensors and writes one, expected at most ${limit} in all, the adapter's number of storage buffers; fuse fewer operations.`,
+        prog.name,
+        `An expression reads ${inputsOf([prog.outputs[begin]]).length} tensors and writes one`,
+        {
+          expected: `at most ${limit} in all, the adapter's number of storage buffers`,
+          remedy: 'fuse fewer operations',
+        },
       );
     }
     const part = program(
@@ -402,7 +407,7 @@ export function elementwise(name: string, fn: (...x: Expr[]) => Expr): (...opera
   const known = new Map<string, Program>();
   return (...operands) => {
     const tensors = operands.filter((o): o is Tensor => o instanceof Tensor);
-    if (!tensors.length) throw new ShapeError(`[${name}] Expected at least one tensor among the operands.`);
+    if (!tensors.length) throw new ShapeError(name, 'No operand is a tensor', { expected: 'at least one' });
     const common = tensors.map((t) => t.dtype).reduce(promote);
     const kinds = operands.map((o) => (o instanceof Tensor ? o.dtype : typeOfNumber(o, common)));
     const key = operands.map((o, i) => (o instanceof Tensor ? '' : '#') + kinds[i]).join();
@@ -440,7 +445,7 @@ function typeOfNumber(value: number, tensors: DType): DType {
 /** Writes a tensor into a view, broadcast and cast. */
 export function assign(view: Tensor, source: Tensor): void {
   if (!sameShape(broadcastShapes('copy_', view.shape, source.shape), view.shape)) {
-    throw new ShapeError(`[copy_] A tensor of shape ${show(source.shape)} doesn't fit into shape ${show(view.shape)}.`);
+    throw new ShapeError('copy_', `A tensor of shape ${show(source.shape)} doesn't fit into shape ${show(view.shape)}`);
   }
   const copy = program('copy', [Expr.input(0, source.dtype)], [source.dtype], []);
   // A kernel can't read the memory that it writes.

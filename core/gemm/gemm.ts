@@ -25,7 +25,8 @@ function check(spec: GemmSpec): void {
   inside('a', a, M, K, batch);
   inside('b', b, K, N, batch);
   inside('c', c, M, N, batch);
-  if (c.transposed) throw new ValueError('[gemm] c is transposed, expected rows; compute b^T a^T instead.');
+  if (c.transposed)
+    throw new ValueError('gemm', 'c is transposed', { expected: 'rows', remedy: 'compute b^T a^T instead' });
   if (bias) inside('bias', { ...bias, rowStride: N }, 1, N, 1);
   for (const [name, m] of [
     ['a', a],
@@ -33,9 +34,10 @@ function check(spec: GemmSpec): void {
     ['bias', bias],
   ] as const) {
     if (m && m.storage === c.storage) {
-      throw new ValueError(
-        `[gemm] c shares the storage of ${name}, expected one of its own: a kernel cannot read and write the same buffer; write to a new tensor.`,
-      );
+      throw new ValueError('gemm', `c shares the storage of ${name}`, {
+        expected: 'one of its own: a kernel cannot read and write the same buffer',
+        remedy: 'write to a new tensor',
+      });
     }
   }
 }
@@ -47,8 +49,10 @@ function inside(name: string, m: GemmMatrix, rows: number, cols: number, batch: 
   const elements = Math.floor(m.storage.bytes / (m.dtype === 'f16' ? 2 : 4));
   if (m.offset < 0 || last >= elements || !Number.isInteger(last)) {
     throw new ValueError(
-      `[gemm] ${name} (${rows} × ${cols}, offset ${m.offset}, row stride ${m.rowStride}, batch ${batch} by ${m.batchStride ?? 0}) ` +
-        `ends at element ${last}, expected less than the storage's ${elements}; check its strides.`,
+      'gemm',
+      `${name} (${rows} × ${cols}, offset ${m.offset}, row stride ${m.rowStride}, batch ${batch} by ${m.batchStride ?? 0}) ` +
+        `ends at element ${last}`,
+      { expected: `less than the storage's ${elements}`, remedy: 'check its strides' },
     );
   }
 }

@@ -101,22 +101,23 @@ export class Device implements KernelEnv {
     });
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
-      const memory = event.error.constructor.name === 'GPUOutOfMemoryError';
-      const error = new GpuError(
-        `[device] ${memory ? 'Out of memory: ' : ''}${event.error.message}${memory ? '; use a smaller batch, dispose of what is not needed, or trim().' : ''}`,
-      );
+      const outOfMemory = event.error.constructor.name === 'GPUOutOfMemoryError';
+      const error = new GpuError('device', `${outOfMemory ? 'The GPU is out of memory: ' : ''}${event.error.message}`, {
+        outOfMemory,
+        remedy: outOfMemory ? 'use a smaller batch, dispose of what is not needed, or trim()' : undefined,
+      });
       // What a refused kernel breaks says less than why it was refused, which is known when its check is done.
       void this.kernels.settled().then(() => {
         this.failure ??= error;
       });
     });
-    this.lost = gpu.lost.then((info) => {
-      if (!(this.failure instanceof DeviceLostError)) {
-        this.failure = new DeviceLostError(
-          `[device] The GPU device was lost (${info.reason}): ${info.message} Open a new device and load the last checkpoint.`,
-        );
-      }
-      return this.failure;
+    this.lost = gpu.lost.then(({ reason, message }) => {
+      if (this.failure instanceof DeviceLostError) return this.failure;
+      return (this.failure = new DeviceLostError(
+        'device',
+        `The GPU device was lost (${reason}): ${message.replace(/\.$/, '')}`,
+        { remedy: 'open a new device and load the last checkpoint' },
+      ));
     });
   }
 
@@ -146,14 +147,15 @@ export class Device implements KernelEnv {
     if (x === 0 || y === 0 || z === 0) return;
     const { bindings } = compiled.source;
     if (operands.length !== bindings.length)
-      throw new EngineError(
-        `[${compiled.name}] ${operands.length} operands given, expected ${bindings.length}, one a binding.`,
-      );
+      throw new EngineError(compiled.name, `${operands.length} operands given`, {
+        expected: `${bindings.length}, one a binding`,
+      });
     const most = this.limits.maxComputeWorkgroupsPerDimension;
     if (x > most || y > most || z > most)
-      throw new LimitError(
-        `[${compiled.name}] A grid of ${x} × ${y} × ${z} workgroups, expected at most ${most} a dimension; use grid1d, which splits a long one.`,
-      );
+      throw new LimitError(compiled.name, `A grid of ${x} × ${y} × ${z} workgroups`, {
+        expected: `at most ${most} a dimension`,
+        remedy: 'use grid1d, which splits a long one',
+      });
     const bound = operands.map((o, i): Bound => {
       if (bindings[i].access === 'write') o.storage.version++;
       return { storage: o.storage, offset: o.byteOffset, bytes: roundUp4(o.storage.bytes - o.byteOffset) };
@@ -167,7 +169,7 @@ export class Device implements KernelEnv {
   private pack({ name, source, paramBytes }: Compiled, values: readonly number[]): ArrayBuffer {
     const { params = [] } = source;
     if (params.length !== values.length)
-      throw new EngineError(`[${name}] ${values.length} parameters given, expected ${params.length}.`);
+      throw new EngineError(name, `${values.length} parameters given`, { expected: `${params.length}` });
     if (!params.length) return EMPTY;
     let words = this.words.get(paramBytes);
     if (!words) {
@@ -331,7 +333,7 @@ export class Device implements KernelEnv {
   destroy(): void {
     if (this.destroyed) return;
     this.destroyed = true;
-    this.failure = new DeviceLostError('[device] The device was destroyed.');
+    this.failure = new DeviceLostError('device', 'The device was destroyed');
     this.stream.abandon();
     this.groups.clear();
     this.gpu.destroy();

@@ -134,8 +134,8 @@ fn main(@builtin(global_invocation_id) gid: vec3u, @builtin(workgroup_id) wid: v
 
 /** Refuses, in words, a source that the adapter's limits or features don't allow. */
 export function checkSource(name: string, source: KernelSource, env: KernelEnv): void {
-  const refuse = (what: string, instead = 'use its portable form'): never => {
-    throw new LimitError(`[${name}] This form of the kernel needs ${what}; ${instead}.`);
+  const refuse = (needs: string, remedy = 'use its portable form'): never => {
+    throw new LimitError(name, `This form of the kernel needs ${needs}`, { remedy });
   };
   const { limits } = env;
   if (source.bindings.length > limits.maxStorageBuffersPerShaderStage) {
@@ -238,7 +238,7 @@ export class KernelCache {
   ): Compiled {
     const { paramBytes, immediate } = traits;
     const { group, pipeline: layout } = this.layout(source, paramBytes, immediate);
-    const refused = (reason: string): void => this.onError(new CompileError(`[${name}] ${reason}\n${numbered(code)}`));
+    const refused = (reason: string): void => this.onError(new CompileError(name, reason, { listing: numbered(code) }));
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ code, label: name });
     const descriptor: GPUComputePipelineDescriptor = { label: name, layout, compute: { module, entryPoint: 'main' } };

@@ -96,7 +96,10 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
   } catch (cause) {
     instances.delete(gpu);
     const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new AdapterError(`[openNodeGpu] Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, {
+    // Where a name matches none, Dawn's text lists the adapters, once for each backend.
+    const names = Array.from(detail.matchAll(/name: '([^']+)'/g), ([, name]) => name);
+    throw new AdapterError('openNodeGpu', `Dawn opens no adapter for (${flags.join(', ')}): ${detail.trim()}`, {
+      available: [...new Set(names)],
       cause,
     });
   }
@@ -119,9 +122,13 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: No
   } catch (cause) {
     const detail = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
     throw new AdapterError(
-      `[openNodeGpu] The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}, expected a build for ` +
-        'this platform; run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer.',
-      { cause },
+      'openNodeGpu',
+      `The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}`,
+      {
+        expected: 'a build for this platform',
+        remedy: 'run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer',
+        cause,
+      },
     );
   }
 }
@@ -170,11 +177,11 @@ function preload(file: string): void {
     // Loaded, and left in memory by RTLD_NODELETE; Node only misses the marks of an addon.
     if (cause instanceof Error && /self-register/.test(cause.message)) return;
     const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new AdapterError(
-      `[openNodeGpu] The software Vulkan driver cannot be loaded: ${detail}, expected the files that the set-up wrote; ` +
-        'run `node cli/setup-adapter.mjs --force`.',
-      { cause },
-    );
+    throw new AdapterError('openNodeGpu', `The software Vulkan driver cannot be loaded: ${detail}`, {
+      expected: 'the files that the set-up wrote',
+      remedy: 'run `node cli/setup-adapter.mjs --force`',
+      cause,
+    });
   }
 }
 
@@ -183,10 +190,10 @@ function findDriverFolder(): string | undefined {
   const named = process.env.DIS_VULKAN_DIR;
   if (named) {
     if (isWhole(named)) return resolve(named);
-    throw new AdapterError(
-      `[openNodeGpu] DIS_VULKAN_DIR is ${named}, which holds no driver.json, expected a folder made by the set-up; ` +
-        `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it.`,
-    );
+    throw new AdapterError('openNodeGpu', `DIS_VULKAN_DIR is ${named}, which holds no driver.json`, {
+      expected: 'a folder made by the set-up',
+      remedy: `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it`,
+    });
   }
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   return [join(packageFolder(), '.vulkan'), join(cache, 'dis-webgpu', 'vulkan')].find(isWhole);
@@ -204,10 +211,10 @@ function packageFolder(): string {
 /** The manifest of a driver folder, after a check that nobody but this user and root can change what it names. */
 function readManifest(folder: string): DriverManifest {
   const refuse = (what: string): never => {
-    throw new AdapterError(
-      `[openNodeGpu] The software Vulkan driver in ${folder} is not loaded: ${what}, expected files inside of that folder that only you ` +
-        `or root can write; run \`node cli/setup-adapter.mjs --force --dir ${folder}\`.`,
-    );
+    throw new AdapterError('openNodeGpu', `The software Vulkan driver in ${folder} is not loaded: ${what}`, {
+      expected: 'files inside of that folder that only you or root can write',
+      remedy: `run \`node cli/setup-adapter.mjs --force --dir ${folder}\``,
+    });
   };
   const root = realpathSync(folder);
   const check = (path: string): void => {

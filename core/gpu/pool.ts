@@ -44,10 +44,10 @@ export class BufferPool {
   acquire(bytes: number, what: string): PooledBuffer {
     const { limit } = this;
     if (bytes > limit) {
-      throw new LimitError(
-        `[allocate] ${what} takes ${bytes} bytes, expected at most ${limit}, the adapter's largest storage binding; ` +
-          'use a smaller batch, or split the tensor.',
-      );
+      throw new LimitError('allocate', `${what} takes ${bytes} bytes`, {
+        expected: `at most ${limit}, the adapter's largest storage binding`,
+        remedy: 'use a smaller batch, or split the tensor',
+      });
     }
     const size = Math.min(sizeClass(bytes), limit - (limit % 4));
     const list = this.free.get(size);

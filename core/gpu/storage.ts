@@ -1,5 +1,6 @@
 // The memory behind tensors. Views and saved values share one storage; its buffer goes back to the pool with the last of them.
 
+import { EngineError } from '../errors.ts';
 import type { Device } from './device.ts';
 import type { PooledBuffer } from './pool.ts';
 
@@ -20,7 +21,9 @@ export class Storage {
 
   get buffer(): PooledBuffer {
     if (!this.held)
-      throw new Error('[storage] used after its last tensor was disposed of; this is a defect of the engine.');
+      throw new EngineError('storage', 'used after its last tensor was disposed of', {
+        remedy: 'this is a defect of the engine',
+      });
     return this.held;
   }
 

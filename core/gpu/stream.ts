@@ -68,9 +68,9 @@ export class Stream {
   ): void {
     const { pipeline } = kernel;
     if (!pipeline)
-      throw new EngineError(
-        `[${kernel.name}] The kernel is still being compiled; await the capture before it is replayed.`,
-      );
+      throw new EngineError(kernel.name, 'The kernel is still being compiled', {
+        remedy: 'await the capture before it is replayed',
+      });
     let pass: GPUComputePassEncoder;
     if (this.profiler) {
       this.endPass();

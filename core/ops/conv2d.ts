@@ -108,26 +108,27 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   const { groups = 1 } = options;
   checkFloat('conv2d', x);
   if (weight.dtype !== x.dtype)
-    throw new DTypeError(
-      `[conv2d] The weight is ${weight.dtype}, expected the input's ${x.dtype}; cast() one of them.`,
-    );
+    throw new DTypeError('conv2d', `The weight is ${weight.dtype}`, {
+      expected: `the input's ${x.dtype}`,
+      remedy: 'cast() one of them',
+    });
   if (weight.ndim !== 4)
-    throw new ShapeError(`[conv2d] The weight has shape ${show(weight.shape)}, expected (O, C/groups, kH, kW).`);
+    throw new ShapeError('conv2d', `The weight has shape ${show(weight.shape)}`, { expected: '(O, C/groups, kH, kW)' });
   if (!Number.isInteger(groups) || groups < 1)
-    throw new ValueError(`[conv2d] groups is ${groups}, expected a whole number from 1 on.`);
+    throw new ValueError('conv2d', `is ${groups}`, { option: 'groups', expected: 'a whole number from 1 on' });
   const [outputs, channels, ...kernel] = weight.shape;
   const w = windows('conv2d', x.shape, kernel as [number, number], options, true);
   if (outputs % groups)
-    throw new ShapeError(
-      `[conv2d] The weight has shape ${show(weight.shape)}, expected outputs that ${groups} groups divide.`,
-    );
+    throw new ShapeError('conv2d', `The weight has shape ${show(weight.shape)}`, {
+      expected: `outputs that ${groups} groups divide`,
+    });
   if (x.shape[1] !== channels * groups) {
-    throw new ShapeError(
-      `[conv2d] The image has shape ${show(x.shape)}, expected ${channels * groups} channels for a weight of shape ${show(weight.shape)} and ${groups} groups.`,
-    );
+    throw new ShapeError('conv2d', `The image has shape ${show(x.shape)}`, {
+      expected: `${channels * groups} channels for a weight of shape ${show(weight.shape)} and ${groups} groups`,
+    });
   }
   if (bias && !sameShape(bias.shape, [outputs]))
-    throw new ShapeError(`[conv2d] The bias has shape ${show(bias.shape)}, expected (${outputs},).`);
+    throw new ShapeError('conv2d', `The bias has shape ${show(bias.shape)}`, { expected: `(${outputs},)` });
   return scope(() => {
     const y = conv2dInParts(x, weight, w, groups, UNFOLDED_BYTES);
     return bias ? y.add(reshape(bias, [1, outputs, 1, 1])) : y;
@@ -152,9 +153,9 @@ export interface Conv1dOptions {
  */
 export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv1dOptions = {}): Tensor {
   if (x.ndim !== 3 || weight.ndim !== 3)
-    throw new ShapeError(
-      `[conv1d] The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}, expected (N,C,L) and (O, C/groups, k).`,
-    );
+    throw new ShapeError('conv1d', `The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}`, {
+      expected: '(N,C,L) and (O, C/groups, k)',
+    });
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   const row = (t: Tensor): Tensor => reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]);
   return scope(() => {

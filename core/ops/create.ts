@@ -28,12 +28,12 @@ export function tensor(device: Device, data: Nested | HostArray, options: Create
   const flat = isTyped(data) ? { values: data, shape: [data.length] } : flattenNested(data as Nested);
   const shape = checkShape('tensor', options.shape ?? flat.shape);
   if (numelOf(shape) !== flat.values.length)
-    throw new ShapeError(
-      `[tensor] ${flat.values.length} values given for shape ${show(shape)}, expected ${numelOf(shape)}.`,
-    );
+    throw new ShapeError('tensor', `${flat.values.length} values given for shape ${show(shape)}`, {
+      expected: `${numelOf(shape)}`,
+    });
   const dtype = options.dtype ?? typeOf(flat.values);
   if (options.requiresGrad && !isFloat(dtype))
-    throw new DTypeError(`[tensor] A ${dtype} tensor has no gradient, expected f32 or f16.`);
+    throw new DTypeError('tensor', `A ${dtype} tensor has no gradient`, { expected: 'f32 or f16' });
   const t = Tensor.empty(device, shape, dtype);
   if (t.numel) t.upload(flat.values);
   return options.requiresGrad ? t.requiresGrad_() : t;
@@ -41,9 +41,9 @@ export function tensor(device: Device, data: Nested | HostArray, options: Create
 
 function isTyped(data: Nested | HostArray): data is Exclude<HostArray, readonly unknown[]> {
   if (data instanceof DataView || data instanceof BigInt64Array || data instanceof BigUint64Array) {
-    throw new ValueError(
-      `[tensor] The data is a ${data.constructor.name}, expected numbers, nested arrays of them, or a typed array of numbers.`,
-    );
+    throw new ValueError('tensor', `The data is a ${data.constructor.name}`, {
+      expected: 'numbers, nested arrays of them, or a typed array of numbers',
+    });
   }
   return ArrayBuffer.isView(data) || isFloat16Array(data);
 }
@@ -58,7 +58,7 @@ function typeOf(values: HostArray): DType {
 function checkShape(op: string, shape: Shape): Shape {
   for (const size of shape)
     if (!Number.isSafeInteger(size) || size < 0)
-      throw new ValueError(`[${op}] Shape ${show(shape)} has a size of ${size}, expected whole numbers from 0 on.`);
+      throw new ValueError(op, `Shape ${show(shape)} has a size of ${size}`, { expected: 'whole numbers from 0 on' });
   return shape;
 }
 
@@ -70,18 +70,20 @@ function flattenNested(data: Nested): { values: number[] | boolean[]; shape: num
   const walk = (level: Nested, dim: number): void => {
     if (dim === shape.length) {
       if (Array.isArray(level))
-        throw new ShapeError(
-          `[tensor] Nested arrays are deeper in one place than in another, expected ${dim} levels everywhere.`,
-        );
+        throw new ShapeError('tensor', 'Nested arrays are deeper in one place than in another', {
+          expected: `${dim} levels everywhere`,
+        });
       if (typeof level !== 'number' && typeof level !== 'boolean')
-        throw new ValueError(
-          `[tensor] ${String(level)} is no number, expected numbers, nested arrays of them, or a typed array.`,
-        );
+        throw new ValueError('tensor', `${String(level)} is no number`, {
+          expected: 'numbers, nested arrays of them, or a typed array',
+        });
       values.push(level);
     } else {
       if (!Array.isArray(level) || level.length !== shape[dim])
         throw new ShapeError(
-          `[tensor] Nested arrays have ${Array.isArray(level) ? level.length : 'no'} items where the first has ${shape[dim]}, in dimension ${dim}.`,
+          'tensor',
+          `Nested arrays have ${Array.isArray(level) ? level.length : 'no'} items where the first has ${shape[dim]}, ` +
+            `in dimension ${dim}`,
         );
       for (const item of level as readonly Nested[]) walk(item, dim + 1);
     }
@@ -138,9 +140,9 @@ export function ones(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor
 export function arange(device: Device, begin: number, end?: number, step = 1, dtype: DType = 'f32'): Tensor {
   const [from, to] = end === undefined ? [0, begin] : [begin, end];
   if (![from, to, step].every(Number.isFinite) || step === 0)
-    throw new ValueError(
-      `[arange] From ${from} to ${to} by ${step}, expected finite numbers and a step that is not 0.`,
-    );
+    throw new ValueError('arange', `From ${from} to ${to} by ${step}`, {
+      expected: 'finite numbers and a step that is not 0',
+    });
   const t = empty(device, [Math.max(0, Math.ceil((to - from) / step))], dtype);
   if (t.numel)
     device.run(fillKernel, { type: storageType(dtype), arange: true }, [t], [t.numel, from, step], grid1d(t.numel, 64));

@@ -54,22 +54,25 @@ function parse(
   const match = /^((?:[A-Za-z]|\.{3}|,)*)(?:->((?:[A-Za-z]|\.{3})*))?$/.exec(equation.replaceAll(' ', ''));
   const terms = match?.[1].split(',') ?? [];
   if (!match || [...terms, match[2] ?? ''].some((term) => term.split('...').length > 2))
-    throw new ValueError(`[einsum] The equation '${equation}' can't be read, expected letters like 'bij,bjk->bik'.`);
+    throw new ValueError('einsum', `The equation '${equation}' can't be read`, {
+      expected: "letters like 'bij,bjk->bik'",
+    });
   if (terms.length !== operands.length)
     throw new ValueError(
-      `[einsum] The equation '${equation}' has ${terms.length} operands, ${operands.length} are given.`,
+      'einsum',
+      `The equation '${equation}' has ${terms.length} operands, ${operands.length} are given`,
     );
   const open = terms.map((term, k) => {
     const named = term.replace('...', '').length,
       { ndim, shape } = operands[k];
     if (term.includes('...') ? ndim < named : ndim !== named)
-      throw new ShapeError(
-        `[einsum] Operand '${term}' has shape ${show(shape)}, expected ${named} dimensions${term.includes('...') ? ' or more' : ''}.`,
-      );
+      throw new ShapeError('einsum', `Operand '${term}' has shape ${show(shape)}`, {
+        expected: `${named} dimensions${term.includes('...') ? ' or more' : ''}`,
+      });
     return ndim - named;
   });
   const most = Math.max(...open);
-  if (most > 10) throw new ValueError(`[einsum] '...' stands for ${most} dimensions, expected at most 10.`);
+  if (most > 10) throw new ValueError('einsum', `'...' stands for ${most} dimensions`, { expected: 'at most 10' });
   const digits = '0123456789'.slice(0, most);
   const inputs = terms.map((term, k) => term.replace('...', digits.slice(most - open[k])));
   const all = inputs.join('');
@@ -86,14 +89,14 @@ function parse(
       const size = operands[k].shape[i],
         known = sizes.get(c) ?? 1;
       if (size !== known && size !== 1 && known !== 1)
-        throw new ShapeError(`[einsum] '${c}' is ${known} in one place and ${size} in another.`);
+        throw new ShapeError('einsum', `'${c}' is ${known} in one place and ${size} in another`);
       sizes.set(c, known === 1 ? size : known);
     }),
   );
   for (const c of output)
-    if (!sizes.has(c)) throw new ValueError(`[einsum] '${c}' is in the result and in no operand.`);
+    if (!sizes.has(c)) throw new ValueError('einsum', `'${c}' is in the result and in no operand`);
   if (new Set(output).size !== output.length)
-    throw new ValueError(`[einsum] The result '${output}' has a letter twice.`);
+    throw new ValueError('einsum', `The result '${output}' has a letter twice`);
   return { inputs, output, sizes };
 }
 

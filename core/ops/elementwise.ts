@@ -32,9 +32,10 @@ export function pow(x: TensorLike, y: TensorLike): Tensor {
     if (y === 0.5) return sqrt(x);
     if (y === 3) return cube(x);
     if (!isFloat(x.dtype) && typeof y === 'number' && y < 0 && Number.isInteger(y))
-      throw new ValueError(
-        `[pow] A ${x.dtype} tensor to the power of ${y} is not whole, expected an exponent from 0 on; cast() it to f32.`,
-      );
+      throw new ValueError('pow', `A ${x.dtype} tensor to the power of ${y} is not whole`, {
+        expected: 'an exponent from 0 on',
+        remedy: 'cast() it to f32',
+      });
   }
   return power(x, y);
 }

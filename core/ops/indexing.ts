@@ -68,18 +68,18 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
 
 function checkIndexType(op: string, index: Tensor): void {
   if (index.dtype !== 'i32' && index.dtype !== 'u32')
-    throw new DTypeError(`[${op}] The index is ${index.dtype}, expected i32 or u32.`);
+    throw new DTypeError(op, `The index is ${index.dtype}`, { expected: 'i32 or u32' });
 }
 
 function checkIndex(op: string, x: Tensor, axis: number, index: Tensor): void {
   checkIndexType(op, index);
   if (index.ndim !== x.ndim || index.shape.some((size, i) => i !== axis && size > x.shape[i])) {
-    throw new ShapeError(
-      `[${op}] The index has shape ${show(index.shape)}, expected at most ${show(x.shape)} except in axis ${axis}.`,
-    );
+    throw new ShapeError(op, `The index has shape ${show(index.shape)}`, {
+      expected: `at most ${show(x.shape)} except in axis ${axis}`,
+    });
   }
   if (index.numel && !x.shape[axis])
-    throw new ShapeError(`[${op}] Axis ${axis} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+    throw new ShapeError(op, `Axis ${axis} of shape ${show(x.shape)} is empty, there is nothing to index`);
 }
 
 /** The part of x that an index reaches: its own sizes, except along the axis. */
@@ -153,9 +153,9 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
   const a = axisOf('scatterAdd', axis, x.ndim);
   checkIndex('scatterAdd', x, a, index);
   if (source.ndim !== index.ndim || index.shape.some((size, i) => size > source.shape[i])) {
-    throw new ShapeError(
-      `[scatterAdd] The source has shape ${show(source.shape)}, expected at least the index's ${show(index.shape)}.`,
-    );
+    throw new ShapeError('scatterAdd', `The source has shape ${show(source.shape)}`, {
+      expected: `at least the index's ${show(index.shape)}`,
+    });
   }
   return scope(() => {
     const added = reached(source, -1, index.shape).cast(x.dtype);
@@ -171,9 +171,9 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('indexSelect', axis, x.ndim);
   checkIndexType('indexSelect', index);
   if (index.ndim !== 1)
-    throw new ShapeError(`[indexSelect] The index has shape ${show(index.shape)}, expected one dimension.`);
+    throw new ShapeError('indexSelect', `The index has shape ${show(index.shape)}`, { expected: 'one dimension' });
   if (index.numel && !x.shape[a])
-    throw new ShapeError(`[indexSelect] Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index.`);
+    throw new ShapeError('indexSelect', `Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index`);
   return gatherOp(x, a, index, true);
 }
 

@@ -102,14 +102,19 @@ function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number)
  * @throws ShapeError when the inner sizes differ
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
-  if (a.ndim === 0 || b.ndim === 0) throw new ShapeError('[matmul] A scalar has no rows or columns; use mul().');
+  if (a.ndim === 0 || b.ndim === 0)
+    throw new ShapeError('matmul', 'A scalar has no rows or columns', { remedy: 'use mul()' });
   if (a.shape.at(-1) !== b.shape.at(b.ndim === 1 ? 0 : -2)) {
-    throw new ShapeError(
-      `[matmul] Last dimension of first input with shape ${show(a.shape)} must match ${b.ndim === 1 ? 'the' : 'second to last'} dimension of second input with shape ${show(b.shape)}.`,
-    );
+    throw new ShapeError('matmul', `a has shape ${show(a.shape)} and b ${show(b.shape)}`, {
+      expected: `the last dimension of a to be the ${b.ndim === 1 ? 'only one' : 'one before last'} of b`,
+      remedy: 'transpose one of them',
+    });
   }
   if (a.dtype !== b.dtype || (a.dtype !== 'f32' && a.dtype !== 'f16'))
-    throw new DTypeError(`[matmul] Types ${a.dtype} and ${b.dtype}, expected f32 or f16 for both; cast() them.`);
+    throw new DTypeError('matmul', `Types ${a.dtype} and ${b.dtype}`, {
+      expected: 'f32 or f16 for both',
+      remedy: 'cast() them',
+    });
   if (a.ndim === 1) return scope(() => without(matmul(reshape(a, [1, a.numel]), b), b.ndim === 1 ? -1 : -2));
   if (b.ndim === 1) return scope(() => without(matmul(a, reshape(b, [b.numel, 1])), -1));
   return matmulOp(a, b);
@@ -165,17 +170,18 @@ const linearOp = lazyOp(() =>
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   if (weight.ndim !== 2)
-    throw new ShapeError(`[linear] The weight has shape ${show(weight.shape)}, expected (out, in).`);
+    throw new ShapeError('linear', `The weight has shape ${show(weight.shape)}`, { expected: '(out, in)' });
   if (x.ndim === 0 || x.shape.at(-1) !== weight.shape[1])
-    throw new ShapeError(
-      `[linear] Last dimension of the input with shape ${show(x.shape)} must match that of the weight with shape ${show(weight.shape)}.`,
-    );
+    throw new ShapeError('linear', `The input has shape ${show(x.shape)} and the weight ${show(weight.shape)}`, {
+      expected: 'the same last dimension in both',
+    });
   if (bias && !sameShape(bias.shape, [weight.shape[0]]))
-    throw new ShapeError(`[linear] The bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},).`);
+    throw new ShapeError('linear', `The bias has shape ${show(bias.shape)}`, { expected: `(${weight.shape[0]},)` });
   if (x.dtype !== weight.dtype || !isFloat(x.dtype) || (bias && !isFloat(bias.dtype)))
-    throw new DTypeError(
-      `[linear] Types ${x.dtype}, ${weight.dtype}${bias ? ` and ${bias.dtype}` : ''}, expected f32 or f16, the same for input and weight; cast() them.`,
-    );
+    throw new DTypeError('linear', `Types ${x.dtype}, ${weight.dtype}${bias ? ` and ${bias.dtype}` : ''}`, {
+      expected: 'f32 or f16, the same for input and weight',
+      remedy: 'cast() them',
+    });
   // A product without an inner size is the bias alone.
   if (weight.shape[1] === 0)
     return scope(() => full(x.device, [...x.shape.slice(0, -1), weight.shape[0]], 0, x.dtype).add(bias ?? 0));

@@ -115,7 +115,8 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const from = axes.map((a) => axisOf('permute', a, x.ndim));
   if (from.length !== x.ndim || new Set(from).size !== x.ndim)
     throw new ShapeError(
-      `[permute] Axes ${JSON.stringify(axes)} are no permutation of the ${x.ndim} dimensions of shape ${show(x.shape)}.`,
+      'permute',
+      `Axes ${JSON.stringify(axes)} are no permutation of the ${x.ndim} dimensions of shape ${show(x.shape)}`,
     );
   return permuteOp(x, from);
 }
@@ -163,7 +164,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   const lead = shape.length - x.ndim;
   const to = shape.map((size, i) => (size === -1 && i >= lead ? x.shape[i - lead] : size));
   if (lead < 0 || !sameShape(broadcastShapes('expand', x.shape, to), to))
-    throw new ShapeError(`[expand] Shape ${show(x.shape)} doesn't expand to ${show(shape)}.`);
+    throw new ShapeError('expand', `Shape ${show(x.shape)} doesn't expand to ${show(shape)}`);
   return expandOp(x, to);
 }
 
@@ -227,9 +228,12 @@ function embed(x: Tensor, shape: Shape, axis: number, begin: number, count: numb
 export function slice(x: Tensor, axis: number, begin: number, end = Infinity, step = 1): Tensor {
   const a = axisOf('slice', axis, x.ndim);
   if (!Number.isInteger(step) || step < 1)
-    throw new ValueError(`[slice] The step is ${step}, expected a whole number from 1 on; use flip() to go backwards.`);
+    throw new ValueError('slice', `The step is ${step}`, {
+      expected: 'a whole number from 1 on',
+      remedy: 'use flip() to go backwards',
+    });
   if (!Number.isInteger(begin) || !(Number.isInteger(end) || end === Infinity))
-    throw new ValueError(`[slice] The bounds are ${begin} and ${end}, expected whole numbers.`);
+    throw new ValueError('slice', `The bounds are ${begin} and ${end}`, { expected: 'whole numbers' });
   const size = x.shape[a];
   const clip = (v: number): number => Math.min(size, Math.max(0, v < 0 ? v + size : v));
   const from = clip(begin);
@@ -285,24 +289,24 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
   const a = axisOf('split', axis, x.ndim);
   const total = x.shape[a];
   if ([sizes].flat().some((size) => !Number.isInteger(size) || size < (typeof sizes === 'number' ? 1 : 0)))
-    throw new ValueError(
-      `[split] Sizes ${JSON.stringify(sizes)}, expected whole numbers from ${typeof sizes === 'number' ? 1 : 0} on.`,
-    );
+    throw new ValueError('split', `Sizes ${JSON.stringify(sizes)}`, {
+      expected: `whole numbers from ${typeof sizes === 'number' ? 1 : 0} on`,
+    });
   const parts =
     typeof sizes === 'number'
       ? Array.from({ length: Math.ceil(total / sizes) }, (_, i) => Math.min(sizes, total - i * sizes))
       : [...sizes];
   if (parts.reduce((s, v) => s + v, 0) !== total)
-    throw new ShapeError(
-      `[split] Sizes ${JSON.stringify(parts)} add up to ${parts.reduce((s, v) => s + v, 0)}, expected ${total}, the size of axis ${a} of shape ${show(x.shape)}.`,
-    );
+    throw new ShapeError('split', `Sizes ${JSON.stringify(parts)} add up to ${parts.reduce((s, v) => s + v, 0)}`, {
+      expected: `${total}, the size of axis ${a} of shape ${show(x.shape)}`,
+    });
   return splitOp(x, a, parts);
 }
 
 /** At most `count` parts along an axis, all of one size but for the last. */
 export function chunk(x: Tensor, count: number, axis = 0): Tensor[] {
   if (!Number.isInteger(count) || count < 1)
-    throw new ValueError(`[chunk] ${count} parts are asked for, expected a whole number from 1 on.`);
+    throw new ValueError('chunk', `${count} parts are asked for`, { expected: 'a whole number from 1 on' });
   return split(x, Math.max(1, Math.ceil(x.shape[axisOf('chunk', axis, x.ndim)] / count)), axis);
 }
 
@@ -355,28 +359,31 @@ const concatOp = lazyOp(() =>
 );
 /** Joins tensors along an axis that exists. */
 export function concat(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('[concat] No tensors given, expected at least one.');
+  if (!parts.length) throw new ValueError('concat', 'No tensors given', { expected: 'at least one' });
   const [first] = parts;
   const a = axisOf('concat', axis, first.ndim);
   for (const part of parts) {
     if (part.ndim !== first.ndim || part.shape.some((size, i) => i !== a && size !== first.shape[i]))
       throw new ShapeError(
-        `[concat] Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ in more than axis ${a}.`,
+        'concat',
+        `Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ in more than axis ${a}`,
       );
     if (part.dtype !== first.dtype)
-      throw new DTypeError(`[concat] Types ${parts.map((t) => t.dtype).join(', ')} differ; cast() them first.`);
+      throw new DTypeError('concat', `Types ${parts.map((t) => t.dtype).join(', ')} differ`, {
+        remedy: 'cast() them first',
+      });
   }
   return concatOp(a, ...parts);
 }
 
 /** Joins tensors of one shape along a new axis. */
 export function stack(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('[stack] No tensors given, expected at least one.');
+  if (!parts.length) throw new ValueError('stack', 'No tensors given', { expected: 'at least one' });
   const [first] = parts;
   if (parts.some((t) => !sameShape(t.shape, first.shape)))
-    throw new ShapeError(
-      `[stack] Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ; expand() or pad() them to one shape.`,
-    );
+    throw new ShapeError('stack', `Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ`, {
+      remedy: 'expand() or pad() them to one shape',
+    });
   const a = axisOf('stack', axis, first.ndim + 1);
   return scope(() =>
     concat(
@@ -410,8 +417,8 @@ const padOp = lazyOp(() =>
 /** Surrounds a tensor with a value: [before, after] for each dimension. */
 export function pad(x: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
   if (widths.length !== x.ndim || widths.flat().some((w) => w < 0 || !Number.isInteger(w)))
-    throw new ShapeError(
-      `[pad] Widths ${JSON.stringify(widths)} don't fit shape ${show(x.shape)}, expected a pair of whole numbers from 0 on for each dimension.`,
-    );
+    throw new ShapeError('pad', `Widths ${JSON.stringify(widths)} don't fit shape ${show(x.shape)}`, {
+      expected: 'a pair of whole numbers from 0 on for each dimension',
+    });
   return padOp(x, widths, value);
 }

@@ -37,9 +37,9 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: PoolOptions = {}
   const [py, px] = pairOf('maxPool2d', 'padding', padding, 0);
   const kernel = pairOf('maxPool2d', 'kernelSize', kernelSize, 1);
   if (2 * py > kernel[0] || 2 * px > kernel[1])
-    throw new ShapeError(
-      `[maxPool2d] padding is ${show([py, px])}, expected at most half of the window ${show(kernel)}.`,
-    );
+    throw new ShapeError('maxPool2d', `padding is ${show([py, px])}`, {
+      expected: `at most half of the window ${show(kernel)}`,
+    });
   return scope(() => {
     const padded =
       py || px

@@ -185,7 +185,7 @@ function reduceForward(op: ReduceOp, x: Tensor, axes: readonly number[], keepdim
   if (!axes.length) return op === 'argmax' || op === 'argmin' ? x.zerosLike().cast('i32') : x.cast(dtype);
   const { x: view, outer, reduced, inner } = grouped(x, axes);
   if (reduced === 0 && op !== 'sum')
-    throw new ShapeError(`[${op}] Nothing to reduce over axes ${JSON.stringify(axes)} of shape ${show(x.shape)}.`);
+    throw new ShapeError(op, `Nothing to reduce over axes ${JSON.stringify(axes)} of shape ${show(x.shape)}`);
   return reshape(reduce3(op, view, outer, reduced, inner, dtype), reducedShape(x.shape, axes, keepdim));
 }
 
@@ -224,7 +224,8 @@ export function variance(
   axes?: number | readonly number[],
   options: { correction?: number; keepdim?: boolean } = {},
 ): Tensor {
-  if (!isFloat(x.dtype)) throw new DTypeError(`[var] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
+  if (!isFloat(x.dtype))
+    throw new DTypeError('var', `The type is ${x.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
   const list = axesOf('var', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);
   return scope(() => {

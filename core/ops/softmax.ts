@@ -68,6 +68,7 @@ export function logSoftmax(x: Tensor, axis: number): Tensor {
 }
 
 function floatOf(op: string, x: Tensor): Tensor {
-  if (!isFloat(x.dtype)) throw new DTypeError(`[${op}] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
+  if (!isFloat(x.dtype))
+    throw new DTypeError(op, `The type is ${x.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
   return x;
 }

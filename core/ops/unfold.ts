@@ -234,7 +234,7 @@ export const foldOp: (cols: Tensor, w: Windows) => Tensor = lazyOp(() =>
 export function pairOf(op: string, name: string, value: Pair, least: number): readonly [number, number] {
   const [a, b] = typeof value === 'number' ? [value, value] : value;
   if (![a, b].every((v) => Number.isInteger(v) && v >= least))
-    throw new ValueError(`[${op}] ${name} is ${show([a, b])}, expected whole numbers from ${least} on.`);
+    throw new ValueError(op, `is ${show([a, b])}`, { option: name, expected: `whole numbers from ${least} on` });
   return [a, b];
 }
 
@@ -244,20 +244,23 @@ export function windows(op: string, input: Shape, kernelSize: Pair, options: Win
     stride = pairOf(op, 'stride', options.stride ?? 1, 1);
   const padding = pairOf(op, 'padding', options.padding ?? 0, 0),
     dilation = pairOf(op, 'dilation', options.dilation ?? 1, 1);
-  if (input.length !== 4) throw new ShapeError(`[${op}] The image has shape ${show(input)}, expected (N,C,H,W).`);
+  if (input.length !== 4) throw new ShapeError(op, `The image has shape ${show(input)}`, { expected: '(N,C,H,W)' });
   const output = [0, 1].map(
     (d) => Math.floor((input[2 + d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d]) + 1,
   ) as [number, number];
   if (output.some((size) => size < 1))
     throw new ShapeError(
-      `[${op}] A window of ${show(kernel)} with dilation ${show(dilation)} doesn't fit an image of shape ${show(input)} with padding ${show(padding)}.`,
+      op,
+      `A window of ${show(kernel)} with dilation ${show(dilation)} doesn't fit an image of shape ${show(input)} ` +
+        `with padding ${show(padding)}`,
     );
   return { input: [...input], kernel, stride, padding, dilation, output, joined };
 }
 
 /** @internal */
 export function checkFloat(op: string, x: Tensor): void {
-  if (!isFloat(x.dtype)) throw new DTypeError(`[${op}] The type is ${x.dtype}, expected f32 or f16; cast() it.`);
+  if (!isFloat(x.dtype))
+    throw new DTypeError(op, `The type is ${x.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
 }
 
 /**
@@ -280,13 +283,13 @@ export function fold(cols: Tensor, outputSize: Pair, kernelSize: Pair, options: 
     kernel = pairOf('fold', 'kernelSize', kernelSize, 1);
   const channels = cols.shape[1] / (kernel[0] * kernel[1]);
   if (cols.ndim !== 3 || !Number.isInteger(channels))
-    throw new ShapeError(
-      `[fold] The columns have shape ${show(cols.shape)}, expected (N, C·${kernel[0] * kernel[1]}, L).`,
-    );
+    throw new ShapeError('fold', `The columns have shape ${show(cols.shape)}`, {
+      expected: `(N, C·${kernel[0] * kernel[1]}, L)`,
+    });
   const w = windows('fold', [cols.shape[0], channels, ...size], kernel, options, false);
   if (!sameShape(cols.shape, matrixShape(w)))
-    throw new ShapeError(
-      `[fold] The columns have shape ${show(cols.shape)}, expected ${show(matrixShape(w))} for an image of ${show(size)}.`,
-    );
+    throw new ShapeError('fold', `The columns have shape ${show(cols.shape)}`, {
+      expected: `${show(matrixShape(w))} for an image of ${show(size)}`,
+    });
   return foldOp(cols, w);
 }

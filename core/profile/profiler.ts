@@ -53,7 +53,9 @@ export class Profiler {
   /** @throws LimitError where the adapter has no timestamp queries */
   constructor(device: Device) {
     if (!device.has('timestamp-query'))
-      throw new LimitError('[profiler] The adapter has no timestamp queries; measure whole steps by the clock.');
+      throw new LimitError('profiler', 'The adapter has no timestamp queries', {
+        remedy: 'measure whole steps by the clock',
+      });
     this.device = device;
   }
 

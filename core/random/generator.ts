@@ -126,7 +126,7 @@ export class Generator {
   setState(state: GeneratorState): void {
     this.seedValue = checkSeed(state.seed);
     if (!Number.isSafeInteger(state.position) || state.position < 0)
-      throw new ValueError(`[Generator] Position ${state.position} is not a whole number from 0 on.`);
+      throw new ValueError('Generator', `Position ${state.position} is not a whole number from 0 on`);
     this.next = state.position;
     this.base = -1;
   }
@@ -150,13 +150,13 @@ export class Generator {
   /** Whole numbers (i32) from low to high − 1. */
   randint(shape: Shape, low: number, high: number): Tensor {
     if (!(Number.isInteger(low) && Number.isInteger(high) && high > low && high - low <= 2 ** 31))
-      throw new ValueError(`[randint] The range ${low} to ${high} is empty or too wide.`);
+      throw new ValueError('randint', `The range ${low} to ${high} is empty or too wide`);
     return this.draw('randint', shape, 'i32', 0, 0, low, high - low);
   }
 
   /** 1 with probability p, else 0. */
   bernoulli(shape: Shape, p: number, dtype: DType = 'f32'): Tensor {
-    if (!(p >= 0 && p <= 1)) throw new ValueError(`[bernoulli] The probability is ${p}, expected 0 to 1.`);
+    if (!(p >= 0 && p <= 1)) throw new ValueError('bernoulli', `The probability is ${p}`, { expected: '0 to 1' });
     return this.draw('bernoulli', shape, dtype, p);
   }
 
@@ -227,7 +227,10 @@ export class Generator {
 
   private draw(kind: Distribution, shape: Shape, dtype: DType, a = 0, b = 0, low = 0, span = 0): Tensor {
     if ((kind === 'uniform' || kind === 'normal') && !isFloat(dtype))
-      throw new DTypeError(`[${kind}] The type is ${dtype}, expected f32 or f16; use randint() for whole numbers.`);
+      throw new DTypeError(kind, `The type is ${dtype}`, {
+        expected: 'f32 or f16',
+        remedy: 'use randint() for whole numbers',
+      });
     this.device.stream.recorder?.drawn(this);
     if (this.base < 0 || this.next - this.base > 2 ** 31) this.rebase();
     const y = empty(this.device, shape, dtype);
@@ -272,6 +275,6 @@ const sortKernel = defineKernel<object>('random.sort', () => ({
 
 function checkSeed(seed: number): number {
   if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new ValueError(`[Generator] The seed is ${seed}, expected a whole number from 0 to 2⁵³ − 1.`);
+    throw new ValueError('Generator', `The seed is ${seed}`, { expected: 'a whole number from 0 to 2⁵³ − 1' });
   return seed;
 }

@@ -1,6 +1,8 @@
 // Who disposes of intermediate tensors: every tensor belongs to the innermost scope that is open when it is made, and a scope's
 // end frees all of its tensors except those that it returns. Scopes are synchronous, so that they nest.
 
+import { ValueError } from '../errors.ts';
+
 /** What a scope can own. */
 interface Owned {
   dispose(): void;
@@ -23,7 +25,7 @@ export function keep<T extends Owned>(tensor: T): T {
  * Runs `fn` and frees every tensor made in it, except those in its result (found in arrays, plain objects and maps), which go to
  * the surrounding scope.
  *
- * @throws TypeError when `fn` is asynchronous: other code could run, and allocate, in the middle of the scope
+ * @throws ValueError when `fn` is asynchronous: other code could run, and allocate, in the middle of the scope
  */
 export function scope<R>(fn: () => R): R {
   const mine = new Set<Owned>();
@@ -32,9 +34,10 @@ export function scope<R>(fn: () => R): R {
   try {
     result = fn();
     if (result instanceof Promise)
-      throw new TypeError(
-        '[scope] The function returned a promise, expected a synchronous function; read values back outside of the scope.',
-      );
+      throw new ValueError('scope', 'The function returned a promise', {
+        expected: 'a synchronous function',
+        remedy: 'read values back outside of the scope',
+      });
     const outer = open.at(-2);
     visit(result, (tensor) => {
       if (mine.delete(tensor)) outer?.add(tensor);

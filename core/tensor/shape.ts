@@ -48,9 +48,9 @@ export function broadcastShapes(op: string, ...shapes: Shape[]): number[] {
       const at = lead + i;
       if (out[at] === 1) out[at] = size;
       else if (size !== 1 && size !== out[at]) {
-        throw new ShapeError(
-          `[${op}] Shapes ${shapes.map(show).join(' and ')} cannot be broadcast together, expected sizes that are equal or 1 from the last dimension on.`,
-        );
+        throw new ShapeError(op, `Shapes ${shapes.map(show).join(' and ')} cannot be broadcast together`, {
+          expected: 'sizes that are equal or 1 from the last dimension on',
+        });
       }
     });
   }
@@ -66,9 +66,9 @@ export function broadcastStrides(shape: Shape, strides: Shape, to: Shape): numbe
 /** An axis counted from the front. */
 export function axisOf(op: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
-    throw new ValueError(
-      `[${op}] Axis ${axis} is out of range for ${rank} dimensions, expected ${-rank} to ${rank - 1}.`,
-    );
+    throw new ValueError(op, `Axis ${axis} is out of range for ${rank} dimensions`, {
+      expected: `${-rank} to ${rank - 1}`,
+    });
   }
   return axis < 0 ? axis + rank : axis;
 }
@@ -78,7 +78,7 @@ export function axesOf(op: string, axes: number | readonly number[] | undefined,
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (typeof axes === 'number' ? [axes] : [...axes]).map((axis) => axisOf(op, axis, rank));
   if (new Set(list).size !== list.length)
-    throw new ValueError(`[${op}] Axes ${JSON.stringify(axes)} name a dimension twice.`);
+    throw new ValueError(op, `Axes ${JSON.stringify(axes)} name a dimension twice`);
   return list.sort((a, b) => a - b);
 }
 
@@ -90,7 +90,7 @@ export function inferShape(op: string, shape: Shape, numel: number): number[] {
     unknown > 1 ||
     shape.some((size) => size < -1 || !Number.isInteger(size)) ||
     (unknown ? known === 0 || numel % known !== 0 : known !== numel);
-  if (bad) throw new ShapeError(`[${op}] Shape ${show(shape)} doesn't hold ${numel} elements.`);
+  if (bad) throw new ShapeError(op, `Shape ${show(shape)} doesn't hold ${numel} elements`);
   return shape.map((size) => (size === -1 ? numel / known : size));
 }
 

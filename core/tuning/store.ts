@@ -1,6 +1,7 @@
 // What was measured, kept in the browser: one record for each adapter in an IndexedDB database of the page's origin. Elsewhere, keep
 // the JSON of `exportTuning` where you keep such things.
 
+import { EngineError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
 import { adapterKey } from './tuning.ts';
 
@@ -57,7 +58,7 @@ function settled<T>(request: IDBRequest<T>): Promise<T> {
       resolve(request.result);
     };
     request.onerror = () => {
-      reject(request.error ?? new Error('IndexedDB failed.'));
+      reject(request.error ?? new EngineError('tuningStore', 'IndexedDB failed'));
     };
   });
 }

@@ -142,9 +142,10 @@ export class Tuning {
   async tune(options: TuneOptions = {}): Promise<TuningResult[]> {
     const { device } = this;
     if (device.stream.recorder)
-      throw new ValueError(
-        '[tune] A step is being captured, expected a device at rest; tune before or after capture().',
-      );
+      throw new ValueError('tune', 'A step is being captured', {
+        expected: 'a device at rest',
+        remedy: 'tune before or after capture()',
+      });
     const results: TuningResult[] = [];
     const list = [...this.waiting].filter(([key]) => options.shipped || !this.answered.has(key));
     for (const [key, { tunable, problem }] of list) {

@@ -1,6 +1,13 @@
 // The page: buttons and numbers around a session.
 
-import { AdapterError, DeviceLostError, openDevice, type Device } from '../../core/index.ts';
+import {
+  AdapterError,
+  DeviceLostError,
+  EngineError,
+  errorSentence,
+  openDevice,
+  type Device,
+} from '../../core/index.ts';
 import { disParameterCount, type DisName, type StepRecord } from '../../models/index.ts';
 import { LossChart } from './lossChart.ts';
 import { SampleSheet } from './sampleSheet.ts';
@@ -170,8 +177,10 @@ function notice(title: string, text: string, action?: { label: string; run: () =
 function explain(error: unknown): void {
   // The page's own handler of a lost device says more.
   if (error instanceof DeviceLostError) return;
-  // The engine begins its messages with the operation in brackets.
-  notice('That did not work.', (error instanceof Error ? error.message : String(error)).replace(/^\[[^\]]*\]\s*/, ''));
+  notice(
+    'That did not work.',
+    error instanceof EngineError ? errorSentence(error) : error instanceof Error ? error.message : String(error),
+  );
 }
 
 /** Runs what a button asks for, shows what goes wrong, and brings the buttons up to date before and after. */

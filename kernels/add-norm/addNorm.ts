@@ -106,25 +106,25 @@ function addNorm(op: string, norm: 'rms' | 'layer', args: AddNormArgs): Tensor |
 
 function check(op: string, { x, factors, residual, weight, bias }: AddNormArgs): void {
   if (x.ndim === 0 || x.shape[x.ndim - 1] === 0)
-    throw new ShapeError(`[${op}] x has shape ${show(x.shape)}, expected (..., width) with at least one column.`);
+    throw new ShapeError(op, `x has shape ${show(x.shape)}`, { expected: '(..., width) with at least one column' });
   if (residual && !sameShape(residual.shape, x.shape))
-    throw new ShapeError(
-      `[${op}] residual has shape ${show(residual.shape)}, expected the shape of x ${show(x.shape)}.`,
-    );
+    throw new ShapeError(op, `residual has shape ${show(residual.shape)}`, {
+      expected: `the shape of x ${show(x.shape)}`,
+    });
   if (factors && !(sameShape(factors.shape, x.shape.slice(0, 1)) && factors.dtype === 'f32'))
-    throw new ShapeError(
-      `[${op}] factors are ${factors.dtype} of shape ${show(factors.shape)}, expected f32 of shape ${show(x.shape.slice(0, 1))}, one for each sample of x ${show(x.shape)}.`,
-    );
+    throw new ShapeError(op, `factors are ${factors.dtype} of shape ${show(factors.shape)}`, {
+      expected: `f32 of shape ${show(x.shape.slice(0, 1))}, one for each sample of x ${show(x.shape)}`,
+    });
   const columns: Shape = [x.shape[x.ndim - 1]];
   for (const [name, t] of Object.entries({ weight, bias })) {
     if (t && !sameShape(t.shape, columns))
-      throw new ShapeError(
-        `[${op}] ${name} has shape ${show(t.shape)}, expected ${show(columns)}, the last axis of x ${show(x.shape)}.`,
-      );
+      throw new ShapeError(op, `${name} has shape ${show(t.shape)}`, {
+        expected: `${show(columns)}, the last axis of x ${show(x.shape)}`,
+      });
   }
   for (const [name, t] of Object.entries({ x, residual, weight, bias })) {
     if (t && !isFloat(t.dtype))
-      throw new DTypeError(`[${op}] ${name} has dtype ${t.dtype}, expected f32 or f16; cast() it first.`);
+      throw new DTypeError(op, `${name} has dtype ${t.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it first' });
   }
 }
 

@@ -183,7 +183,10 @@ function runs(rows: number, most: number): { teams: number; rowsPerTeam: number 
 
 function float(operand: NormOperand): FloatDType {
   if (operand.dtype !== 'f32' && operand.dtype !== 'f16') {
-    throw new DTypeError(`[addNorm] An operand has dtype ${operand.dtype}, expected f32 or f16; convert it first.`);
+    throw new DTypeError('addNorm', `An operand has dtype ${operand.dtype}`, {
+      expected: 'f32 or f16',
+      remedy: 'convert it first',
+    });
   }
   return operand.dtype;
 }

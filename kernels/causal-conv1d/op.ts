@@ -55,23 +55,26 @@ export function causalConv1d({
   direction = 'forward',
 }: CausalConv1dOptions): Tensor {
   if (x.ndim !== 3 || x.numel === 0)
-    throw new ShapeError(
-      `[causalConv1d] x has shape ${show(x.shape)}, expected (batch, length, channels), none of them 0.`,
-    );
+    throw new ShapeError('causalConv1d', `x has shape ${show(x.shape)}`, {
+      expected: '(batch, length, channels), none of them 0',
+    });
   if (x.dtype !== 'f32' && x.dtype !== 'f16')
-    throw new DTypeError(`[causalConv1d] x is ${x.dtype}, expected f32 or f16; cast it.`);
+    throw new DTypeError('causalConv1d', `x is ${x.dtype}`, { expected: 'f32 or f16', remedy: 'cast it' });
   const channels = x.shape[2];
   const width = weight.shape[1];
   if (weight.ndim !== 2 || weight.shape[0] !== channels)
-    throw new ShapeError(
-      `[causalConv1d] weight has shape ${show(weight.shape)}, expected (${channels}, width), the first the channels of x.`,
-    );
+    throw new ShapeError('causalConv1d', `weight has shape ${show(weight.shape)}`, {
+      expected: `(${channels}, width), the first the channels of x`,
+    });
   if (width < 2 || width > 4)
-    throw new ValueError(`[causalConv1d] weight has width ${width}, expected 2, 3 or 4; use conv1d for others.`);
+    throw new ValueError('causalConv1d', `weight has width ${width}`, {
+      expected: '2, 3 or 4',
+      remedy: 'use conv1d for others',
+    });
   if (bias && !sameShape(bias.shape, [channels]))
-    throw new ShapeError(
-      `[causalConv1d] bias has shape ${show(bias.shape)}, expected (${channels},), the channels of x.`,
-    );
+    throw new ShapeError('causalConv1d', `bias has shape ${show(bias.shape)}`, {
+      expected: `(${channels},), the channels of x`,
+    });
   return convOp({ silu: activation === 'silu', direction }, x, weight, bias);
 }
 

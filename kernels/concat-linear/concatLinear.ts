@@ -32,29 +32,30 @@ export function concatLinear(parts: readonly Tensor[], weight: Tensor, bias: Ten
 function check(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null): void {
   const shapes = parts.map((t) => show(t.shape)).join(', ');
   if (parts.length === 0 || parts[0].ndim < 2)
-    throw new ShapeError(
-      `[concatLinear] Parts have shapes ${shapes || '(none)'}, expected at least one of (…, features).`,
-    );
+    throw new ShapeError('concatLinear', `Parts have shapes ${shapes || '(none)'}`, {
+      expected: 'at least one of (…, features)',
+    });
   const lead = show(parts[0].shape.slice(0, -1));
   if (parts.some((t) => show(t.shape.slice(0, -1)) !== lead))
-    throw new ShapeError(
-      `[concatLinear] Parts have shapes ${shapes}, expected the same sizes except in the last axis.`,
-    );
+    throw new ShapeError('concatLinear', `Parts have shapes ${shapes}`, {
+      expected: 'the same sizes except in the last axis',
+    });
   const features = parts.reduce((sum, t) => sum + t.shape[t.ndim - 1], 0);
   if (weight.ndim !== 2 || weight.shape[1] !== features)
-    throw new ShapeError(
-      `[concatLinear] weight has shape ${show(weight.shape)}, expected (out, ${features}), the features of parts ${shapes} together.`,
-    );
+    throw new ShapeError('concatLinear', `weight has shape ${show(weight.shape)}`, {
+      expected: `(out, ${features}), the features of parts ${shapes} together`,
+    });
   if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0]))
-    throw new ShapeError(
-      `[concatLinear] bias has shape ${show(bias.shape)}, expected (${weight.shape[0]},), the rows of weight.`,
-    );
+    throw new ShapeError('concatLinear', `bias has shape ${show(bias.shape)}`, {
+      expected: `(${weight.shape[0]},), the rows of weight`,
+    });
   if (!isFloat(weight.dtype) || parts.some((t) => t.dtype !== weight.dtype))
-    throw new DTypeError(
-      `[concatLinear] Types ${[...parts, weight].map((t) => t.dtype).join(', ')}, expected one of f32 and f16 for parts and weight; cast() them.`,
-    );
+    throw new DTypeError('concatLinear', `Types ${[...parts, weight].map((t) => t.dtype).join(', ')}`, {
+      expected: 'one of f32 and f16 for parts and weight',
+      remedy: 'cast() them',
+    });
   if (bias && !isFloat(bias.dtype))
-    throw new DTypeError(`[concatLinear] bias is ${bias.dtype}, expected f32 or f16; cast() it.`);
+    throw new DTypeError('concatLinear', `bias is ${bias.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
 }
 
 /** A contiguous (…, columns) tensor as a matrix; `from` begins it at a column. */

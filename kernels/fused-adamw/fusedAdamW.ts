@@ -156,10 +156,12 @@ export function fusedAdamW(device: Device, args: FusedAdamWArgs, config: AdamWCo
   for (const [name, arena] of Object.entries({ params, grads, m, v, ema, half })) {
     if (!arena) continue;
     if (arena.numel !== length)
-      throw new ShapeError(`[fusedAdamW] ${name} has ${arena.numel} elements, expected the ${length} of params.`);
+      throw new ShapeError('fusedAdamW', `${name} has ${arena.numel} elements`, {
+        expected: `the ${length} of params`,
+      });
     const expected = name === 'half' ? 'f16' : 'f32';
     if (floatArena('fusedAdamW', name, arena) !== expected && name !== 'grads')
-      throw new DTypeError(`[fusedAdamW] ${name} has dtype ${arena.dtype}, expected ${expected}.`);
+      throw new DTypeError('fusedAdamW', `${name} has dtype ${arena.dtype}`, { expected: `${expected}` });
     if (name !== 'grads') arena.storage.version++;
   }
   const vector = vectorOf(length);

@@ -65,11 +65,14 @@ export function gatherGradients(
     const { gradient, offset } = place;
     if (!gradient.isContiguous)
       throw new ShapeError(
-        `[gatherGradients] A gradient of shape ${show(gradient.shape)} has strides ${show(gradient.strides)}, expected rows one after the other; make it contiguous().`,
+        'gatherGradients',
+        `A gradient of shape ${show(gradient.shape)} has strides ${show(gradient.strides)}`,
+        { expected: 'rows one after the other', remedy: 'make it contiguous()' },
       );
     if (offset < 0 || offset + gradient.numel > arena.numel)
       throw new ShapeError(
-        `[gatherGradients] A gradient of shape ${show(gradient.shape)} at ${offset} leaves the arena of ${arena.numel} elements.`,
+        'gatherGradients',
+        `A gradient of shape ${show(gradient.shape)} at ${offset} leaves the arena of ${arena.numel} elements`,
       );
     if (!gradient.numel) continue;
     const dtype = floatArena('gatherGradients', 'A gradient', gradient);

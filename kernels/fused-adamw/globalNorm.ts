@@ -16,7 +16,7 @@ export interface FlatArray extends Operand {
 /** @throws DTypeError where the arena holds no floats */
 export function floatArena(op: string, name: string, { dtype }: FlatArray): FloatDType {
   if (dtype !== 'f32' && dtype !== 'f16')
-    throw new DTypeError(`[${op}] ${name} has dtype ${dtype}, expected f32 or f16.`);
+    throw new DTypeError(op, `${name} has dtype ${dtype}`, { expected: 'f32 or f16' });
   return dtype;
 }
 
@@ -157,9 +157,10 @@ export function globalNorm(
   const each = config.groups * (config.shared ? 1 : GROUP);
   const needed = globalNormPartials(config, arenas.length) * 4;
   if (partial.storage.bytes - partial.byteOffset < needed) {
-    throw new ShapeError(
-      `[globalNorm] partial has ${partial.storage.bytes - partial.byteOffset} bytes, expected ${needed} for ${arenas.length} arenas; allocate globalNormPartials() f32 words.`,
-    );
+    throw new ShapeError('globalNorm', `partial has ${partial.storage.bytes - partial.byteOffset} bytes`, {
+      expected: `${needed} for ${arenas.length} arenas`,
+      remedy: 'allocate globalNormPartials() f32 words',
+    });
   }
   arenas.forEach((arena, k) => {
     const vector = vectorOf(arena.numel);

@@ -82,11 +82,11 @@ const GRADIENT_REGIONS = 4;
  */
 export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor {
   if (xz.ndim !== 3 || xz.numel === 0 || xz.shape[2] % 2)
-    throw new ShapeError(
-      `[mambaInner] xz has shape ${show(xz.shape)}, expected (batch, length, 2 · inner width), none of them 0.`,
-    );
+    throw new ShapeError('mambaInner', `xz has shape ${show(xz.shape)}`, {
+      expected: '(batch, length, 2 · inner width), none of them 0',
+    });
   if (xz.dtype !== 'f32' && xz.dtype !== 'f16')
-    throw new DTypeError(`[mambaInner] xz is ${xz.dtype}, expected f32 or f16; cast it.`);
+    throw new DTypeError('mambaInner', `xz is ${xz.dtype}`, { expected: 'f32 or f16', remedy: 'cast it' });
   check('forward', forward, forward, xz);
   check('reverse', reverse, forward, xz);
   const weights = [...direction(forward), ...direction(reverse)];
@@ -123,19 +123,22 @@ function check(name: string, given: MambaDirection, first: MambaDirection, xz: T
   for (const [key, shape] of Object.entries(expected)) {
     const t = given[key as keyof MambaDirection];
     if (t && !sameShape(t.shape, shape))
-      throw new ShapeError(
-        `[mambaInner] ${key} of the ${name} direction has shape ${show(t.shape)}, expected ${show(shape)} with xz ${show(xz.shape)}.`,
-      );
+      throw new ShapeError('mambaInner', `${key} of the ${name} direction has shape ${show(t.shape)}`, {
+        expected: `${show(shape)} with xz ${show(xz.shape)}`,
+      });
   }
   if (given.convWeight.shape[1] < 2 || given.convWeight.shape[1] > 4)
-    throw new ShapeError(`[mambaInner] convWeight has shape ${show(given.convWeight.shape)}, expected 2 to 4 taps.`);
+    throw new ShapeError('mambaInner', `convWeight has shape ${show(given.convWeight.shape)}`, {
+      expected: '2 to 4 taps',
+    });
   if ((given.convBias === null) !== (first.convBias === null))
-    throw new ShapeError('[mambaInner] One direction has a convBias, expected one for both or for none.');
+    throw new ShapeError('mambaInner', 'One direction has a convBias', { expected: 'one for both or for none' });
   for (const key of ['xProj', 'dtProj'] as const) {
     if (given[key].dtype !== xz.dtype)
-      throw new DTypeError(
-        `[mambaInner] ${key} of the ${name} direction is ${given[key].dtype}, expected ${xz.dtype} as xz is; cast it.`,
-      );
+      throw new DTypeError('mambaInner', `${key} of the ${name} direction is ${given[key].dtype}`, {
+        expected: `${xz.dtype} as xz is`,
+        remedy: 'cast it',
+      });
   }
 }
 

@@ -137,9 +137,10 @@ export function selectiveScanBidirectional(options: BidirectionalScanOptions): T
     'that of the forward direction',
   );
   if (reverse.u.dtype !== forward.u.dtype)
-    throw new DTypeError(
-      `[${config.op}] u of the reverse direction is ${reverse.u.dtype}, expected ${forward.u.dtype} as in the forward direction; cast it.`,
-    );
+    throw new DTypeError(config.op, `u of the reverse direction is ${reverse.u.dtype}`, {
+      expected: `${forward.u.dtype} as in the forward direction`,
+      remedy: 'cast it',
+    });
   return scope(() => scanOp(config, z, ...setArguments(forward), ...setArguments(reverse))[0]);
 }
 
@@ -256,23 +257,24 @@ function problemOf(
 
 function expectShape(op: string, name: string, shape: Shape, expected: Shape, because: string): void {
   if (!sameShape(shape, expected))
-    throw new ShapeError(`[${op}] ${name} has shape ${show(shape)}, expected ${show(expected)}, ${because}.`);
+    throw new ShapeError(op, `${name} has shape ${show(shape)}`, { expected: `${show(expected)}, ${because}` });
 }
 
 function checkArguments(op: string, s: ScanParameters, z: Tensor | null): void {
   const { u, delta, A, B, C, D, deltaBias } = s;
   if (u.ndim !== 3 || u.numel === 0)
-    throw new ShapeError(`[${op}] u has shape ${show(u.shape)}, expected (batch, length, channels), none of them 0.`);
+    throw new ShapeError(op, `u has shape ${show(u.shape)}`, { expected: '(batch, length, channels), none of them 0' });
   const [batch, length, channels] = u.shape;
   if (A.ndim !== 2 || A.shape[0] !== channels || A.shape[1] === 0)
-    throw new ShapeError(
-      `[${op}] A has shape ${show(A.shape)}, expected (${channels}, states), the first the channels of u.`,
-    );
+    throw new ShapeError(op, `A has shape ${show(A.shape)}`, {
+      expected: `(${channels}, states), the first the channels of u`,
+    });
   const states = A.shape[1];
   if (states > MAX_STATES)
-    throw new LimitError(
-      `[${op}] A has ${states} states a channel, expected at most ${MAX_STATES}; split the states and add the results.`,
-    );
+    throw new LimitError(op, `A has ${states} states a channel`, {
+      expected: `at most ${MAX_STATES}`,
+      remedy: 'split the states and add the results',
+    });
   expectShape(op, 'delta', delta.shape, u.shape, 'the shape of u');
   if (z) expectShape(op, 'z', z.shape, u.shape, 'the shape of u');
   const small = [batch, length, states];
@@ -281,9 +283,9 @@ function checkArguments(op: string, s: ScanParameters, z: Tensor | null): void {
   if (D) expectShape(op, 'D', D.shape, [channels], '(channels)');
   if (deltaBias) expectShape(op, 'deltaBias', deltaBias.shape, [channels], '(channels)');
   if (u.dtype !== 'f32' && u.dtype !== 'f16')
-    throw new DTypeError(`[${op}] u is ${u.dtype}, expected f32 or f16; cast it.`);
+    throw new DTypeError(op, `u is ${u.dtype}`, { expected: 'f32 or f16', remedy: 'cast it' });
   for (const [name, t] of Object.entries({ delta, B, C, ...(z && { z }) })) {
     if (t.dtype !== u.dtype)
-      throw new DTypeError(`[${op}] ${name} is ${t.dtype}, expected ${u.dtype} as u is; cast it.`);
+      throw new DTypeError(op, `${name} is ${t.dtype}`, { expected: `${u.dtype} as u is`, remedy: 'cast it' });
   }
 }

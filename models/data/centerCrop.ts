@@ -21,9 +21,11 @@ export function roundHalfToEven(x: number): number {
 export function centerCropArr(image: PixelImage, size: number): PixelImage {
   checkImage('centerCropArr', image);
   if (!Number.isSafeInteger(size) || size < 1) {
-    throw new ValueError(
-      `[centerCropArr] size is ${size}, expected a positive integer; check the requested image size.`,
-    );
+    throw new ValueError('centerCropArr', `is ${size}`, {
+      option: 'size',
+      expected: 'a positive integer',
+      remedy: 'check the requested image size',
+    });
   }
   let current = image;
   while (Math.min(current.width, current.height) >= 2 * size) {

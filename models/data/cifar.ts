@@ -52,31 +52,33 @@ export function cifarDataset(
   const labelAt = kind === 'cifar100' && labels === 'fine' ? 1 : 0;
   const numClasses = kind === 'cifar10' ? 10 : labels === 'fine' ? 100 : 20;
   if (files.length === 0)
-    throw new FormatError(
-      `[cifarDataset] no file given, expected at least one ${kind} binary file; name the folder that holds them.`,
-    );
+    throw new FormatError('cifarDataset', 'no file given', {
+      expected: `at least one ${kind} binary file`,
+      remedy: 'name the folder that holds them',
+    });
   for (const { name, bytes } of files) {
     if (bytes.length === 0 || bytes.length % record !== 0) {
-      throw new FormatError(
-        `[cifarDataset] ${name} has ${bytes.length} bytes, expected a multiple of ${record} (a ${kind} record); ` +
-          `the download may be incomplete, or the file belongs to another version.`,
-      );
+      throw new FormatError('cifarDataset', `${name} has ${bytes.length} bytes`, {
+        expected: `a multiple of ${record} (a ${kind} record)`,
+        remedy: 'download it again: it may be incomplete, or belong to another version',
+      });
     }
     for (let at = labelAt; at < bytes.length; at += record) {
       if (bytes[at] >= numClasses) {
-        throw new FormatError(
-          `[cifarDataset] ${name} has label ${bytes[at]} in record ${Math.floor(at / record)}, expected less than ${numClasses}; ` +
-            `the file is damaged or not ${kind}.`,
-        );
+        throw new FormatError('cifarDataset', `${name} has label ${bytes[at]} in record ${Math.floor(at / record)}`, {
+          expected: `less than ${numClasses}`,
+          remedy: `download it again: it is damaged or not ${kind}`,
+        });
       }
     }
   }
   const names =
     classNames ?? (kind === 'cifar10' ? CIFAR10_CLASSES : Array.from({ length: numClasses }, (_, i) => String(i)));
   if (names.length !== numClasses) {
-    throw new FormatError(
-      `[cifarDataset] ${names.length} class names given, expected ${numClasses}; pass one name for each label.`,
-    );
+    throw new FormatError('cifarDataset', `${names.length} class names given`, {
+      expected: `${numClasses}`,
+      remedy: 'pass one name for each label',
+    });
   }
   const counts = files.map(({ bytes }) => bytes.length / record);
   const length = counts.reduce((a, b) => a + b, 0);
@@ -86,9 +88,10 @@ export function cifarDataset(
     let at = index;
     while (file < files.length && at >= counts[file]) at -= counts[file++];
     if (!Number.isSafeInteger(at) || at < 0 || file === files.length) {
-      throw new FormatError(
-        `[cifarDataset] index is ${index}, expected an integer from 0 to ${length - 1}; items are counted from 0.`,
-      );
+      throw new FormatError('cifarDataset', `index is ${index}`, {
+        expected: `an integer from 0 to ${length - 1}`,
+        remedy: 'count items from 0',
+      });
     }
     const { bytes } = files[file];
     const start = at * record;

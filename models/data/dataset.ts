@@ -122,27 +122,37 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
       signal,
     } = options;
     if (!natural(batchSize) || batchSize < 1) {
-      throw new ValueError(
-        `[DataLoader] batchSize is ${batchSize}, expected a positive integer; give the number of images in a batch.`,
-      );
+      throw new ValueError('DataLoader', `is ${batchSize}`, {
+        option: 'batchSize',
+        expected: 'a positive integer',
+        remedy: 'give the number of images in a batch',
+      });
     }
     if (!natural(dataset.length) || dataset.length < 1) {
-      throw new ValueError(
-        `[DataLoader] the data set has ${dataset.length} items, expected at least one; give another data set.`,
-      );
+      throw new ValueError('DataLoader', `the data set has ${dataset.length} items`, {
+        expected: 'at least one',
+        remedy: 'give another data set',
+      });
     }
     if (dropLast && batchSize > dataset.length) {
-      throw new ValueError(
-        `[DataLoader] batchSize ${batchSize} is more than the ${dataset.length} items of the data set, expected at most as many; ` +
-          `lower the batch size or add images.`,
-      );
+      throw new ValueError('DataLoader', `is ${batchSize}`, {
+        option: 'batchSize',
+        expected: `at most the ${dataset.length} items of the data set`,
+        remedy: 'lower the batch size or add images',
+      });
     }
     if (!Number.isSafeInteger(seed))
-      throw new ValueError(`[DataLoader] seed is ${seed}, expected an integer; give any whole number.`);
+      throw new ValueError('DataLoader', `is ${seed}`, {
+        option: 'seed',
+        expected: 'an integer',
+        remedy: 'give any whole number',
+      });
     if (!(epochs === Infinity || natural(epochs))) {
-      throw new ValueError(
-        `[DataLoader] epochs is ${epochs}, expected a natural number or Infinity; leave it out for an endless sequence.`,
-      );
+      throw new ValueError('DataLoader', `is ${epochs}`, {
+        option: 'epochs',
+        expected: 'a natural number or Infinity',
+        remedy: 'leave it out for an endless sequence',
+      });
     }
     this.dataset = dataset;
     this.batchesPerEpoch = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
@@ -232,10 +242,11 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
 
   #checkCursor({ epoch, index }: DataCursor): DataCursor {
     if (!natural(epoch) || !natural(index) || index >= this.#usable || index % this.#batchSize !== 0) {
-      throw new ValueError(
-        `[DataLoader] cursor is at item ${index} of epoch ${epoch}, expected a multiple of batchSize ${this.#batchSize} below ${this.#usable}; ` +
-          `resume with the data set and batch size of the checkpoint, or start again.`,
-      );
+      throw new ValueError('DataLoader', `is at item ${index} of epoch ${epoch}`, {
+        option: 'cursor',
+        expected: `a multiple of batchSize ${this.#batchSize} below ${this.#usable}`,
+        remedy: 'resume with the data set and batch size of the checkpoint, or start again',
+      });
     }
     return { epoch, index };
   }

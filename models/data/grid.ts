@@ -31,10 +31,10 @@ const product = (shape: readonly number[]): number => shape.reduce((a, b) => a *
 function checkBatch(op: string, images: ImageBatch): void {
   const { data, shape } = images;
   if (shape.length !== 4 || !shape.every((n) => Number.isSafeInteger(n) && n > 0) || product(shape) !== data.length) {
-    throw new ShapeError(
-      `[${op}] images of shape (${shape.join(',')}) come with ${data.length} numbers, expected (N,C,H,W), all positive, and as many numbers; ` +
-        `pass at least one image.`,
-    );
+    throw new ShapeError(op, `images of shape (${shape.join(',')}) come with ${data.length} numbers`, {
+      expected: '(N,C,H,W), all positive, and as many numbers',
+      remedy: 'pass at least one image',
+    });
   }
 }
 
@@ -52,9 +52,10 @@ export function normalizeRange(images: ImageBatch, range?: readonly [number, num
     }
   }
   if (!(low <= high)) {
-    throw new ValueError(
-      `[normalizeRange] value range is [${low}, ${high}], expected low <= high; give the range of the images, such as [-1, 1].`,
-    );
+    throw new ValueError('normalizeRange', `value range is [${low}, ${high}]`, {
+      expected: 'low <= high',
+      remedy: 'give the range of the images, such as [-1, 1]',
+    });
   }
   low = Math.fround(low);
   high = Math.fround(high);
@@ -71,9 +72,10 @@ export function normalizeRange(images: ImageBatch, range?: readonly [number, num
 export function makeGrid(images: ImageBatch, { nrow = 8, padding = 2, padValue = 0 }: GridOptions = {}): FloatImage {
   checkBatch('makeGrid', images);
   if (!Number.isSafeInteger(nrow) || nrow < 1 || !Number.isSafeInteger(padding) || padding < 0) {
-    throw new ValueError(
-      `[makeGrid] nrow is ${nrow} and padding ${padding}, expected integers nrow >= 1 and padding >= 0; correct the sheet's layout.`,
-    );
+    throw new ValueError('makeGrid', `nrow is ${nrow} and padding ${padding}`, {
+      expected: 'integers nrow >= 1 and padding >= 0',
+      remedy: "correct the sheet's layout",
+    });
   }
   const [n, channels, h, w] = images.shape;
   const outChannels = channels === 1 ? 3 : channels;
@@ -102,8 +104,9 @@ export function toPixels(image: FloatImage): PixelImage {
   const [channels, height, width] = image.shape;
   if (image.shape.length !== 3 || product(image.shape) !== image.data.length) {
     throw new ShapeError(
-      `[toPixels] image of shape (${image.shape.join(',')}) comes with ${image.data.length} numbers, expected (C,H,W) and as many numbers; ` +
-        `convert a batch image by image.`,
+      'toPixels',
+      `image of shape (${image.shape.join(',')}) comes with ${image.data.length} numbers`,
+      { expected: '(C,H,W) and as many numbers', remedy: 'convert a batch image by image' },
     );
   }
   const plane = width * height;

@@ -16,10 +16,10 @@ export function checkImage(op: string, image: PixelImage): void {
   const { width, height, channels, data } = image;
   const positive = (n: number): boolean => Number.isSafeInteger(n) && n > 0;
   if (!positive(width) || !positive(height) || !positive(channels) || data.length !== width * height * channels) {
-    throw new ShapeError(
-      `[${op}] image of ${width}x${height} pixels and ${channels} channels has ${data.length} bytes, ` +
-        `expected positive integers and width*height*channels bytes; pass channels-last 8-bit pixels without row padding.`,
-    );
+    throw new ShapeError(op, `image of ${width}x${height} pixels and ${channels} channels has ${data.length} bytes`, {
+      expected: 'positive integers and width*height*channels bytes',
+      remedy: 'pass channels-last 8-bit pixels without row padding',
+    });
   }
 }
 
@@ -28,8 +28,9 @@ export function cropImage(image: PixelImage, x: number, y: number, width: number
   checkImage('cropImage', image);
   if (!(x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= image.width && y + height <= image.height)) {
     throw new ShapeError(
-      `[cropImage] rectangle ${width}x${height} at (${x},${y}) is not inside the image of ${image.width}x${image.height}, ` +
-        `expected 0 <= x, x + width <= ${image.width} and the same for y; resize the image first.`,
+      'cropImage',
+      `rectangle ${width}x${height} at (${x},${y}) is not inside the image of ${image.width}x${image.height}`,
+      { expected: `0 <= x, x + width <= ${image.width} and the same for y`, remedy: 'resize the image first' },
     );
   }
   const { channels } = image;
@@ -80,8 +81,9 @@ export function normalizeToChw(
   const { data, width, height, channels } = image;
   if (offset < 0 || out.length < offset + data.length) {
     throw new ShapeError(
-      `[normalizeToChw] output of ${out.length} numbers cannot take ${data.length} from offset ${offset}, ` +
-        `expected at least ${offset + data.length}; allocate channels*height*width numbers an image.`,
+      'normalizeToChw',
+      `output of ${out.length} numbers cannot take ${data.length} from offset ${offset}`,
+      { expected: `at least ${offset + data.length}`, remedy: 'allocate channels*height*width numbers an image' },
     );
   }
   for (let c = 0; c < channels; c++) {

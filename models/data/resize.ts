@@ -129,7 +129,11 @@ export function resize(image: PixelImage, width: number, height: number, filter:
     ['height', height],
   ] as const) {
     if (!Number.isSafeInteger(size) || size < 1) {
-      throw new ValueError(`[resize] ${name} is ${size}, expected a positive integer; check the requested image size.`);
+      throw new ValueError('resize', `is ${size}`, {
+        option: name,
+        expected: 'a positive integer',
+        remedy: 'check the requested image size',
+      });
     }
   }
   const kernel = kernels[filter];

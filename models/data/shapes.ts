@@ -129,14 +129,17 @@ function hsvToRgb(hue: number, saturation: number, value: number): [number, numb
 
 function checkStyle(size: number, variation: number): void {
   if (!Number.isSafeInteger(size) || size < 8) {
-    throw new ValueError(
-      `[shapes] size is ${size}, expected an integer of at least 8; smaller shapes cannot be told apart.`,
-    );
+    throw new ValueError('shapes', `is ${size}`, {
+      option: 'size',
+      expected: 'an integer of at least 8, since smaller shapes cannot be told apart',
+    });
   }
   if (!(variation >= 0 && variation <= 1)) {
-    throw new ValueError(
-      `[shapes] variation is ${variation}, expected a number in [0, 1]; 0 keeps every shape in place.`,
-    );
+    throw new ValueError('shapes', `is ${variation}`, {
+      option: 'variation',
+      expected: 'a number in [0, 1]',
+      remedy: 'pass 0 to keep every shape in place',
+    });
   }
 }
 
@@ -149,7 +152,11 @@ function checkStyle(size: number, variation: number): void {
 export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: ShapeStyle): DatasetItem {
   checkStyle(size, variation);
   if (!Number.isSafeInteger(index) || index < 0) {
-    throw new ValueError(`[shapes] index is ${index}, expected an integer of at least 0; items are counted from 0.`);
+    throw new ValueError('shapes', `is ${index}`, {
+      option: 'index',
+      expected: 'an integer of at least 0',
+      remedy: 'count items from 0',
+    });
   }
   const label = index % SHAPE_CLASSES.length;
   const distance = distances[SHAPE_CLASSES[label]];
@@ -197,9 +204,11 @@ export interface ShapesOptions extends ShapeStyle {
 export function shapesDataset({ length: items = 50_000, size, seed = 0, variation = 0.4 }: ShapesOptions): Dataset {
   checkStyle(size, variation);
   if (!Number.isSafeInteger(items) || items < 1) {
-    throw new ValueError(
-      `[shapes] length is ${items}, expected a positive integer; it is the number of items in an epoch.`,
-    );
+    throw new ValueError('shapes', `is ${items}`, {
+      option: 'length',
+      expected: 'a positive integer',
+      remedy: 'give the number of items in an epoch',
+    });
   }
   return {
     length: items,
@@ -209,9 +218,11 @@ export function shapesDataset({ length: items = 50_000, size, seed = 0, variatio
     classNames: SHAPE_CLASSES,
     item(index) {
       if (index >= items)
-        throw new ValueError(
-          `[shapes] index is ${index}, expected less than the length ${items}; items are counted from 0.`,
-        );
+        throw new ValueError('shapes', `is ${index}`, {
+          option: 'index',
+          expected: `less than the length ${items}`,
+          remedy: 'count items from 0',
+        });
       return shapesItem(index, { size, seed, variation });
     },
   };

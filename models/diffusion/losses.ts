@@ -57,7 +57,10 @@ export function trainingLosses(
       ['noise', noise],
     ] as const) {
       if (x.requiresGrad)
-        throw new GradError(`[trainingLosses] ${name} requires a gradient, expected data; detach() it.`);
+        throw new GradError('trainingLosses', `${name} requires a gradient`, {
+          expected: 'data',
+          remedy: 'detach() it',
+        });
     }
     const { settings } = process;
     const modelOutput = process.predict('trainingLosses', model, qSample(process, xStart, t, noise), t);

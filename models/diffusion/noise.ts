@@ -14,6 +14,6 @@ export interface NoiseOptions {
 /** Noise that is given, or drawn. @throws ValueError if there is neither */
 export function drawNoise(name: string, shape: Shape, { noise, generator }: NoiseOptions): Tensor {
   if (noise) return noise;
-  if (!generator) throw new ValueError(`[${name}] Neither noise nor a generator is given, expected one of them.`);
+  if (!generator) throw new ValueError(name, 'Neither noise nor a generator is given', { expected: 'one of them' });
   return generator.normal(shape);
 }

@@ -73,10 +73,12 @@ export class DiffusionProcess {
     const output = model(x, this.modelTimesteps(t));
     const [batch, channels, ...rest] = x.shape;
     const expected = [batch, channels * this.outputParts, ...rest];
+    const learned = this.outputParts === 2;
     if (output.shape.length !== expected.length || output.shape.some((size, i) => size !== expected[i])) {
-      throw new ShapeError(
-        `[${name}] The model gave shape ${show(output.shape)}, expected ${show(expected)} for x of shape ${show(x.shape)} and a variance that is ${this.outputParts === 2 ? 'learned' : 'fixed; split off its second half, or set learnSigma'}.`,
-      );
+      throw new ShapeError(name, `The model gave shape ${show(output.shape)}`, {
+        expected: `${show(expected)} for x of shape ${show(x.shape)} and a variance that is ${learned ? 'learned' : 'fixed'}`,
+        remedy: learned ? undefined : 'split off its second half, or set learnSigma',
+      });
     }
     return output;
   }

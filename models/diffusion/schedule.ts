@@ -36,7 +36,7 @@ export interface BetaRange {
  */
 export function betaSchedule(name: NoiseSchedule, steps: number, range: BetaRange = {}): Float64Array {
   if (!Number.isInteger(steps) || steps < 1)
-    throw new ValueError(`[betaSchedule] steps is ${steps}, expected an integer of at least 1.`);
+    throw new ValueError('betaSchedule', `is ${steps}`, { option: 'steps', expected: 'an integer of at least 1' });
   const scale = 1000 / steps;
   const { betaStart = scale * 0.0001, betaEnd = scale * 0.02 } = range;
   const betas = namedBetas(name, steps, betaStart, betaEnd);
@@ -61,9 +61,9 @@ function namedBetas(name: NoiseSchedule, steps: number, start: number, end: numb
     case 'squaredcos_cap_v2':
       return betasForAlphaBar(steps, (s) => Math.cos((((s + 0.008) / 1.008) * Math.PI) / 2) ** 2);
     default:
-      throw new ValueError(
-        `[betaSchedule] unknown schedule ${String(name)}, expected one of ${NOISE_SCHEDULES.join(', ')}.`,
-      );
+      throw new ValueError('betaSchedule', `unknown schedule ${String(name)}`, {
+        expected: `one of ${NOISE_SCHEDULES.join(', ')}`,
+      });
   }
 }
 
@@ -161,9 +161,10 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
   if (typeof respacing === 'string' && respacing.startsWith('ddim')) return ddimTimesteps(steps, respacing);
   const counts = typeof respacing === 'string' ? respacing.split(',').map(parseCount) : respacing;
   if (counts.length === 0 || !counts.every((count) => Number.isInteger(count) && count >= 0)) {
-    throw new ValueError(
-      `[spaceTimesteps] respacing is ${JSON.stringify(respacing)}, expected a step count, counts per section such as "10,15,20", or "ddimN".`,
-    );
+    throw new ValueError('spaceTimesteps', `is ${JSON.stringify(respacing)}`, {
+      option: 'respacing',
+      expected: 'a step count, counts per section such as "10,15,20", or "ddimN"',
+    });
   }
 
   const kept = new Set<number>();
@@ -172,7 +173,9 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
     const size = Math.floor(steps / counts.length) + (section < steps % counts.length ? 1 : 0);
     if (size < count) {
       throw new ValueError(
-        `[spaceTimesteps] section ${section} has ${size} of the ${steps} steps, cannot take ${count} of them; ask for at most ${size}.`,
+        'spaceTimesteps',
+        `section ${section} has ${size} of the ${steps} steps, cannot take ${count} of them`,
+        { remedy: `ask for at most ${size}` },
       );
     }
     const stride = count <= 1 ? 1 : (size - 1) / (count - 1);
@@ -181,9 +184,9 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
     start += size;
   });
   if (kept.size === 0)
-    throw new ValueError(
-      `[spaceTimesteps] respacing ${JSON.stringify(respacing)} keeps no step, expected at least one.`,
-    );
+    throw new ValueError('spaceTimesteps', `respacing ${JSON.stringify(respacing)} keeps no step`, {
+      expected: 'at least one',
+    });
   return [...kept].sort((a, b) => a - b);
 }
 
@@ -200,9 +203,9 @@ export function respaceBetas(
   const timestepMap = Int32Array.from(new Set(kept)).sort();
   for (const t of timestepMap) {
     if (t < 0 || t >= betas.length)
-      throw new ValueError(
-        `[respaceBetas] timestep ${t} is outside the process of ${betas.length} steps, expected 0 to ${betas.length - 1}.`,
-      );
+      throw new ValueError('respaceBetas', `timestep ${t} is outside the process of ${betas.length} steps`, {
+        expected: `0 to ${betas.length - 1}`,
+      });
   }
   const { alphasCumprod } = scheduleTables(betas);
   const short = Float64Array.from(
@@ -219,7 +222,9 @@ function ddimTimesteps(steps: number, respacing: string): number[] {
     if (Math.ceil(steps / stride) === count) return Array.from({ length: count }, (_, i) => i * stride);
   }
   throw new ValueError(
-    `[spaceTimesteps] no integer stride over ${steps} steps gives exactly the ${respacing.slice(4) || '?'} of "${respacing}"; try a divisor of ${steps}, or "${respacing.slice(4)}" without ddim.`,
+    'spaceTimesteps',
+    `no integer stride over ${steps} steps gives exactly the ${respacing.slice(4) || '?'} of "${respacing}"`,
+    { remedy: `try a divisor of ${steps}, or "${respacing.slice(4)}" without ddim` },
   );
 }
 
@@ -228,9 +233,9 @@ function parseCount(text: string): number {
 }
 
 function checkBetas(operation: string, betas: Float64Array): void {
-  if (betas.length === 0) throw new ValueError(`[${operation}] there are no betas, expected at least one.`);
+  if (betas.length === 0) throw new ValueError(operation, 'there are no betas', { expected: 'at least one' });
   const at = betas.findIndex((beta) => !(beta > 0 && beta <= 1));
-  if (at >= 0) throw new ValueError(`[${operation}] beta of step ${at} is ${betas[at]}, expected a value in (0, 1].`);
+  if (at >= 0) throw new ValueError(operation, `beta of step ${at} is ${betas[at]}`, { expected: 'a value in (0, 1]' });
 }
 
 /** `count` values from start to end, both included, in NumPy's order of operations. */

@@ -124,5 +124,8 @@ export function learnsVariance(settings: Pick<DiffusionSettings, 'modelVarType'>
 
 function oneOf<T extends string>(name: string, value: T, known: readonly T[]): void {
   if (!known.includes(value))
-    throw new ValueError(`[settingsOfBetas] ${name} is ${String(value)}, expected one of ${known.join(', ')}.`);
+    throw new ValueError('settingsOfBetas', `is ${String(value)}`, {
+      option: name,
+      expected: `one of ${known.join(', ')}`,
+    });
 }

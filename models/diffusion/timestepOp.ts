@@ -226,21 +226,21 @@ function check(
 ): void {
   const { shape } = tensors[0];
   if (shape.length < 2)
-    throw new ShapeError(`[${name}] ${names[0]} has shape ${show(shape)}, expected (batch, channels, …).`);
+    throw new ShapeError(name, `${names[0]} has shape ${show(shape)}`, { expected: '(batch, channels, …)' });
   checkTimesteps(name, t, shape[0]);
   tensors.forEach((x, i) => {
     const expected = [shape[0], shape[1] * parts[i], ...shape.slice(2)];
     if (!sameShape(x.shape, expected))
-      throw new ShapeError(
-        `[${name}] ${names[i]} has shape ${show(x.shape)}, expected ${show(expected)}${parts[i] === 2 ? ': twice the channels, the second half for the variance' : ''}.`,
-      );
-    if (!isFloat(x.dtype)) throw new DTypeError(`[${name}] ${names[i]} is ${x.dtype}, expected f32 or f16.`);
+      throw new ShapeError(name, `${names[i]} has shape ${show(x.shape)}`, {
+        expected: `${show(expected)}${parts[i] === 2 ? ': twice the channels, the second half for the variance' : ''}`,
+      });
+    if (!isFloat(x.dtype)) throw new DTypeError(name, `${names[i]} is ${x.dtype}`, { expected: 'f32 or f16' });
   });
 }
 
 /** @throws ShapeError, DTypeError unless t is (batch), i32 */
 export function checkTimesteps(name: string, t: Tensor, batch: number): void {
-  if (t.dtype !== 'i32') throw new DTypeError(`[${name}] t is ${t.dtype}, expected i32 steps of the process.`);
+  if (t.dtype !== 'i32') throw new DTypeError(name, `t is ${t.dtype}`, { expected: 'i32 steps of the process' });
   if (!sameShape(t.shape, [batch]))
-    throw new ShapeError(`[${name}] t has shape ${show(t.shape)}, expected (${batch}), a timestep for each sample.`);
+    throw new ShapeError(name, `t has shape ${show(t.shape)}`, { expected: `(${batch}), a timestep for each sample` });
 }

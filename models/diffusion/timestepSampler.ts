@@ -81,9 +81,10 @@ export class LossSecondMomentResampler implements TimestepSampler {
     this.numTimesteps = checkCount('LossSecondMomentResampler', 'numTimesteps', numTimesteps);
     this.historyPerTerm = checkCount('LossSecondMomentResampler', 'historyPerTerm', historyPerTerm);
     if (!(uniformProb >= 0 && uniformProb <= 1)) {
-      throw new ValueError(
-        `[LossSecondMomentResampler] uniformProb is ${uniformProb}, expected a probability in [0, 1].`,
-      );
+      throw new ValueError('LossSecondMomentResampler', `is ${uniformProb}`, {
+        option: 'uniformProb',
+        expected: 'a probability in [0, 1]',
+      });
     }
     this.uniformProb = uniformProb;
     this.#history = Array.from({ length: numTimesteps }, () => []);
@@ -113,18 +114,23 @@ export class LossSecondMomentResampler implements TimestepSampler {
   update(timesteps: ArrayLike<number>, losses: ArrayLike<number>): void {
     if (timesteps.length !== losses.length) {
       throw new ValueError(
-        `[LossSecondMomentResampler.update] ${timesteps.length} timesteps and ${losses.length} losses, expected as many of one as of the other.`,
+        'LossSecondMomentResampler.update',
+        `${timesteps.length} timesteps and ${losses.length} losses`,
+        { expected: 'as many of one as of the other' },
       );
     }
     for (let i = 0; i < timesteps.length; i++) {
       const history = this.#history[timesteps[i]];
       if (!history)
         throw new ValueError(
-          `[LossSecondMomentResampler.update] timestep ${timesteps[i]} is outside 0 to ${this.numTimesteps - 1}.`,
+          'LossSecondMomentResampler.update',
+          `timestep ${timesteps[i]} is outside 0 to ${this.numTimesteps - 1}`,
         );
       if (!Number.isFinite(losses[i]))
         throw new ValueError(
-          `[LossSecondMomentResampler.update] the loss of timestep ${timesteps[i]} is ${losses[i]}, expected a finite number; leave such steps out.`,
+          'LossSecondMomentResampler.update',
+          `the loss of timestep ${timesteps[i]} is ${losses[i]}`,
+          { expected: 'a finite number', remedy: 'leave such steps out' },
         );
       history.push(losses[i]);
       if (history.length > this.historyPerTerm) history.shift();
@@ -154,9 +160,9 @@ export function timestepSamplerFromState(state: TimestepSamplerState): TimestepS
 export function createTimestepSampler(kind: TimestepSamplerState['kind'], numTimesteps: number): TimestepSampler {
   if (kind === 'uniform') return new UniformSampler(numTimesteps);
   if (kind === 'loss-second-moment') return new LossSecondMomentResampler(numTimesteps);
-  throw new ValueError(
-    `[createTimestepSampler] unknown sampler ${String(kind)}, expected uniform or loss-second-moment.`,
-  );
+  throw new ValueError('createTimestepSampler', `unknown sampler ${String(kind)}`, {
+    expected: 'uniform or loss-second-moment',
+  });
 }
 
 /** Index of the first entry above `value` in an ascending array; the last index if there is none. */
@@ -173,6 +179,6 @@ function firstAbove(ascending: Float64Array, value: number): number {
 
 function checkCount(operation: string, name: string, value: number): number {
   if (!Number.isInteger(value) || value < 1)
-    throw new ValueError(`[${operation}] ${name} is ${value}, expected an integer of at least 1.`);
+    throw new ValueError(operation, `is ${value}`, { option: name, expected: 'an integer of at least 1' });
   return value;
 }

@@ -122,7 +122,9 @@ export const DIS_NAMES: readonly DisName[] = (['N', 'Ti', 'XS', 'S', 'B', 'M', '
  */
 export function disSize(name: string): Pick<DisConfig, 'embedDim' | 'depth' | 'patchSize'> {
   if (!(DIS_NAMES as readonly string[]).includes(name)) {
-    throw new ValueError(`[disSize] unknown model ${JSON.stringify(name)}, expected one of ${DIS_NAMES.join(', ')}.`);
+    throw new ValueError('disSize', `unknown model ${JSON.stringify(name)}`, {
+      expected: `one of ${DIS_NAMES.join(', ')}`,
+    });
   }
   const [size, patch] = name.slice('DiS-'.length).split('/') as [OfficialSize | SmallSize, string];
   const [embedDim, depth] = WIDTH_AND_DEPTH[size];
@@ -179,9 +181,9 @@ export function disOptionsFromOfficial(official: Readonly<Record<string, unknown
     if (OFFICIAL_WITHOUT_EFFECT.has(key) || value === null || value === undefined) continue;
     if (key === 'bimamba_type') {
       if (value !== 'v2')
-        throw new ValueError(
-          `[disOptionsFromOfficial] bimamba_type is ${JSON.stringify(value)}, expected "v2", the only mixer DiS uses.`,
-        );
+        throw new ValueError('disOptionsFromOfficial', `bimamba_type is ${JSON.stringify(value)}`, {
+          expected: '"v2", the only mixer DiS uses',
+        });
     } else if (key === 'ssm_cfg') {
       options.ssm = Object.fromEntries(
         Object.entries(value as object).map(([name, item]) => [camelCase(name), item as unknown]),
@@ -210,9 +212,9 @@ function defined<T extends object>(options: T): Partial<T> {
 function refuseUnknown(given: object, known: object, prefix: string): void {
   for (const key of Object.keys(given)) {
     if (!Object.hasOwn(known, key))
-      throw new ValueError(
-        `[disConfig] unknown option ${prefix}${key}, expected one of ${Object.keys(known).join(', ')}.`,
-      );
+      throw new ValueError('disConfig', `unknown option ${prefix}${key}`, {
+        expected: `one of ${Object.keys(known).join(', ')}`,
+      });
   }
 }
 
@@ -222,9 +224,11 @@ function check(config: DisConfig): void {
     integer(name, config[name], 1);
   integer('numClasses', config.numClasses, 0);
   if (config.imgSize % config.patchSize !== 0) {
-    throw new ValueError(
-      `[disConfig] imgSize is ${config.imgSize}, expected a multiple of patchSize ${config.patchSize}; change one of them.`,
-    );
+    throw new ValueError('disConfig', `is ${config.imgSize}`, {
+      option: 'imgSize',
+      expected: `a multiple of the patch size ${config.patchSize}`,
+      remedy: 'change one of them',
+    });
   }
   between('dropPathRate', config.dropPathRate, 0, 1, config.dropPathRate < 1);
   between('classDropoutProb', config.classDropoutProb, 0, 1);
@@ -232,7 +236,10 @@ function check(config: DisConfig): void {
   for (const name of ['rmsNorm', 'learnSigma', 'mlpTimeEmbed', 'skip', 'rescalePrenormResidual'] as const)
     boolean(name, config[name]);
   if (!(config.initializerRange >= 0))
-    throw new ValueError(`[disConfig] initializerRange is ${config.initializerRange}, expected 0 or more.`);
+    throw new ValueError('disConfig', `is ${config.initializerRange}`, {
+      option: 'initializerRange',
+      expected: '0 or more',
+    });
 
   integer('ssm.dState', ssm.dState, 1);
   integer('ssm.dConv', ssm.dConv, 2, 4);
@@ -241,9 +248,15 @@ function check(config: DisConfig): void {
   if (ssm.dtRank !== 'auto') integer('ssm.dtRank', ssm.dtRank, 1);
   for (const name of ['dtMin', 'dtMax', 'dtScale', 'dtInitFloor'] as const) positive(`ssm.${name}`, ssm[name]);
   if (ssm.dtMin > ssm.dtMax)
-    throw new ValueError(`[disConfig] ssm.dtMin is ${ssm.dtMin}, expected at most ssm.dtMax ${ssm.dtMax}.`);
+    throw new ValueError('disConfig', `is ${ssm.dtMin}`, {
+      option: 'ssm.dtMin',
+      expected: `at most ssm.dtMax ${ssm.dtMax}`,
+    });
   if (ssm.dtInit !== 'random' && ssm.dtInit !== 'constant')
-    throw new ValueError(`[disConfig] ssm.dtInit is ${String(ssm.dtInit)}, expected random or constant.`);
+    throw new ValueError('disConfig', `is ${String(ssm.dtInit)}`, {
+      option: 'ssm.dtInit',
+      expected: 'random or constant',
+    });
   boolean('ssm.convBias', ssm.convBias);
   boolean('ssm.bias', ssm.bias);
 }
@@ -251,22 +264,23 @@ function check(config: DisConfig): void {
 function integer(name: string, value: number, least: number, most = Number.MAX_SAFE_INTEGER): void {
   if (Number.isSafeInteger(value) && value >= least && value <= most) return;
   const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
-  throw new ValueError(`[disConfig] ${name} is ${value}, expected an integer ${range}.`);
+  throw new ValueError('disConfig', `is ${value}`, { option: name, expected: `an integer ${range}` });
 }
 
 function between(name: string, value: number, least: number, most: number, also = true): void {
   if (value >= least && value <= most && also) return;
-  throw new ValueError(
-    `[disConfig] ${name} is ${value}, expected a probability from ${least} to ${also ? most : `below ${most}`}.`,
-  );
+  throw new ValueError('disConfig', `is ${value}`, {
+    option: name,
+    expected: `a probability from ${least} to ${also ? most : `below ${most}`}`,
+  });
 }
 
 function positive(name: string, value: number): void {
   if (!(value > 0 && Number.isFinite(value)))
-    throw new ValueError(`[disConfig] ${name} is ${value}, expected a positive number.`);
+    throw new ValueError('disConfig', `is ${value}`, { option: name, expected: 'a positive number' });
 }
 
 function boolean(name: string, value: boolean): void {
   if (typeof value !== 'boolean')
-    throw new ValueError(`[disConfig] ${name} is ${JSON.stringify(value)}, expected true or false.`);
+    throw new ValueError('disConfig', `is ${JSON.stringify(value)}`, { option: name, expected: 'true or false' });
 }

@@ -181,11 +181,13 @@ export class Dis extends Module {
   ): Tensor {
     const { channels = this.config.channels } = options;
     if (x.ndim < 1 || x.shape[0] % 2)
-      throw new ShapeError(
-        `[Dis] x has shape ${show(x.shape)}, expected an even batch for guidance: the second half of labels is for no class.`,
-      );
+      throw new ShapeError('Dis', `x has shape ${show(x.shape)}`, {
+        expected: 'an even batch for guidance: the second half of labels is for no class',
+      });
     if (!Number.isInteger(channels) || channels < 0 || channels > this.dims.outChannels)
-      throw new ValueError(`[Dis] ${channels} channels are to be guided, expected 0 to ${this.dims.outChannels}.`);
+      throw new ValueError('Dis', `${channels} channels are to be guided`, {
+        expected: `0 to ${this.dims.outChannels}`,
+      });
     return scope(() => {
       const half = x.slice(0, 0, x.shape[0] / 2);
       const out = this.forward(concat([half, half]), timesteps, labels, options);
@@ -243,9 +245,9 @@ export class Dis extends Module {
     if (!this.keepProbs && !labels) return null;
     if (draws) checkDraws(draws, this.plan.keepProbs.length, labels, batch);
     if (!draws && !generator)
-      throw new ValueError(
-        '[Dis] In training mode branches and labels are dropped at random; pass a generator or draws, or call eval().',
-      );
+      throw new ValueError('Dis', 'In training mode branches and labels are dropped at random', {
+        remedy: 'pass a generator or draws, or call eval()',
+      });
     return draws ?? this.draw(generator!, batch);
   }
 
@@ -253,24 +255,27 @@ export class Dis extends Module {
     const { channels, imgSize, numClasses } = this.config;
     const expected = [channels, imgSize, imgSize];
     if (x.ndim !== 4 || !sameShape(x.shape.slice(1), expected))
-      throw new ShapeError(
-        `[Dis] x has shape ${show(x.shape)}, expected (batch, ${expected.join(', ')}) as in the configuration.`,
-      );
-    if (x.dtype !== 'f32') throw new DTypeError(`[Dis] x is ${x.dtype}, expected f32; cast it.`);
+      throw new ShapeError('Dis', `x has shape ${show(x.shape)}`, {
+        expected: `(batch, ${expected.join(', ')}) as in the configuration`,
+      });
+    if (x.dtype !== 'f32') throw new DTypeError('Dis', `x is ${x.dtype}`, { expected: 'f32', remedy: 'cast it' });
     const [batch] = x.shape;
     if (!sameShape(timesteps.shape, [batch]))
-      throw new ShapeError(
-        `[Dis] timesteps have shape ${show(timesteps.shape)}, expected (${batch},), one for each sample.`,
-      );
+      throw new ShapeError('Dis', `timesteps have shape ${show(timesteps.shape)}`, {
+        expected: `(${batch},), one for each sample`,
+      });
     if (numClasses > 0 && !labels)
-      throw new ValueError(
-        `[Dis] labels are missing, expected (${batch},) for a model of ${numClasses} classes; label ${numClasses} means no class.`,
-      );
+      throw new ValueError('Dis', 'labels are missing', {
+        expected: `(${batch},) for a model of ${numClasses} classes`,
+        remedy: `give label ${numClasses} where there is no class`,
+      });
     if (numClasses === 0 && labels)
-      throw new ValueError('[Dis] labels are given to a model without classes; leave them out.');
+      throw new ValueError('Dis', 'labels are given to a model without classes', { remedy: 'leave them out' });
     if (labels && !sameShape(labels.shape, [batch]))
-      throw new ShapeError(`[Dis] labels have shape ${show(labels.shape)}, expected (${batch},), one for each sample.`);
+      throw new ShapeError('Dis', `labels have shape ${show(labels.shape)}`, {
+        expected: `(${batch},), one for each sample`,
+      });
     if (labels && labels.dtype !== 'i32' && labels.dtype !== 'u32')
-      throw new DTypeError(`[Dis] labels are ${labels.dtype}, expected i32; cast them.`);
+      throw new DTypeError('Dis', `labels are ${labels.dtype}`, { expected: 'i32', remedy: 'cast them' });
   }
 }

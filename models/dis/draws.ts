@@ -49,9 +49,11 @@ export function checkDraws(draws: DisDraws, rows: number, labels: boolean, batch
     if (given === null && shape === null) continue;
     if (given === null || shape === null)
       throw new ValueError(
-        `[Dis] draws.${name} is ${given ? 'given, but nothing of the kind is ever dropped by this configuration' : 'null'}, expected ${shape ? `shape ${show(shape)}` : 'null'}.`,
+        'Dis',
+        `draws.${name} is ${given ? 'given, but nothing of the kind is ever dropped by this configuration' : 'null'}`,
+        { expected: shape ? `shape ${show(shape)}` : 'null' },
       );
     if (!sameShape(given.shape, shape))
-      throw new ShapeError(`[Dis] draws.${name} has shape ${show(given.shape)}, expected ${show(shape)}.`);
+      throw new ShapeError('Dis', `draws.${name} has shape ${show(given.shape)}`, { expected: show(shape) });
   }
 }

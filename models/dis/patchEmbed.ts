@@ -23,9 +23,9 @@ export function unpatchify(x: Tensor, patchSize: number, channels: number): Tens
   const [batch, patches, features] = x.shape;
   const edge = Math.round(Math.sqrt(patches));
   if (x.ndim !== 3 || edge ** 2 !== patches || features !== channels * patchSize ** 2) {
-    throw new ShapeError(
-      `[unpatchify] x has shape ${show(x.shape)}, expected (batch, a square number, ${channels * patchSize ** 2}) for ${channels} channels and patches of ${patchSize}.`,
-    );
+    throw new ShapeError('unpatchify', `x has shape ${show(x.shape)}`, {
+      expected: `(batch, a square number, ${channels * patchSize ** 2}) for ${channels} channels and patches of ${patchSize}`,
+    });
   }
   return x
     .reshape(batch, edge, edge, patchSize, patchSize, channels)

@@ -88,12 +88,15 @@ export function timestepEmbedding(
   dim: number,
   { maxPeriod = 10000 }: TimestepEmbeddingOptions = {},
 ): Tensor {
-  if (t.ndim !== 1) throw new ShapeError(`[timestepEmbedding] t has shape ${show(t.shape)}, expected (batch).`);
-  if (t.dtype === 'bool') throw new DTypeError('[timestepEmbedding] t is bool, expected f32 or i32.');
+  if (t.ndim !== 1) throw new ShapeError('timestepEmbedding', `t has shape ${show(t.shape)}`, { expected: '(batch)' });
+  if (t.dtype === 'bool') throw new DTypeError('timestepEmbedding', 't is bool', { expected: 'f32 or i32' });
   if (!Number.isInteger(dim) || dim < 2)
-    throw new ValueError(`[timestepEmbedding] dim is ${dim}, expected an integer of at least 2.`);
+    throw new ValueError('timestepEmbedding', `is ${dim}`, { option: 'dim', expected: 'an integer of at least 2' });
   if (!(maxPeriod > 0))
-    throw new ValueError(`[timestepEmbedding] maxPeriod is ${maxPeriod}, expected a positive number.`);
+    throw new ValueError('timestepEmbedding', `is ${maxPeriod}`, {
+      option: 'maxPeriod',
+      expected: 'a positive number',
+    });
   return scope(() => embedTimesteps(t, tensor(t.device, timestepFrequencies(dim, maxPeriod)), dim));
 }
 

@@ -179,9 +179,12 @@ export class Trainer {
       timestepSampler,
     } = options;
     if (!(Number.isInteger(batchSize) && batchSize > 0))
-      throw new ValueError(`[Trainer] batchSize is ${batchSize}, expected a positive integer.`);
+      throw new ValueError('Trainer', `is ${batchSize}`, { option: 'batchSize', expected: 'a positive integer' });
     if (!(Number.isInteger(microBatches) && microBatches > 0) || batchSize % microBatches)
-      throw new ValueError(`[Trainer] ${microBatches} micro-batches don't divide a batch of ${batchSize} evenly.`);
+      throw new ValueError('Trainer', `is ${microBatches}`, {
+        option: 'microBatches',
+        expected: `a divisor of the batch of ${batchSize}`,
+      });
     this.device = device;
     this.model = model.train();
     this.diffusion = diffusion;
@@ -285,7 +288,7 @@ export class Trainer {
   trainBatch(batch: Omit<Batch, 'next'> & { readonly next?: DataCursor }, given: GivenDraws = {}): Promise<StepRecord> {
     const expected = [this.batchSize, ...this.images.shape.slice(1)];
     if (batch.shape.join() !== expected.join())
-      throw new ShapeError(`[Trainer] The batch has shape ${show(batch.shape)}, expected ${show(expected)}.`);
+      throw new ShapeError('Trainer', `The batch has shape ${show(batch.shape)}`, { expected: show(expected) });
     const began = performance.now();
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;

@@ -4,6 +4,7 @@
 // exactly one tensor, no name occurs twice. Nothing is allocated beyond what the file really holds.
 
 import { FormatError, ValueError } from '../../core/errors.ts';
+import type { ErrorDetails } from '../../core/errors.ts';
 import { parseHeaderJson, type HeaderJson } from './headerJson.ts';
 
 /** How the values of each dtype are held. F16 and BF16 are their 16-bit patterns, BOOL is 0 or 1 in a byte. */
@@ -93,15 +94,15 @@ export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
 export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number {
   const bytes = asBytes(first);
   if (bytes.length < LENGTH_BYTES) {
-    throw bad(
-      `the file has ${bytes.length} bytes, expected at least ${LENGTH_BYTES} for the header length; it is empty or cut.`,
-    );
+    throw bad(`the file is empty or cut: it has ${bytes.length} bytes`, {
+      expected: `at least ${LENGTH_BYTES} for the header length`,
+    });
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw bad(
-      `the header length is ${length} bytes, expected at most ${MAX_HEADER_BYTES}; this is not a safetensors file.`,
-    );
+    throw bad(`this is not a safetensors file: the header length is ${length} bytes`, {
+      expected: `at most ${MAX_HEADER_BYTES}`,
+    });
   }
   return LENGTH_BYTES + Number(length);
 }
@@ -118,25 +119,25 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
   const dataStart = safetensorsHeaderBytes(bytes);
   if (fileBytes !== undefined && dataStart > fileBytes) {
     throw bad(
-      `the header ends at byte ${dataStart} but the file has ${fileBytes} bytes; it is cut, or not a safetensors file.`,
+      `the file is cut, or not a safetensors file: the header ends at byte ${dataStart} but the file has ${fileBytes} bytes`,
     );
   }
   if (bytes.length < dataStart)
-    throw bad(`${bytes.length} bytes were given, expected the whole header of ${dataStart} bytes.`);
+    throw bad(`${bytes.length} bytes were given`, { expected: `the whole header of ${dataStart} bytes` });
 
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes.subarray(LENGTH_BYTES, dataStart));
   } catch {
-    throw bad('the header is not UTF-8.');
+    throw bad('the header is not UTF-8');
   }
   let root: HeaderJson;
   try {
     root = parseHeaderJson(text);
   } catch (error) {
-    throw bad(`the header is not valid JSON: ${(error as Error).message}.`);
+    throw bad(`the header is not valid JSON: ${(error as Error).message}`);
   }
-  if (!(root instanceof Map)) throw bad(`the header is ${describe(root)}, expected a JSON object of tensors.`);
+  if (!(root instanceof Map)) throw bad(`the header is ${describe(root)}`, { expected: 'a JSON object of tensors' });
 
   let metadata = new Map<string, string>();
   const tensors = new Map<string, SafetensorsInfo>();
@@ -148,8 +149,8 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
   if (fileBytes !== undefined && dataStart + dataBytes !== fileBytes) {
     const has = fileBytes - dataStart;
     throw bad(
-      `the tensors take ${dataBytes} bytes but ${has} follow the header; ` +
-        (has < dataBytes ? 'the file is cut.' : 'the bytes after the last tensor belong to none.'),
+      `${has < dataBytes ? 'the file is cut' : 'the bytes after the last tensor belong to none'}: ` +
+        `the tensors take ${dataBytes} bytes but ${has} follow the header`,
     );
   }
   return { metadata, tensors, dataStart, dataBytes };
@@ -181,7 +182,9 @@ export function readSafetensors(file: Uint8Array | ArrayBuffer): Safetensors {
 export function safetensorsEntry(info: SafetensorsInfo, bytes: Uint8Array): SafetensorsEntry {
   const { dtype, shape } = info;
   if (bytes.length !== info.end - info.begin) {
-    throw bad(`a tensor of shape (${shape.join(',')}) got ${bytes.length} bytes, expected ${info.end - info.begin}.`);
+    throw bad(`a tensor of shape (${shape.join(',')}) got ${bytes.length} bytes`, {
+      expected: `${info.end - info.begin}`,
+    });
   }
   const array = ARRAYS[dtype];
   const aligned = bytes.byteOffset % array.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
@@ -211,15 +214,16 @@ export function layoutSafetensors(
   const entries: { name: string; dtype: SafetensorsDtype; shape: readonly number[]; bytes: number }[] = [];
   const names = new Set<string>();
   for (const [name, { dtype, shape }] of tensors) {
-    if (name === METADATA) throw refuse(`a tensor is called ${METADATA}, which the format reserves; rename it.`);
-    if (names.has(name)) throw refuse(`two tensors are called ${JSON.stringify(name)}, expected each name once.`);
+    if (name === METADATA)
+      throw refuse(`a tensor is called ${METADATA}, which the format reserves`, { remedy: 'rename it' });
+    if (names.has(name)) throw refuse(`two tensors are called ${JSON.stringify(name)}`, { expected: 'each name once' });
     if (!Object.hasOwn(ARRAYS, dtype))
-      throw refuse(`${JSON.stringify(name)} has dtype ${dtype}, expected one of ${dtypeList()}.`);
+      throw refuse(`${JSON.stringify(name)} has dtype ${dtype}`, { expected: `one of ${dtypeList()}` });
     const bytes = byteSize(dtype, shape);
     if (bytes === undefined)
-      throw refuse(
-        `${JSON.stringify(name)} has shape (${shape.join(',')}), expected non-negative integers of a countable product.`,
-      );
+      throw refuse(`${JSON.stringify(name)} has shape (${shape.join(',')})`, {
+        expected: 'non-negative integers of a countable product',
+      });
     names.add(name);
     entries.push({ name, dtype, shape: [...shape], bytes });
   }
@@ -262,15 +266,15 @@ export function writeSafetensors(
   const entries = [...tensors];
   for (const [name, { dtype, shape, data }] of entries) {
     if (Object.hasOwn(ARRAYS, dtype) && !(data instanceof (ARRAYS[dtype] as unknown as new () => object))) {
-      throw refuse(
-        `${JSON.stringify(name)} of dtype ${dtype} holds a ${data.constructor.name}, expected a ${(ARRAYS[dtype] as unknown as { name: string }).name}.`,
-      );
+      throw refuse(`${JSON.stringify(name)} of dtype ${dtype} holds a ${data.constructor.name}`, {
+        expected: `a ${(ARRAYS[dtype] as unknown as { name: string }).name}`,
+      });
     }
     const length = shape.reduce((product, size) => product * size, 1);
     if (data.length !== length) {
-      throw refuse(
-        `${JSON.stringify(name)} of shape (${shape.join(',')}) holds ${data.length} values, expected ${length}.`,
-      );
+      throw refuse(`${JSON.stringify(name)} of shape (${shape.join(',')}) holds ${data.length} values`, {
+        expected: `${length}`,
+      });
     }
   }
   const layout = layoutSafetensors(entries, metadata);
@@ -284,11 +288,11 @@ export function writeSafetensors(
 }
 
 function readMetadata(value: HeaderJson): Map<string, string> {
-  if (!(value instanceof Map)) throw bad(`${METADATA} is ${describe(value)}, expected an object of strings.`);
+  if (!(value instanceof Map)) throw bad(`${METADATA} is ${describe(value)}`, { expected: 'an object of strings' });
   const metadata = new Map<string, string>();
   for (const [key, text] of value) {
     if (typeof text !== 'string')
-      throw bad(`${METADATA} entry ${JSON.stringify(key)} is ${describe(text)}, expected a string.`);
+      throw bad(`${METADATA} entry ${JSON.stringify(key)} is ${describe(text)}`, { expected: 'a string' });
     metadata.set(key, text);
   }
   return metadata;
@@ -297,33 +301,34 @@ function readMetadata(value: HeaderJson): Map<string, string> {
 function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
   const label = `tensor ${JSON.stringify(name)}`;
   if (!(value instanceof Map))
-    throw bad(`${label} is ${describe(value)}, expected an object with dtype, shape and data_offsets.`);
+    throw bad(`${label} is ${describe(value)}`, { expected: 'an object with dtype, shape and data_offsets' });
   for (const key of ['dtype', 'shape', 'data_offsets']) {
-    if (!value.has(key)) throw bad(`${label} has no ${key}.`);
+    if (!value.has(key)) throw bad(`${label} has no ${key}`);
   }
   for (const key of value.keys()) {
     if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets')
-      throw bad(`${label} has an unknown field ${JSON.stringify(key)}.`);
+      throw bad(`${label} has an unknown field ${JSON.stringify(key)}`);
   }
   const dtype = value.get('dtype');
   if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {
-    throw bad(`${label} has dtype ${JSON.stringify(dtype)}, expected one of ${dtypeList()}.`);
+    throw bad(`${label} has dtype ${JSON.stringify(dtype)}`, { expected: `one of ${dtypeList()}` });
   }
   const shape = value.get('shape');
   if (!Array.isArray(shape) || !shape.every(isCount)) {
-    throw bad(`${label} has shape ${describe(shape)}, expected an array of non-negative integers.`);
+    throw bad(`${label} has shape ${describe(shape)}`, { expected: 'an array of non-negative integers' });
   }
   const offsets = value.get('data_offsets');
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    throw bad(`${label} has data_offsets ${describe(offsets)}, expected two non-negative integers.`);
+    throw bad(`${label} has data_offsets ${describe(offsets)}`, { expected: 'two non-negative integers' });
   }
   const [begin, end] = offsets as [number, number];
-  if (begin > end) throw bad(`${label} has data_offsets [${begin},${end}], expected begin <= end.`);
+  if (begin > end) throw bad(`${label} has data_offsets [${begin},${end}]`, { expected: 'begin <= end' });
   const bytes = byteSize(dtype as SafetensorsDtype, shape as number[]);
-  if (bytes === undefined) throw bad(`${label} has shape (${shape.join(',')}), whose size overflows.`);
+  if (bytes === undefined) throw bad(`${label} has shape (${shape.join(',')}), whose size overflows`);
   if (bytes !== end - begin) {
     throw bad(
-      `${label} of dtype ${dtype} and shape (${shape.join(',')}) needs ${bytes} bytes, its data_offsets [${begin},${end}] give ${end - begin}.`,
+      `${label} of dtype ${dtype} and shape (${shape.join(',')}) needs ${bytes} bytes, its data_offsets [${begin},${end}] ` +
+        `give ${end - begin}`,
     );
   }
   return { dtype: dtype as SafetensorsDtype, shape: shape as number[], begin, end };
@@ -335,13 +340,13 @@ function checkTiling(tensors: ReadonlyMap<string, SafetensorsInfo>): number {
   const ordered = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   for (const [name, { begin, end }] of ordered) {
     if (begin > last)
-      throw bad(
-        `tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: bytes ${last} to ${begin} belong to no tensor.`,
-      );
+      throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}`, {
+        expected: `${last}: bytes ${last} to ${begin} belong to no tensor`,
+      });
     if (begin < last)
-      throw bad(
-        `tensor ${JSON.stringify(name)} begins at ${begin}, expected ${last}: it overlaps the tensor before it.`,
-      );
+      throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}`, {
+        expected: `${last}: it overlaps the tensor before it`,
+      });
     last = end;
   }
   return last;
@@ -360,9 +365,9 @@ function byteSize(dtype: SafetensorsDtype, shape: readonly number[]): number | u
 function metadataMembers(metadata: Iterable<readonly [string, string]>): string[] {
   const seen = new Set<string>();
   return [...metadata].map(([key, text]) => {
-    if (seen.has(key)) throw refuse(`metadata key ${JSON.stringify(key)} is given twice.`);
+    if (seen.has(key)) throw refuse(`metadata key ${JSON.stringify(key)} is given twice`);
     if (typeof text !== 'string')
-      throw refuse(`metadata ${JSON.stringify(key)} is a ${typeof text}, expected a string.`);
+      throw refuse(`metadata ${JSON.stringify(key)} is a ${typeof text}`, { expected: 'a string' });
     seen.add(key);
     return `${JSON.stringify(key)}:${JSON.stringify(text)}`;
   });
@@ -386,10 +391,10 @@ function dtypeList(): string {
   return Object.keys(ARRAYS).join(', ');
 }
 
-function bad(what: string): FormatError {
-  return new FormatError(`[readSafetensors] ${what}`);
+function bad(what: string, options?: ErrorDetails): FormatError {
+  return new FormatError('readSafetensors', what, options);
 }
 
-function refuse(what: string): ValueError {
-  return new ValueError(`[writeSafetensors] ${what}`);
+function refuse(what: string, options?: ErrorDetails): ValueError {
+  return new ValueError('writeSafetensors', what, options);
 }

@@ -36,7 +36,7 @@ export function fromFloat32(
 ): SafetensorsEntry {
   const length = shape.reduce((product, size) => product * size, 1);
   if (data.length !== length) {
-    throw new ValueError(`[fromFloat32] shape (${shape.join(',')}) needs ${length} values, got ${data.length}.`);
+    throw new ValueError('fromFloat32', `shape (${shape.join(',')}) needs ${length} values, got ${data.length}`);
   }
   if (dtype === 'F32') return { dtype, shape, data };
   return { dtype, shape, data: dtype === 'F16' ? float32ToFloat16Bits(data) : float32ToBfloat16Bits(data) };

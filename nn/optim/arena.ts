@@ -1,6 +1,16 @@
 // One flat tensor that holds many: what an optimizer does to every parameter then takes one dispatch instead of hundreds.
 
-import { keep, noGrad, scope, type Tensor, zeros, type Device, type DType, type Shape } from '../../core/index.ts';
+import {
+  EngineError,
+  keep,
+  noGrad,
+  scope,
+  type Tensor,
+  zeros,
+  type Device,
+  type DType,
+  type Shape,
+} from '../../core/index.ts';
 
 /** Elements that places begin at a multiple of: 256 bytes even for f16, the largest alignment of bindings that adapters ask for. */
 const ALIGNMENT = 128;
@@ -76,7 +86,8 @@ export class Arena {
 
   private place(name: string): Place {
     const place = this.layout.places.get(name);
-    if (!place) throw new Error(`[arena] There is no place named ${name}; this is a defect of the engine.`);
+    if (!place)
+      throw new EngineError('arena', `There is no place named ${name}`, { remedy: 'this is a defect of the engine' });
     return place;
   }
 }

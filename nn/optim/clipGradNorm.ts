@@ -12,10 +12,13 @@ import { leaves, type Parameters } from './optimizer.ts';
  * @throws ValueError
  */
 export function clipGradNorm(parameters: Parameters, maxNorm: number, normType = 2): Tensor {
-  if (!(maxNorm >= 0)) throw new ValueError(`[clipGradNorm] maxNorm is ${maxNorm}, expected 0 or more.`);
-  if (!(normType > 0)) throw new ValueError(`[clipGradNorm] normType is ${normType}, expected more than 0.`);
+  if (!(maxNorm >= 0))
+    throw new ValueError('clipGradNorm', `is ${maxNorm}`, { option: 'maxNorm', expected: '0 or more' });
+  if (!(normType > 0))
+    throw new ValueError('clipGradNorm', `is ${normType}`, { option: 'normType', expected: 'more than 0' });
   const owners = leaves('clipGradNorm', parameters).filter((p) => p.grad);
-  if (!owners.length) throw new ValueError('[clipGradNorm] No parameter has a gradient; call it after backward().');
+  if (!owners.length)
+    throw new ValueError('clipGradNorm', 'No parameter has a gradient', { remedy: 'call it after backward()' });
   return noGrad(() =>
     scope(() => {
       const gradients = owners.map((p) => p.grad!);

@@ -109,15 +109,16 @@ export class FusedAdamW {
   constructor(module: Module, options: FusedAdamWOptions = {}) {
     const { lr = 1e-3, betas, eps, weightDecay = 0, decays = () => true, maxNorm = 0, emaDecay, half = [] } = options;
     const all = [...module.namedParameters()].filter(([, p]) => p.requiresGrad);
-    if (!all.length) throw new ValueError('[FusedAdamW] The module has no parameters that require a gradient.');
+    if (!all.length) throw new ValueError('FusedAdamW', 'The module has no parameters that require a gradient');
     for (const [name, p] of all)
       if (p.dtype !== 'f32')
-        throw new ValueError(
-          `[FusedAdamW] ${name} is ${p.dtype}, expected f32: the optimizer keeps f32 masters; list it under half instead of casting it.`,
-        );
+        throw new ValueError('FusedAdamW', `${name} is ${p.dtype}`, {
+          expected: 'f32: the optimizer keeps f32 masters',
+          remedy: 'list it under half instead of casting it',
+        });
     const { device } = all[0][1];
     if (half.length && !device.has('shader-f16'))
-      throw new ValueError('[FusedAdamW] This adapter has no shader-f16; train in f32.');
+      throw new ValueError('FusedAdamW', 'This adapter has no shader-f16', { remedy: 'train in f32' });
     // Those that decay come first, so that one number tells them apart.
     const decaying = all.filter(([name, p]) => decays(name, p)),
       others = all.filter(([name, p]) => !decays(name, p));
@@ -163,7 +164,7 @@ export class FusedAdamW {
 
   set lr(value: number) {
     if (!(value >= 0 && Number.isFinite(value)))
-      throw new ValueError(`[FusedAdamW] The learning rate is ${value}, expected a finite number from 0 on.`);
+      throw new ValueError('FusedAdamW', `The learning rate is ${value}`, { expected: 'a finite number from 0 on' });
     if (value === this.rate && this.settled) return;
     this.rate = value;
     this.settled = true;
@@ -195,7 +196,9 @@ export class FusedAdamW {
         const offset = this.places.get(leaf);
         if (offset === undefined)
           throw new ValueError(
-            `[FusedAdamW] A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's; freeze it or make the optimizer after it.`,
+            'FusedAdamW',
+            `A gradient of shape ${show(leaf.shape)} arrived for a tensor that isn't the optimizer's`,
+            { remedy: 'freeze it or make the optimizer after it' },
           );
         arrived.push({ gradient: gradient.isContiguous ? gradient.alias() : gradient.clone(), offset });
         if (arrived.length === PENDING) gather();
@@ -237,7 +240,7 @@ export class FusedAdamW {
   /** Runs `fn` while the module's parameters are their moving averages. */
   async withEma<T>(fn: () => T | Promise<T>): Promise<T> {
     const { ema } = this;
-    if (!ema) throw new ValueError('[FusedAdamW] There is no moving average; pass emaDecay.');
+    if (!ema) throw new ValueError('FusedAdamW', 'There is no moving average', { remedy: 'pass emaDecay' });
     const own = new Map([...this.live].map(([name, leaf]) => [name, keep(leaf.detach())]));
     noGrad(() =>
       scope(() => {
@@ -273,18 +276,19 @@ export class FusedAdamW {
    */
   loadState(masters: FusedAdamWState['tensors'], { tensors, words }: FusedAdamWState): void {
     if (words.length !== ADAMW_STATE_WORDS)
-      throw new FormatError(
-        `[FusedAdamW] The state has ${words.length} words, expected ${ADAMW_STATE_WORDS}; it was written by another version.`,
-      );
+      throw new FormatError('FusedAdamW', `The state has ${words.length} words`, {
+        expected: `${ADAMW_STATE_WORDS}`,
+        remedy: 'load it with the version that wrote it',
+      });
     const lookup =
       (from: FusedAdamWState['tensors'], prefix: string) =>
       (name: string, shape: Shape): ArrayLike<number> => {
         const entry = from.get(prefix + name);
-        if (!entry) throw new FormatError(`[FusedAdamW] ${prefix}${name} is missing in the state.`);
+        if (!entry) throw new FormatError('FusedAdamW', `${prefix}${name} is missing in the state`);
         if (!sameShape(entry.shape, shape))
-          throw new ShapeError(
-            `[FusedAdamW] ${prefix}${name} has shape ${show(entry.shape)} in the state, expected ${show(shape)}.`,
-          );
+          throw new ShapeError('FusedAdamW', `${prefix}${name} has shape ${show(entry.shape)} in the state`, {
+            expected: show(shape),
+          });
         return hostValues(entry) as ArrayLike<number>;
       };
     const plan: [Arena, (name: string, shape: Shape) => ArrayLike<number>][] = [[this.params, lookup(masters, '')]];

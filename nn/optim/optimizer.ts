@@ -11,16 +11,17 @@ export type Parameters = Module | Iterable<Tensor>;
 /** @internal Leaves of a module or of a list. */
 export function leaves(op: string, parameters: Parameters): Tensor[] {
   const all = parameters instanceof Module ? parameters.parameters() : [...parameters];
-  if (!all.length) throw new ValueError(`[${op}] There are no parameters, expected at least one.`);
+  if (!all.length) throw new ValueError(op, 'There are no parameters', { expected: 'at least one' });
   return all;
 }
 
 /** @internal @throws ValueError unless the number is finite, at least 0 and below `end` */
 export function checkNumber(op: string, name: string, value: number, end = Infinity): number {
   if (!(value >= 0 && value < end))
-    throw new ValueError(
-      `[${op}] ${name} is ${value}, expected a finite number from 0 on${end === Infinity ? '' : ` and below ${end}`}.`,
-    );
+    throw new ValueError(op, `is ${value}`, {
+      option: name,
+      expected: `a finite number from 0 on${end === Infinity ? '' : ` and below ${end}`}`,
+    });
   return value;
 }
 

@@ -33,9 +33,9 @@ export class SGD extends Optimizer {
     const { lr = 1e-3, momentum = 0, dampening = 0, weightDecay = 0, nesterov = false } = options;
     for (const [name, value] of Object.entries({ momentum, weightDecay })) checkNumber('SGD', name, value);
     if (nesterov && (momentum === 0 || dampening !== 0))
-      throw new ValueError(
-        `[SGD] nesterov with momentum ${momentum} and dampening ${dampening}, expected a momentum and no dampening.`,
-      );
+      throw new ValueError('SGD', `nesterov with momentum ${momentum} and dampening ${dampening}`, {
+        expected: 'a momentum and no dampening',
+      });
     super(parameters, lr, momentum ? ['momentum_buffer'] : []);
     if (!momentum) {
       this.plain = fuse((p, gradient, rate) => p.sub(rate.mul(gradient.add(p.mul(weightDecay)))), 'sgd');

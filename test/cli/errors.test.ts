@@ -1,8 +1,19 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { sampleCommand } from '../../cli/commands/sample.ts';
+import { trainCommand } from '../../cli/commands/train.ts';
 import { EXIT, UsageError, describeFailure, isDiskFull } from '../../cli/errors.ts';
+import { flagOf, OPTIONS_WITH_FLAG } from '../../cli/flagNames.ts';
 import { FileError } from '../../cli/files.ts';
-import { AdapterError, DeviceLostError, FormatError, GpuError, ShapeError, ValueError } from '../../core/errors.ts';
+import {
+  AdapterError,
+  CompileError,
+  DeviceLostError,
+  FormatError,
+  GpuError,
+  ShapeError,
+  ValueError,
+} from '../../core/errors.ts';
 
 const test = suite('errors');
 
@@ -16,22 +27,36 @@ test('each kind of error has a sentence and a status', () => {
       EXIT.usage,
     ],
     [
-      new ValueError('[disSize] unknown model "Q", expected one of A, B.'),
+      new ValueError('disSize', 'unknown model "Q"', { expected: 'one of A, B' }),
       'Unknown model "Q", expected one of A, B.',
       EXIT.usage,
     ],
-    [new FileError('[createRun] runs holds another run; go on.', 'runs'), 'runs holds another run; go on.', EXIT.file],
     [
-      new FormatError('[readSafetensors] a.safetensors is damaged: it is cut.'),
+      new ValueError('warmupCosine', 'is 2', { option: 'minLr', expected: 'at most 1', remedy: 'lower it' }),
+      '--min-lr is 2, expected at most 1; lower it.',
+      EXIT.usage,
+    ],
+    [new ValueError('disConfig', 'is 3', { option: 'ssm.dtMin' }), 'ssm.dtMin is 3.', EXIT.usage],
+    [
+      new FileError('createRun', 'runs holds another run', { path: 'runs', remedy: 'go on' }),
+      'runs holds another run; go on.',
+      EXIT.file,
+    ],
+    [
+      new FormatError('readSafetensors', 'a.safetensors is damaged: it is cut'),
       'a.safetensors is damaged: it is cut.',
       EXIT.file,
     ],
-    [new AdapterError('[openDevice] WebGPU found no adapter.'), 'WebGPU found no adapter.', EXIT.gpu],
-    [new DeviceLostError('[train] The GPU device was lost; go on.'), 'The GPU device was lost; go on.', EXIT.gpu],
+    [new AdapterError('openDevice', 'WebGPU found no adapter'), 'WebGPU found no adapter.', EXIT.gpu],
     [
-      new Error('[openNodeGpu] The npm package webgpu cannot be loaded'),
-      'The npm package webgpu cannot be loaded.',
+      new DeviceLostError('train', 'The GPU device was lost', { remedy: 'go on' }),
+      'The GPU device was lost; go on.',
       EXIT.gpu,
+    ],
+    [
+      new CompileError('silu', 'expected an expression', { listing: '1 | let x = ;' }),
+      'Expected an expression.',
+      EXIT.failure,
     ],
     [
       system('ENOSPC'),
@@ -55,17 +80,33 @@ test('each kind of error has a sentence and a status', () => {
 });
 
 test('a GPU without memory says what to lower; other errors of the engine are unexpected', () => {
-  const memory = describeFailure(new GpuError('[device] Out of memory: buffer of 8 GiB.'));
-  assert.match(memory.message, /^The GPU is out of memory: .* Lower --batch/);
+  const memory = describeFailure(
+    new GpuError('device', 'The GPU is out of memory: buffer of 8 GiB', { outOfMemory: true, remedy: 'trim()' }),
+  );
+  assert.is(
+    memory.message,
+    'The GPU is out of memory: buffer of 8 GiB; lower --batch, or split it with --micro-batches.',
+  );
   assert.equal([memory.status, memory.unexpected], [EXIT.gpu, false]);
-  for (const error of [new ShapeError('[add] Shapes differ.'), new TypeError('x is undefined')])
+  for (const error of [
+    new ShapeError('add', 'Shapes differ'),
+    new GpuError('device', 'Buffer is destroyed'),
+    new TypeError('x is undefined'),
+  ])
     assert.is(describeFailure(error).unexpected, true);
   assert.is(describeFailure(new UsageError('x')).unexpected, false);
 });
 
+test('every flag that stands for an option of the API is a flag of a command', () => {
+  const commands = [trainCommand(), sampleCommand()];
+  const flags = new Set(commands.flatMap((command) => command.options.map((option) => option.long)));
+  for (const option of OPTIONS_WITH_FLAG) assert.ok(flags.has(flagOf(option)), `${option}: ${flagOf(option)}`);
+  assert.is(flagOf('ssm.dtMin'), 'ssm.dtMin');
+});
+
 test('a full disk is known by its code', () => {
   assert.ok(isDiskFull({ code: 'ENOSPC' }));
-  assert.ok(isDiskFull(new FileError('full', 'x', { code: 'EDQUOT' })));
+  assert.ok(isDiskFull(new FileError('write', 'full', { path: 'x', cause: { code: 'EDQUOT' } })));
   assert.not(isDiskFull(new Error('ENOSPC')));
 });
 

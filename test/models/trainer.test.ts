@@ -267,7 +267,7 @@ test('batches that do not fit are refused', async ({ device }) => {
   assert.throws(() => t.trainBatch(batch), /The batch has shape \(4,3,4,4\), expected \(8,3,4,4\)/);
   assert.throws(
     () => new Trainer({ device, model: t.model, diffusion: objective, batchSize: 8, microBatches: 3 }),
-    /3 micro-batches don't divide a batch of 8/,
+    /microBatches is 3, expected a divisor of the batch of 8/,
   );
   done(t);
 });

@@ -22,7 +22,7 @@ export function ddimSample(
   options: DdimOptions = {},
 ): SampleStep {
   const { eta = 0 } = options;
-  if (!(eta >= 0 && eta <= 1)) throw new ValueError(`[ddimSample] eta is ${eta}, expected 0 to 1.`);
+  if (!(eta >= 0 && eta <= 1)) throw new ValueError('ddimSample', `is ${eta}`, { option: 'eta', expected: '0 to 1' });
   const noise = eta > 0 ? drawNoise('ddimSample', x.shape, options) : undefined;
   const [sample, predXstart] = reverseStep(
     process,

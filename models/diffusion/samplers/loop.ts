@@ -67,9 +67,9 @@ export async function* sampleLoop(
   const { stepNoise, signal, capture = true } = options;
   const count = timesteps.length;
   if (stepNoise && !sameShape(stepNoise.shape, [count, ...shape]))
-    throw new ShapeError(
-      `[${name}] stepNoise has shape ${show(stepNoise.shape)}, expected ${show([count, ...shape])}, noise for each of the ${count} steps.`,
-    );
+    throw new ShapeError(name, `stepNoise has shape ${show(stepNoise.shape)}`, {
+      expected: `${show([count, ...shape])}, noise for each of the ${count} steps`,
+    });
   const x = keep(scope(() => begin(name, shape, options)));
   const t = keep(full(device, [shape[0]], timesteps[0], 'i32'));
   const noise = stepNoise && keep(empty(device, shape));
@@ -105,9 +105,9 @@ export async function* sampleLoop(
 
 function begin(name: string, shape: Shape, { noise, generator }: LoopOptions): Tensor {
   if (shape.length < 2 || shape.some((size) => !Number.isInteger(size) || size < 1))
-    throw new ValueError(`[${name}] The shape is ${show(shape)}, expected (batch, channels, …).`);
+    throw new ValueError(name, `The shape is ${show(shape)}`, { expected: '(batch, channels, …)' });
   if (noise && !sameShape(noise.shape, shape))
-    throw new ShapeError(`[${name}] noise has shape ${show(noise.shape)}, expected ${show(shape)}.`);
+    throw new ShapeError(name, `noise has shape ${show(noise.shape)}`, { expected: show(shape) });
   return noise ? noGrad(() => noise.cast('f32').clone()) : drawNoise(name, shape, { generator });
 }
 

@@ -75,7 +75,7 @@ test('a wrong matmul names both shapes', ({ device }) => {
   scope(() =>
     assert.throws(
       () => core.matmul(core.zeros(device, [2, 3]), core.zeros(device, [4, 5])),
-      '[matmul] Last dimension of first input with shape (2,3) must match second to last dimension of second input with shape (4,5).',
+      '[matmul] a has shape (2,3) and b (4,5), expected the last dimension of a to be the one before last of b; transpose one of them.',
     ),
   );
 });

@@ -171,7 +171,7 @@ test('errors name the value and say what to do', () => {
       () => new DataLoader(data, options),
       (e: unknown) => e instanceof ValueError && pattern.test(e.message),
     );
-  fails(counting(3), { batchSize: 4 }, /batchSize 4 is more than the 3 items .* lower the batch size/);
+  fails(counting(3), { batchSize: 4 }, /batchSize is 4, expected at most the 3 items .* lower the batch size/);
   fails(counting(3), { batchSize: 0 }, /batchSize is 0, expected a positive integer/);
   fails(counting(0), { batchSize: 1 }, /has 0 items, expected at least one/);
   fails(counting(9), { batchSize: 3, seed: 0.5 }, /seed is 0.5/);

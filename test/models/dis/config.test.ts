@@ -53,7 +53,7 @@ test('official names map to ours', () => {
 
 test('refuses what makes no model, naming option, value and expectation', () => {
   const cases: [object, RegExp][] = [
-    [{ imgSize: 30, patchSize: 4 }, /imgSize is 30, expected a multiple of patchSize 4/],
+    [{ imgSize: 30, patchSize: 4 }, /imgSize is 30, expected a multiple of the patch size 4/],
     [{ embedDim: 1.5 }, /embedDim is 1.5, expected an integer of at least 1/],
     [{ depth: 0 }, /depth is 0/],
     [{ dropPathRate: 1 }, /dropPathRate is 1, expected a probability from 0 to below 1/],

@@ -229,7 +229,7 @@ test('wrong arguments are named', ({ device }) => {
     );
     fails(
       () => model.forward(x, t),
-      '[Dis] labels are missing, expected (2,) for a model of 5 classes; label 5 means no class.',
+      '[Dis] labels are missing, expected (2,) for a model of 5 classes; give label 5 where there is no class.',
     );
     fails(
       () => model.forward(x, t, labels.slice(0, 1)),
