@@ -9,6 +9,7 @@ import { hash32 } from '../models/data/hash.ts';
 import { createDiffusion, createTimestepSampler, type GaussianDiffusion } from '../models/diffusion/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import { disParameterCount } from '../models/dis/shapes.ts';
+import { sampleImages } from '../models/sample/index.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
@@ -21,7 +22,7 @@ import { adapterLabel } from './openCliDevice.ts';
 import { Progress, say, type ProgressStyle } from './progress.ts';
 import { learningRate, type RunConfig } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
-import { sampleImages, writeSamples } from './sampling.ts';
+import { labelsOfRows, writeSamples } from './sampleSheet.ts';
 import { loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
 
 export interface TrainRunOptions {
@@ -263,7 +264,7 @@ class Loop {
   async #sheet(): Promise<void> {
     const { device, folder, config, signal } = this.#options;
     const { numClasses, classDropoutProb } = config.model;
-    const labels = numClasses > 0 ? Array.from({ length: Math.min(numClasses, 10) }, (_, label) => label) : undefined;
+    const classes = numClasses > 0 ? Array.from({ length: Math.min(numClasses, 10) }, (_, label) => label) : undefined;
     const path = join(folder.samples, `step-${String(this.#trainer.step).padStart(8, '0')}.png`);
     try {
       await this.#trainer.withEma(async () => {
@@ -271,17 +272,15 @@ class Loop {
           device,
           model: this.#model,
           diffusion: config.diffusion,
-          classes: labels,
-          count: labels ? 4 : 16,
+          labels: labelsOfRows(classes, 4),
+          count: 16,
           guidance: classDropoutProb > 0 ? config.plan.guidance : 1,
           steps: Math.min(config.plan.sampleSteps, config.settings.diffusionSteps),
-          sampler: 'ddim',
-          eta: 0,
           seed: hash32(config.settings.seed, SHEET_KEY),
           batch: 16,
           signal,
         });
-        await writeSamples(path, images, { classes: labels, classNames: config.classNames });
+        await writeSamples(path, images, { classes, classNames: config.classNames });
       });
     } catch (error) {
       const { message, unexpected } = describeFailure(error);

@@ -1,6 +1,7 @@
-// DiS, the diffusion process, data and the training loop.
+// DiS, the diffusion process, data, the training loop and sampling.
 
 export * from './data/index.ts';
 export * from './diffusion/index.ts';
 export * from './dis/index.ts';
+export * from './sample/index.ts';
 export * from './train/index.ts';

@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { keep, tensor, type Device } from '../../core/index.ts';
 import { trainClassifier } from '../../models/classifier.ts';
 import type { ImageBatch } from '../../models/data/grid.ts';
+import { sampleImages } from '../../models/sample/index.ts';
 import { loadModel, readRunConfig } from '../checkpoint.ts';
 import { openData } from '../data/openData.ts';
 import { EXIT, UsageError } from '../errors.ts';
@@ -17,7 +18,7 @@ import { flag, text } from '../options.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { makeRunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
-import { sampleImages, writeSamples } from '../sampling.ts';
+import { labelsOfRows, writeSamples } from '../sampleSheet.ts';
 import { trainRun } from '../trainRun.ts';
 
 /**
@@ -173,12 +174,9 @@ async function draw(
       device,
       model,
       diffusion: config.diffusion,
-      classes,
-      count: QUICKSTART.judged,
+      labels: labelsOfRows(classes, QUICKSTART.judged),
       guidance,
       steps,
-      sampler: 'ddim',
-      eta: 0,
       seed: 1,
       batch: QUICKSTART.batch,
       signal,

@@ -3,6 +3,8 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
+import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
+import { checkSampling, sampleImages } from '../../models/sample/index.ts';
 import { loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { fileError } from '../files.ts';
@@ -14,13 +16,14 @@ import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { locateCheckpoint } from '../runFolder.ts';
-import { checkSampling, sampleImages, sampleSheet, writeSamples, type SamplerName } from '../sampling.ts';
+import { labelsOfRows, sampleSheet, writeSamples } from '../sampleSheet.ts';
 import { loadTuning } from '../tuningCache.ts';
 
 interface SampleCommandOptions extends AdapterOptions {
   readonly classes?: readonly string[];
   readonly count?: number;
   readonly guidance?: number;
+  readonly guidanceChannels?: number;
   readonly steps?: number;
   readonly sampler: SamplerName;
   readonly eta: number;
@@ -59,12 +62,28 @@ export function sampleCommand(): Command {
         number({ min: 0 }),
       ),
     )
+    .addOption(
+      flag(
+        '--guidance-channels <n>',
+        'guide so many channels; the official code guides 3 of a latent (default: all)',
+        integer({ min: 1 }),
+      ),
+    )
     .addOption(flag('--seed <n>', 'other images for another number', integer({ min: 0 }), 0))
     .addOption(
       flag('--weights <which>', "ema: the moving average; model: the last step's", choice(['ema', 'model']), 'ema'),
     )
     .optionsGroup('How:')
-    .addOption(flag('--sampler <name>', 'ddim or ddpm', choice(['ddim', 'ddpm']), 'ddim'))
+    .addOption(
+      flag(
+        '--sampler <name>',
+        Object.entries(SAMPLERS)
+          .map(([name, { about }]) => `${name}: ${about}`)
+          .join('; '),
+        choice(SAMPLER_NAMES),
+        'ddim',
+      ),
+    )
     .addOption(flag('--steps <n>', 'sampling steps (default: 50)', integer({ min: 1 })))
     .addOption(flag('--eta <share>', 'noise that DDIM adds, from 0 to 1', probability({ closed: true }), 0))
     .addOption(flag('--batch <n>', 'images at once', integer({ min: 1 }), 32))
@@ -87,8 +106,7 @@ export function sampleCommand(): Command {
 }
 
 async function sample(folder: string, options: SampleCommandOptions): Promise<void> {
-  const { eta, sampler } = options;
-  if (eta > 0 && sampler !== 'ddim') throw new UsageError(`--eta is ${eta}, but only --sampler ddim has it.`);
+  const sampler = chooseSampler(options);
   const animation = options.animate;
   if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
     throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
@@ -107,16 +125,20 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
     model: { classDropoutProb },
   } = config;
   const classes = chooseClasses(options.classes, config);
-  const guidance = options.guidance ?? (classes && classDropoutProb > 0 ? 1.5 : 1);
+  const guidance = {
+    scale: options.guidance ?? (classes && classDropoutProb > 0 ? 1.5 : 1),
+    channels: options.guidanceChannels,
+  };
   const steps = options.steps ?? Math.min(50, diffusion.diffusionSteps ?? 1000);
-  checkSampling({ model: config.model, classes, guidance, diffusion, steps });
+  const count = options.count ?? (classes ? 8 : 16);
+  const labels = labelsOfRows(classes, count);
+  checkSampling(config.model, { labels, count, guidance, diffusion, steps });
   // Before the work, not after it.
   await makeFolder(dirname(out));
   if (options.each !== undefined) await makeFolder(options.each);
   if (animation !== undefined) await makeFolder(dirname(animation));
 
   const interrupt = catchInterrupt(() => say('Stopping.'));
-  const count = options.count ?? (classes ? 8 : 16);
   const total = (classes?.length ?? 1) * count;
   using device = await openCliDevice(options);
   await loadTuning(device);
@@ -130,14 +152,16 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
       `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
     );
     const { images, frames } = await sampleImages({
-      ...options,
       device,
       model,
       diffusion,
-      classes,
+      labels,
       count,
       guidance,
+      sampler,
       steps,
+      seed: options.seed,
+      batch: options.batch,
       signal: interrupt.signal,
       frames: animation === undefined ? 0 : FRAMES,
       onStep: (step) => progress.update({ step }),
@@ -171,6 +195,15 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
     model.dispose();
     interrupt.release();
   }
+}
+
+function chooseSampler({ sampler, eta }: Pick<SampleCommandOptions, 'sampler' | 'eta'>): Sampler {
+  const takesEta = (name: SamplerName): boolean => (SAMPLERS[name].takes as readonly string[]).includes('eta');
+  if (eta > 0 && !takesEta(sampler)) {
+    const which = SAMPLER_NAMES.filter(takesEta).join(' or ');
+    throw new UsageError(`--eta is ${eta}, but only --sampler ${which} has it.`);
+  }
+  return SAMPLERS[sampler].create({ eta });
 }
 
 /** Labels of the classes named; the first ones where none is. */

@@ -1,11 +1,12 @@
 // A training run: data, model, diffusion and trainer, and what the page asks of them. It knows nothing of the page.
 
-import { concat, Generator, keep, scope, tensor, type Device } from '../../core/index.ts';
+import { Generator, scope, type Device } from '../../core/index.ts';
 import {
   createDiffusion,
   DataLoader,
   Dis,
   disConfig,
+  sampleProgressive,
   shapesDataset,
   Trainer,
   type DiffusionOptions,
@@ -33,7 +34,7 @@ export interface Checkpoint {
 export interface SampleRequest {
   /** Images of each class. */
   readonly rows: number;
-  /** DDIM steps, a divisor of 1000. */
+  /** DDIM steps. */
   readonly steps: number;
   readonly seed: number;
   /** Is shown the images as they are expected after each step, (rows · classes, 3, H, W) in [-1, 1], row by row. */
@@ -132,24 +133,20 @@ export class Session {
 
   private async draw({ rows, steps, seed, onStep }: SampleRequest): Promise<void> {
     const { device, model } = this;
-    const { numClasses, imgSize, channels } = model.config;
-    const count = rows * numClasses;
-    using generator = new Generator(device, seed);
-    using diffusion = createDiffusion(device, { ...DIFFUSION, timestepRespacing: `ddim${steps}` });
-    // Guidance asks for each image with its class and, in the second half, with none.
-    using labels = keep(
-      tensor(
-        device,
-        Int32Array.from({ length: 2 * count }, (_, i) => (i < count ? i % numClasses : numClasses)),
-      ),
-    );
-    const loop = diffusion.ddimSampleLoopProgressive(
-      (x, t) => scope(() => model.forwardWithCfg(concat([x, x]), concat([t, t]), labels, GUIDANCE).slice(0, 0, count)),
-      [count, channels, imgSize, imgSize],
-      { generator },
-    );
+    const { numClasses } = model.config;
+    const labels = Array.from({ length: rows * numClasses }, (_, i) => i % numClasses);
+    const drawing = sampleProgressive({
+      device,
+      model,
+      diffusion: DIFFUSION,
+      labels,
+      guidance: GUIDANCE,
+      steps,
+      seed,
+      batch: labels.length,
+    });
     // Reading each step's images lets the page breathe between steps.
-    for await (const { predXstart, index } of loop) onStep((await predXstart.data()) as Float32Array, index + 1);
+    for await (const { predXstart, index } of drawing) onStep((await predXstart.data()) as Float32Array, index + 1);
   }
 
   /** Everything that the run needs to go on bit for bit. No step may be under way. */

@@ -29,38 +29,32 @@ export const COEFFICIENTS = [
   'signalToNoise',
   /** 0 at t = 0, else 1: the last step adds no noise. */
   'nonzero',
-  'ddimXstart',
-  'ddimX',
-  'ddimSigma',
-  'ddimReverseXstart',
-  'ddimReverseX',
 ] as const;
 
 export type Coefficient = (typeof COEFFICIENTS)[number];
 
-/**
- * The table (T, columns) of a process and an η of DDIM.
- *
- * DDIM (Song et al. 2020, eq. 12) is here with ε eliminated: x_{t-1} = `ddimXstart` x_0 + `ddimX` x_t + `ddimSigma` z, where
- * σ = η √β̃_t, d = √(1 - ᾱ_{t-1} - σ²), `ddimX` = d / √(1-ᾱ_t) and `ddimXstart` = √ᾱ_{t-1} - `ddimX` √ᾱ_t.
- */
-export function coefficientTable(device: Device, settings: DiffusionSettings, eta = 0): Tensor {
-  const steps = settings.numTimesteps;
-  const width = COEFFICIENTS.length;
-  const columns: Readonly<Record<Coefficient, ArrayLike<number>>> = {
-    ...processColumns(settings),
-    ...ddimColumns(settings, eta),
-  };
-  const data = new Float32Array(steps * width);
-  COEFFICIENTS.forEach((name, k) => {
-    for (let t = 0; t < steps; t++) data[t * width + k] = columns[name][t];
-  });
-  return tensor(device, data, { shape: [steps, width] });
+/** Columns by name, a value for each timestep. */
+export type Columns = Readonly<Record<string, ArrayLike<number>>>;
+
+/** A table (T, columns), f32, and the names of its columns in order. */
+export interface CoefficientTable {
+  readonly tensor: Tensor;
+  readonly columns: readonly string[];
 }
 
-type DdimCoefficient = Extract<Coefficient, `ddim${string}`>;
+/** The table of a process, with further columns behind its own. */
+export function coefficientTable(device: Device, settings: DiffusionSettings, more: Columns = {}): CoefficientTable {
+  const steps = settings.numTimesteps;
+  const all: Columns = { ...processColumns(settings), ...more };
+  const columns = [...COEFFICIENTS, ...Object.keys(more)];
+  const data = new Float32Array(steps * columns.length);
+  columns.forEach((name, k) => {
+    for (let t = 0; t < steps; t++) data[t * columns.length + k] = all[name][t];
+  });
+  return { tensor: tensor(device, data, { shape: [steps, columns.length] }), columns };
+}
 
-function processColumns(settings: DiffusionSettings): Record<Exclude<Coefficient, DdimCoefficient>, Float64Array> {
+function processColumns(settings: DiffusionSettings): Record<Coefficient, Float64Array> {
   const k = settings.tables;
   const large = settings.modelVarType === 'fixedLarge';
   const constant = (value: number): Float64Array => new Float64Array(k.betas.length).fill(value);
@@ -94,35 +88,4 @@ function processColumns(settings: DiffusionSettings): Record<Exclude<Coefficient
     signalToNoise: k.alphasCumprod.map((v, t) => v / k.oneMinusAlphasCumprod[t]),
     nonzero: constant(1).fill(0, 0, 1),
   };
-}
-
-function ddimColumns({ tables: k }: DiffusionSettings, eta: number): Record<DdimCoefficient, Float64Array> {
-  // 1 - ᾱ_{t-1} - σ² = (1 - ᾱ_{t-1}) (1 - η² + η² α_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t)), without a difference of near numbers.
-  const towards = k.betas.map((beta, t) => {
-    const before = 1 - k.alphasCumprodPrev[t];
-    return Math.sqrt(before * (1 - eta * eta + (eta * eta * (1 - beta) * before) / k.oneMinusAlphasCumprod[t]));
-  });
-  const step = affine(k.alphasCumprodPrev.map(Math.sqrt), towards, k);
-  const reverse = affine(
-    k.alphasCumprodNext.map(Math.sqrt),
-    k.alphasCumprodNext.map((alpha) => Math.sqrt(1 - alpha)),
-    k,
-  );
-  return {
-    ddimXstart: step.ofXstart,
-    ddimX: step.ofX,
-    ddimSigma: k.posteriorVariance.map((variance) => eta * Math.sqrt(variance)),
-    ddimReverseXstart: reverse.ofXstart,
-    ddimReverseX: reverse.ofX,
-  };
-}
-
-/** √ᾱ' x_0 + d ε as a combination of x_0 and x_t, by ε = (x_t - √ᾱ_t x_0) / √(1-ᾱ_t). */
-function affine(
-  sqrtAlpha: Float64Array,
-  towards: Float64Array,
-  k: DiffusionSettings['tables'],
-): { ofXstart: Float64Array; ofX: Float64Array } {
-  const ofX = towards.map((d, t) => d / k.sqrtOneMinusAlphasCumprod[t]);
-  return { ofX, ofXstart: sqrtAlpha.map((root, t) => root - ofX[t] * k.sqrtAlphasCumprod[t]) };
 }

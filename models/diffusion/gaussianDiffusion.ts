@@ -7,22 +7,14 @@ import { trainingLosses, type LossTerms } from './losses.ts';
 import type { NoiseOptions } from './noise.ts';
 import { DiffusionProcess, type DiffusionModel, type ProcessOptions } from './process.ts';
 import { pMeanVariance, type DenoiseOptions, type GuidanceOptions, type MeanVariance } from './reverseProcess.ts';
-import { ddimReverseSample, ddimSample, type DdimOptions } from './samplers/ddim.ts';
-import { pSample, type PSampleOptions } from './samplers/ddpm.ts';
-import {
-  ascending,
-  descending,
-  lastSample,
-  sampleLoop,
-  type LoopOptions,
-  type LoopStep,
-  type SampleStep,
-} from './samplers/loop.ts';
+import { ddim, ddimReverse, type DdimOptions } from './samplers/ddim.ts';
+import { ddpm } from './samplers/ddpm.ts';
+import { ascending, lastSample, loopOver, sampleLoop, type LoopOptions, type LoopStep } from './samplers/loop.ts';
+import { samplerStep, type Sampler, type SampleStep } from './samplers/sampler.ts';
 import { diffusionSettings, type DiffusionOptions } from './settings.ts';
 
-export type PSampleLoopOptions = LoopOptions & DenoiseOptions & GuidanceOptions;
-export type DdimLoopOptions = PSampleLoopOptions & Pick<DdimOptions, 'eta'>;
-export type DdimReverseLoopOptions = Omit<PSampleLoopOptions, 'noise' | 'stepNoise' | 'generator'>;
+export type StepOptions = DenoiseOptions & GuidanceOptions & NoiseOptions;
+export type DdimReverseLoopOptions = Omit<LoopOptions, 'noise' | 'stepNoise' | 'generator' | 'from'>;
 
 /**
  * A Gaussian diffusion process on a device.
@@ -52,14 +44,28 @@ export class GaussianDiffusion extends DiffusionProcess {
     return pMeanVariance(this, model, x, t, options);
   }
 
+  /** Samples of a shape by a sampler, step by step. */
+  sampleProgressive(
+    model: DiffusionModel,
+    shape: Shape,
+    { sampler, ...options }: LoopOptions & { readonly sampler: Sampler },
+  ): AsyncGenerator<LoopStep, void, undefined> {
+    return sampleLoop(this, sampler, model, shape, options);
+  }
+
+  /** Samples of a shape by a sampler, `dpmSolverPlusPlus()` or another. The caller owns the result. */
+  sample(model: DiffusionModel, shape: Shape, options: LoopOptions & { readonly sampler: Sampler }): Promise<Tensor> {
+    return lastSample(this.sampleProgressive(model, shape, options));
+  }
+
   /** A step of ancestral sampling: x_{t-1} drawn from p(x_{t-1} | x_t). */
-  pSample(model: DiffusionModel, x: Tensor, t: Tensor, options: PSampleOptions): SampleStep {
-    return pSample(this, model, x, t, options);
+  pSample(model: DiffusionModel, x: Tensor, t: Tensor, options: StepOptions): SampleStep {
+    return samplerStep(this, ddpm(), model, x, t, options);
   }
 
   /** A step of DDIM. */
-  ddimSample(model: DiffusionModel, x: Tensor, t: Tensor, options?: DdimOptions): SampleStep {
-    return ddimSample(this, model, x, t, options);
+  ddimSample(model: DiffusionModel, x: Tensor, t: Tensor, options: StepOptions & DdimOptions = {}): SampleStep {
+    return samplerStep(this, ddim(options), model, x, t, options);
   }
 
   /** A step of deterministic DDIM from t to t + 1. */
@@ -69,27 +75,20 @@ export class GaussianDiffusion extends DiffusionProcess {
     t: Tensor,
     options?: DenoiseOptions & GuidanceOptions,
   ): SampleStep {
-    return ddimReverseSample(this, model, x, t, options);
+    return samplerStep(this, ddimReverse(), model, x, t, options);
   }
 
-  /** Samples of a shape, step by step from noise. */
+  /** Samples of a shape by ancestral sampling, step by step from noise. */
   pSampleLoopProgressive(
     model: DiffusionModel,
     shape: Shape,
-    options: PSampleLoopOptions,
+    options: LoopOptions,
   ): AsyncGenerator<LoopStep, void, undefined> {
-    return sampleLoop(
-      'pSampleLoop',
-      this.device,
-      shape,
-      descending(this.numTimesteps),
-      (x, t, noise) => pSample(this, model, x, t, { ...options, noise }),
-      options,
-    );
+    return sampleLoop(this, ddpm(), model, shape, options);
   }
 
-  /** Samples of a shape, from noise. The caller owns the result. */
-  pSampleLoop(model: DiffusionModel, shape: Shape, options: PSampleLoopOptions): Promise<Tensor> {
+  /** Samples of a shape by ancestral sampling, from noise. The caller owns the result. */
+  pSampleLoop(model: DiffusionModel, shape: Shape, options: LoopOptions): Promise<Tensor> {
     return lastSample(this.pSampleLoopProgressive(model, shape, options));
   }
 
@@ -97,20 +96,13 @@ export class GaussianDiffusion extends DiffusionProcess {
   ddimSampleLoopProgressive(
     model: DiffusionModel,
     shape: Shape,
-    options: DdimLoopOptions,
+    options: LoopOptions & DdimOptions,
   ): AsyncGenerator<LoopStep, void, undefined> {
-    return sampleLoop(
-      'ddimSampleLoop',
-      this.device,
-      shape,
-      descending(this.numTimesteps),
-      (x, t, noise) => ddimSample(this, model, x, t, { ...options, noise }),
-      options,
-    );
+    return sampleLoop(this, ddim(options), model, shape, options);
   }
 
   /** Samples of a shape by DDIM, from noise. The caller owns the result. */
-  ddimSampleLoop(model: DiffusionModel, shape: Shape, options: DdimLoopOptions): Promise<Tensor> {
+  ddimSampleLoop(model: DiffusionModel, shape: Shape, options: LoopOptions & DdimOptions): Promise<Tensor> {
     return lastSample(this.ddimSampleLoopProgressive(model, shape, options));
   }
 
@@ -121,14 +113,8 @@ export class GaussianDiffusion extends DiffusionProcess {
     options: DdimReverseLoopOptions = {},
   ): AsyncGenerator<LoopStep, void, undefined> {
     // The last timestep has no successor.
-    return sampleLoop(
-      'ddimReverseSampleLoop',
-      this.device,
-      xStart.shape,
-      ascending(this.numTimesteps - 1),
-      (x, t) => ddimReverseSample(this, model, x, t, options),
-      { ...options, noise: xStart },
-    );
+    const timesteps = ascending(this.numTimesteps - 1);
+    return loopOver(this, ddimReverse(), model, xStart.shape, timesteps, { ...options, noise: xStart });
   }
 
   /** The noise from which deterministic DDIM makes x_0. The caller owns the result. */

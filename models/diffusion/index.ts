@@ -27,15 +27,13 @@ export { approxStandardNormalCdf, discretizedGaussianLogLikelihood, normalKl, st
 export {
   createDiffusion,
   GaussianDiffusion,
-  type DdimLoopOptions,
   type DdimReverseLoopOptions,
-  type PSampleLoopOptions,
+  type StepOptions,
 } from './gaussianDiffusion.ts';
 export type { DiffusionModel, ProcessOptions } from './process.ts';
-export type { NoiseOptions } from './noise.ts';
+export type { NoiseOptions, NoiseSource } from './noise.ts';
 export type { LossTerms } from './losses.ts';
 export type { DenoiseOptions, GuidanceOptions, MeanVariance } from './reverseProcess.ts';
 export type { BitsPerDim, BpdOptions } from './bitsPerDim.ts';
-export type { DdimOptions } from './samplers/ddim.ts';
-export type { PSampleOptions } from './samplers/ddpm.ts';
-export type { LoopOptions, LoopStep, SampleStep } from './samplers/loop.ts';
+export * from './samplers/index.ts';
+export type { LoopOptions, LoopStep } from './samplers/loop.ts';

@@ -1,14 +1,21 @@
 // Where the random numbers of a process come from.
 
 import { ValueError } from '../../core/errors.ts';
-import type { Generator, Shape, Tensor } from '../../core/index.ts';
+import type { Shape, Tensor } from '../../core/index.ts';
+
+/** What draws standard normal noise: a `Generator`, or anything of this form. */
+export interface NoiseSource {
+  normal(shape: Shape): Tensor;
+  /** Called before each step of a loop, so that the numbers of a step can depend on its place in the loop alone. */
+  beginStep?(index: number): void;
+}
 
 /** One of the two. */
 export interface NoiseOptions {
   /** Standard normal noise of x's shape. */
   readonly noise?: Tensor;
   /** Draws the noise. */
-  readonly generator?: Generator;
+  readonly generator?: NoiseSource;
 }
 
 /** Noise that is given, or drawn. @throws ValueError if there is neither */

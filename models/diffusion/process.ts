@@ -2,7 +2,7 @@
 
 import { ShapeError } from '../../core/errors.ts';
 import { keep, show, tensor, type Device, type Tensor } from '../../core/index.ts';
-import { coefficientTable } from './coefficients.ts';
+import { coefficientTable, type CoefficientTable, type Columns } from './coefficients.ts';
 import { learnsVariance, type DiffusionSettings } from './settings.ts';
 import { checkTimesteps, type TimestepOp } from './timestepOp.ts';
 
@@ -23,7 +23,7 @@ export class DiffusionProcess {
   readonly settings: DiffusionSettings;
   /** Parts of the model's output: 2 where its second half of channels is the variance. */
   readonly outputParts: 1 | 2;
-  private readonly tables = new Map<number, Tensor>();
+  private readonly tables = new Map<string, CoefficientTable>();
   private readonly operations = new Map<string, unknown>();
   /** Step of the process → what the model is given; null where they are the same. */
   private readonly timestepMap: Tensor | null;
@@ -48,10 +48,18 @@ export class DiffusionProcess {
     return this.settings.numTimesteps;
   }
 
-  /** The coefficients, with DDIM's for an η. */
-  table(eta = 0): Tensor {
-    let table = this.tables.get(eta);
-    if (!table) this.tables.set(eta, (table = keep(coefficientTable(this.device, this.settings, eta))));
+  /** The coefficients of the process. */
+  table(): Tensor {
+    return this.tableWith('', () => ({})).tensor;
+  }
+
+  /** The coefficients of the process and further columns, made once for each key. */
+  tableWith(key: string, columns: () => Columns): CoefficientTable {
+    let table = this.tables.get(key);
+    if (!table) {
+      this.tables.set(key, (table = coefficientTable(this.device, this.settings, columns())));
+      keep(table.tensor);
+    }
     return table;
   }
 
@@ -84,7 +92,7 @@ export class DiffusionProcess {
   }
 
   dispose(): void {
-    for (const table of this.tables.values()) table.dispose();
+    for (const { tensor } of this.tables.values()) tensor.dispose();
     this.tables.clear();
     this.timestepMap?.dispose();
   }

@@ -4,6 +4,7 @@
 
 import { scope, type Expr, type Tensor } from '../../core/index.ts';
 import { posteriorMeanExpr } from './forwardProcess.ts';
+import type { CoefficientTable } from './coefficients.ts';
 import type { DiffusionModel, DiffusionProcess } from './process.ts';
 import type { DiffusionSettings } from './settings.ts';
 import { timestepMap, type CoefficientExpr, type Inputs, type TimestepOp } from './timestepOp.ts';
@@ -81,12 +82,20 @@ export function guidedExpr(
 export interface ReverseStepOptions extends DenoiseOptions, GuidanceOptions {
   /** How `condFn` enters; default `mean`. */
   readonly guidance?: Guidance;
-  readonly noise?: Tensor;
-  readonly table?: Tensor;
+  /** Further tensors of x's shape that the step reads, by name. */
+  readonly given?: Readonly<Record<string, Tensor>>;
+  /** Default: the coefficients of the process alone. */
+  readonly table?: CoefficientTable;
 }
 
-/** What a step reads besides x_t and the model's output, where it is given. */
-type Extra = 'predXstart' | 'gradient' | 'noise';
+/** What the results of a reverse step are made of. */
+export interface ReverseElements {
+  readonly p: ReverseExpr;
+  readonly x: Expr;
+  readonly k: CoefficientExpr<string>;
+  /** The tensors given. */
+  readonly of: Readonly<Record<string, Expr>>;
+}
 
 /**
  * Calls the model, `denoisedFn` and `condFn`, and makes p(x_{t-1} | x_t) and what `build` makes of it in one dispatch.
@@ -100,29 +109,35 @@ export function reverseStep(
   x: Tensor,
   t: Tensor,
   options: ReverseStepOptions,
-  build: (p: ReverseExpr, x: Expr, k: CoefficientExpr, noise: Expr | undefined) => readonly Expr[],
+  build: (elements: ReverseElements) => readonly Expr[],
 ): Tensor[] {
-  const { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', noise, table = process.table() } = options;
+  const { clipDenoised = true, denoisedFn, condFn, guidance = 'mean', given = {} } = options;
+  const table = options.table ?? process.tableWith('', () => ({}));
   return scope(() => {
     const modelOutput = process.predict(name, model, x, t);
-    const given: Partial<Record<Extra, Tensor>> = {};
-    if (denoisedFn) given.predXstart = denoisedFn(predictXstart(process, x, t, modelOutput));
-    if (condFn) given.gradient = condFn(x, process.modelTimesteps(t));
-    if (noise) given.noise = noise;
-    const extras = Object.keys(given) as Extra[];
-    type Name = 'x' | 'modelOutput' | Extra;
-    const op = process.operation(`${name}|${clipDenoised}|${extras.join()}`, () => {
-      const inputs = {
+    const extras: Record<string, Tensor> = { ...given };
+    if (denoisedFn) extras.predXstart = denoisedFn(predictXstart(process, x, t, modelOutput));
+    if (condFn) extras.gradient = condFn(x, process.modelTimesteps(t));
+    const names = Object.keys(extras);
+    const op: TimestepOp<string> = process.operation(`${name}|${clipDenoised}|${names.join()}`, () => {
+      const inputs: Inputs<string> = {
         x: 1,
         modelOutput: process.outputParts,
-        ...Object.fromEntries(extras.map((e) => [e, 1])),
-      } as Inputs<Name>;
-      return timestepMap(name, inputs, ({ of, k }) => {
-        const p = reverseExpr(process.settings, k, of.x[0], of.modelOutput, clipDenoised, of.predXstart?.[0]);
-        return build(of.gradient ? guidedExpr(k, p, of.x[0], of.gradient[0], guidance) : p, of.x[0], k, of.noise?.[0]);
-      });
+        ...Object.fromEntries(names.map((e) => [e, 1])),
+      };
+      return timestepMap<string, string>(
+        name,
+        inputs,
+        ({ of, k }) => {
+          const [at] = of.x;
+          const first = Object.fromEntries(names.map((e) => [e, of[e][0]]));
+          const p = reverseExpr(process.settings, k, at, of.modelOutput, clipDenoised, first.predXstart);
+          return build({ p: condFn ? guidedExpr(k, p, at, first.gradient, guidance) : p, x: at, k, of: first });
+        },
+        table.columns,
+      );
     });
-    return op(table, t, { x, modelOutput, ...given } as Record<Name, Tensor>);
+    return op(table.tensor, t, { x, modelOutput, ...extras });
   });
 }
 
@@ -158,7 +173,7 @@ export function pMeanVariance(
     x,
     t,
     { clipDenoised, denoisedFn },
-    (p) => [p.mean, p.variance, p.logVariance, p.predXstart],
+    ({ p }) => [p.mean, p.variance, p.logVariance, p.predXstart],
   );
   return { mean, variance, logVariance, predXstart };
 }

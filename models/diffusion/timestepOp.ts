@@ -11,15 +11,15 @@ import { program, runMap, runSum, type Operands, type Output, type Program, type
 export type Inputs<Name extends string> = Readonly<Record<Name, 1 | 2>>;
 
 /** A coefficient of the sample's timestep. */
-export type CoefficientExpr = (name: Coefficient) => Expr;
+export type CoefficientExpr<Column extends string = Coefficient> = (name: Column) => Expr;
 
 /** What an expression is made of. */
-export interface Elements<Name extends string> {
+export interface Elements<Name extends string, Column extends string = Coefficient> {
   /** The parts of each tensor. */
   readonly of: Readonly<Record<Name, readonly Expr[]>>;
   /** The same values, through which no gradient flows. */
   readonly detached: Readonly<Record<Name, readonly Expr[]>>;
-  readonly k: CoefficientExpr;
+  readonly k: CoefficientExpr<Column>;
 }
 
 /**
@@ -33,13 +33,18 @@ export type TimestepOp<Name extends string> = (
   tensors: Readonly<Record<Name, Tensor>>,
 ) => Tensor[];
 
-/** An operation on elements: each expression gives a tensor of the first input's shape. */
-export function timestepMap<Name extends string>(
+/**
+ * An operation on elements: each expression gives a tensor of the first input's shape.
+ *
+ * @param columns of the tables that it will be given, in order
+ */
+export function timestepMap<Name extends string, Column extends string = Coefficient>(
   name: string,
   inputs: Inputs<Name>,
-  build: (e: Elements<Name>) => readonly Expr[],
+  build: (e: Elements<Name, Column>) => readonly Expr[],
+  columns: readonly string[] = COEFFICIENTS,
 ): TimestepOp<Name> {
-  return define(name, inputs, build, false);
+  return define(name, inputs, build, false, columns);
 }
 
 /** Means of expressions over the elements of each sample: each gives a tensor (batch). */
@@ -48,21 +53,28 @@ export function timestepMean<Name extends string>(
   inputs: Inputs<Name>,
   build: (e: Elements<Name>) => readonly Expr[],
 ): TimestepOp<Name> {
-  return define(name, inputs, (e) => build(e).map((expr) => Expr.scalar(0).mul(expr)), true);
+  return define(
+    name,
+    inputs,
+    (e: Elements<Name>) => build(e).map((expr) => Expr.scalar(0).mul(expr)),
+    true,
+    COEFFICIENTS,
+  );
 }
 
 /** Storage buffers that every adapter binds at once. */
 const BINDINGS = 8;
 
-function define<Name extends string>(
+function define<Name extends string, Column extends string>(
   name: string,
   inputs: Inputs<Name>,
-  build: (e: Elements<Name>) => readonly Expr[],
+  build: (e: Elements<Name, Column>) => readonly Expr[],
   reduce: boolean,
+  columns: readonly string[],
 ): TimestepOp<Name> {
   const names = Object.keys(inputs) as Name[];
   const parts = names.map((n) => inputs[n]);
-  const { exprs, sources } = expressions(names, parts, build);
+  const { exprs, sources } = expressions(names, parts, build, columns);
   const forward = program(
     name,
     sources,
@@ -183,10 +195,11 @@ function inputNumber(parts: readonly number[], tensor: number, part: number): nu
   return 2 * (parts.slice(0, tensor).reduce((s, v) => s + v, 0) + part);
 }
 
-function expressions<Name extends string>(
+function expressions<Name extends string, Column extends string>(
   names: readonly Name[],
   parts: readonly number[],
-  build: (e: Elements<Name>) => readonly Expr[],
+  build: (e: Elements<Name, Column>) => readonly Expr[],
+  columns: readonly string[],
 ): { exprs: readonly Expr[]; sources: Source[] } {
   const sources: Source[] = [];
   const of = {} as Record<Name, Expr[]>;
@@ -202,8 +215,8 @@ function expressions<Name extends string>(
     }
   });
   const first = sources.length;
-  COEFFICIENTS.forEach((_, column) => sources.push({ kind: 'coefficient', column }));
-  const k: CoefficientExpr = (name) => Expr.input(first + COEFFICIENTS.indexOf(name), 'f32');
+  columns.forEach((_, column) => sources.push({ kind: 'coefficient', column }));
+  const k: CoefficientExpr<Column> = (name) => Expr.input(first + columns.indexOf(name), 'f32');
   return { exprs: build({ of, detached, k }), sources };
 }
 

@@ -13,7 +13,6 @@ import {
   type KernelSource,
   type Tensor,
 } from '../../core/index.ts';
-import { COEFFICIENTS } from './coefficients.ts';
 
 /** What an input of the expressions is: an element of part `part` of a sample, a coefficient of its timestep, or one value a sample. */
 export type Source =
@@ -125,7 +124,7 @@ function dispatch(
     kernel,
     variant,
     [table, dense(t), ...read, y],
-    [batch, size / width(size), table.shape[0], 1 / size],
+    [batch, size / width(size), ...table.shape, 1 / size],
     groups,
   );
 }
@@ -150,7 +149,7 @@ function scaffold({ program: id, vec, types }: Variant): {
   const { sources, outputs, reads } = programs[id];
   const t = vec ? 'vec4<f32>' : 'f32';
   // A timestep out of range reads the nearest row: the GPU can't raise an error.
-  const coefficients = [`let row = min(u32(max(t[b], 0)), p.steps - 1u) * ${COEFFICIENTS.length}u;`];
+  const coefficients = [`let row = min(u32(max(t[b], 0)), p.steps - 1u) * p.columns;`];
   const perSample = (i: number, text: string): string => {
     coefficients.push(`let c${i} = ${t}(${text});`);
     return `c${i}`;
@@ -189,6 +188,7 @@ function scaffold({ program: id, vec, types }: Variant): {
         { name: 'batch', type: 'u32' },
         { name: 'size', type: 'u32' },
         { name: 'steps', type: 'u32' },
+        { name: 'columns', type: 'u32' },
         { name: 'reciprocal', type: 'f32' },
       ],
     },

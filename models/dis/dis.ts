@@ -19,6 +19,7 @@ import {
 } from '../../core/index.ts';
 import { buffer, Linear, Module, parameter } from '../../nn/index.ts';
 import { DisBlock, DisNorm } from './block.ts';
+import { guide } from '../sample/guidance.ts';
 import type { DisConfig } from './config.ts';
 import { checkDraws, drawDecisions, dropPathPlan, type DisDraws, type DropPathPlan } from './draws.ts';
 import { FinalLayer } from './finalLayer.ts';
@@ -191,8 +192,7 @@ export class Dis extends Module {
     return scope(() => {
       const half = x.slice(0, 0, x.shape[0] / 2);
       const out = this.forward(concat([half, half]), timesteps, labels, options);
-      const [conditional, none] = out.slice(1, 0, channels).chunk(2);
-      const guided = none.add(conditional.sub(none).mul(scale));
+      const guided = guide(out, { scale, channels });
       return concat([concat([guided, guided]), out.slice(1, channels)], 1);
     });
   }

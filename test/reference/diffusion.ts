@@ -156,3 +156,37 @@ export function trainingLosses(
   const vb = vbTermsBpd(s, xStart, { x, t, modelOutput: mixed }, false).map((bits) => bits * scale);
   return { loss: mse.map((value, b) => value + vb[b]), mse, vb };
 }
+
+/**
+ * DPM-Solver++(2M) of Lu et al. 2022 (arXiv 2211.01095), algorithm 2, as it is written there: times are those of λ = log(α/σ), from
+ * timestep `from` down to 0 and then to σ = 0, where the limit of a first-order step is the prediction itself.
+ *
+ * @param predictXstart x_0 for x at a timestep of the process
+ * @returns x after each step
+ */
+export function dpmSolver2M(
+  { tables }: DiffusionSettings,
+  predictXstart: (x: Float64Array, t: number) => Float64Array,
+  noise: Values,
+  from: number,
+): Float64Array[] {
+  const alpha = (t: number): number => Math.sqrt(tables.alphasCumprod[t]);
+  const sigma = (t: number): number => Math.sqrt(1 - tables.alphasCumprod[t]);
+  const lambda = (t: number): number => Math.log(alpha(t) / sigma(t));
+  const states: Float64Array[] = [];
+  let x: Float64Array = Float64Array.from(noise);
+  let before: Float64Array | undefined;
+  for (let t = from; t >= 0; t--) {
+    const now = predictXstart(x, t);
+    if (t === 0) x = now;
+    else {
+      const h = lambda(t - 1) - lambda(t);
+      const r = t < from ? (lambda(t) - lambda(t + 1)) / h : NaN;
+      const d = now.map((v, i) => (before ? (1 + 1 / (2 * r)) * v - before[i] / (2 * r) : v));
+      x = x.map((v, i) => (sigma(t - 1) / sigma(t)) * v - alpha(t - 1) * (Math.exp(-h) - 1) * d[i]);
+    }
+    before = now;
+    states.push(x);
+  }
+  return states;
+}

@@ -1,4 +1,4 @@
-// Sampling loops: one step after the other, each with what the last one left.
+// The sampling loop: one step after the other, each with what the ones before left. It knows no sampler's name.
 
 import { ShapeError, ValueError } from '../../../core/errors.ts';
 import {
@@ -9,21 +9,15 @@ import {
   sameShape,
   scope,
   show,
-  type Device,
-  type Generator,
+  zeros,
   type Shape,
   type Tensor,
 } from '../../../core/index.ts';
-import { drawNoise } from '../noise.ts';
+import { drawNoise, type NoiseSource } from '../noise.ts';
+import type { DiffusionModel, DiffusionProcess } from '../process.ts';
 import { RepeatedStep } from '../repeatedStep.ts';
-
-/** What one step gives. */
-export interface SampleStep {
-  /** x_{t-1}; x_{t+1} in the reverse direction. */
-  readonly sample: Tensor;
-  /** The predicted x_0. */
-  readonly predXstart: Tensor;
-}
+import type { DenoiseOptions, GuidanceOptions } from '../reverseProcess.ts';
+import { samplerStep, type Sampler, type SampleStep } from './sampler.ts';
 
 /** A step of a loop. Its tensors hold these values until the next step is asked for: read them, or clone() them, before. */
 export interface LoopStep extends SampleStep {
@@ -35,12 +29,16 @@ export interface LoopStep extends SampleStep {
   readonly count: number;
 }
 
-export interface LoopOptions {
+export interface LoopOptions extends DenoiseOptions, GuidanceOptions {
   /** x to begin with, of the loop's shape; drawn by `generator` where it isn't given. */
   readonly noise?: Tensor;
   /** Noise of each step in the order of the steps, (steps, …shape); drawn by `generator` where it isn't given. */
   readonly stepNoise?: Tensor;
-  readonly generator?: Generator;
+  readonly generator?: NoiseSource;
+  /** Timestep to begin at; default the last of the process. For a beginning that isn't all noise. */
+  readonly from?: number;
+  /** Applied to what each step gives, x_{t-1} (batch, channels, …), with t (batch): what is to be kept of an image, say. */
+  readonly afterStep?: (sample: Tensor, t: Tensor) => Tensor;
   /** Checked before each step; the loop throws its reason. */
   readonly signal?: AbortSignal;
   /**
@@ -51,44 +49,57 @@ export interface LoopOptions {
 }
 
 /**
- * Makes steps at `timesteps`, in their order.
+ * Samples of a shape by a sampler: from timestep `from` down to 0, one step after the other.
  *
- * @param step from x_t, t (batch) and the noise given for this step, to its result
- * @throws what `signal` was aborted with
+ * @throws ValueError, ShapeError where something doesn't fit; what `signal` was aborted with
  */
-export async function* sampleLoop(
-  name: string,
-  device: Device,
+export function sampleLoop(
+  process: DiffusionProcess,
+  sampler: Sampler,
+  model: DiffusionModel,
   shape: Shape,
-  timesteps: readonly number[],
-  step: (x: Tensor, t: Tensor, noise: Tensor | undefined) => SampleStep,
   options: LoopOptions,
 ): AsyncGenerator<LoopStep, void, undefined> {
-  const { stepNoise, signal, capture = true } = options;
+  const { from = process.numTimesteps - 1 } = options;
+  if (!(Number.isInteger(from) && from >= 0 && from < process.numTimesteps))
+    throw new ValueError('sampleLoop', `is ${from}`, {
+      option: 'from',
+      expected: `a timestep from 0 to ${process.numTimesteps - 1} of the process`,
+    });
+  return loopOver(process, sampler, model, shape, descending(from + 1), options);
+}
+
+/** Steps of a sampler at `timesteps`, in their order. See `sampleLoop`. */
+export async function* loopOver(
+  process: DiffusionProcess,
+  sampler: Sampler,
+  model: DiffusionModel,
+  shape: Shape,
+  timesteps: readonly number[],
+  options: LoopOptions,
+): AsyncGenerator<LoopStep, void, undefined> {
+  const { device } = process;
+  const { stepNoise, generator, afterStep, signal, capture = true } = options;
   const count = timesteps.length;
   if (stepNoise && !sameShape(stepNoise.shape, [count, ...shape]))
-    throw new ShapeError(name, `stepNoise has shape ${show(stepNoise.shape)}`, {
+    throw new ShapeError('sampleLoop', `stepNoise has shape ${show(stepNoise.shape)}`, {
       expected: `${show([count, ...shape])}, noise for each of the ${count} steps`,
     });
-  const x = keep(scope(() => begin(name, shape, options)));
+  const x = keep(scope(() => begin(shape, options)));
   const t = keep(full(device, [shape[0]], timesteps[0], 'i32'));
   const noise = stepNoise && keep(empty(device, shape));
-  const repeated = new RepeatedStep(
-    device,
-    () =>
-      scope(() =>
-        noGrad(() => {
-          const { sample, predXstart } = step(x, t, noise);
-          x.copy_(sample);
-          return predXstart;
-        }),
-      ),
-    count,
-    capture,
-  );
+  const memory = sampler.memory.map(() => keep(zeros(device, shape)));
+  const step = (): Tensor => {
+    const result = samplerStep(process, sampler, model, x, t, { ...options, noise, memory, first: timesteps[0] });
+    memory.forEach((kept, i) => kept.copy_(result.memory[i]));
+    x.copy_(afterStep ? afterStep(result.sample, t) : result.sample);
+    return result.predXstart;
+  };
+  const repeated = new RepeatedStep(device, () => scope(() => noGrad(step)), count, capture);
   try {
     for (let index = 0; index < count; index++) {
       signal?.throwIfAborted();
+      generator?.beginStep?.(index);
       t.write(new Int32Array(shape[0]).fill(timesteps[index]));
       if (noise)
         scope(() => {
@@ -99,16 +110,16 @@ export async function* sampleLoop(
     }
   } finally {
     repeated.dispose();
-    for (const tensor of [x, t, noise]) tensor?.dispose();
+    for (const tensor of [x, t, noise, ...memory]) tensor?.dispose();
   }
 }
 
-function begin(name: string, shape: Shape, { noise, generator }: LoopOptions): Tensor {
+function begin(shape: Shape, { noise, generator }: LoopOptions): Tensor {
   if (shape.length < 2 || shape.some((size) => !Number.isInteger(size) || size < 1))
-    throw new ValueError(name, `The shape is ${show(shape)}`, { expected: '(batch, channels, …)' });
+    throw new ValueError('sampleLoop', `The shape is ${show(shape)}`, { expected: '(batch, channels, …)' });
   if (noise && !sameShape(noise.shape, shape))
-    throw new ShapeError(name, `noise has shape ${show(noise.shape)}`, { expected: show(shape) });
-  return noise ? noGrad(() => noise.cast('f32').clone()) : drawNoise(name, shape, { generator });
+    throw new ShapeError('sampleLoop', `noise has shape ${show(noise.shape)}`, { expected: show(shape) });
+  return noise ? noGrad(() => noise.cast('f32').clone()) : drawNoise('sampleLoop', shape, { generator });
 }
 
 /** The last sample of a loop; the caller owns it. */

@@ -148,15 +148,15 @@ test('what does not fit is told', async ({ device }) => {
     );
   assert.match(
     await message(diffusion.pSampleLoop(model, SHAPE, { noise })),
-    /\[pSampleLoop\] noise has shape \(2,1,5,4\), expected \(2,1,5,5\)/,
+    /\[sampleLoop\] noise has shape \(2,1,5,4\), expected \(2,1,5,5\)/,
   );
   assert.match(
     await message(diffusion.pSampleLoop(model, SHAPE, { stepNoise: noise })),
-    /\[pSampleLoop\] stepNoise has shape \(2,1,5,4\), expected \(8,2,1,5,5\)/,
+    /\[sampleLoop\] stepNoise has shape \(2,1,5,4\), expected \(8,2,1,5,5\)/,
   );
   assert.match(
     await message(diffusion.ddimSampleLoop(model, SHAPE, {})),
-    /\[ddimSampleLoop\] Neither noise nor a generator/,
+    /\[sampleLoop\] Neither noise nor a generator/,
   );
   noise.dispose();
   diffusion.dispose();

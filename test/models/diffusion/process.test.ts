@@ -240,12 +240,12 @@ test('what does not fit is told', ({ device }) => {
   const wrong = tensor(device, uniform(2));
   assert.throws(
     () => diffusion.pSample(() => x, x, t, { noise: x }),
-    /\[pSample\] The model gave shape \(2,3,4,4\), expected \(2,6,4,4\).*learned/,
+    /\[ddpm\] The model gave shape \(2,3,4,4\), expected \(2,6,4,4\).*learned/,
   );
   assert.throws(() => diffusion.qSample(x, wrong, x), /\[qSample\] t is f32, expected i32/);
   assert.throws(() => diffusion.qSample(x, t, wrong), /\[qSample\] noise has shape \(2,?\), expected \(2,3,4,4\)/);
-  assert.throws(() => diffusion.pSample(() => x, x, t, {}), /\[pSample\] Neither noise nor a generator/);
-  assert.throws(() => diffusion.ddimSample(() => x, x, t, { eta: 2 }), /\[ddimSample\] eta is 2, expected 0 to 1/);
+  assert.throws(() => diffusion.pSample(() => x, x, t, {}), /\[ddpm\] Neither noise nor a generator/);
+  assert.throws(() => diffusion.ddimSample(() => x, x, t, { eta: 2 }), /\[ddim\] eta is 2, expected 0 to 1/);
   for (const v of [x, t, wrong]) v.dispose();
   diffusion.dispose();
 });
