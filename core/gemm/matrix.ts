@@ -1,28 +1,12 @@
 // f16 products on the adapter's matrix unit (tensor cores), through subgroup matrices; sums are f32.
 //
-// A workgroup of x × y subgroups owns rows·y × 4·quads·x elements of c, each subgroup rows × 4·quads of them, in fragments of the
-// unit's shape. It walks over K in steps of `depth` and stages that much of a and b in workgroup memory as they lie in storage:
-// the unit loads row by row or column by column. Lines in workgroup memory are 16 bytes longer than needed, so that the unit's
-// loads meet different banks.
-//
-// Workgroup memory is slices: one for the rows of a that a line of subgroups shares, one for each such part of b. Within a slice all
-// offsets of the unit's loads are constants. That is what makes Dawn leave out its check of each fragment's bounds, which is a branch
-// around each load. The same slices take the sums at the end, one for each subgroup, a strip of fragments at a time: that is where edges,
-// bias, activation and conversion to f16 happen.
-//
-// Against the form before it, which let one fragment a subgroup leave at a time between two barriers, in one run on an NVIDIA H100, µs:
-//                                                            16512×1472×368  16512×368×1472  16512×736×55  1472×368×16512
-//   before                                                        211             176             37            142
-//   slices with constant offsets, strips of fragments at once     138
-//   items of 16 bytes where rows are multiples of 8               112             106 *           28             95 *   (* in another run)
-// What is added to is read ahead of a strip's stores, not element by element between them: 16512×1536×80 136 to 71 µs, 16512×736×55 50 to 38.
-// Rows of 55 columns that lie 56 apart are read in items too, 23 of them as well: the six products of DiS-S's step size, B and C, with 16512
-// rows, 164 µs for 178 (16512×736×55 26 for 30, 736×23×16512 32 for 39, 55×736×16512 31 for 35, 16512×55×736 24 for 22).
-// 4096³ took 477 µs, and 666 without the items of 16 bytes. The form before took 4,230 in that run and about 830 in another one, which
-// nobody explained. In one run with the final form what did not help, of 112 µs: strips of two rows of fragments (173), steps of 64 (160);
-// in the first run, of 477: workgroup memory twice, for one barrier a step (790), steps of 64 (509), 256 × 128 elements a workgroup (550).
-// Earlier, on an H200: loads of the next step in flight while this one is multiplied (1.26), loading fragments straight from storage (0.37),
-// lines without the extra 16 bytes (0.68).
+// A workgroup of x × y subgroups owns rows·y × 4·quads·x elements of c, each subgroup rows × 4·quads of them, in
+// fragments of the unit's shape. It walks over K in steps of `depth` and stages that much of a and b in workgroup
+// memory as they lie in storage: the unit loads row by row or column by column. Lines there are 16 bytes longer than
+// needed, against bank conflicts. Workgroup memory is in slices, one for the rows of a that a line of subgroups shares,
+// one for each such part of b: within a slice all offsets of the unit's loads are constants, and Dawn then leaves out
+// its bounds check of each fragment. The same slices take the sums at the end, where edges, bias, activation and
+// conversion to f16 happen. 292 TFLOP/s of 545 on an H100; docs/kernels/products.md has the steps.
 
 import { defineKernel, type KernelEnv } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
@@ -73,8 +57,8 @@ interface Staging {
 }
 
 /**
- * An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes, otherwise eight. What one load reads
- * behind the end of a row is cut off along K; along M and N nothing is made of it.
+ * An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes,
+ * otherwise eight. What one load reads behind the end of a row is cut off along K; along M and N nothing is made of it.
  */
 function staging(
   { name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean },
@@ -196,7 +180,8 @@ ${across
     `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
   const rounds = range(Math.ceil((m * quads) / size));
   const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
-  // What is added to is read ahead of the barrier, all of a strip at once: a read can't be moved ahead of a write to the same buffer.
+  // What is added to is read ahead of the barrier, all of a strip at once: a read can't be moved ahead of a write to
+  // the same buffer.
   const leave = (
     i: number,
   ): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}

@@ -1,20 +1,13 @@
-// Products for adapters that compute on the CPU, with a panel of b in private memory. A workgroup is one subgroup, whose lanes own
-// 4 · `quads` neighbouring columns each. It keeps `depth` rows of b for its columns in private arrays, and takes rows of a past it, `rows` at a
-// time: the lanes load a block of 4 steps between them and shuffle.
+// Products on a CPU, with a panel of b in private memory. A workgroup is one subgroup, whose lanes own 4 · `quads`
+// neighbouring columns each. It keeps `depth` rows of b for its columns in private arrays, and takes rows of a past it,
+// `rows` at a time: the lanes load a block of 4 steps between them and shuffle.
 //
-// Mesa's lavapipe takes nine instructions for an element of a storage buffer, most of them for its bounds. b pays that once for all the rows that a
-// workgroup takes instead of once a tile, so that a tile may be small enough for the instruction cache and wide enough for a load of a to be used
-// often. What each step gave, in_proj of DiS-S for 8 × 258 tokens on two cores, one run:
-//   `subgroup`, 40 rows (register.ts)                                     48 GFLOP/s
-//   b in one private array of vec4, 16 rows × 8 columns a lane                41, 24 rows 44 to 55; compiles for ten seconds
-//   an array for each step of a block and each column, all indexed alike    67: an index is taken apart once for all of them; compiles in one
-//   1,032 rows past a panel for 344                                         71
-// Against `subgroup`, each with its best rows, one run: in_proj 1.42, its gradients 1.28 and 1.27, out_proj and gradients 1.30 to 1.37, x_proj 1.21
-// to 1.28, dt_proj 1.43, 512³ 1.18, 1024³ 1.30; DiS-S/2 batch 8 forward + backward, 10.98 to 8.94 s. Sums in arrays of their own, which the stores
-// index: 1.0, and 1.25 to 1.8 where K is 4 to 64. SwiftShader: 1.12 to 1.20. What did not help: 3 quads (0.91), 4 (0.96), 8 steps at a time with 16 rows
-// (0.98), one address for all lanes, which the driver sees if it comes from immediates (an element for all lanes takes ten instructions,
-// and a lane's share of a shuffled vec4 as many: 1.0). A `depth` of 1,536 gives 1.06 where K is 1,472: parts of a long K are added
-// up in c. What holds it: 0.7 of the time is the products and sums, at the speed of the core's vector units.
+// Mesa's lavapipe takes nine instructions to load an element of a storage buffer, most of them a bounds check. Here b
+// pays that once for all rows that a workgroup takes, not once a tile, so that a tile may be small enough for the
+// instruction cache.
+//
+// What holds it: 0.7 of the time is products and sums, at the speed of the core's vector units.
+// docs/kernels/products.md has the steps.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmProblem, GemmVariant, OperandForm, ProblemForm } from './spec.ts';
@@ -23,10 +16,16 @@ import { bindings, component, declarations, extensions, PARAMS, range } from './
 /** Steps of k that an invocation takes at once. */
 const BLOCK = 4;
 
-/** `chunk` counts the steps of k whose rows of b are kept at a time, at most the configuration's depth; `span` the rows of c that a workgroup takes. */
+/**
+ * `chunk` counts the steps of k whose rows of b are kept at a time, at most the configuration's depth; `span` the rows
+ * of c that a workgroup takes.
+ */
 const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
 
-/** Workgroups that keep a CPU's cores at work, if each takes so many rows that its loads of b are few beside them; and the fewest, even so. */
+/**
+ * Workgroups that keep a CPU's cores at work, if each takes so many rows that its loads of b are few beside them; and
+ * the fewest, even so.
+ */
 const ENOUGH = 16,
   LONG = 256,
   FEWEST = 2,
@@ -142,7 +141,10 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
   return lines.join('\n');
 }
 
-/** Stores the sums of a tile. How often the loop runs is not known when it is compiled: unrolled, it would be most of the program. */
+/**
+ * Stores the sums of a tile. How often the loop runs is not known when it is compiled: unrolled, it would be most of
+ * the program.
+ */
 function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
   return `    let end = min(row0 + ${rows}u, rowEnd);
 ${range(quads)

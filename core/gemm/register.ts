@@ -1,29 +1,13 @@
 // Products in registers. Each invocation owns `rows` × 4·`quads` elements of c and reads a and b from storage.
 //
-// 1. `register`: every invocation loads its rows of a itself. Needs nothing but WebGPU's defaults.
-// 2. `subgroup`: the lanes of a subgroup own neighbouring columns of the same rows. Lane l loads row l of a and the others get
-//    it by broadcast, so that a is loaded once a subgroup. On adapters that compute on the CPU a load costs as much as many
-//    multiply-adds, and this is several times faster than any form with workgroup memory. It needs a subgroup size that is
-//    fixed: the workgroup is one subgroup. For many rows panel.ts goes further.
+// `register`: every invocation loads its rows of a itself. It needs nothing but WebGPU's defaults. `subgroup`: the
+// lanes of a subgroup own neighbouring columns of the same rows. Lane l loads row l of a, the others get it by a
+// shuffle, so that a is loaded once a subgroup. On a CPU a load costs as much as many multiply-adds, and workgroup
+// memory is slow: there this is several times faster than `tile`. It needs a fixed subgroup size, as the workgroup is
+// one subgroup. panel.ts is faster for many rows.
 //
-// What each step gave the subgroup form on Mesa's lavapipe, 2 cores, one run, GFLOP/s:  1024³ a·b   2064·1472·368 a·bᵀ   1472·368·2064 aᵀ·b
-//   16 rows, all sums take one step after another                                      37         24                   34
-//   each sum takes all 4 steps of a block at once, so that it is loaded and stored once  46         45                   41
-//   24 rows share a load of b                                                          48         51                   50
-// Later steps, as ratios to all before them, on DiS-S, 8 × 258 tokens (npm run bench -- --against): in_proj a·bᵀ 1.16, its gradients 1.08,
-// out_proj 1.13, 512³ 1.17, 1024³ 1.30. They are shuffles, which take one instruction where a broadcast takes three (1.09 of in_proj by
-// themselves); sums in an array, 32 rows, and the rows of a pass by one panel of b. Where b is no vec4, or c neither that nor turned round,
-// shuffles alone. aᵀ·b by lanes that own four rows side by side, of 32: 1.06 to 1.16 in runs one after the other. In alternation: 40 rows
-// 1.03 to 1.07, of aᵀ·b (a round of runs of four, and one of single rows) 1.00 to 1.05; rows that divide c evenly, and c turned round where
-// it is narrow: x_proj of DiS-S 1.07 to 1.10 and of DiS-B 1.24 to 1.27, their weights' gradients 1.21 and 1.25 to 1.28, dt_proj's gradients
-// 1.35 to 1.58, one column 2.2.
-// The register form reaches 14. What did not help: twice as many columns a lane, 46 and 48 rows, two steps of k at a time, other orders of
-// loads and sums, up to eight subgroups that share rows of a through workgroup memory (0.6 to 0.8). What holds it, from the machine code: fma
-// becomes a product and a sum, so that half of the time is arithmetic at the speed of the core's three vector units, with a masked store a
-// block (the loop has a mask). The other half is loads: a vec4 of 8 lanes is 300 instructions, each element with a check of its bounds, 2 KB
-// of program; larger tiles need fewer loads a sum and lose all of it, and more, because the loop then leaves the core's 32 KiB instruction
-// cache (64 rows: 1.45; 48: 1.08). An address that is the same for all lanes costs as much unless it is known when compiling; a uniform
-// buffer 0.6 of it, but holds 64 KiB; textures and workgroup memory as much; 16 lanes (LP_NATIVE_VECTOR_WIDTH) double it.
+// What holds it on a CPU: half of the time is arithmetic at full speed, the other half loads and their bounds checks;
+// larger tiles leave the instruction cache. docs/kernels/products.md has the steps, and what did not help.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
@@ -41,8 +25,9 @@ import {
 } from './wgsl.ts';
 
 /**
- * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array says so to the
- * compiler, which then keeps registers for the loads of vec4. On a GPU an array that is indexed would be slow.
+ * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array
+ * says so to the compiler, which then keeps registers for the loads of vec4. On a GPU an array that is indexed would be
+ * slow.
  */
 const CPU_SUBGROUP = 8;
 
@@ -210,7 +195,10 @@ ${storeAll(
 )}`;
 }
 
-/** The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of the program. */
+/**
+ * The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of
+ * the program.
+ */
 function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {
   return `  let end = min(row0 + ${rows}u, p.M);
 ${range(quads)

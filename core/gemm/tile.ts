@@ -1,30 +1,13 @@
-// Products through workgroup memory, for adapters with a cache of their own and many invocations.
+// Products through workgroup memory, for GPUs: they have caches of their own and many invocations.
 //
-// A workgroup owns rows·y × 4·quads·x elements of c. It walks over K in steps of `depth`: stages that much of a and b in
-// workgroup memory, both with k as the slow dimension and in vec4 along the rows of a and the columns of b, and multiplies
-// from there. What lies in storage along k is turned round in registers, in blocks of 4 × 4, on the way in.
+// A workgroup owns rows·y × 4·quads·x elements of c. It walks over K in steps of `depth`: it stages that much of a and
+// b in workgroup memory, both with k as the slow dimension and in vec4 along the rows of a and the columns of b, and
+// multiplies from there. What lies in storage along k is transposed in registers, in blocks of 4 × 4, on the way in. An
+// invocation's rows and columns are groups of 4 that are y and x groups apart: neighbouring invocations then read
+// neighbouring vec4 of workgroup memory, and write neighbouring vec4 of c.
 //
-// An invocation's rows and columns are groups of 4 that are y and x groups apart: neighbouring invocations then read neighbouring
-// vec4 of workgroup memory, and write neighbouring vec4 of c.
-//
-// What each step gave, f32 4096³ on an NVIDIA H200 (62 TFLOP/s of multiply-adds in the same run). With fixed sizes, a · bᵀ:
-//   8 × 8 elements an invocation, 128 × 128 a workgroup                              22.4 TFLOP/s
-//   where a round of loads has room for both operands, half the invocations load each  32.9
-//   the next step's loads are in flight while this one is multiplied                33.0, and 2048 × 1024 × 1024 from 25.8 to 30.3
-// With any size, offset and stride, and checks at the edges:                   a · b   a · bᵀ   aᵀ · b
-//   the same                                                                    25.9     27.5     34.3 TFLOP/s
-//   addresses are found before the loop                                         25.9     29.0     38.7
-//   rounds without room for both load one operand only                          30.6     29.0     38.7
-//   16 × 8 elements an invocation, half as many invocations                     34.4     35.0     35.6
-// What did not help: steps of 8 (22.2 for 30.5), neighbouring invocations loading neighbouring rows instead of neighbouring k (30.5 for
-// 33.0), no branch around the last load of all (29.2 for 29.0, 33.3 for 38.7). Steps of 32 gave 5 % for a · b with 8 × 8 elements, and
-// need twice the workgroup memory that WebGPU guarantees. On an H100 in one run, a · bᵀ:                4096³   16512×1472×368   16512×55×736
-//   as above                                                                         35.3     32.1             12.8 TFLOP/s
-//   offsets into workgroup memory that Dawn can see are inside, no checks in
-//   the steps before the last one                                                    42.2     38.6             21.0
-// What is added to is read for eight rows at a time: 16512×1536×80 218 to 158 µs, 16512×736×55 91 to 72. 64 × 32 elements a workgroup, in
-// steps of 32, for few columns: 16512×23×736 67 to 48.
-// Without Dawn's bounds checks the fixed-size form ran at 38.7 for 33.0.
+// 45 of the 61 TFLOP/s that multiply-adds in registers reach on an H100; docs/kernels/products.md has the steps, and
+// what did not help.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';

@@ -3,10 +3,11 @@
 //   dh = rstd * (g - mean(g) - n * mean(g * n)) + dresidualOut      (RMS norm: without mean(g))
 //   dx = factor dh,   dresidual = dh,   dweight = sum over rows of dy * n,   dbias = sum over rows of dy
 //
-// h is read as residualOut where the forward wrote it, else as factor x + residual. A team walks a run of rows; each lane owns the
-// same columns of all of them, so it sums dweight and dbias of its run in registers and writes them once, as partial sums
-// that a second dispatch adds up in a fixed order: no atomics, the same bits every time. Where rows are too wide to hold
-// (or an invocation has a row to itself) the partial sums have a dispatch of their own, an invocation per column.
+// h is read as residualOut where the forward wrote it, else as factor x + residual. A team walks a run of rows; each
+// lane owns the same columns of all of them, so it sums dweight and dbias of its run in registers and writes them once,
+// as partial sums that a second dispatch adds up in a fixed order: no atomics, the same bits every time. Where rows are
+// too wide to hold (or an invocation has a row to itself) the partial sums have a dispatch of their own, an invocation
+// per column.
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -208,7 +209,10 @@ export function normSumColumns(v: NormSumVariant): number {
   return v.slices === 1 ? 64 : COLUMNS;
 }
 
-/** Adds up partial sums. Operands: partial, one output per sum. Parameters: teams. A workgroup per `normSumColumns` vectors. */
+/**
+ * Adds up partial sums. Operands: partial, one output per sum. Parameters: teams. A workgroup per `normSumColumns`
+ * vectors.
+ */
 export const normSumKernel = defineKernel<NormSumVariant>('addNormSum', (v) => {
   const row = rowCode(v.width, { kind: 'invocation', size: 1 }, false);
   const total = row.count * v.outputs.length;

@@ -8,7 +8,10 @@ export interface NormConfig {
   readonly team: Team;
   /** Whether the forward kernel holds the row in registers between passes; otherwise every pass reads it again. */
   readonly keep: boolean;
-  /** The same of the backward kernel, which holds up to five times as much and then also sums the gradients of weight and bias. */
+  /**
+   * The same of the backward kernel, which holds up to five times as much and then also sums the gradients of weight
+   * and bias.
+   */
   readonly keepBackward: boolean;
   /** Partial sums of the gradients of weight and bias. */
   readonly partials: number;
@@ -17,9 +20,9 @@ export interface NormConfig {
 }
 
 /**
- * Floats of a row that an invocation may hold, forward and backward. A GPU halves its occupancy with more. A CPU spills to its first-level
- * cache: on lavapipe reading again is 1.05 to 1.3 times as fast forward from 96 on; backward, where the sums of weight and bias then need a dispatch
- * that reads everything a third time, it takes 1.2 to 2 times as long.
+ * Floats of a row that an invocation may hold, forward and backward. More of them halve a GPU's occupancy. A CPU spills
+ * them to its first-level cache, which pays backward only: rows that are not held need another dispatch for the sums of
+ * weight and bias. docs/kernels/add-norm.md has the measurements.
  */
 const HELD = { software: { forward: 64, backward: 128 }, gpu: { forward: 32, backward: 32 } } as const;
 

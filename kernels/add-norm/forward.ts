@@ -1,12 +1,12 @@
-// Add + norm, forward: one dispatch reads x and the residual once and writes their sum, the normalised rows and the statistics
-// that the derivative needs.
+// Add + norm, forward: one dispatch reads x and the residual once and writes their sum, the normalised rows and the
+// statistics that the derivative needs.
 //
 //   h = factor x + residual  RMS:   y = h * rstd * weight + bias,           rstd = 1 / sqrt(mean(h^2) + eps)
 //                            layer: y = (h - mean) * rstd * weight + bias,  rstd = 1 / sqrt(mean((h - mean)^2) + eps)
 //
-// The variance is taken in a second pass around the mean: E[h^2] - mean^2 loses all digits where the mean is large. That pass
-// also sums the deviations, which takes out the rounding of the first mean (Chan, Golub and LeVeque, 1983, the corrected
-// two-pass algorithm).
+// The variance is taken in a second pass around the mean: E[h^2] - mean^2 loses all digits where the mean is large.
+// That pass also sums the deviations, which takes out the rounding of the first mean (Chan, Golub and LeVeque, 1983,
+// the corrected two-pass algorithm).
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -24,13 +24,19 @@ export interface NormForwardVariant {
   readonly bias: FloatDType | null;
   readonly y: FloatDType;
   readonly residualOut: FloatDType | null;
-  /** Whether (mean, rstd) of each row are written, with factors (mean, rstd, factor, 0): the derivative then needs no binding more. */
+  /**
+   * Whether (mean, rstd) of each row are written, with factors (mean, rstd, factor, 0): the derivative then needs no
+   * binding more.
+   */
   readonly stats: boolean;
   readonly team: Team;
   readonly keep: boolean;
 }
 
-/** Operands: x, factors?, residual?, weight?, bias?, y, residualOut?, stats?. Parameters: rows, eps, rows of a sample. A team per row. */
+/**
+ * Operands: x, factors?, residual?, weight?, bias?, y, residualOut?, stats?. Parameters: rows, eps, rows of a sample. A
+ * team per row.
+ */
 export const normForwardKernel = defineKernel<NormForwardVariant>('addNorm', (v) => {
   const row = rowCode(v.width, v.team, v.keep);
   const team = teamCode(v.team);

@@ -105,7 +105,10 @@ export function normPartials(config: NormConfig, { rows, width }: NormShape, sum
   return runs(rows, config.partials).teams * sums * width;
 }
 
-/** One dispatch for dx (and dresidual); with dweight or dbias a second that adds up partial sums, a third between where rows are streamed. */
+/**
+ * One dispatch for dx (and dresidual); with dweight or dbias a second that adds up partial sums, a third between where
+ * rows are streamed.
+ */
 export function normBackward(
   device: Device,
   args: NormBackward,

@@ -1,4 +1,5 @@
-// What the norm kernels' sources have in common: vectors of 4 where the width allows, rows held in registers or streamed.
+// What the norm kernels' sources have in common: vectors of 4 where the width allows, rows held in registers or
+// streamed.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { KernelBinding, KernelExtension } from '../../core/gpu/kernel.ts';

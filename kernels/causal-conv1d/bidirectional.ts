@@ -1,6 +1,7 @@
-// Both directions of the causal convolution over the same tokens, in one dispatch each way: with W taps, direction 0 sees
-// x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Against two convolutions it reads x once, and its backward writes dx once
-// where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4 instead of 9 backward.
+// Both directions of the causal convolution over the same tokens, in one dispatch each way: with W taps, direction 0
+// sees x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Against two convolutions it reads x once, and its backward
+// writes dx once where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4
+// instead of 9 backward.
 
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Device, Operand, FloatDType } from '../../core/index.ts';
@@ -107,9 +108,9 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
 });
 
 /**
- * dx[t] = Σ_k v_k g0[t + (W-1-k)] + Σ_k w_k g1[t - (W-1-k)] with g the upstream gradients before the activation. The walk's centre
- * runs W-1 tokens ahead of the dx that is written and over both ends of its stretch; sums count the stretch's own tokens alone:
- * (batch · stretches, 2, W + 1, D).
+ * dx[t] = Σ_k v_k g0[t + (W-1-k)] + Σ_k w_k g1[t - (W-1-k)] with g the upstream gradients before the activation. The
+ * walk's centre runs W-1 tokens ahead of the dx that is written and over both ends of its stretch; sums count the
+ * stretch's own tokens alone: (batch · stretches, 2, W + 1, D).
  */
 const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) => {
   const { bindings, declarations, setup } = common(v);
@@ -200,7 +201,10 @@ export function convPairForward(device: Device, args: ConvPairArguments, y: RowP
   device.run(forwardKernel, variant, [...inputs, { storage: y.storage, byteOffset: 0 }], params, groups);
 }
 
-/** Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in one f32 buffer. */
+/**
+ * Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in
+ * one f32 buffer.
+ */
 export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Storage {
   const { batch, channels, width } = args;
   const { variant, inputs, params, groups } = launch(device, 'backward', args, dy);

@@ -1,13 +1,9 @@
-// The depthwise causal convolution, y[t] = act(bias + Σ_w weight[w] x[t - (W-1-w)]), forward and backward, on (B, L, D). In the
-// reverse direction time runs the other way: y[t] sees x[t + (W-1-w)]. A channel lies next to its neighbours, so that every
-// access is coalesced; an invocation walks along a stretch of tokens with the last inputs in registers and reads each once.
+// The depthwise causal convolution, y[t] = act(bias + Σ_w weight[w] x[t - (W-1-w)]), forward and backward, on (B, L,
+// D). In the reverse direction time runs the other way: y[t] sees x[t + (W-1-w)].
 //
-// Ladder on Mesa's lavapipe, 8 × 258 × 736 f32, with SiLU in alternation (npm run bench -- --against), without it forward + backward in
-// runs one after the other: 0. a token at a time, with branches at the edges: 14.6 ms; 1. weight gradients added up without workgroup
-// memory: backward 1.1 to 1.2; 2. four tokens at a time, edges by selection: forward 1.18, backward 1.15, 9.8 ms; 3. 64 tokens a walk for 16,
-// so that fewer are read twice and fewer sums written: 7.3 ms.
-// On an H100, both directions of 64 × 258 × 736 f16 (bidirectional.ts) within a training step, µs backward with its reduction: 16 tokens a walk
-// 93 + 27, 32 tokens 87 + 17, 64 tokens 90 + 14; forward 47, 50, 57. A sigmoid without selects: 0.98 of both.
+// Channels are neighbours in memory, so that every access is coalesced. An invocation walks along a stretch of tokens
+// with the last inputs in registers and reads each token once, four at a time. What holds it: memory.
+// docs/kernels/causal-conv1d.md has the layout and the steps with their ratios.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
@@ -36,8 +32,9 @@ export type Pass = 'forward' | 'backward';
 const ENOUGH = 1024;
 
 /**
- * Tokens that an invocation walks along. A short walk means more tokens at both ends read twice and, backward, more partial sums; on a GPU it
- * also means more invocations, which a small problem needs and a forward pass, with no sums, is faster with.
+ * Tokens that an invocation walks along. A short walk means more tokens at both ends read twice and, backward, more
+ * partial sums; on a GPU it also means more invocations, which a small problem needs and a forward pass, with no sums,
+ * is faster with.
  */
 export function stretchOf(
   { adapter }: Device,
@@ -53,7 +50,9 @@ const PARAMS = ['L', 'D', 'x0', 'xRow', 'stretches'];
 export const each = (count: number, text: (i: number) => string, separator = '\n  '): string =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/** The bindings and statements that both kernels begin with. Scan order i counts tokens in the order of the direction. */
+/**
+ * The bindings and statements that both kernels begin with. Scan order i counts tokens in the order of the direction.
+ */
 function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; declarations: string } {
   const token = v.direction === 'reverse' ? 'p.L - 1u - u32(i)' : 'u32(i)';
   return {
@@ -103,9 +102,9 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
 });
 
 /**
- * Writes dx (B, L, D) and, for each stretch of each batch, partial sums (batch · stretches, W + 1, D) of dweight and dbias. The
- * gradient before the activation, g[i] = dout[i] · act'(y[i]), is needed at i … i + W-1 for dx[i], so the walk runs W-1 tokens
- * past its stretch; those tokens count in the sums of the next stretch alone.
+ * Writes dx (B, L, D) and, for each stretch of each batch, partial sums (batch · stretches, W + 1, D) of dweight and
+ * dbias. The gradient before the activation, g[i] = dout[i] · act'(y[i]), is needed at i … i + W-1 for dx[i], so the
+ * walk runs W-1 tokens past its stretch; those tokens count in the sums of the next stretch alone.
  */
 export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backward', (v) => {
   const { bindings, setup, declarations } = common(v);

@@ -1,10 +1,5 @@
-// Second stage of the convolution's sums over tokens.
-//
-// Ladder, on an H200 with 1,088 parts of 3,680 sums (one direction of DiS-S/2, 32², batch 64):
-// 0. an invocation a sum, parts one after another: 208 µs, each load waited for;
-// 1. 4 loads in flight in each invocation: 0.30 of the time;
-// 2. 4 invocations a sum, which meet in workgroup memory: 0.10;
-// 3. 16 invocations a sum: 0.06, 12 µs.
+// Second stage of the convolution's sums over tokens: many parts of few columns, which several invocations a column add
+// up. docs/kernels/causal-conv1d.md has what each step gave.
 
 import { defineKernel } from '../../core/gpu/kernel.ts';
 import { grid1d, type Device, type Operand } from '../../core/index.ts';

@@ -1,29 +1,13 @@
-// The forward scan: h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t],  y[t] = <C[t], h[t]> + D u[t], gated by silu(z[t]).
+// The forward scan: h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] u[t],  y[t] = <C[t], h[t]> + D u[t], gated by
+// silu(z[t]).
 //
-// Ladder, both directions of B64 L258 D736 N16 in f32 with what training saves, on an H100, µs by timestamps. Not of one run: step 0 is from a
-// profile of a training step, the others from three runs of their own on the same kind of GPU, all with the clock up.
-// 0. a lane a channel, 4 tokens loaded at a time, directions side by side (344), their results added up by a dispatch (55), arguments
-//    packed in two (24): 423;
-// 1. a lane runs one direction after the other and adds up in place; 4 lanes share 4 channels, so that each reads a part of B and C: 356 + 25;
-// 2. the next tokens' loads in flight while these are computed, code of its own for each direction: 294 + 26;
-// 3. 8 tokens at a time, both directions' arguments packed in one dispatch: 275 + 16;
-// 4. quads share channels (backward.ts, step 6), softplus and gate without a division and its selects, four values packed an invocation: 280 + 12
-//    for 291 + 14 in one run; without states 219 for 239, one direction without states 119 + 11 for 129 + 12;
-// 5. without states, results are written a turn later, in alternation: 212 for 221, one direction 114 for 119; in parts B8 97 for 103, B1 59 for 62.
-// In parts for few rows, in one run, form of step 1: B8 118 for 228, B1 72 for 157. Tried, in one run with step 2: 2 tokens (1.24, one code
-// for both directions), 2 lanes for 4 (1.0), 8 subgroups a workgroup (1.1, the same). Taking things out of step 3: without exponentials,
-// softplus and exchange 0.88 of the time, without the result's stores 0.64, so that memory is the likely limit: the first direction's
-// result goes out and comes back, and saved states are a third as many bytes as the arguments, which makes 535 MB of the 292 that have to
-// move. Of one direction, which moves no result twice, the time is the same in f16: instructions hold that. Tried there: softplus without a
-// division (0.96 to 1.0), a loop of its own for tokens that are surely there (0.91 without a tail, 1.18 with one, which takes registers; on an H200
-// with a tail of single tokens 0.96 of one direction and 0.97 of both, but 1.39 of both with states saved), with it B and C not ahead (0.92 of one
-// direction, 1.03 to 1.47 of the others). Tried with step 4, of one direction: B and C in workgroup memory and no branches (0.97), with that the
-// next token's exponentials in flight while this one's sums are made (1.1 to 1.2: the compiler issues them all at the end of a turn, where the special
-// unit is what they wait for), 16 tokens (1.15). An exp2 takes one slot beside its 8 clocks of the special unit. Of what a
-// further workgroup on a multiprocessor takes, 250 clocks a token and subgroup, the 20 exponentials and reciprocals fill 160. Arithmetic of which
-// one in eight is an exponential issues in 0.87 of all clocks at best, with 11 clocks an exponential; this kernel issues in 0.66.
-// On Mesa's lavapipe, B8, both directions, against the form of step 0 in alternation: 0.78. There no branch between
-// saved states, 2 tokens at a time and code of its own for each direction: 0.89; 1 or 4 tokens so: 1.0; for one direction 1 token, 0.95 (2: 1.14).
+// A lane owns a channel and walks along the tokens with its states in registers, one direction after the other; four
+// lanes may share four channels, so that each reads a part of B and C. Loads of the next tokens are in flight while
+// these are computed. With few rows a workgroup cuts the sequence into parts. For gradients, states are saved every
+// `saveInterval` tokens.
+//
+// What holds it on a GPU: instructions without saved states, probably memory with them. docs/kernels/selective-scan.md
+// tells the layout, every step with its ratio, and what was tried in vain.
 
 import { defineKernel } from '../../core/gpu/kernel.ts';
 import type { ForwardLayout } from './plan.ts';
@@ -58,9 +42,10 @@ export interface ForwardVariant extends ScanVariant {
 }
 
 /**
- * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result lies. `out`,
- * and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads,
- * `savedColumns`) vec4s, slot c holding the states before token c·saveInterval of the scan's own order and the last slot those at the end.
+ * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result
+ * lies. `out`, and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads,
+ * `savedColumns`) vec4s, slot c holding the states before token c·saveInterval of the scan's own order and the last
+ * slot those at the end.
  */
 export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
   const { layout, dtype, quads, saveInterval, gate, save, total } = v;
@@ -70,11 +55,14 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const sum = gate && save ? 'ungated' : 'out';
   const store = (slot: string): string =>
     `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
-  // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU is faster with the branch.
+  // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU
+  // is faster with the branch.
   const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${saveInterval}u`)} }`;
 
   const direction = (sets: readonly number[]): string => {
-    /** Whether this code runs some direction after the first, or the last one; and a condition where it runs others too. */
+    /**
+     * Whether this code runs some direction after the first, or the last one; and a condition where it runs others too.
+     */
     const [later, last] = [sets.some((set) => set > 0), sets.includes(total - 1)];
     const one = sets.length === 1;
     const afterFirst = (value: string): string => (one ? value : `select(0.0, ${value}, way > 0u)`);
@@ -88,8 +76,9 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
       ],
     });
     /**
-     * Whether a stretch's results are written by the turn after it. Then a turn ends in one block, in whose midst a driver's compiler puts the
-     * loads ahead; it moves them behind branches that come after. With states saved as well that takes too many registers.
+     * Whether a stretch's results are written by the turn after it. Then a turn ends in one block, in whose midst a
+     * driver's compiler puts the loads ahead; it moves them behind branches that come after. With states saved as well
+     * that takes too many registers.
      */
     const delayed = ahead && one && !save;
     const result = (j: number): string =>
