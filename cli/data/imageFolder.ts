@@ -190,12 +190,16 @@ export class ImageFolder implements Dataset {
     if (known) return known;
     const crop = this.#limit(() => this.#decode(index));
     this.#crops.set(index, crop);
-    void crop.then((pixels) => {
-      const bytes = pixels?.length ?? 0;
-      // What is kept stays: under shuffled epochs nothing is gained by replacing one image with another.
-      if (bytes > this.#cacheRoom) this.#crops.delete(index);
-      else this.#cacheRoom -= bytes;
-    });
+    crop.then(
+      (pixels) => {
+        const bytes = pixels?.length ?? 0;
+        // What is kept stays: under shuffled epochs nothing is gained by replacing one image with another.
+        if (bytes > this.#cacheRoom) this.#crops.delete(index);
+        else this.#cacheRoom -= bytes;
+      },
+      // Whoever asked for the image is told.
+      () => this.#crops.delete(index),
+    );
     return crop;
   }
 

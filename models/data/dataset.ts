@@ -214,12 +214,9 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     const end = Math.min(index + this.#batchSize, this.#usable);
     const count = end - index;
     const indices = Array.from({ length: count }, (_, i) => this.#itemAt(epoch, index + i));
-    const items = await Promise.all(
-      indices.map((i) => {
-        this.#signal?.throwIfAborted();
-        return this.dataset.item(i);
-      }),
-    );
+    this.#signal?.throwIfAborted();
+    // Async, because a throw here would leave the items begun before with nobody to see them fail.
+    const items = await Promise.all(indices.map(async (i) => this.dataset.item(i)));
     const images = new Float32Array(count * channels * size * size);
     const labels = new Int32Array(count);
     items.forEach(({ pixels, label }, i) => {

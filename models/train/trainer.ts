@@ -297,7 +297,10 @@ export class Trainer {
     const losses: Promise<ArrayLike<number>>[] = [];
     for (let k = 0; k < this.microBatches; k++) {
       this.feed(batch, draws, k);
-      losses.push(this.enqueue(this.microBatches === 1 ? 'whole' : k === 0 ? 'first' : 'more', draws)!);
+      const loss = this.enqueue(this.microBatches === 1 ? 'whole' : k === 0 ? 'first' : 'more', draws)!;
+      // Where a later part throws, nobody waits for this one.
+      loss.catch(() => {});
+      losses.push(loss);
     }
     if (this.microBatches > 1) this.enqueue('update', draws);
     const step = ++this.taken;

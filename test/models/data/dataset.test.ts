@@ -145,6 +145,26 @@ test('an item that cannot be had rejects next; the cursor stays and the batch ca
   assert.equal(indices(await take(loader, 1)), [3, 4, 5]);
 });
 
+test('items that fail beside one that throws are not left without anybody who sees them', async () => {
+  const unseen: unknown[] = [];
+  const note = (reason: unknown): number => unseen.push(reason);
+  process.on('unhandledRejection', note);
+  try {
+    const data = counting(6, {
+      item: (i) => {
+        if (i === 1) throw new Error('at once');
+        return Promise.reject(new Error(`later ${i}`));
+      },
+    });
+    const loader = new DataLoader(data, { batchSize: 3, shuffle: false });
+    assert.match(String(await rejection(loader.next())), /later 0|at once/);
+    await new Promise((done) => setTimeout(done, 5));
+    assert.equal(unseen, []);
+  } finally {
+    process.off('unhandledRejection', note);
+  }
+});
+
 test('abort: the pending and later calls reject with the reason', async () => {
   const abort = new AbortController();
   const slow = counting(6, {
