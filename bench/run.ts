@@ -2,7 +2,7 @@
 
 import { cpus } from 'node:os';
 import { loadTuning } from '../cli/tuningCache.ts';
-import { openDevice, type Device, type DeviceOptions, type TuningData } from '../core/index.ts';
+import { openDevice, type Device, type DeviceOptions, type TuningData, tuningOf } from '../core/index.ts';
 import { GROUPS, idOf, type BenchCase } from './case.ts';
 import { arithmeticRate, measureCeilings } from './ceilings.ts';
 import { measure, type MeasureOptions } from './measure.ts';
@@ -86,7 +86,7 @@ export async function runBenchmark(
     const limits = limitsFor(device, options, elapsed());
     // Who names cases wants them, whatever their priority.
     const plan = planCases(wanted, ceilings, filter === undefined ? limits : { ...limits, priority: Infinity });
-    const { shipped, measured } = device.tuning;
+    const { shipped, measured } = tuningOf(device);
     note(
       `Kernels: ${measured} kinds of calls measured here before${shipped ? `, ${Object.keys(shipped.entries).length} from the shipped table of ${shipped.name}` : ''}, the others by rule of thumb`,
     );
@@ -117,9 +117,9 @@ export async function runBenchmark(
         note(`[${i + 1}/${plan.chosen.length}] ${id}: failed: ${message}`);
         // Whatever went wrong stays with the device.
         device.destroy();
-        const tuning = device.tuning.exportTuning();
+        const tuning = tuningOf(device).exportTuning();
         device = await open();
-        device.tuning.importTuning(tuning);
+        tuningOf(device).importTuning(tuning);
       }
     }
     const drift = (await arithmeticRate(device)) / ceilings.fma.f32;
@@ -147,7 +147,7 @@ export async function runBenchmark(
       seconds: elapsed(),
     };
     // With what was measured of such a device before, so that a short run loses none of it.
-    return { result, tuning: device.tuning.exportTuning({ shipped: device.tuning.shipped?.match === 'device' }) };
+    return { result, tuning: tuningOf(device).exportTuning({ shipped: tuningOf(device).shipped?.match === 'device' }) };
   } finally {
     device.destroy();
   }

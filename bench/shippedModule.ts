@@ -24,7 +24,7 @@ export function tableModule(data: TuningData, { date, commit }: Pick<BenchResult
           .join('\n')}\n  ]],`,
     );
   return `${NOTE}\n// Measured on ${data.adapter}, ${date.slice(0, 10)}, commit ${commit.slice(0, 9)}.\n
-import type { ShippedConfigs } from '../shipped.ts';\n
+import type { ShippedConfigs } from '../shippedTable.ts';\n
 export const configs: ShippedConfigs = [\n${lines.join('\n')}\n];\n`;
 }
 
@@ -42,6 +42,6 @@ export function tableLine(
 /** The list of all tables. */
 export function tablesModule(lines: readonly string[]): string {
   return `${NOTE}\n
-import type { ShippedTable } from '../shipped.ts';\n
+import type { ShippedTable } from '../shippedTable.ts';\n
 export const TABLES: readonly ShippedTable[] = [\n${[...lines].sort().join('\n')}\n];\n`;
 }

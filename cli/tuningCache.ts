@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { tuningOf } from '../core/index.ts';
 import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
 import { Generator, adapterKey } from '../core/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
@@ -33,7 +34,7 @@ function cacheFolder(): string {
  */
 export async function loadTuning(device: Device, path?: string): Promise<number> {
   try {
-    return device.tuning.importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), {
+    return tuningOf(device).importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), {
       alone: path !== undefined,
     });
   } catch {
@@ -51,13 +52,13 @@ export async function storeTuning(device: Device, path?: string): Promise<void> 
   await mkdir(dirname(file), { recursive: true });
   await writeFileAtomic(
     file,
-    `${JSON.stringify(device.tuning.exportTuning({ shipped: path !== undefined }), null, 1)}\n`,
+    `${JSON.stringify(tuningOf(device).exportTuning({ shipped: path !== undefined }), null, 1)}\n`,
   );
 }
 
 /** Which kernels a device computes with, in words. */
-export function describeTuning({ tuning }: Device): { readonly measured: string; readonly shipped: string } {
-  const { measured, shipped } = tuning;
+export function describeTuning(device: Device): { readonly measured: string; readonly shipped: string } {
+  const { measured, shipped } = tuningOf(device);
   const kinds = (count: number): string => `${counted(count, 'kind')} of kernel calls`;
   const same = shipped?.match === 'device' ? 'this adapter' : `an adapter of this architecture, ${shipped?.name ?? ''}`;
   return {
@@ -80,7 +81,7 @@ export async function tuneStep(device: Device, shape: StepShape, options: TuneOp
   // What is found may bring more: how far apart the backward scan wants states to be saved is what its forward is measured for.
   for (let round = 0; round < 2; round++) {
     await meet(device, shape);
-    const found = await device.tuning.tune(options);
+    const found = await tuningOf(device).tune(options);
     results.push(...found);
     if (found.length === 0 || options.signal?.aborted) break;
   }

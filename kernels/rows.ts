@@ -1,8 +1,16 @@
 // Arguments of shape (batch, length, width) that a kernel reads in place: rows at an even distance, which columns of a wider array
 // are too.
 
-import { contiguousStrides, Tensor, type DType, type Operand, type Shape } from '../core/index.ts';
-import type { Storage } from '../core/gpu/storage.ts';
+import {
+  contiguousStrides,
+  viewOf,
+  type Device,
+  type DType,
+  type Operand,
+  type Shape,
+  type Storage,
+  type Tensor,
+} from '../core/index.ts';
 
 /** Rows (batch · length, width) inside a storage. Offset and distance in elements. */
 export interface Rows {
@@ -28,15 +36,15 @@ export function bindRows(rows: Rows): Operand {
 }
 
 /** A tensor that owns a storage made by a launcher. */
-export function adopt(storage: Storage, shape: Shape, dtype: DType): Tensor {
-  const t = Tensor.view(storage, shape, contiguousStrides(shape), 0, dtype);
+export function adopt(device: Device, storage: Storage, shape: Shape, dtype: DType): Tensor {
+  const t = viewOf(device, storage, { shape, strides: contiguousStrides(shape), offset: 0, dtype });
   storage.release();
   return t;
 }
 
 /** A contiguous part of a storage, from element `offset` on, that no other tensor overlaps. */
-export function partOf({ storage, dtype }: Tensor, shape: Shape, offset: number): Tensor {
-  const t = Tensor.view(storage, shape, contiguousStrides(shape), offset, dtype);
+export function partOf({ device, storage, dtype }: Tensor, shape: Shape, offset: number): Tensor {
+  const t = viewOf(device, storage, { shape, strides: contiguousStrides(shape), offset, dtype });
   t.exclusive = true;
   return t;
 }

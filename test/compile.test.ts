@@ -20,7 +20,7 @@ import {
   type Tensor,
   type FloatDType,
 } from '../core/index.ts';
-import type { GPUSubgroupMatrixConfig } from '../core/gpu/device.ts';
+import type { GPUSubgroupMatrixConfig } from '../core/gpu/adapter.ts';
 import { chooseConfig, configs, gemm, type GemmActivation } from '../core/gemm/index.ts';
 import * as elementwise from '../core/ops/elementwise.ts';
 import { rowSoftmax, rowSoftmaxTeams } from '../core/ops/rowSoftmax.ts';

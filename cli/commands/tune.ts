@@ -8,6 +8,7 @@ import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
 import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer } from '../options.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
+import { tuningOf } from '../../core/index.ts';
 import { describeTuning, loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
 
 interface TuneCommandOptions extends ModelFlags, AdapterOptions {
@@ -43,7 +44,7 @@ async function tune(options: TuneCommandOptions): Promise<void> {
   say(
     `Measuring on ${adapterLabel(device)}${known > 0 ? `; ${counted(known, 'measurement')} ${known === 1 ? 'is' : 'are'} known` : ''}.`,
   );
-  if (device.tuning.shipped)
+  if (tuningOf(device).shipped)
     say(`So far what is not measured here comes from the shipped table: ${describeTuning(device).shipped}.`);
   let progress: Progress | undefined;
   try {

@@ -3,10 +3,10 @@
 
 import { isFloat } from '../tensor/dtype.ts';
 import { AnomalyError } from '../errors.ts';
-import { stack } from '../ops/index.ts';
 import { keep, scope } from '../tensor/scope.ts';
 import { show, type Shape } from '../tensor/shape.ts';
-import { noGrad, observeOps, type OpEvent } from './tape.ts';
+import { noGrad } from './gradMode.ts';
+import { observeOps, type OpEvent } from './observe.ts';
 import type { Tensor } from '../tensor.ts';
 
 export interface AnomalyOptions {
@@ -45,7 +45,10 @@ export async function detectAnomaly<R>(fn: () => R, options: AnomalyOptions = {}
         shape: output.shape,
         numel: output.numel,
         stack: new Error().stack ?? '',
-        counts: [inputs.length ? keep(scope(() => stack(inputs.map(count)).sum())) : null, keep(count(output))],
+        counts: [
+          inputs.length ? keep(scope(() => inputs.map(count).reduce((a, b) => a.add(b)))) : null,
+          keep(count(output)),
+        ],
       });
     }
     observeOps(watch);
@@ -70,11 +73,15 @@ export async function detectAnomaly<R>(fn: () => R, options: AnomalyOptions = {}
   return result;
 }
 
+/** Counts that are read at a time. */
+const TOGETHER = 256;
+
 async function check(notes: readonly Note[], what: string): Promise<void> {
   if (!notes.length) return;
-  const after = scope(() => stack(notes.map(({ counts }) => counts[1])));
-  const counts = await after.data();
-  after.dispose();
+  const counts: number[] = [];
+  // Read together, but not so many that reading them takes much memory.
+  for (let at = 0; at < notes.length; at += TOGETHER)
+    counts.push(...(await Promise.all(notes.slice(at, at + TOGETHER).map((note) => note.counts[1].item()))));
   const first = counts.findIndex((bad) => bad > 0);
   if (first < 0) return;
   const {

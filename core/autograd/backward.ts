@@ -3,8 +3,11 @@
 import { GradError, ShapeError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import { sameShape, show } from '../tensor/shape.ts';
-import { duringBackward, enableGrad, LeafNode, withGrad, type Edge, type GradNode, type Gradients } from './tape.ts';
-import { Tensor } from '../tensor.ts';
+import { enableGrad, withGrad } from './gradMode.ts';
+import { edgeOf, LeafNode, type GradEdge, type GradNode, type Gradients } from './node.ts';
+import { duringBackward } from './observe.ts';
+import { isTensor } from '../tensor/make.ts';
+import type { Tensor } from '../tensor.ts';
 
 export interface BackwardOptions {
   /** Gradient of each root; ones for a root of one element. */
@@ -23,7 +26,7 @@ export interface AccumulateOptions extends BackwardOptions {
 }
 
 /** Every node that a backward pass visits, by the order of creation. */
-function reachable(roots: readonly Edge[]): GradNode[] {
+function reachable(roots: readonly GradEdge[]): GradNode[] {
   const seen = new Set<GradNode>();
   const stack = roots.map((edge) => edge.node);
   for (let node = stack.pop(); node; node = stack.pop()) {
@@ -43,9 +46,10 @@ function run(
   deliver: (node: GradNode, grads: Gradients) => void,
 ): void {
   const given =
-    options.gradient === undefined ? [] : options.gradient instanceof Tensor ? [options.gradient] : options.gradient;
+    options.gradient === undefined ? [] : isTensor(options.gradient) ? [options.gradient] : options.gradient;
   const edges = roots.map((root, i) => {
-    if (!root.edge)
+    const edge = edgeOf(root);
+    if (!edge)
       throw new GradError(op, `A root of shape ${show(root.shape)} doesn't depend on any tensor with requiresGrad`);
     if (given[i] === undefined && root.numel !== 1)
       throw new GradError(op, `A root of shape ${show(root.shape)} has more than one element`, {
@@ -55,7 +59,7 @@ function run(
       throw new ShapeError(op, `The gradient has shape ${show(given[i].shape)}`, {
         expected: `the root's ${show(root.shape)}`,
       });
-    return root.edge;
+    return edge;
   });
   const createGraph = options.createGraph ?? false;
   const retain = options.retainGraph ?? createGraph;
@@ -80,7 +84,7 @@ function run(
     }
   };
   const pending = new Map<GradNode, Gradients>();
-  const give = (edge: Edge, g: Tensor): void => {
+  const give = (edge: GradEdge, g: Tensor): void => {
     let slots = pending.get(edge.node);
     if (!slots) pending.set(edge.node, (slots = []));
     const known = slots[edge.index];
@@ -142,7 +146,7 @@ function run(
 
 /** Adds d(root)/d(leaf) to the `grad` of every leaf that the root depends on. */
 export function backward(root: Tensor | readonly Tensor[], options: AccumulateOptions = {}): void {
-  const roots = root instanceof Tensor ? [root] : root;
+  const roots = isTensor(root) ? [root] : root;
   scope(() => {
     run(
       'backward',
@@ -178,15 +182,17 @@ export function grad(
   inputs: readonly Tensor[],
   options: BackwardOptions = {},
 ): (Tensor | null)[] {
-  const roots = root instanceof Tensor ? [root] : root;
+  const roots = isTensor(root) ? [root] : root;
   const found = new Map<GradNode, Gradients>();
-  inputs.forEach((input) => {
-    if (!input.edge)
+  const edges = inputs.map((input) => {
+    const edge = edgeOf(input);
+    if (!edge)
       throw new GradError('grad', `An input of shape ${show(input.shape)} doesn't require a gradient`, {
         remedy: 'call requiresGrad_() before computing with it',
       });
+    return edge;
   });
-  const targets = new Set(inputs.map((input) => input.edge!.node));
+  const targets = new Set(edges.map((edge) => edge.node));
   return scope(() => {
     run(
       'grad',
@@ -196,8 +202,8 @@ export function grad(
       (node, grads) => found.set(node, grads),
     );
     const used = new Set<Tensor>();
-    return inputs.map((input) => {
-      const g = found.get(input.edge!.node)?.[input.edge!.index];
+    return edges.map((edge) => {
+      const g = found.get(edge.node)?.[edge.index];
       if (!g) return null;
       if (used.has(g)) return g.alias();
       used.add(g);

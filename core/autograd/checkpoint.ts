@@ -1,15 +1,21 @@
 // Recomputation: memory for time. What a function computes on the way is not kept for the backward pass but computed again there.
 
 import { grad } from './backward.ts';
-import { defineOp, enableGrad } from './tape.ts';
-import type { Generator } from '../random/generator.ts';
+import { defineOp } from './tape.ts';
+import { enableGrad } from './gradMode.ts';
 import type { Tensor } from '../tensor.ts';
+
+/** A source of random numbers that can go back: a `Generator`. */
+export interface Rewindable {
+  getState(): { readonly position: number };
+  rewind(to: { readonly position: number }): void;
+}
 
 export interface CheckpointOptions {
   /** Tensors that `fn` reads besides its inputs and that need gradients, usually a module's parameters. */
   parameters?: readonly Tensor[];
   /** Source of the random numbers that `fn` draws: the second run draws the same ones. */
-  generator?: Generator;
+  generator?: Rewindable;
 }
 
 /**

@@ -1,9 +1,9 @@
 // Compares a gradient with differences of the function: the test of a derivative that needs no second derivation.
 
 import { grad } from './backward.ts';
-import { enableGrad, noGrad } from './tape.ts';
+import { enableGrad, noGrad } from './gradMode.ts';
 import { GradError } from '../errors.ts';
-import { tensor } from '../ops/create.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor.ts';
 
@@ -29,16 +29,10 @@ export async function gradcheck(
 ): Promise<number> {
   const { eps = 1e-2, tolerance = 2e-2, samples = 24 } = options;
   // Weights that are all different find transposed and permuted gradients.
-  const weighted = (out: Tensor): Tensor =>
-    out
-      .mul(
-        tensor(
-          out.device,
-          Float32Array.from({ length: out.numel }, (_, i) => Math.sin(1.7 * i + 0.3)),
-          { shape: out.shape, dtype: out.dtype },
-        ),
-      )
-      .sum();
+  const weighted = (out: Tensor): Tensor => {
+    const weights = Float32Array.from({ length: out.numel }, (_, i) => Math.sin(1.7 * i + 0.3));
+    return out.mul(emptyTensor(out.device, out.shape, out.dtype).upload(weights)).sum();
+  };
   const value = async (given: readonly Tensor[]): Promise<number> => {
     const t = scope(() => noGrad(() => weighted(fn(...given))));
     const v = await t.item();
@@ -63,7 +57,8 @@ export async function gradcheck(
         const at = async (delta: number): Promise<number> => {
           const moved = data.slice();
           moved[i] += delta;
-          const x = tensor(inputs[k].device, moved, { shape: inputs[k].shape, dtype: inputs[k].dtype });
+          const { device, shape, dtype } = inputs[k];
+          const x = emptyTensor(device, shape, dtype).upload(moved);
           const v = await value(inputs.map((t, j) => (j === k ? x : t)));
           x.dispose();
           return v;

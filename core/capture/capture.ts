@@ -7,11 +7,10 @@
 
 import type { Device } from '../gpu/device.ts';
 import { EngineError } from '../errors.ts';
-import type { Compiled } from '../gpu/kernel.ts';
+import type { Compiled } from '../gpu/kernelCache.ts';
 import type { PooledBuffer } from '../gpu/pool.ts';
-import type { Generator } from '../random/generator.ts';
 import type { Storage } from '../gpu/storage.ts';
-import type { Bound, Recorder } from '../gpu/stream.ts';
+import type { Bound, Positioned, Recorder } from '../gpu/recorder.ts';
 
 interface Dispatch {
   readonly kernel: Compiled;
@@ -42,7 +41,7 @@ class StepRecorder implements Recorder {
   readonly commands: Dispatch[] = [];
   readonly lives = new Map<Storage, Life>();
   readonly pinned = new Set<Storage>();
-  readonly generators = new Map<Generator, number>();
+  readonly sources = new Map<Positioned, number>();
 
   constructor(ahead: boolean) {
     this.ahead = ahead;
@@ -72,10 +71,10 @@ class StepRecorder implements Recorder {
     this.pin(storage);
   }
 
-  drawn(generator: Generator): void {
-    if (this.generators.has(generator)) return;
-    this.generators.set(generator, generator.position);
-    generator.rebase();
+  drawn(source: Positioned): void {
+    if (this.sources.has(source)) return;
+    this.sources.set(source, source.position);
+    source.rebase();
   }
 
   refuse(what: string, instead: string): never {
@@ -108,14 +107,15 @@ export class CapturedStep<R> {
   /** Those of the kept ones that the step writes. */
   private readonly written: Storage[];
   private readonly slots: PooledBuffer[];
-  private readonly generators: Map<Generator, number>;
+  /** Random generators, and the blocks that a replay draws from each. */
+  private readonly sources: Map<Positioned, number>;
   private disposed = false;
 
   /** @internal */
   constructor(device: Device, recorder: StepRecorder, result: R) {
     this.device = device;
     this.result = result;
-    this.generators = new Map([...recorder.generators].map(([g, from]) => [g, g.position - from]));
+    this.sources = new Map([...recorder.sources].map(([g, from]) => [g, g.position - from]));
     const transient = [...recorder.lives].filter(
       ([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive,
     );
@@ -144,10 +144,10 @@ export class CapturedStep<R> {
     for (const command of recorder.commands) {
       const { kernel, params } = command;
       const bindings = command.bound.map((b) => ({ buffer: bufferOf(b.storage), offset: b.offset, size: b.bytes }));
-      const uniform = kernel.paramBytes > 0 && !kernel.immediate ? device.uniform(params) : null;
+      const uniform = kernel.paramBytes > 0 && !kernel.immediate ? device.bindGroups.uniform(params) : null;
       const key = `${kernel.id}|${bindings.map((b) => `${idOf(b.buffer)}+${b.offset}:${b.size}`).join()}|${uniform ? idOf(uniform) : ''}`;
       let group = groups.get(key);
-      if (!group) groups.set(key, (group = device.bindGroup(kernel, bindings, uniform)));
+      if (!group) groups.set(key, (group = device.bindGroups.make(kernel, bindings, uniform)));
       this.list.push({
         kernel,
         group,
@@ -169,14 +169,14 @@ export class CapturedStep<R> {
     this.device.check();
     const { stream } = this.device;
     stream.recorder?.refuse('replays another', 'capture both in one step, or replay them one after the other');
-    for (const g of this.generators.keys()) g.rebase();
+    for (const g of this.sources.keys()) g.rebase();
     for (const storage of this.written) storage.version++;
     for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
     for (const { kernel, group, immediates, groups } of this.list)
       stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
     // Written to by commands that may still be open: a host write has to come after them.
     for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
-    for (const [g, blocks] of this.generators) g.advance(blocks);
+    for (const [g, blocks] of this.sources) g.advance(blocks);
     stream.flush();
     return this.result;
   }
@@ -214,7 +214,7 @@ export function capture<R>(device: Device, step: () => R): CapturedStep<R> {
 export async function captureAhead<R>(device: Device, step: () => R): Promise<CapturedStep<R>> {
   const recorder = new StepRecorder(true);
   const captured = record(device, step, recorder);
-  for (const [generator, position] of recorder.generators) generator.rewind({ position });
+  for (const [source, position] of recorder.sources) source.rewind({ position });
   try {
     await device.kernels.settled();
     device.check();

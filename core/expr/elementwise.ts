@@ -6,9 +6,8 @@ import type { Device } from '../gpu/device.ts';
 import { isFloat, promote, sizeOf, storageType, type DType } from '../tensor/dtype.ts';
 import { LimitError, ShapeError } from '../errors.ts';
 import { differentiate, Expr, generate, SPECIAL, topological, type ExprLike } from './expr.ts';
-import { defineKernel, grid1d, type KernelBinding, type KernelParam } from '../gpu/kernel.ts';
-import { lazyOp } from '../ops/lazyOp.ts';
-import { sumTo } from '../ops/reduce.ts';
+import { defineKernel, type KernelBinding, type KernelParam } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import {
   broadcastShapes,
   broadcastStrides,
@@ -19,7 +18,8 @@ import {
   show,
   type Shape,
 } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor, isTensor } from '../tensor/make.ts';
 
 /** Expressions of one kernel. */
 interface Program {
@@ -160,7 +160,7 @@ function compute(
   into?: readonly Tensor[],
 ): Tensor[] {
   const shape = into ? into[0].shape : broadcastShapes(prog.name, ...tensors.map((t) => t.shape));
-  const outs = into ?? prog.outputs.map((o) => Tensor.empty(device, shape, o.type));
+  const outs = into ?? prog.outputs.map((o) => emptyTensor(device, shape, o.type));
   const n = numelOf(shape);
   if (n === 0) return [...outs];
   if (tensors.length + outs.length > device.limits.maxStorageBuffersPerShaderStage)
@@ -267,51 +267,49 @@ function gradientOf(prog: Program, wanted: readonly number[]): Gradient {
   return gradient;
 }
 
-const applyOp = lazyOp(() =>
-  defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
-    name: (prog) => prog.name,
-    forward(ctx, prog, scalars, ...tensors) {
-      const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
-      const gradient = gradientOf(prog, wanted);
-      ctx.state.prog = prog;
-      ctx.state.gradient = gradient;
-      ctx.state.scalars = scalars;
-      ctx.state.shapes = tensors.map((t) => t.shape);
-      ctx.save(...gradient.used.map((i) => tensors[i]));
-      return compute(prog, tensors, scalars, tensors[0].device);
-    },
-    backward(ctx, ...grads) {
-      const { wanted, exprs, used } = ctx.state.gradient as Gradient;
-      const prog = ctx.state.prog as Program;
-      const shapes = ctx.state.shapes as Shape[];
-      const saved = ctx.saved;
-      const count = prog.inputs.length;
-      const sources = new Map<number, Tensor>(used.map((i, k) => [i, saved[k]]));
-      grads.forEach((g, k) => {
-        if (g) sources.set(count + k, g);
-      });
-      const missing = grads.find((g) => g !== null)!;
-      prog.outputs.forEach((o, k) => {
-        if (!sources.has(count + k) && isFloat(o.type)) sources.set(count + k, missing.zerosLike());
-      });
-      const computed = run(
-        `${prog.name}Backward`,
-        exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'),
-        sources,
-        prog.scalars,
-        ctx.state.scalars as number[],
-      );
-      const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
-      wanted.forEach((i, k) => {
-        const e = exprs[k];
-        if (!e) return;
-        const g = e.kind === 'input' ? sources.get(e.value)! : computed.shift()!;
-        results[i + 2] = sumTo(g, shapes[i]);
-      });
-      return results;
-    },
-  }),
-);
+const applyOp = defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
+  name: (prog) => prog.name,
+  forward(ctx, prog, scalars, ...tensors) {
+    const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
+    const gradient = gradientOf(prog, wanted);
+    ctx.state.prog = prog;
+    ctx.state.gradient = gradient;
+    ctx.state.scalars = scalars;
+    ctx.state.shapes = tensors.map((t) => t.shape);
+    ctx.save(...gradient.used.map((i) => tensors[i]));
+    return compute(prog, tensors, scalars, tensors[0].device);
+  },
+  backward(ctx, ...grads) {
+    const { wanted, exprs, used } = ctx.state.gradient as Gradient;
+    const prog = ctx.state.prog as Program;
+    const shapes = ctx.state.shapes as Shape[];
+    const saved = ctx.saved;
+    const count = prog.inputs.length;
+    const sources = new Map<number, Tensor>(used.map((i, k) => [i, saved[k]]));
+    grads.forEach((g, k) => {
+      if (g) sources.set(count + k, g);
+    });
+    const missing = grads.find((g) => g !== null)!;
+    prog.outputs.forEach((o, k) => {
+      if (!sources.has(count + k) && isFloat(o.type)) sources.set(count + k, missing.zerosLike());
+    });
+    const computed = run(
+      `${prog.name}Backward`,
+      exprs.filter((e): e is Expr => e !== null && e.kind !== 'input'),
+      sources,
+      prog.scalars,
+      ctx.state.scalars as number[],
+    );
+    const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
+    wanted.forEach((i, k) => {
+      const e = exprs[k];
+      if (!e) return;
+      const g = e.kind === 'input' ? sources.get(e.value)! : computed.shift()!;
+      results[i + 2] = g.sumToSize(shapes[i]);
+    });
+    return results;
+  },
+});
 
 /** Runs expressions whose inputs are numbered with gaps. */
 function run(
@@ -406,17 +404,17 @@ export function fuse(
 export function elementwise(name: string, fn: (...x: Expr[]) => Expr): (...operands: (Tensor | number)[]) => Tensor {
   const known = new Map<string, Program>();
   return (...operands) => {
-    const tensors = operands.filter((o): o is Tensor => o instanceof Tensor);
-    if (!tensors.length) throw new ShapeError(name, 'No operand is a tensor', { expected: 'at least one' });
+    const tensors = operands.filter((o): o is Tensor => isTensor(o));
+    if (!tensors.length) throw new ShapeError(name, 'Expected at least one tensor among the operands');
     const common = tensors.map((t) => t.dtype).reduce(promote);
-    const kinds = operands.map((o) => (o instanceof Tensor ? o.dtype : typeOfNumber(o, common)));
-    const key = operands.map((o, i) => (o instanceof Tensor ? '' : '#') + kinds[i]).join();
+    const kinds = operands.map((o) => (isTensor(o) ? o.dtype : typeOfNumber(o, common)));
+    const key = operands.map((o, i) => (isTensor(o) ? '' : '#') + kinds[i]).join();
     let prog = known.get(key);
     if (!prog) {
       let t = 0;
       const scalars: DType[] = [];
       const args = operands.map((o, i) =>
-        o instanceof Tensor ? Expr.input(t++, kinds[i]) : Expr.scalar(scalars.push(kinds[i]) - 1, kinds[i]),
+        isTensor(o) ? Expr.input(t++, kinds[i]) : Expr.scalar(scalars.push(kinds[i]) - 1, kinds[i]),
       );
       prog = program(
         name,
@@ -443,7 +441,7 @@ function typeOfNumber(value: number, tensors: DType): DType {
 }
 
 /** Writes a tensor into a view, broadcast and cast. */
-export function assign(view: Tensor, source: Tensor): void {
+export function copyInto(view: Tensor, source: Tensor): void {
   if (!sameShape(broadcastShapes('copy_', view.shape, source.shape), view.shape)) {
     throw new ShapeError('copy_', `A tensor of shape ${show(source.shape)} doesn't fit into shape ${show(view.shape)}`);
   }

@@ -1,6 +1,6 @@
 // Which way to compute a product: all that can, and the one to take unmeasured.
 
-import type { GPUSubgroupMatrixConfig } from '../gpu/device.ts';
+import type { GPUSubgroupMatrixConfig } from '../gpu/adapter.ts';
 import type { KernelEnv } from '../gpu/kernel.ts';
 import { matrixBytes } from './matrix.ts';
 import { panelSpan } from './panel.ts';

@@ -1,8 +1,9 @@
 // Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the grid.
 
 import type { FloatDType } from '../tensor/dtype.ts';
-import type { Device, Operand } from '../gpu/device.ts';
-import { grid1d } from '../gpu/kernel.ts';
+import type { Device } from '../gpu/device.ts';
+import type { Operand } from '../gpu/dispatcher.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { Storage } from '../gpu/storage.ts';
 import { matrixKernel } from './matrix.ts';
 import { panelChunk, panelKernel, panelSpan } from './panel.ts';

@@ -2,6 +2,7 @@
 
 import type { Device } from '../gpu/device.ts';
 import { ValueError } from '../errors.ts';
+import { choose } from '../gpu/tunable.ts';
 import { encodeGemm } from './encode.ts';
 import type { GemmConfig, GemmMatrix, GemmSpec } from './spec.ts';
 import { gemmTunable } from './tunable.ts';
@@ -17,7 +18,7 @@ import { gemmTunable } from './tunable.ts';
 export function gemm(device: Device, spec: GemmSpec, config?: GemmConfig): void {
   check(spec);
   if (spec.M === 0 || spec.N === 0 || spec.batch === 0) return;
-  encodeGemm(device, spec, config ?? device.tuning.choose(gemmTunable, spec));
+  encodeGemm(device, spec, config ?? choose(device, gemmTunable, spec));
 }
 
 function check(spec: GemmSpec): void {

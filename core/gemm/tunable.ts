@@ -2,7 +2,7 @@
 
 import type { Device } from '../gpu/device.ts';
 import { Storage } from '../gpu/storage.ts';
-import type { Tunable } from '../tuning/tuning.ts';
+import type { Tunable } from '../gpu/tunable.ts';
 import { chooseConfig, configs, cuttable, family, MOST_PARTS } from './config.ts';
 import { encodeGemm } from './encode.ts';
 import {

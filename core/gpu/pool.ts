@@ -2,6 +2,7 @@
 // eighth of an octave apart, so that at most 12.5 % is wasted and a freed buffer fits the next tensor of about its size.
 
 import { LimitError } from '../errors.ts';
+import { USAGE } from './flags.ts';
 
 /** A buffer of the pool. `serial` is the batch of commands that used it last. */
 export interface PooledBuffer {
@@ -79,10 +80,7 @@ export class BufferPool {
 
   private create(size: number): PooledBuffer {
     this.created++;
-    const gpu = this.gpu.createBuffer({ size, usage: BUFFER_USAGE });
+    const gpu = this.gpu.createBuffer({ size, usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST });
     return { gpu, bytes: size, id: nextId++, serial: 0 };
   }
 }
-
-// GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST, spelled out: under Node these constants are not global.
-const BUFFER_USAGE = 0x80 | 0x4 | 0x8;

@@ -1,22 +1,34 @@
 // The memory behind tensors. Views and saved values share one storage; its buffer goes back to the pool with the last of them.
 
 import { EngineError } from '../errors.ts';
-import type { Device } from './device.ts';
-import type { PooledBuffer } from './pool.ts';
+import type { BufferPool, PooledBuffer } from './pool.ts';
+import type { Recorder } from './recorder.ts';
+
+/** Where a storage's buffer comes from and goes back to: a device. */
+export interface Memory {
+  readonly pool: BufferPool;
+  readonly stream: { readonly recorder: Recorder | null };
+}
 
 export class Storage {
-  readonly device: Device;
   readonly bytes: number;
   /** Counts writes in place, so that autograd notices a saved value that was overwritten. */
   version = 0;
+  private readonly memory: Memory;
   private held: PooledBuffer | null;
   private refs = 1;
 
-  constructor(device: Device, bytes: number, what: string) {
-    this.device = device;
+  /**
+   * Takes memory whose content is undefined.
+   *
+   * @param what names it in errors, for example `a f32 tensor of shape (2,3)`
+   * @throws LimitError where the adapter allows no buffer of that size
+   */
+  constructor(memory: Memory, bytes: number, what: string) {
+    this.memory = memory;
     this.bytes = bytes;
-    this.held = device.pool.acquire(bytes, what);
-    device.stream.recorder?.allocated(this);
+    this.held = memory.pool.acquire(bytes, what);
+    memory.stream.recorder?.allocated(this);
   }
 
   get buffer(): PooledBuffer {
@@ -36,6 +48,11 @@ export class Storage {
     return this.refs > 1;
   }
 
+  /** Whether it lies on this device. */
+  isOn(memory: Memory): boolean {
+    return this.memory === memory;
+  }
+
   retain(): this {
     this.refs++;
     return this;
@@ -43,8 +60,8 @@ export class Storage {
 
   release(): void {
     if (--this.refs > 0 || !this.held) return;
-    this.device.stream.recorder?.freed(this);
-    this.device.pool.release(this.held);
+    this.memory.stream.recorder?.freed(this);
+    this.memory.pool.release(this.held);
     this.held = null;
   }
 }

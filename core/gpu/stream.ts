@@ -1,37 +1,10 @@
 // The command stream: dispatches are encoded at once into one open compute pass and submitted together, at a readback or when
-// enough has piled up. A recorder (capture.ts) may listen; a profiler (profiler.ts) may give every dispatch a pass of its own.
+// enough has piled up. A recorder may listen; a timer may give every dispatch a pass of its own.
 
 import { EngineError } from '../errors.ts';
-import type { Compiled } from './kernel.ts';
+import type { Compiled } from './kernelCache.ts';
 import type { PooledBuffer } from './pool.ts';
-import type { Profiler } from '../profile/profiler.ts';
-import type { Generator } from '../random/generator.ts';
-import type { Storage } from './storage.ts';
-
-/** A storage bound to a kernel, from a byte offset. */
-export interface Bound {
-  readonly storage: Storage;
-  readonly offset: number;
-  readonly bytes: number;
-}
-
-/** Listens to what a step does, in order. */
-export interface Recorder {
-  /** Whether dispatches are noted and not run. */
-  readonly ahead: boolean;
-  allocated(storage: Storage): void;
-  freed(storage: Storage): void;
-  dispatched(
-    kernel: Compiled,
-    bound: readonly Bound[],
-    params: ArrayBuffer,
-    groups: readonly [number, number, number],
-  ): void;
-  written(storage: Storage): void;
-  drawn(generator: Generator): void;
-  /** Throws: the step does what can't be replayed. */
-  refuse(what: string, instead: string): never;
-}
+import type { DispatchTimer, Recorder } from './recorder.ts';
 
 /** Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the adapter begins early. */
 const BATCH = 256,
@@ -39,7 +12,7 @@ const BATCH = 256,
 
 export class Stream {
   recorder: Recorder | null = null;
-  profiler: Profiler | null = null;
+  profiler: DispatchTimer | null = null;
   /** Number of the open batch. A buffer whose serial equals it has commands that are not submitted yet. */
   serial = 1;
   /** Dispatches encoded so far. */

@@ -7,7 +7,6 @@ import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import { numelOf, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { lazyOp } from './lazyOp.ts';
 import { matmul } from './matmul.ts';
 import { concat, pad, permute, reshape, slice, transpose } from './movement.ts';
 import { checkFloat, foldOp, matrixShape, unfoldOp, windows, type Windows, type WindowOptions } from './unfold.ts';
@@ -24,29 +23,25 @@ function grouped(x: Tensor, w: Windows, groups: number): Tensor {
   return reshape(unfoldOp(x, w), [groups, rows / groups, columns]);
 }
 
-const conv2dOp = lazyOp(() =>
-  defineOp<[Tensor, Tensor, Windows, number], Tensor>({
-    name: 'conv2d',
-    forward(ctx, x, weight, w, groups) {
-      Object.assign(ctx.state, { w, groups });
-      ctx.save(x, weight);
-      const y = matmul(filters(weight, groups), grouped(x, w, groups));
-      return permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
-    },
-    backward(ctx, dy) {
-      const [x, weight] = ctx.saved;
-      const { w, groups } = ctx.state as { w: Windows; groups: number };
-      const columns = matrixShape(w)[1];
-      const rows = reshape(permute(dy!, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
-      return [
-        ctx.needs[0]
-          ? foldOp(reshape(matmul(transpose(filters(weight, groups), 1, 2), rows), matrixShape(w)), w)
-          : null,
-        ctx.needs[1] ? reshape(matmul(rows, transpose(grouped(x, w, groups), 1, 2)), weight.shape) : null,
-      ];
-    },
-  }),
-);
+const conv2dOp = defineOp<[Tensor, Tensor, Windows, number], Tensor>({
+  name: 'conv2d',
+  forward(ctx, x, weight, w, groups) {
+    Object.assign(ctx.state, { w, groups });
+    ctx.save(x, weight);
+    const y = matmul(filters(weight, groups), grouped(x, w, groups));
+    return permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
+  },
+  backward(ctx, dy) {
+    const [x, weight] = ctx.saved;
+    const { w, groups } = ctx.state as { w: Windows; groups: number };
+    const columns = matrixShape(w)[1];
+    const rows = reshape(permute(dy!, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
+    return [
+      ctx.needs[0] ? foldOp(reshape(matmul(transpose(filters(weight, groups), 1, 2), rows), matrixShape(w)), w) : null,
+      ctx.needs[1] ? reshape(matmul(rows, transpose(grouped(x, w, groups), 1, 2)), weight.shape) : null,
+    ];
+  },
+});
 
 /** Bytes of unfolded windows above which a convolution is done in parts. */
 const UNFOLDED_BYTES = 128 * 2 ** 20;

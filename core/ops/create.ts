@@ -6,8 +6,10 @@ import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { isFloat16Array } from '../tensor/float16.ts';
 import type { HostArray } from '../tensor/hostData.ts';
 import { numelOf, show, type Shape } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 
 /** Numbers, nested as deep as there are dimensions. */
 export type Nested = number | boolean | readonly Nested[];
@@ -34,7 +36,7 @@ export function tensor(device: Device, data: Nested | HostArray, options: Create
   const dtype = options.dtype ?? typeOf(flat.values);
   if (options.requiresGrad && !isFloat(dtype))
     throw new DTypeError('tensor', `A ${dtype} tensor has no gradient`, { expected: 'f32 or f16' });
-  const t = Tensor.empty(device, shape, dtype);
+  const t = emptyTensor(device, shape, dtype);
   if (t.numel) t.upload(flat.values);
   return options.requiresGrad ? t.requiresGrad_() : t;
 }
@@ -94,7 +96,7 @@ function flattenNested(data: Nested): { values: number[] | boolean[]; shape: num
 
 /** A tensor whose content is undefined, to be written by a kernel. */
 export function empty(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
-  return Tensor.empty(device, checkShape('empty', shape), dtype);
+  return emptyTensor(device, checkShape('empty', shape), dtype);
 }
 
 export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>(

@@ -3,10 +3,11 @@
 
 import { defineOp } from '../autograd/tape.ts';
 import { storageType } from '../tensor/dtype.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { axisOf, numelOf } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
-import { lazyOp } from './lazyOp.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { flip } from './movement.ts';
 import { denseOperand } from './reduce.ts';
 
@@ -61,28 +62,26 @@ function scan(x: Tensor, y: Tensor, outer: number, size: number, inner: number):
     return;
   }
   const [total, before] = [0, 1].map(() =>
-    Tensor.empty(x.device, [outer, pieces, inner], x.dtype === 'f16' ? 'f32' : x.dtype),
+    emptyTensor(x.device, [outer, pieces, inner], x.dtype === 'f16' ? 'f32' : x.dtype),
   );
   x.device.run(cumsumKernel, { type, totals: true, carry: false }, [from, total], params, grid);
   scan(total, before, outer, pieces, inner);
   x.device.run(cumsumKernel, { type, totals: false, carry: true }, [from, before, y], params, grid);
 }
 
-const cumsumOp = lazyOp(() =>
-  defineOp<[Tensor, number], Tensor>({
-    name: 'cumsum',
-    forward(ctx, x, axis) {
-      ctx.state.axis = axis;
-      const y = Tensor.empty(x.device, x.shape, x.dtype);
-      if (y.numel) scan(x, y, numelOf(x.shape.slice(0, axis)), x.shape[axis], numelOf(x.shape.slice(axis + 1)));
-      return y;
-    },
-    backward(ctx, g) {
-      const axis = ctx.state.axis as number;
-      return [flip(cumsum(flip(g!, axis), axis), axis)];
-    },
-  }),
-);
+const cumsumOp = defineOp<[Tensor, number], Tensor>({
+  name: 'cumsum',
+  forward(ctx, x, axis) {
+    ctx.state.axis = axis;
+    const y = emptyTensor(x.device, x.shape, x.dtype);
+    if (y.numel) scan(x, y, numelOf(x.shape.slice(0, axis)), x.shape[axis], numelOf(x.shape.slice(axis + 1)));
+    return y;
+  },
+  backward(ctx, g) {
+    const axis = ctx.state.axis as number;
+    return [flip(cumsum(flip(g!, axis), axis), axis)];
+  },
+});
 /** y[k] = x[0] + … + x[k] along an axis. Accumulates in f32; booleans are counted in i32. */
 export function cumsum(x: Tensor, axis: number): Tensor {
   return cumsumOp(x.dtype === 'bool' ? x.cast('i32') : x, axisOf('cumsum', axis, x.ndim));

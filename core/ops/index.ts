@@ -11,4 +11,4 @@ export * from './matmul.ts';
 export { fold, unfold, type Pair, type WindowOptions } from './unfold.ts';
 export { conv1d, conv2d, type Conv1dOptions, type Conv2dOptions } from './conv2d.ts';
 export { avgPool2d, maxPool2d, type PoolOptions } from './pool2d.ts';
-export { assign as copyInto } from '../expr/elementwise.ts';
+export { copyInto } from '../expr/elementwise.ts';

@@ -4,12 +4,13 @@
 import { defineOp } from '../autograd/tape.ts';
 import { storageType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { scope } from '../tensor/scope.ts';
 import { axisOf, numelOf, show, type Shape } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { arange, zeros } from './create.ts';
-import { lazyOp } from './lazyOp.ts';
 import { pad, reshape, slice } from './movement.ts';
 import { denseOperand } from './reduce.ts';
 
@@ -90,7 +91,7 @@ function reached(x: Tensor, axis: number, index: Shape): Tensor {
 /** Runs the kernel; `source` is what is scattered. */
 function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source: Tensor | null): Tensor {
   const count = slices ? index.numel : index.shape[axis];
-  const y = Tensor.empty(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
+  const y = emptyTensor(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
   if (y.numel) {
     const operands = [x, index, ...(source ? [source] : [])].map(denseOperand);
     const inner = numelOf(x.shape.slice(axis + 1)),
@@ -107,20 +108,21 @@ function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source:
   return y;
 }
 
-const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = lazyOp(() =>
-  defineOp<[Tensor, number, Tensor, boolean], Tensor>({
-    name: 'gather',
-    forward(ctx, x, axis, index, slices) {
-      Object.assign(ctx.state, { axis, slices, shape: x.shape });
-      ctx.save(index);
-      return launch(x, axis, index, slices, null);
-    },
-    backward(ctx, g) {
-      const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
-      return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
-    },
-  }),
-);
+const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = defineOp<
+  [Tensor, number, Tensor, boolean],
+  Tensor
+>({
+  name: 'gather',
+  forward(ctx, x, axis, index, slices) {
+    Object.assign(ctx.state, { axis, slices, shape: x.shape });
+    ctx.save(index);
+    return launch(x, axis, index, slices, null);
+  },
+  backward(ctx, g) {
+    const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
+    return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
+  },
+});
 /**
  * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
  * indices count from the end; one out of range reads the nearest element, since the GPU can't raise an error.
@@ -131,20 +133,21 @@ export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   return scope(() => gatherOp(reached(x, a, index.shape), a, index, false));
 }
 
-const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = lazyOp(() =>
-  defineOp<[Tensor, number, Tensor, Tensor, boolean], Tensor>({
-    name: 'scatterAdd',
-    forward(ctx, x, axis, index, source, slices) {
-      Object.assign(ctx.state, { axis, slices });
-      ctx.save(index);
-      return launch(x, axis, index, slices, source);
-    },
-    backward(ctx, g) {
-      const { axis, slices } = ctx.state as { axis: number; slices: boolean };
-      return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
-    },
-  }),
-);
+const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = defineOp<
+  [Tensor, number, Tensor, Tensor, boolean],
+  Tensor
+>({
+  name: 'scatterAdd',
+  forward(ctx, x, axis, index, source, slices) {
+    Object.assign(ctx.state, { axis, slices });
+    ctx.save(index);
+    return launch(x, axis, index, slices, source);
+  },
+  backward(ctx, g) {
+    const { axis, slices } = ctx.state as { axis: number; slices: boolean };
+    return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
+  },
+});
 /**
  * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of source, and of x
  * in the other dimensions; indices out of range are left out. Deterministic; time grows with the index's length.

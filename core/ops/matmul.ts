@@ -6,11 +6,11 @@ import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
 import { scope } from '../tensor/scope.ts';
 import { broadcastShapes, numelOf, sameShape, show } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { contiguous } from './elementwise.ts';
-import { lazyOp } from './lazyOp.ts';
 import { expand, reshape, transpose } from './movement.ts';
-import { sum, sumTo } from './reduce.ts';
+import { sum, sumToSize } from './reduce.ts';
 import { full } from './create.ts';
 
 /** The last two dimensions as a matrix, or null where neither of them is walked with stride 1. */
@@ -47,41 +47,39 @@ function operand(x: Tensor): GemmMatrix {
   return { ...matrixOf(dense)!, batchStride: numelOf(dense.shape.slice(-2)) };
 }
 
-const matmulOp = lazyOp(() =>
-  defineOp<[Tensor, Tensor], Tensor>({
-    name: 'matmul',
-    forward(ctx, a, b) {
-      ctx.save(a, b);
-      const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
-      const [M, K] = a.shape.slice(-2);
-      const N = b.shape.at(-1)!;
-      if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
-      // Many rows by one matrix are one product.
-      if (b.ndim === 2 && a.ndim > 2 && a.isContiguous)
-        return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
-      return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
-    },
-    backward(ctx, g) {
-      const [a, b] = ctx.saved;
-      if (b.ndim === 2 && a.ndim > 2) {
-        const [K, N] = b.shape,
-          M = numelOf(a.shape.slice(0, -1));
-        return [
-          ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
-          ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
-        ];
-      }
+const matmulOp = defineOp<[Tensor, Tensor], Tensor>({
+  name: 'matmul',
+  forward(ctx, a, b) {
+    ctx.save(a, b);
+    const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+    const [M, K] = a.shape.slice(-2);
+    const N = b.shape.at(-1)!;
+    if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
+    // Many rows by one matrix are one product.
+    if (b.ndim === 2 && a.ndim > 2 && a.isContiguous)
+      return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
+    return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
+  },
+  backward(ctx, g) {
+    const [a, b] = ctx.saved;
+    if (b.ndim === 2 && a.ndim > 2) {
+      const [K, N] = b.shape,
+        M = numelOf(a.shape.slice(0, -1));
       return [
-        ctx.needs[0] ? sumTo(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
-        ctx.needs[1] ? sumTo(matmul(transpose(a, -1, -2), g!), b.shape) : null,
+        ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
+        ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
       ];
-    },
-  }),
-);
+    }
+    return [
+      ctx.needs[0] ? sumToSize(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
+      ctx.needs[1] ? sumToSize(matmul(transpose(a, -1, -2), g!), b.shape) : null,
+    ];
+  },
+});
 
 function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number): Tensor {
   const [M, N] = shape.slice(-2);
-  const c = Tensor.empty(a.device, shape, a.dtype);
+  const c = emptyTensor(a.device, shape, a.dtype);
   if (!c.numel) return c;
   gemm(a.device, {
     M,
@@ -127,40 +125,38 @@ function without(x: Tensor, axis: -1 | -2): Tensor {
   );
 }
 
-const linearOp = lazyOp(() =>
-  defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
-    name: 'linear',
-    forward(ctx, x, weight, bias) {
-      ctx.save(x, weight);
-      const [N, K] = weight.shape;
-      const y = Tensor.empty(x.device, [...x.shape.slice(0, -1), N], x.dtype);
-      if (!y.numel) return y;
-      const dense = bias && contiguous(bias);
-      gemm(x.device, {
-        M: y.numel / N,
-        N,
-        K,
-        a: operand(reshape(x, [-1, K])),
-        b: operand(transpose(weight, 0, 1)),
-        c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
-        bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
-      });
-      return y;
-    },
-    backward(ctx, g) {
-      const [x, weight] = ctx.saved;
-      const [N, K] = weight.shape;
-      const M = numelOf(x.shape.slice(0, -1));
-      const rows = reshape(g!, [M, N]);
-      return [
-        ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
-        // As the weight lies, so that whoever adds it up reads it in order.
-        ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
-        ctx.needs[2] ? sum(rows, 0) : null,
-      ];
-    },
-  }),
-);
+const linearOp = defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
+  name: 'linear',
+  forward(ctx, x, weight, bias) {
+    ctx.save(x, weight);
+    const [N, K] = weight.shape;
+    const y = emptyTensor(x.device, [...x.shape.slice(0, -1), N], x.dtype);
+    if (!y.numel) return y;
+    const dense = bias && contiguous(bias);
+    gemm(x.device, {
+      M: y.numel / N,
+      N,
+      K,
+      a: operand(reshape(x, [-1, K])),
+      b: operand(transpose(weight, 0, 1)),
+      c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
+      bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
+    });
+    return y;
+  },
+  backward(ctx, g) {
+    const [x, weight] = ctx.saved;
+    const [N, K] = weight.shape;
+    const M = numelOf(x.shape.slice(0, -1));
+    const rows = reshape(g!, [M, N]);
+    return [
+      ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
+      // As the weight lies, so that whoever adds it up reads it in order.
+      ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
+      ctx.needs[2] ? sum(rows, 0) : null,
+    ];
+  },
+});
 
 /**
  * x·Wᵀ + b in one product: (…, in) with W (out, in) and b (out). Accumulates in f32; x and W are of one type, the result's, b may be

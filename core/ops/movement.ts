@@ -3,7 +3,7 @@
 import { defineOp } from '../autograd/tape.ts';
 import type { Device } from '../gpu/device.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { assign } from '../expr/elementwise.ts';
+import { copyInto } from '../expr/elementwise.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import {
@@ -19,14 +19,13 @@ import {
   show,
   type Shape,
 } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor, viewOf } from '../tensor/make.ts';
 import { full } from './create.ts';
 import { contiguous } from './elementwise.ts';
-import { sumTo } from './reduce.ts';
-import { lazyOp } from './lazyOp.ts';
 
-function viewOf(x: Tensor, shape: Shape, strides: Shape, offset = x.offset): Tensor {
-  return Tensor.view(x.storage, shape, strides, offset, x.dtype);
+function strided(x: Tensor, shape: Shape, strides: Shape, offset = x.offset): Tensor {
+  return viewOf(x.device, x.storage, { shape, strides, offset, dtype: x.dtype });
 }
 
 /** Strides of a view with another shape, or null where it takes a copy. */
@@ -65,22 +64,36 @@ function reshapedStrides(x: Tensor, shape: Shape): number[] | null {
   return strides;
 }
 
-const reshapeOp = lazyOp(() =>
-  defineOp<[Tensor, Shape], Tensor>({
-    name: 'reshape',
-    forward(ctx, x, shape) {
-      ctx.state.shape = x.shape;
-      const strides = x.numel ? reshapedStrides(x, shape) : contiguousStrides(shape);
-      if (strides) return viewOf(x, shape, strides);
-      const dense = contiguous(x);
-      return viewOf(dense, shape, contiguousStrides(shape));
-    },
-    backward: (ctx, g) => [reshape(g!, ctx.state.shape as Shape)],
-  }),
-);
+const reshapeOp = defineOp<[Tensor, Shape], Tensor>({
+  name: 'reshape',
+  forward(ctx, x, shape) {
+    ctx.state.shape = x.shape;
+    const strides = x.numel ? reshapedStrides(x, shape) : contiguousStrides(shape);
+    if (strides) return strided(x, shape, strides);
+    const dense = contiguous(x);
+    return strided(dense, shape, contiguousStrides(shape));
+  },
+  backward: (ctx, g) => [reshape(g!, ctx.state.shape as Shape)],
+});
 /** Same elements in another shape; one size may be -1. A view where strides allow it, else a copy. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   return reshapeOp(x, inferShape('reshape', shape, x.numel));
+}
+
+/**
+ * A view in another shape, one size of which may be -1.
+ *
+ * @throws ShapeError where the layout doesn't allow a view
+ */
+export function view(x: Tensor, shape: readonly number[]): Tensor {
+  const to = inferShape('view', shape, x.numel);
+  if (!reshapedStrides(x, to))
+    throw new ShapeError(
+      'view',
+      `Shape ${show(x.shape)} with strides ${show(x.strides)} can't be seen as ${show(to)} without a copy`,
+      { remedy: 'use reshape()' },
+    );
+  return reshape(x, to);
 }
 
 export function flatten(x: Tensor, from = 0, to = -1): Tensor {
@@ -89,28 +102,26 @@ export function flatten(x: Tensor, from = 0, to = -1): Tensor {
   return reshape(x, [...x.shape.slice(0, a), numelOf(x.shape.slice(a, b + 1)), ...x.shape.slice(b + 1)]);
 }
 
-const permuteOp = lazyOp(() =>
-  defineOp<[Tensor, readonly number[]], Tensor>({
-    name: 'permute',
-    forward(ctx, x, axes) {
-      ctx.state.axes = axes;
-      return viewOf(
-        x,
-        axes.map((a) => x.shape[a]),
-        axes.map((a) => x.strides[a]),
-      );
-    },
-    backward(ctx, g) {
-      const axes = ctx.state.axes as number[];
-      return [
-        permute(
-          g!,
-          axes.map((_, i) => axes.indexOf(i)),
-        ),
-      ];
-    },
-  }),
-);
+const permuteOp = defineOp<[Tensor, readonly number[]], Tensor>({
+  name: 'permute',
+  forward(ctx, x, axes) {
+    ctx.state.axes = axes;
+    return strided(
+      x,
+      axes.map((a) => x.shape[a]),
+      axes.map((a) => x.strides[a]),
+    );
+  },
+  backward(ctx, g) {
+    const axes = ctx.state.axes as number[];
+    return [
+      permute(
+        g!,
+        axes.map((_, i) => axes.indexOf(i)),
+      ),
+    ];
+  },
+});
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const from = axes.map((a) => axisOf('permute', a, x.ndim));
   if (from.length !== x.ndim || new Set(from).size !== x.ndim)
@@ -149,16 +160,14 @@ export function squeeze(x: Tensor, axis?: number): Tensor {
     : x.alias();
 }
 
-const expandOp = lazyOp(() =>
-  defineOp<[Tensor, Shape], Tensor>({
-    name: 'expand',
-    forward(ctx, x, shape) {
-      ctx.state.shape = x.shape;
-      return viewOf(x, shape, broadcastStrides(x.shape, x.strides, shape));
-    },
-    backward: (ctx, g) => [sumTo(g!, ctx.state.shape as Shape)],
-  }),
-);
+const expandOp = defineOp<[Tensor, Shape], Tensor>({
+  name: 'expand',
+  forward(ctx, x, shape) {
+    ctx.state.shape = x.shape;
+    return strided(x, shape, broadcastStrides(x.shape, x.strides, shape));
+  },
+  backward: (ctx, g) => [g!.sumToSize(ctx.state.shape as Shape)],
+});
 /** Repeats dimensions of size 1 without copying; -1 keeps a size. */
 export function expand(x: Tensor, shape: Shape): Tensor {
   const lead = shape.length - x.ndim;
@@ -168,57 +177,52 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return expandOp(x, to);
 }
 
-const sliceOp = lazyOp(() =>
-  defineOp<[Tensor, number, number, number, number], Tensor>({
-    name: 'slice',
-    forward(ctx, x, axis, begin, count, step) {
-      Object.assign(ctx.state, { shape: x.shape, axis, begin, count, step });
-      const shape = x.shape.map((size, i) => (i === axis ? count : size));
-      return viewOf(
-        x,
-        shape,
-        x.strides.map((s, i) => (i === axis ? s * step : s)),
-        x.offset + (count ? begin * x.strides[axis] : 0),
-      );
-    },
-    backward(ctx, g) {
-      const { shape, axis, begin, count, step } = ctx.state as {
-        shape: Shape;
-        axis: number;
-        begin: number;
-        count: number;
-        step: number;
-      };
-      return [embed(g!, shape, axis, begin, count, step)];
-    },
-  }),
-);
+const sliceOp = defineOp<[Tensor, number, number, number, number], Tensor>({
+  name: 'slice',
+  forward(ctx, x, axis, begin, count, step) {
+    Object.assign(ctx.state, { shape: x.shape, axis, begin, count, step });
+    const shape = x.shape.map((size, i) => (i === axis ? count : size));
+    return strided(
+      x,
+      shape,
+      x.strides.map((s, i) => (i === axis ? s * step : s)),
+      x.offset + (count ? begin * x.strides[axis] : 0),
+    );
+  },
+  backward(ctx, g) {
+    const { shape, axis, begin, count, step } = ctx.state as {
+      shape: Shape;
+      axis: number;
+      begin: number;
+      count: number;
+      step: number;
+    };
+    return [embed(g!, shape, axis, begin, count, step)];
+  },
+});
 
-const embedOp = lazyOp(() =>
-  defineOp<[Tensor, Shape, number, number, number, number], Tensor>({
-    name: 'embed',
-    forward(ctx, x, shape, axis, begin, count, step) {
-      Object.assign(ctx.state, { axis, begin, count, step });
-      const out = full(x.device, shape, 0, x.dtype);
-      if (x.numel)
-        assign(
-          Tensor.view(
-            out.storage,
-            x.shape,
-            out.strides.map((s, i) => (i === axis ? s * step : s)),
-            begin * out.strides[axis],
-            x.dtype,
-          ),
-          x,
-        );
-      return out;
-    },
-    backward(ctx, g) {
-      const { axis, begin, count, step } = ctx.state as { axis: number; begin: number; count: number; step: number };
-      return [sliceOp(g!, axis, begin, count, step)];
-    },
-  }),
-);
+const embedOp = defineOp<[Tensor, Shape, number, number, number, number], Tensor>({
+  name: 'embed',
+  forward(ctx, x, shape, axis, begin, count, step) {
+    Object.assign(ctx.state, { axis, begin, count, step });
+    const out = full(x.device, shape, 0, x.dtype);
+    if (x.numel)
+      copyInto(
+        strided(
+          out,
+          x.shape,
+          out.strides.map((s, i) => (i === axis ? s * step : s)),
+          begin * out.strides[axis],
+        ),
+        x,
+      );
+    return out;
+  },
+  backward(ctx, g) {
+    const { axis, begin, count, step } = ctx.state as { axis: number; begin: number; count: number; step: number };
+    return [sliceOp(g!, axis, begin, count, step)];
+  },
+});
 /** Zeros of a shape with a tensor written into a slice: the adjoint of slicing. */
 function embed(x: Tensor, shape: Shape, axis: number, begin: number, count: number, step: number): Tensor {
   return embedOp(x, shape, axis, begin, count, step);
@@ -253,36 +257,34 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   );
 }
 
-const splitOp = lazyOp(() =>
-  defineOp<[Tensor, number, readonly number[]], Tensor[]>({
-    name: 'split',
-    forward(ctx, x, axis, counts) {
-      const shapes = counts.map((count) => x.shape.map((size, i) => (i === axis ? count : size)));
-      Object.assign(ctx.state, { axis, shapes, device: x.device, dtype: x.dtype });
-      let at = 0;
-      return shapes.map((shape) => {
-        const offset = x.offset + (shape[axis] ? at * x.strides[axis] : 0);
-        at += shape[axis];
-        return viewOf(x, shape, x.strides, offset);
-      });
-    },
-    // One concatenation, where slices would each fill a gradient of the whole with zeros, to be added up.
-    backward(ctx, ...grads) {
-      const { axis, shapes, device, dtype } = ctx.state as {
-        axis: number;
-        shapes: Shape[];
-        device: Device;
-        dtype: DType;
-      };
-      return [
-        concat(
-          grads.map((g, i) => g ?? full(device, shapes[i], 0, dtype)),
-          axis,
-        ),
-      ];
-    },
-  }),
-);
+const splitOp = defineOp<[Tensor, number, readonly number[]], Tensor[]>({
+  name: 'split',
+  forward(ctx, x, axis, counts) {
+    const shapes = counts.map((count) => x.shape.map((size, i) => (i === axis ? count : size)));
+    Object.assign(ctx.state, { axis, shapes, device: x.device, dtype: x.dtype });
+    let at = 0;
+    return shapes.map((shape) => {
+      const offset = x.offset + (shape[axis] ? at * x.strides[axis] : 0);
+      at += shape[axis];
+      return strided(x, shape, x.strides, offset);
+    });
+  },
+  // One concatenation, where slices would each fill a gradient of the whole with zeros, to be added up.
+  backward(ctx, ...grads) {
+    const { axis, shapes, device, dtype } = ctx.state as {
+      axis: number;
+      shapes: Shape[];
+      device: Device;
+      dtype: DType;
+    };
+    return [
+      concat(
+        grads.map((g, i) => g ?? full(device, shapes[i], 0, dtype)),
+        axis,
+      ),
+    ];
+  },
+});
 
 /** Parts along an axis: of one size (the last may be smaller), or of the sizes given. */
 export function split(x: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
@@ -310,53 +312,48 @@ export function chunk(x: Tensor, count: number, axis = 0): Tensor[] {
   return split(x, Math.max(1, Math.ceil(x.shape[axisOf('chunk', axis, x.ndim)] / count)), axis);
 }
 
-const flipOp = lazyOp(() =>
-  defineOp<[Tensor, readonly number[]], Tensor>({
-    name: 'flip',
-    forward(ctx, x, axes) {
-      ctx.state.axes = axes;
-      const offset = axes.reduce((o, a) => o + (x.shape[a] - 1) * x.strides[a], x.offset);
-      return viewOf(
-        x,
-        x.shape,
-        x.strides.map((s, i) => (axes.includes(i) ? -s : s)),
-        x.numel ? offset : x.offset,
-      );
-    },
-    backward: (ctx, g) => [flip(g!, ctx.state.axes as number[])],
-  }),
-);
+const flipOp = defineOp<[Tensor, readonly number[]], Tensor>({
+  name: 'flip',
+  forward(ctx, x, axes) {
+    ctx.state.axes = axes;
+    const offset = axes.reduce((o, a) => o + (x.shape[a] - 1) * x.strides[a], x.offset);
+    return strided(
+      x,
+      x.shape,
+      x.strides.map((s, i) => (axes.includes(i) ? -s : s)),
+      x.numel ? offset : x.offset,
+    );
+  },
+  backward: (ctx, g) => [flip(g!, ctx.state.axes as number[])],
+});
 /** Reverses axes, as a view with negative strides. */
 export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
   return flipOp(x, axesOf('flip', axes, x.ndim));
 }
 
-const concatOp = lazyOp(() =>
-  defineOp<[number, ...Tensor[]], Tensor>({
-    name: 'concat',
-    forward(ctx, axis, ...parts) {
-      const sizes = parts.map((t) => t.shape[axis]);
-      Object.assign(ctx.state, { axis, sizes });
-      const total = sizes.reduce((s, v) => s + v, 0);
-      const out = Tensor.empty(
-        parts[0].device,
-        parts[0].shape.map((size, i) => (i === axis ? total : size)),
-        parts[0].dtype,
-      );
-      let at = 0;
-      for (const part of parts) {
-        if (part.numel)
-          assign(Tensor.view(out.storage, part.shape, out.strides, at * out.strides[axis], out.dtype), part);
-        at += part.shape[axis];
-      }
-      return out;
-    },
-    backward(ctx, g) {
-      const { axis, sizes } = ctx.state as { axis: number; sizes: number[] };
-      return [null, ...split(g!, sizes, axis)];
-    },
-  }),
-);
+const concatOp = defineOp<[number, ...Tensor[]], Tensor>({
+  name: 'concat',
+  forward(ctx, axis, ...parts) {
+    const sizes = parts.map((t) => t.shape[axis]);
+    Object.assign(ctx.state, { axis, sizes });
+    const total = sizes.reduce((s, v) => s + v, 0);
+    const out = emptyTensor(
+      parts[0].device,
+      parts[0].shape.map((size, i) => (i === axis ? total : size)),
+      parts[0].dtype,
+    );
+    let at = 0;
+    for (const part of parts) {
+      if (part.numel) copyInto(strided(out, part.shape, out.strides, at * out.strides[axis]), part);
+      at += part.shape[axis];
+    }
+    return out;
+  },
+  backward(ctx, g) {
+    const { axis, sizes } = ctx.state as { axis: number; sizes: number[] };
+    return [null, ...split(g!, sizes, axis)];
+  },
+});
 /** Joins tensors along an axis that exists. */
 export function concat(parts: readonly Tensor[], axis = 0): Tensor {
   if (!parts.length) throw new ValueError('concat', 'No tensors given', { expected: 'at least one' });
@@ -393,27 +390,25 @@ export function stack(parts: readonly Tensor[], axis = 0): Tensor {
   );
 }
 
-const padOp = lazyOp(() =>
-  defineOp<[Tensor, readonly (readonly [number, number])[], number], Tensor>({
-    name: 'pad',
-    forward(ctx, x, widths, value) {
-      Object.assign(ctx.state, { widths, shape: x.shape });
-      const out = full(
-        x.device,
-        x.shape.map((size, i) => size + widths[i][0] + widths[i][1]),
-        value,
-        x.dtype,
-      );
-      const offset = widths.reduce((o, [before], i) => o + before * out.strides[i], 0);
-      if (x.numel) assign(Tensor.view(out.storage, x.shape, out.strides, offset, x.dtype), x);
-      return out;
-    },
-    backward(ctx, g) {
-      const { widths, shape } = ctx.state as { widths: [number, number][]; shape: number[] };
-      return [widths.reduce((t, [before], i) => slice(t, i, before, before + shape[i]), g!)];
-    },
-  }),
-);
+const padOp = defineOp<[Tensor, readonly (readonly [number, number])[], number], Tensor>({
+  name: 'pad',
+  forward(ctx, x, widths, value) {
+    Object.assign(ctx.state, { widths, shape: x.shape });
+    const out = full(
+      x.device,
+      x.shape.map((size, i) => size + widths[i][0] + widths[i][1]),
+      value,
+      x.dtype,
+    );
+    const offset = widths.reduce((o, [before], i) => o + before * out.strides[i], 0);
+    if (x.numel) copyInto(strided(out, x.shape, out.strides, offset), x);
+    return out;
+  },
+  backward(ctx, g) {
+    const { widths, shape } = ctx.state as { widths: [number, number][]; shape: number[] };
+    return [widths.reduce((t, [before], i) => slice(t, i, before, before + shape[i]), g!)];
+  },
+});
 /** Surrounds a tensor with a value: [before, after] for each dimension. */
 export function pad(x: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
   if (widths.length !== x.ndim || widths.flat().some((w) => w < 0 || !Number.isInteger(w)))

@@ -2,15 +2,17 @@
 // invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
 // atomics: results are the same every time.
 
-import { defineOp, noGrad } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/gradMode.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { scope } from '../tensor/scope.ts';
 import { axesOf, axisOf, numelOf, sameShape, show, type Shape } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { contiguous } from './elementwise.ts';
-import { lazyOp } from './lazyOp.ts';
 import { expand, permute, reshape } from './movement.ts';
 
 type ReduceOp = 'sum' | 'max' | 'min' | 'argmax' | 'argmin';
@@ -114,11 +116,11 @@ var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: arr
 
 /** Reduces outer × reduced × inner to outer × inner. */
 function reduce3(op: ReduceOp, x: Tensor, outer: number, reduced: number, inner: number, dtype: DType): Tensor {
-  const y = Tensor.empty(x.device, [outer, inner], dtype);
+  const y = emptyTensor(x.device, [outer, inner], dtype);
   if (!y.numel) return y;
   const pieces = op === 'argmax' || op === 'argmin' ? 1 : pieceCount(outer, reduced, inner);
   if (pieces > 1) {
-    const parts = Tensor.empty(x.device, [outer, pieces, inner], isFloat(dtype) ? 'f32' : dtype);
+    const parts = emptyTensor(x.device, [outer, pieces, inner], isFloat(dtype) ? 'f32' : dtype);
     launch(op, x, parts, outer, reduced, inner, pieces);
     launch(op, parts, y, outer, pieces, inner, 1);
   } else launch(op, x, y, outer, reduced, inner, 1);
@@ -189,19 +191,17 @@ function reduceForward(op: ReduceOp, x: Tensor, axes: readonly number[], keepdim
   return reshape(reduce3(op, view, outer, reduced, inner, dtype), reducedShape(x.shape, axes, keepdim));
 }
 
-const sumOp = lazyOp(() =>
-  defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
-    name: 'sum',
-    forward(ctx, x, axes, keepdim, dtype) {
-      Object.assign(ctx.state, { shape: x.shape, axes });
-      return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
-    },
-    backward(ctx, g) {
-      const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
-      return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
-    },
-  }),
-);
+const sumOp = defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
+  name: 'sum',
+  forward(ctx, x, axes, keepdim, dtype) {
+    Object.assign(ctx.state, { shape: x.shape, axes });
+    return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
+  },
+  backward(ctx, g) {
+    const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
+    return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
+  },
+});
 /** Sum over axes (all where none are given). Accumulates in f32; booleans are counted in i32. */
 export function sum(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return sumOp(x, axesOf('sum', axes, x.ndim), keepdim, x.dtype === 'bool' ? 'i32' : x.dtype);
@@ -219,42 +219,36 @@ export function mean(x: Tensor, axes?: number | readonly number[], keepdim = fal
 }
 
 /** Variance over axes; `correction` 1 (the default) is the unbiased one. f16 is computed in f32. */
-export function variance(
-  x: Tensor,
-  axes?: number | readonly number[],
-  options: { correction?: number; keepdim?: boolean } = {},
-): Tensor {
+export function variance(x: Tensor, axes?: number | readonly number[], keepdim = false, correction = 1): Tensor {
   if (!isFloat(x.dtype))
     throw new DTypeError('var', `The type is ${x.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
   const list = axesOf('var', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);
   return scope(() => {
     const wide = x.cast('f32');
-    return sum(wide.sub(mean(wide, list, true)).square(), list, options.keepdim)
-      .div(Math.max(0, count - (options.correction ?? 1)))
+    return sum(wide.sub(mean(wide, list, true)).square(), list, keepdim)
+      .div(Math.max(0, count - correction))
       .cast(x.dtype);
   });
 }
 
-const extremumOp = lazyOp(() =>
-  defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
-    name: 'extremum',
-    forward(ctx, x, axes, keepdim, op) {
-      const y = reduceForward(op, x, axes, keepdim, x.dtype);
-      Object.assign(ctx.state, { axes });
-      ctx.save(x, y);
-      return y;
-    },
-    backward(ctx, g) {
-      const { axes } = ctx.state as { axes: number[] };
-      const [x, y] = ctx.saved;
-      const shape = reducedShape(x.shape, axes, true);
-      // Equal extrema share the gradient.
-      const mask = x.eq(reshape(y, shape)).cast(g!.dtype);
-      return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
-    },
-  }),
-);
+const extremumOp = defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
+  name: 'extremum',
+  forward(ctx, x, axes, keepdim, op) {
+    const y = reduceForward(op, x, axes, keepdim, x.dtype);
+    Object.assign(ctx.state, { axes });
+    ctx.save(x, y);
+    return y;
+  },
+  backward(ctx, g) {
+    const { axes } = ctx.state as { axes: number[] };
+    const [x, y] = ctx.saved;
+    const shape = reducedShape(x.shape, axes, true);
+    // Equal extrema share the gradient.
+    const mask = x.eq(reshape(y, shape)).cast(g!.dtype);
+    return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
+  },
+});
 /** Largest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function max(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   return extremumOp(x, axesOf('max', axes, x.ndim), keepdim, 'max');
@@ -282,8 +276,8 @@ export function argmin(x: Tensor, axis?: number, keepdim = false): Tensor {
   return argExtremum('argmin', x, axis, keepdim);
 }
 
-/** Sums what broadcasting repeated: the adjoint of `expand`. */
-export function sumTo(x: Tensor, shape: Shape): Tensor {
+/** Sums what broadcasting repeated, so that the result has `shape`: the adjoint of `expand`. */
+export function sumToSize(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const lead = x.ndim - shape.length;
   const axes = x.shape.flatMap((size, i) => (i < lead || (shape[i - lead] === 1 && size !== 1) ? [i] : []));

@@ -6,9 +6,11 @@
 
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device } from '../gpu/device.ts';
-import { defineKernel, grid1d, type KernelSource } from '../gpu/kernel.ts';
+import { defineKernel, type KernelSource } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { numelOf } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { denseOperand } from './reduce.ts';
 
 interface Variant {
@@ -120,7 +122,7 @@ export function rowSoftmax(
   const width = x.shape.at(-1)!;
   const rows = numelOf(x.shape) / width;
   const vector = width % 4 === 0 ? 4 : 1;
-  const y = Tensor.empty(x.device, x.shape, x.dtype);
+  const y = emptyTensor(x.device, x.shape, x.dtype);
   const grid = grid1d(rows, team.team === 'lane' ? ALONE : 1);
   x.device.run(
     rowSoftmaxKernel,

@@ -5,7 +5,6 @@ import { isFloat } from '../tensor/dtype.ts';
 import { DTypeError } from '../errors.ts';
 import { axisOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { lazyOp } from './lazyOp.ts';
 import { max, sum } from './reduce.ts';
 import { rowSoftmax } from './rowSoftmax.ts';
 
@@ -26,42 +25,38 @@ function logOfColumns(x: Tensor, axis: number): Tensor {
   return shifted.sub(sum(shifted.exp(), axis, true).log()).cast(x.dtype);
 }
 
-const softmaxOp = lazyOp(() =>
-  defineOp<[Tensor, number], Tensor>({
-    name: 'softmax',
-    forward(ctx, x, axis) {
-      const y = isRow(x, axis) ? rowSoftmax(x, false) : ofColumns(x, axis);
-      ctx.state.axis = axis;
-      ctx.save(y);
-      return y;
-    },
-    backward(ctx, g) {
-      const [y] = ctx.saved;
-      const gy = g!.mul(y);
-      return [gy.sub(y.mul(sum(gy, ctx.state.axis as number, true)))];
-    },
-  }),
-);
+const softmaxOp = defineOp<[Tensor, number], Tensor>({
+  name: 'softmax',
+  forward(ctx, x, axis) {
+    const y = isRow(x, axis) ? rowSoftmax(x, false) : ofColumns(x, axis);
+    ctx.state.axis = axis;
+    ctx.save(y);
+    return y;
+  },
+  backward(ctx, g) {
+    const [y] = ctx.saved;
+    const gy = g!.mul(y);
+    return [gy.sub(y.mul(sum(gy, ctx.state.axis as number, true)))];
+  },
+});
 /** eˣ / Σ eˣ along an axis, shifted by the maximum. */
 export function softmax(x: Tensor, axis: number): Tensor {
   return softmaxOp(floatOf('softmax', x), axisOf('softmax', axis, x.ndim));
 }
 
-const logSoftmaxOp = lazyOp(() =>
-  defineOp<[Tensor, number], Tensor>({
-    name: 'logSoftmax',
-    forward(ctx, x, axis) {
-      const y = isRow(x, axis) ? rowSoftmax(x, true) : logOfColumns(x, axis);
-      ctx.state.axis = axis;
-      ctx.save(y);
-      return y;
-    },
-    backward(ctx, g) {
-      const [y] = ctx.saved;
-      return [g!.sub(y.exp().mul(sum(g!, ctx.state.axis as number, true)))];
-    },
-  }),
-);
+const logSoftmaxOp = defineOp<[Tensor, number], Tensor>({
+  name: 'logSoftmax',
+  forward(ctx, x, axis) {
+    const y = isRow(x, axis) ? rowSoftmax(x, true) : logOfColumns(x, axis);
+    ctx.state.axis = axis;
+    ctx.save(y);
+    return y;
+  },
+  backward(ctx, g) {
+    const [y] = ctx.saved;
+    return [g!.sub(y.exp().mul(sum(g!, ctx.state.axis as number, true)))];
+  },
+});
 /** x − log Σ eˣ along an axis. */
 export function logSoftmax(x: Tensor, axis: number): Tensor {
   return logSoftmaxOp(floatOf('logSoftmax', x), axisOf('logSoftmax', axis, x.ndim));

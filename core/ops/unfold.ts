@@ -6,8 +6,8 @@ import { isFloat, type FloatDType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { sameShape, show, type Shape } from '../tensor/shape.ts';
-import { Tensor } from '../tensor.ts';
-import { lazyOp } from './lazyOp.ts';
+import type { Tensor } from '../tensor.ts';
+import { emptyTensor } from '../tensor/make.ts';
 import { denseOperand } from './reduce.ts';
 
 /** One number for both directions, or (height, width). */
@@ -174,61 +174,57 @@ export function matrixShape({ input: [N, C], kernel, output, joined }: Windows):
 }
 
 /** @internal */
-export const unfoldOp: (x: Tensor, w: Windows) => Tensor = lazyOp(() =>
-  defineOp<[Tensor, Windows], Tensor>({
-    name: 'unfold',
-    forward(ctx, x, w) {
-      ctx.state.windows = w;
-      const cols = Tensor.empty(x.device, matrixShape(w), x.dtype);
-      if (cols.numel) {
-        const {
-          input: [N, C, H, W],
-          kernel,
-          padding,
-          output,
-        } = w;
-        const rows = C * kernel[0] * kernel[1],
-          places = output[0] * output[1];
-        x.device.run(
-          unfoldKernel,
-          variantOf(x, w),
-          [{ storage: x.storage, byteOffset: 0 }, cols],
-          [rows, N * places, places, output[1], H, W, ...padding, ...steps(w), x.offset, ...x.strides],
-          grid(N * places, rows),
-        );
-      }
-      return cols;
-    },
-    backward: (ctx, d) => [foldOp(d!, ctx.state.windows as Windows), null],
-  }),
-);
+export const unfoldOp: (x: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Windows], Tensor>({
+  name: 'unfold',
+  forward(ctx, x, w) {
+    ctx.state.windows = w;
+    const cols = emptyTensor(x.device, matrixShape(w), x.dtype);
+    if (cols.numel) {
+      const {
+        input: [N, C, H, W],
+        kernel,
+        padding,
+        output,
+      } = w;
+      const rows = C * kernel[0] * kernel[1],
+        places = output[0] * output[1];
+      x.device.run(
+        unfoldKernel,
+        variantOf(x, w),
+        [{ storage: x.storage, byteOffset: 0 }, cols],
+        [rows, N * places, places, output[1], H, W, ...padding, ...steps(w), x.offset, ...x.strides],
+        grid(N * places, rows),
+      );
+    }
+    return cols;
+  },
+  backward: (ctx, d) => [foldOp(d!, ctx.state.windows as Windows), null],
+});
 
 /** @internal */
-export const foldOp: (cols: Tensor, w: Windows) => Tensor = lazyOp(() =>
-  defineOp<[Tensor, Windows], Tensor>({
-    name: 'fold',
-    forward(ctx, cols, w) {
-      ctx.state.windows = w;
-      const x = Tensor.empty(cols.device, w.input, cols.dtype);
-      if (x.numel) {
-        const {
-          input: [N, C, H, W],
-          padding,
-          output,
-        } = w;
-        x.device.run(
-          foldKernel,
-          variantOf(x, w),
-          [denseOperand(cols), x],
-          [C, N * H * W, H * W, W, ...output, ...padding, ...steps(w)],
-          grid(N * H * W, C),
-        );
-      }
-      return x;
-    },
-    backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
-  }),
-);
+export const foldOp: (cols: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Windows], Tensor>({
+  name: 'fold',
+  forward(ctx, cols, w) {
+    ctx.state.windows = w;
+    const x = emptyTensor(cols.device, w.input, cols.dtype);
+    if (x.numel) {
+      const {
+        input: [N, C, H, W],
+        padding,
+        output,
+      } = w;
+      x.device.run(
+        foldKernel,
+        variantOf(x, w),
+        [denseOperand(cols), x],
+        [C, N * H * W, H * W, W, ...output, ...padding, ...steps(w)],
+        grid(N * H * W, C),
+      );
+    }
+    return x;
+  },
+  backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
+});
 
 /** @internal A number for both directions, or one for each, checked. */
 export function pairOf(op: string, name: string, value: Pair, least: number): readonly [number, number] {

@@ -3,6 +3,8 @@
 
 import type { Device } from '../gpu/device.ts';
 import { LimitError } from '../errors.ts';
+import { MAP_MODE, USAGE } from '../gpu/flags.ts';
+import type { DispatchTimer } from '../gpu/recorder.ts';
 
 /** One measured dispatch. Times in milliseconds. */
 export interface ProfileEvent {
@@ -42,7 +44,7 @@ interface Batch {
 }
 
 /** `device.profiler = new Profiler(device)` measures until it is set to null; then ask for `table()` or `chromeTrace()`. */
-export class Profiler {
+export class Profiler implements DispatchTimer {
   private readonly device: Device;
   private readonly begun = performance.now();
   private hostFrom: number | null = null;
@@ -91,9 +93,7 @@ export class Profiler {
     const batch = this.open;
     if (!batch) return;
     const count = batch.dispatches.length * 2;
-    const QUERY_RESOLVE_COPY_SRC = 0x200 | 0x4,
-      MAP_READ_COPY_DST = 0x1 | 0x8;
-    const [resolved, result] = [QUERY_RESOLVE_COPY_SRC, MAP_READ_COPY_DST].map((usage) =>
+    const [resolved, result] = [USAGE.QUERY_RESOLVE | USAGE.COPY_SRC, USAGE.MAP_READ | USAGE.COPY_DST].map((usage) =>
       this.device.gpu.createBuffer({ size: count * 8, usage }),
     );
     encoder.resolveQuerySet(batch.set, 0, count, resolved, 0);
@@ -107,7 +107,7 @@ export class Profiler {
   async events(): Promise<ProfileEvent[]> {
     this.device.stream.flush();
     for (const { set, dispatches, buffers } of this.waiting.splice(0)) {
-      await buffers[0].mapAsync(1);
+      await buffers[0].mapAsync(MAP_MODE.READ);
       this.measured.push({ dispatches, times: new BigUint64Array(buffers[0].getMappedRange().slice(0)) });
       for (const resource of [set, ...buffers]) resource.destroy();
     }

@@ -5,9 +5,11 @@
 // ranges and normal numbers are functions of those bits, and differ in the last digits where adapters round differently.
 
 import type { Device } from '../gpu/device.ts';
+import type { Positioned } from '../gpu/recorder.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ValueError } from '../errors.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
 import { keep, scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
@@ -94,7 +96,7 @@ fn gauss(r: vec4u) -> vec4f {
 );
 
 /** A source of random tensors. */
-export class Generator {
+export class Generator implements Positioned {
   readonly device: Device;
   private seedValue: number;
   private next: number;

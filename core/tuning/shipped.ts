@@ -1,22 +1,11 @@
 // Kernel configurations that were measured before, on the adapters in `tuned/`, and come with the engine. A device takes the table of its
 // own kind when it is opened: only that one is loaded, and a bundler leaves it a chunk of its own.
 
-import type { AdapterSummary, Device, Tier } from '../gpu/device.ts';
+import type { AdapterSummary, Tier } from '../gpu/adapter.ts';
+import type { Device } from '../gpu/device.ts';
+import type { ShippedTable } from './shippedTable.ts';
 import { TABLES } from './tuned/tables.ts';
-import type { ShippedTuning } from './tuning.ts';
-
-/** A table by what is stable of the adapter that it was measured on. */
-export interface ShippedTable {
-  readonly vendor: string;
-  /** Empty where the implementation knows none. */
-  readonly architecture: string;
-  readonly device: string;
-  readonly tier: Tier;
-  load(): Promise<{ readonly configs: ShippedConfigs }>;
-}
-
-/** Configurations with the keys that they are the fastest for; null is the kernel's own rule of thumb. */
-export type ShippedConfigs = readonly (readonly [config: unknown, keys: readonly string[]])[];
+import { tuningOf, type ShippedTuning } from './tuning.ts';
 
 /**
  * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers tell. Tiers differ in
@@ -41,7 +30,7 @@ export async function useShippedTuning(device: Device, tables: readonly ShippedT
   const { table, match } = found;
   try {
     const { configs } = await table.load();
-    device.tuning.ship({
+    tuningOf(device).ship({
       name: table.device || table.architecture,
       match,
       entries: Object.fromEntries(configs.flatMap(([config, keys]) => keys.map((key) => [key, config]))),

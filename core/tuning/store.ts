@@ -3,7 +3,7 @@
 
 import { EngineError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
-import { adapterKey } from './tuning.ts';
+import { adapterKey, tuningOf } from './tuning.ts';
 
 const DATABASE = 'dis-tuning',
   STORE = 'adapters';
@@ -15,7 +15,7 @@ const DATABASE = 'dis-tuning',
  */
 export async function loadTuning(device: Device): Promise<number> {
   const data = await withStore('readonly', (store) => store.get(adapterKey(device)));
-  return device.tuning.importTuning(data);
+  return tuningOf(device).importTuning(data);
 }
 
 /**
@@ -25,7 +25,8 @@ export async function loadTuning(device: Device): Promise<number> {
  */
 export async function saveTuning(device: Device): Promise<boolean> {
   return (
-    (await withStore('readwrite', (store) => store.put(device.tuning.exportTuning(), adapterKey(device)))) !== undefined
+    (await withStore('readwrite', (store) => store.put(tuningOf(device).exportTuning(), adapterKey(device)))) !==
+    undefined
   );
 }
 

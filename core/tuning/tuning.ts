@@ -1,32 +1,15 @@
 // Which configuration of a kernel to take for which problem, found by measuring once on this adapter.
 //
 // What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several configurations
-// asks `device.tuning.choose` for one. The answer is immediate: what was measured here; else what was measured on such an adapter
+// asks `choose` (gpu/tunable.ts) for one. The answer is immediate: what was measured here; else what was measured on such an adapter
 // before and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and then the problem is remembered as one
 // to measure. `tune` measures all of those. What it found can be exported as JSON and imported where the same adapter is opened again.
 
 import type { Device } from '../gpu/device.ts';
+import { setChooser, type Chooser, type Tunable } from '../gpu/tunable.ts';
 import { ValueError } from '../errors.ts';
 import { Profiler } from '../profile/profiler.ts';
 import { warmUp } from './warmUp.ts';
-
-/** A kernel that comes in several configurations. Configurations are plain JSON. */
-export interface Tunable<P, C> {
-  /** Begins the keys of its problems. */
-  readonly name: string;
-  /** Names the class of problems that share a configuration: sizes in buckets, types, layout. */
-  key(problem: P): string;
-  /** The problem without the memory that it is about: what `prepare` needs. */
-  outline(problem: P): P;
-  /** What to take unmeasured. */
-  heuristic(device: Device, problem: P): C;
-  /** Everything that is worth measuring. */
-  candidates(device: Device, problem: P): readonly C[];
-  /** Whether a configuration from elsewhere is one that computes this problem on this device. */
-  accepts(device: Device, problem: P, config: unknown): config is C;
-  /** Memory for a problem of this outline, and a function that encodes it once. */
-  prepare(device: Device, problem: P): { run(config: C): void; dispose(): void };
-}
 
 /** What was found for one class of problems. */
 export interface TuningResult {
@@ -72,7 +55,7 @@ interface Pending {
   readonly problem: unknown;
 }
 
-export class Tuning {
+export class Tuning implements Chooser {
   private readonly device: Device;
   /** Measured, or given and accepted; null keeps the heuristic. */
   private readonly chosen = new Map<string, unknown>();
@@ -193,6 +176,19 @@ export class Tuning {
   }
 }
 
+const tunings = new WeakMap<Device, Tuning>();
+
+/** What was measured on a device; from the first call on, its kernels are chosen by it. */
+export function tuningOf(device: Device): Tuning {
+  let tuning = tunings.get(device);
+  if (!tuning) {
+    tuning = new Tuning(device);
+    tunings.set(device, tuning);
+    setChooser(device, tuning);
+  }
+  return tuning;
+}
+
 /**
  * What tells adapters apart, as far as an implementation lets a page know, and the tier. The driver's version is no part of it: which
  * configuration is fastest is the hardware's doing first of all, and a driver that is updated every month would throw away each time
@@ -246,7 +242,7 @@ async function contest(
     ...tunable.candidates(device, problem).filter((config) => JSON.stringify(config) !== text),
   ];
   const prepared = tunable.prepare(device, problem);
-  const profiler = device.stream.profiler;
+  const { profiler } = device;
   try {
     for (const config of configs) prepared.run(config);
     await device.synchronize();

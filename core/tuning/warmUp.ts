@@ -6,7 +6,8 @@
 // Stands alone, on what core had from the beginning: the benchmark gives this file to older builds that it times.
 
 import type { Device } from '../gpu/device.ts';
-import { defineKernel, grid1d } from '../gpu/kernel.ts';
+import { defineKernel } from '../gpu/kernel.ts';
+import { grid1d } from '../gpu/grid.ts';
 import { Storage } from '../gpu/storage.ts';
 
 /** Seconds that a burst of work lasts at least, so that the wait at its end counts little and no queue grows. */

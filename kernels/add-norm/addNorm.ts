@@ -4,15 +4,16 @@ import {
   defineOp,
   dense,
   DTypeError,
+  emptyTensor,
   isFloat,
   numelOf,
   sameShape,
   ShapeError,
   show,
-  Tensor,
   zeros,
   type DType,
   type Shape,
+  type Tensor,
 } from '../../core/index.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normBackward, normForward, normPartials } from './launch.ts';
@@ -166,11 +167,11 @@ const normOp = (name: string): ((...args: NormArgs) => Tensor[]) =>
         t ? dense(t) : null,
       ) as [Tensor, ...(Tensor | null)[]];
       const { device, shape } = x;
-      const y = Tensor.empty(device, shape, x.dtype);
+      const y = emptyTensor(device, shape, x.dtype);
       // Without anything to add, multiply or convert, h is x.
       const written =
-        prenorm && (residual || factors || x.dtype !== residualType) ? Tensor.empty(device, shape, residualType) : null;
-      const stats = ctx.needs.some(Boolean) ? Tensor.empty(device, [rows, factors ? 4 : 2], 'f32') : null;
+        prenorm && (residual || factors || x.dtype !== residualType) ? emptyTensor(device, shape, residualType) : null;
+      const stats = ctx.needs.some(Boolean) ? emptyTensor(device, [rows, factors ? 4 : 2], 'f32') : null;
       normForward(
         device,
         {
@@ -212,12 +213,12 @@ const normOp = (name: string): ((...args: NormArgs) => Tensor[]) =>
       const residual = hasResidual ? saved[2] : null;
       const weight = hasWeight ? saved[saved.length - 1] : null;
       const { device, shape } = h;
-      const dx = Tensor.empty(device, shape, types[0]);
-      const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? Tensor.empty(device, shape, types[1]) : null;
-      const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? Tensor.empty(device, [width], types[k]) : null));
+      const dx = emptyTensor(device, shape, types[0]);
+      const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? emptyTensor(device, shape, types[1]) : null;
+      const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? emptyTensor(device, [width], types[k]) : null));
       const dims = { norm, rows, width };
       const sums = Number(dweight !== null) + Number(dbias !== null);
-      const partial = sums > 0 ? Tensor.empty(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
+      const partial = sums > 0 ? emptyTensor(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
       normBackward(
         device,
         {

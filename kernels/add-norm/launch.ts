@@ -1,9 +1,10 @@
 // Runs the norm kernels on operands: what autograd, tests and benchmarks call.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { Device, Operand } from '../../core/gpu/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import type { Operand } from '../../core/gpu/dispatcher.ts';
 import { DTypeError } from '../../core/errors.ts';
-import { grid1d } from '../../core/gpu/kernel.ts';
+import { grid1d } from '../../core/gpu/grid.ts';
 import type { DType } from '../../core/tensor/dtype.ts';
 import {
   normBackwardKernel,

@@ -9,9 +9,11 @@
 // The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { Device, Operand } from '../../core/gpu/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import type { Operand } from '../../core/gpu/dispatcher.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
+import { grid1d } from '../../core/gpu/grid.ts';
 import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 

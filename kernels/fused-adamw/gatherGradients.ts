@@ -3,7 +3,8 @@
 
 import type { Device } from '../../core/gpu/device.ts';
 import { ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
+import { grid1d } from '../../core/gpu/grid.ts';
 import { show, type Tensor, type FloatDType } from '../../core/index.ts';
 import { floatArena } from './globalNorm.ts';
 

@@ -2,10 +2,12 @@
 // is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { Device, Operand } from '../../core/gpu/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import type { Operand } from '../../core/gpu/dispatcher.ts';
 import type { DType } from '../../core/tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { defineKernel, grid1d } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/gpu/kernel.ts';
+import { grid1d } from '../../core/gpu/grid.ts';
 
 /** A flat run of elements, contiguous from the operand's offset; a contiguous tensor is one. */
 export interface FlatArray extends Operand {

@@ -211,11 +211,11 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
       scanProblem(xz, sets, sizes, u, delta, projected, plan),
       training,
     );
-    const y = adopt(out, [batch, length, channels], dtype);
+    const y = adopt(device, out, [batch, length, channels], dtype);
     const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
-      adopt(storage, [storage.bytes / 4], 'f32'),
+      adopt(device, storage, [storage.bytes / 4], 'f32'),
     );
-    if (saved) kept.push(adopt(saved.ungated!, [batch, length, channels], dtype));
+    if (saved) kept.push(adopt(device, saved.ungated!, [batch, length, channels], dtype));
     if (training) {
       ctx.state.plan = plan;
       ctx.state.bias = sets[0][1] !== null;
@@ -258,7 +258,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
       dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
     },
   );
-  const all = adopt(grads, [grads.bytes / sizeOf(dtype)], dtype);
+  const all = adopt(device, grads, [grads.bytes / sizeOf(dtype)], dtype);
   const products = sets.map(([, , xProj, dtProj], i) => {
     const du = matrix(all, channels, scanned[i].du);
     const ddelta = matrix(all, channels, scanned[i].ddelta);
@@ -294,10 +294,10 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
     offset: 0,
     row: 2 * channels,
   });
-  const dconv = adopt(convs, [convs.bytes / 4], 'f32');
+  const dconv = adopt(device, convs, [convs.bytes / 4], 'f32');
   const perSet = sets.flatMap(([, bias], i) => {
     const at = i * (taps + 1) * channels;
-    const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(scanned[i].small, channels, states);
+    const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(device, scanned[i].small, channels, states);
     return [
       partOf(dconv, [channels, taps], at),
       bias && partOf(dconv, [channels], at + taps * channels),

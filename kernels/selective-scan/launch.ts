@@ -1,9 +1,10 @@
 // Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand on.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { Device, Operand } from '../../core/gpu/device.ts';
+import type { Device } from '../../core/gpu/device.ts';
+import type { Operand } from '../../core/gpu/dispatcher.ts';
 import { sizeOf } from '../../core/tensor/dtype.ts';
-import { grid1d } from '../../core/gpu/kernel.ts';
+import { grid1d } from '../../core/gpu/grid.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import { columnsPerGroup, sharingOf } from '../partSums.ts';
 import { bindRows as bind, type Rows } from '../rows.ts';

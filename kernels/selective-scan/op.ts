@@ -9,6 +9,7 @@ import {
   scope,
   ShapeError,
   show,
+  type Device,
   type DType,
   type OpContext,
   type Shape,
@@ -155,14 +156,14 @@ const scanOp = defineOp<[Config, Tensor | null, ...(Tensor | null)[]], Tensor[]>
     const training = ctx.needs.some(Boolean);
     const { problem, shape, dtype, device } = problemOf(config, z, rest, training || config.lastState);
     const { out, packed, saved } = scanForward(device, problem, training || config.lastState);
-    const result = [adopt(out, shape, dtype)];
+    const result = [adopt(device, out, shape, dtype)];
     const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
-      adopt(storage, [storage.bytes / 4], 'f32'),
+      adopt(device, storage, [storage.bytes / 4], 'f32'),
     );
-    if (saved?.ungated) kept.push(adopt(saved.ungated, shape, dtype));
+    if (saved?.ungated) kept.push(adopt(device, saved.ungated, shape, dtype));
     if (config.lastState)
       result.push(
-        adopt(scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'),
+        adopt(device, scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'),
       );
     if (training) {
       const given = [z, ...rest];
@@ -195,25 +196,26 @@ function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
     { states: saved.storage, ungated },
     rowsOf(z ? upstream : upstream.contiguous()),
   );
-  const grads = adopt(result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
+  const grads = adopt(device, result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
   const small = [batch, length, states];
   const sets = result.sets.flatMap(({ du, ddelta, small: sums, tokens }) => {
-    const both = adopt(tokens.storage, [2, ...small], dtype);
+    const both = adopt(device, tokens.storage, [2, ...small], dtype);
     const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => partOf(both, small, offset));
-    const { dA, dD, dBias } = channelGradients(sums, channels, states);
+    const { dA, dD, dBias } = channelGradients(device, sums, channels, states);
     return [partOf(grads, shape, du), partOf(grads, shape, ddelta), dA, dB, dC, dD, dBias];
   });
   const { dz } = result;
-  return [null, dz && adopt(dz.storage, shape, dtype), ...sets];
+  return [null, dz && adopt(device, dz.storage, shape, dtype), ...sets];
 }
 
 /** dA (D, N), dD (D) and ddeltaBias (D), as the backward scan leaves them. */
 export function channelGradients(
+  device: Device,
   storage: Storage,
   channels: number,
   states: number,
 ): { dA: Tensor; dD: Tensor; dBias: Tensor } {
-  const all = adopt(storage, [channels * (states + 2)], 'f32');
+  const all = adopt(device, storage, [channels * (states + 2)], 'f32');
   return {
     dA: partOf(all, [channels, states], 0),
     dD: partOf(all, [channels], channels * states),

@@ -1,7 +1,7 @@
 // How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the backward scan,
 // which is measured with the forward scan that saves them; the forward layout is then one for that stride.
 
-import { sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
+import { choose, sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
@@ -33,11 +33,11 @@ export function chooseScanPlan(
 ): ScanPlan {
   const size = { batch, length, channels, states, directions, dtype };
   // Without gradients nothing is saved, and any stride will do.
-  const { saveInterval, layout } = save ? device.tuning.choose(backwardTunable, size) : backwardPlans(device, size)[0];
+  const { saveInterval, layout } = save ? choose(device, backwardTunable, size) : backwardPlans(device, size)[0];
   return {
     quads: quadsOf(states),
     saveInterval,
-    forward: device.tuning.choose(forwardTunable, { ...size, saveInterval, save }),
+    forward: choose(device, forwardTunable, { ...size, saveInterval, save }),
     backward: layout,
   };
 }

@@ -1,5 +1,14 @@
 import * as assert from 'uvu/assert';
-import { Generator, keep, scope, zeros, type Device, type TuneOptions } from '../../core/index.ts';
+import {
+  Generator,
+  keep,
+  scope,
+  tuningOf,
+  zeros,
+  type Device,
+  type TuneOptions,
+  type TuningResult,
+} from '../../core/index.ts';
 import { allCases } from '../../bench/cases/index.ts';
 import { captureRepeated, measure, repeatsFor } from '../../bench/measure.ts';
 import { sample, spreadOf } from '../../bench/sample.ts';
@@ -134,22 +143,24 @@ test('kernels are tuned before a case is measured; a step that captured itself i
   x.dispose();
 });
 
-test('tuning has a part of the time, and none where it is spent', async () => {
+test('tuning has a part of the time, and none where it is spent', async ({ device }) => {
   const asked: TuneOptions[] = [];
-  const device = {
-    tuning: {
-      tune: (options: TuneOptions) => {
-        asked.push(options);
-        return Promise.resolve(asked.length === 1 ? [{}] : []);
-      },
-    },
-  } as unknown as Device;
-  const tune = tuner(12.3456);
-  assert.is(await tune(device), true);
-  assert.is(await tune(device), false);
-  assert.ok(asked.every(({ shipped, signal }) => shipped === true && signal instanceof AbortSignal));
-  assert.is(await tuner(0.5)(device), false);
-  assert.is(asked.length, 2);
+  const tuning = tuningOf(device);
+  const { tune: own } = tuning;
+  tuning.tune = (options: TuneOptions = {}) => {
+    asked.push(options);
+    return Promise.resolve(asked.length === 1 ? [{} as TuningResult] : []);
+  };
+  try {
+    const tune = tuner(12.3456);
+    assert.is(await tune(device), true);
+    assert.is(await tune(device), false);
+    assert.ok(asked.every(({ shipped, signal }) => shipped === true && signal instanceof AbortSignal));
+    assert.is(await tuner(0.5)(device), false);
+    assert.is(asked.length, 2);
+  } finally {
+    tuning.tune = own;
+  }
 });
 
 test('a case that fails gives back what it made', async ({ device }) => {

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { adapterKey } from '../../core/index.ts';
+import { adapterKey, tuningOf } from '../../core/index.ts';
 import { describeTuning, loadTuning, storeTuning, tuningPath } from '../../cli/tuningCache.ts';
 import { gpuSuite } from '../support.ts';
 
@@ -14,7 +14,7 @@ test('the cache holds what was measured here, a run all that it computes with', 
   const folder = await mkdtemp(join(tmpdir(), 'dis-tuning-'));
   const before = process.env.DIS_CACHE_DIR;
   process.env.DIS_CACHE_DIR = join(folder, 'cache');
-  const { tuning } = device;
+  const tuning = tuningOf(device);
   const table = {
     name: 'a relative',
     match: 'architecture',

@@ -1,7 +1,7 @@
 // Written by `npm run bench:ship`.
 // Measured on nvidia / nvidia-h100-80gb-hbm3 / fast, 2026-11-26, commit 9aad0e672.
 
-import type { ShippedConfigs } from '../shipped.ts';
+import type { ShippedConfigs } from '../shippedTable.ts';
 
 export const configs: ShippedConfigs = [
   [null, [

@@ -8,7 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as core from '../../../core/index.ts';
 import { capture, defineKernel, openDevice, scope, tensor, type Device } from '../../../core/index.ts';
-import { coarsenedGrid } from '../../../core/gpu/kernel.ts';
+import { coarsenedGrid } from '../../../core/gpu/grid.ts';
 import { uniform } from '../../support.ts';
 
 const test = suite('device');

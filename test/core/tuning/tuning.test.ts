@@ -8,14 +8,16 @@ import {
   grid1d,
   loadTuning,
   saveTuning,
-  Tensor,
+  emptyTensor,
   ValueError,
   type Device,
   type Tunable,
   type TuningResult,
+  tuningOf,
 } from '../../../core/index.ts';
 import { Storage } from '../../../core/gpu/storage.ts';
-import { findShipped, useShippedTuning, type ShippedTable } from '../../../core/tuning/shipped.ts';
+import { findShipped, useShippedTuning } from '../../../core/tuning/shipped.ts';
+import type { ShippedTable } from '../../../core/tuning/shippedTable.ts';
 import { TABLES } from '../../../core/tuning/tuned/tables.ts';
 import {
   chooseConfig,
@@ -62,13 +64,13 @@ function loop(slow: number, fast: number): Tunable<{ size: number }, Steps> {
 
 /** Leaves a device with nothing to measure, whatever ran before. */
 async function fresh(device: Device): Promise<void> {
-  await device.tuning.tune({ rounds: 1 });
-  assert.is(device.tuning.pending, 0);
+  await tuningOf(device).tune({ rounds: 1 });
+  assert.is(tuningOf(device).pending, 0);
 }
 
 test('the heuristic answers at once, measuring improves it, JSON carries it over', async ({ device }) => {
   await fresh(device);
-  const { tuning } = device;
+  const tuning = tuningOf(device);
   const kernel = loop(2000, 50),
     problem = { size: 4096 };
   assert.equal(tuning.choose(kernel, problem), { steps: 2000 });
@@ -120,13 +122,13 @@ test('configurations of an earlier version, whose fields had other names, are un
   const config = gemmTunable.candidates(device, problem).find((c) => c.transposeOutput);
   if (!config) return;
   const { transposeOutput, ...rest } = config;
-  const count = device.tuning.importTuning({
+  const count = tuningOf(device).importTuning({
     format: 'dis-tuning-1',
     adapter: adapterKey(device),
     entries: { [`gemm ${gemmTunable.key(problem)}`]: { ...rest, flip: transposeOutput } },
   });
   assert.is(count, 1);
-  assert.equal(device.tuning.choose(gemmTunable, problem), config);
+  assert.equal(tuningOf(device).choose(gemmTunable, problem), config);
 });
 
 test('a driver that is updated throws nothing away, another adapter or tier is refused', async ({ device }) => {
@@ -138,22 +140,22 @@ test('a driver that is updated throws nothing away, another adapter or tier is r
     entries: { 'loop 7': null },
   });
   const { vendor, architecture, device: name } = adapter;
-  assert.is(device.tuning.importTuning(of(vendor, architecture, name, tier)), 1);
+  assert.is(tuningOf(device).importTuning(of(vendor, architecture, name, tier)), 1);
   // As earlier versions wrote it, with the driver.
-  assert.is(device.tuning.importTuning(of(vendor, architecture, name, 'driver 1.2', tier)), 1);
+  assert.is(tuningOf(device).importTuning(of(vendor, architecture, name, 'driver 1.2', tier)), 1);
   for (const other of [
     of(vendor, architecture, `${name}x`, tier),
     of(vendor, architecture, name, 'driver 1.2', 'other'),
     of(vendor, architecture, name, 'a', 'b', tier),
     of(tier),
   ]) {
-    assert.is(device.tuning.importTuning(other), 0, JSON.stringify(other));
+    assert.is(tuningOf(device).importTuning(other), 0, JSON.stringify(other));
   }
 });
 
 test('a shipped table answers what was not measured here, as far as this build computes it', async ({ device }) => {
   await fresh(device);
-  const { tuning } = device;
+  const tuning = tuningOf(device);
   const kernel = loop(500, 100),
     choose = (size: number): number => tuning.choose(kernel, { size }).steps;
   const known = tuning.measured;
@@ -200,7 +202,7 @@ test('a shipped table answers what was not measured here, as far as this build c
 
 test('tune measures what a table answers only when told to', async ({ device }) => {
   await fresh(device);
-  const { tuning } = device;
+  const tuning = tuningOf(device);
   tuning.ship({ name: 'such', match: 'architecture', entries: { 'loop 70': { steps: 2000 } } });
   try {
     // The candidate of 80,000 steps is slower on anything.
@@ -281,16 +283,16 @@ test('the tables that are shipped can be read, and a device takes its own', asyn
   };
   try {
     await useShippedTuning(device, [{ ...mine, tier: device.tier === 'fast' ? 'stock' : 'fast' }, mine]);
-    assert.equal(device.tuning.shipped, {
+    assert.equal(tuningOf(device).shipped, {
       name,
       match: 'device',
       entries: { 'loop a': { steps: 3 }, 'loop b': { steps: 3 }, 'loop c': null },
     });
-    device.tuning.ship(null);
+    tuningOf(device).ship(null);
     await useShippedTuning(device, [{ ...mine, load: () => Promise.reject(new Error('The chunk did not arrive.')) }]);
-    assert.is(device.tuning.shipped, null);
+    assert.is(tuningOf(device).shipped, null);
   } finally {
-    device.tuning.ship(null);
+    tuningOf(device).ship(null);
   }
 });
 
@@ -327,7 +329,7 @@ function memoryDatabase(): { open(): unknown } {
 test('a browser keeps it in IndexedDB; without that nothing happens', async ({ device }) => {
   assert.is(await loadTuning(device), 0);
   assert.is(await saveTuning(device), false);
-  device.tuning.importTuning({
+  tuningOf(device).importTuning({
     format: 'dis-tuning-1',
     adapter: adapterKey(device),
     entries: { 'loop 1': { steps: 3 } },
@@ -337,7 +339,7 @@ test('a browser keeps it in IndexedDB; without that nothing happens', async ({ d
   try {
     assert.is(await loadTuning(device), 0);
     assert.is(await saveTuning(device), true);
-    assert.is(await loadTuning(device), Object.keys(device.tuning.exportTuning().entries).length);
+    assert.is(await loadTuning(device), Object.keys(tuningOf(device).exportTuning().entries).length);
   } finally {
     delete holder.indexedDB;
   }
@@ -346,22 +348,24 @@ test('a browser keeps it in IndexedDB; without that nothing happens', async ({ d
 test('what is not clearly faster does not replace the heuristic', async ({ device }) => {
   await fresh(device);
   const kernel = loop(400, 400);
-  device.tuning.choose(kernel, { size: 2048 });
-  const [result] = await device.tuning.tune({ rounds: 4 });
+  tuningOf(device).choose(kernel, { size: 2048 });
+  const [result] = await tuningOf(device).tune({ rounds: 4 });
   assert.is(result.config, null);
   assert.is(result.ms, result.heuristicMs);
 });
 
 test('stops when told to, and not in the middle of a captured step', async ({ device }) => {
   await fresh(device);
-  device.tuning.choose(loop(10, 10), { size: 64 });
-  assert.equal(await device.tuning.tune({ signal: AbortSignal.abort() }), []);
-  assert.is(device.tuning.pending, 1);
-  const x = Tensor.empty(device, [4], 'f32');
+  tuningOf(device).choose(loop(10, 10), { size: 64 });
+  assert.equal(await tuningOf(device).tune({ signal: AbortSignal.abort() }), []);
+  assert.is(tuningOf(device).pending, 1);
+  const x = emptyTensor(device, [4], 'f32');
   let refused: Promise<unknown> | undefined;
   const step = capture(device, () => {
     x.add(1).dispose();
-    refused = device.tuning.tune().catch((error: unknown) => error);
+    refused = tuningOf(device)
+      .tune()
+      .catch((error: unknown) => error);
   });
   const error = await refused;
   assert.instance(error, ValueError);
@@ -390,11 +394,11 @@ test('matrix products are measured on what their shape says', async ({ device })
   gemm(device, first);
   // The same class: sizes within a quarter of an octave.
   gemm(device, spec(44, 44, 32));
-  assert.is(device.tuning.pending, 1);
-  const [result] = await device.tuning.tune({ rounds: 2 });
+  assert.is(tuningOf(device).pending, 1);
+  const [result] = await tuningOf(device).tune({ rounds: 2 });
   assert.is(result.key, 'gemm 2^5.5×2^5.5×2^5 f32 f32t f32');
   assert.ok(result.candidates > 3);
-  const chosen = device.tuning.choose(gemmTunable, first);
+  const chosen = tuningOf(device).choose(gemmTunable, first);
   assert.equal(chosen, result.config ?? chooseConfig(device, first));
   const taken: GemmConfig = { form: 'register', rows: 8, quads: 1, x: 8, y: 8, depth: 4, splits: 3 };
   for (const config of [
