@@ -7,11 +7,10 @@
 //   state.json             step, random position, data cursor, optimizer scalars
 
 import { join } from 'node:path';
-import { EngineError, FormatError } from '../core/errors.ts';
+import { FormatError } from '../core/errors.ts';
 import { Generator, type Device } from '../core/index.ts';
 import { Dis } from '../models/dis/dis.ts';
 import type { TrainerState } from '../models/train/trainer.ts';
-import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
 import type { FileData } from './files.ts';
 import type { RunConfig } from './runConfig.ts';
 import { parseRunConfig } from './runConfig.ts';
@@ -24,22 +23,16 @@ export type Weights = 'ema' | 'model';
 const PARTS = ['model', 'ema', 'optimizer'] as const;
 
 /** Names and contents of the files, state.json last. */
-export function checkpointFiles(config: RunConfig, { tensors, json }: TrainerState): [name: string, data: FileData][] {
-  const parts = new Map<string, Map<string, SafetensorsEntry>>(PARTS.map((part) => [part, new Map()]));
-  for (const [name, value] of tensors) {
-    const dot = name.indexOf('.');
-    const part = parts.get(name.slice(0, dot));
-    if (!part)
-      throw new EngineError('checkpointFiles', `${name} belongs to none of ${PARTS.join(', ')}`, {
-        remedy: 'this is a defect of dis-cli',
-      });
-    part.set(name.slice(dot + 1), hostEntry(value));
-  }
+export function checkpointFiles(config: RunConfig, state: TrainerState): [name: string, data: FileData][] {
+  const { json } = state;
   return [
     ['config.json', `${JSON.stringify(config, null, 2)}\n`],
-    ...Array.from(parts, ([part, entries]): [string, FileData] => [
+    ...PARTS.map((part): [string, FileData] => [
       `${part}.safetensors`,
-      safetensorsPieces(entries, { format: 'pt', step: String(json.step) }),
+      safetensorsPieces(new Map(Array.from(state[part], ([name, value]) => [name, hostEntry(value)])), {
+        format: 'pt',
+        step: String(json.step),
+      }),
     ]),
     ['state.json', `${JSON.stringify(json)}\n`],
   ];
@@ -56,12 +49,12 @@ export async function readCheckpoint(folder: string): Promise<TrainerState> {
       remedy: 'it is damaged, use another checkpoint',
     });
   }
-  const tensors = new Map<string, HostTensor | SafetensorsEntry>();
-  for (const part of PARTS) {
-    for (const [name, entry] of await readSafetensorsFile(join(folder, `${part}.safetensors`)))
-      tensors.set(`${part}.${name}`, entry);
-  }
-  return { tensors, json };
+  const read = (part: (typeof PARTS)[number]): ReturnType<typeof readSafetensorsFile> =>
+    readSafetensorsFile(join(folder, `${part}.safetensors`));
+  const model = await read('model'),
+    ema = await read('ema'),
+    optimizer = await read('optimizer');
+  return { model, ema, optimizer, json };
 }
 
 /**

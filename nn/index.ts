@@ -25,4 +25,10 @@ export { Optimizer, type Parameters } from './optim/optimizer.ts';
 export { SGD, type SGDOptions } from './optim/sgd.ts';
 export { Adam, AdamW, type AdamOptions } from './optim/adam.ts';
 export { clipGradNorm } from './optim/clipGradNorm.ts';
-export { FusedAdamW, type AdamWCounters, type FusedAdamWOptions, type FusedAdamWState } from './optim/fusedAdamW.ts';
+export {
+  FusedAdamW,
+  type AdamWCounters,
+  type FusedAdamWOptions,
+  type FusedAdamWState,
+  type StateTensors,
+} from './optim/fusedAdamW.ts';

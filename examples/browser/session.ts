@@ -48,6 +48,8 @@ const GUIDANCE = 2.5;
 /** Until then the moving average still remembers the random weights that it began with. */
 const AVERAGE_FROM = 500;
 const FORMAT = 'dis-browser-1';
+/** Parts of a state, and what their names begin with in a file. */
+const PARTS = ['model', 'ema', 'optimizer'] as const;
 
 export const dataset = shapesDataset({ size: IMAGE_SIZE });
 
@@ -162,15 +164,17 @@ export class Session {
 }
 
 /** A checkpoint as a safetensors file: `model.*`, `ema.*` and `optimizer.*`, with everything else as JSON in the metadata. */
-export function writeCheckpoint({ settings, state: { tensors, json } }: Checkpoint): Uint8Array<ArrayBuffer> {
-  const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [
-    name,
-    { dtype: 'F32', shape, data: data as Float32Array },
-  ]);
+export function writeCheckpoint({ settings, state }: Checkpoint): Uint8Array<ArrayBuffer> {
+  const entries = PARTS.flatMap((part) =>
+    Array.from(state[part], ([name, { shape, data }]): [string, SafetensorsEntry] => [
+      `${part}.${name}`,
+      { dtype: 'F32', shape, data: data as Float32Array },
+    ]),
+  );
   return writeSafetensors(entries, [
     ['format', FORMAT],
     ['settings', JSON.stringify(settings)],
-    ['state', JSON.stringify(json)],
+    ['state', JSON.stringify(state.json)],
   ]) as Uint8Array<ArrayBuffer>;
 }
 
@@ -181,8 +185,12 @@ export function readCheckpoint(file: ArrayBuffer): Checkpoint {
     json = metadata.get('state');
   if (metadata.get('format') !== FORMAT || settings === undefined || json === undefined)
     throw new Error('The file holds no checkpoint that this page has written.');
+  const [model, ema, optimizer] = PARTS.map((part) => {
+    const own = [...tensors].filter(([name]) => name.startsWith(`${part}.`));
+    return new Map(own.map(([name, entry]) => [name.slice(part.length + 1), entry]));
+  });
   return {
     settings: JSON.parse(settings) as RunSettings,
-    state: { tensors, json: JSON.parse(json) as TrainerState['json'] },
+    state: { model, ema, optimizer, json: JSON.parse(json) as TrainerState['json'] },
   };
 }

@@ -23,7 +23,7 @@ import {
   type FloatDType,
 } from '../../core/index.ts';
 import { adamWWord } from '../../kernels/index.ts';
-import { FusedAdamW, type HostTensor, type Module, type SafetensorsEntry } from '../../nn/index.ts';
+import { FusedAdamW, type Module, type StateTensors } from '../../nn/index.ts';
 import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
 import {
   timestepSamplerFromState,
@@ -98,8 +98,12 @@ export interface StepRecord {
 
 /** Everything that a run needs to go on bit for bit. */
 export interface TrainerState {
-  /** `model.*`, `ema.*`, `optimizer.m.*`, `optimizer.v.*` by parameter name. */
-  readonly tensors: ReadonlyMap<string, HostTensor | SafetensorsEntry>;
+  /** Parameters by name. */
+  readonly model: StateTensors;
+  /** Their moving averages. */
+  readonly ema: StateTensors;
+  /** First and second moments, `m.NAME` and `v.NAME`. */
+  readonly optimizer: StateTensors;
   /** Plain JSON. */
   readonly json: {
     readonly step: number;
@@ -310,20 +314,19 @@ export class Trainer {
 
   /** Everything needed to go on from here bit for bit. Call it while no step is under way. */
   async state(): Promise<TrainerState> {
-    const [masters, { tensors, words }] = await Promise.all([this.optimizer.masters(), this.optimizer.saveState()]);
-    const all = new Map<string, HostTensor | SafetensorsEntry>(
-      Array.from(masters, ([name, value]) => [`model.${name}`, value]),
-    );
-    for (const [name, value] of tensors) all.set(name, value);
+    const { params: model, ema, moments: optimizer, words } = await this.optimizer.saveState();
     const json = { step: this.taken, generator: this.generator.getState(), cursor: this.place, optimizer: words };
-    return { tensors: all, json: this.sampler ? { ...json, timestepSampler: this.sampler.state() } : json };
+    return {
+      model,
+      ema,
+      optimizer,
+      json: this.sampler ? { ...json, timestepSampler: this.sampler.state() } : json,
+    };
   }
 
   /** Goes on from a state. @throws FormatError, ShapeError where it doesn't fit; nothing is changed then */
-  loadState({ tensors, json }: TrainerState): void {
-    const masters = new Map<string, HostTensor | SafetensorsEntry>();
-    for (const [name, value] of tensors) if (name.startsWith('model.')) masters.set(name.slice('model.'.length), value);
-    this.optimizer.loadState(masters, { tensors, words: json.optimizer });
+  loadState({ model: params, ema, optimizer: moments, json }: TrainerState): void {
+    this.optimizer.loadState({ params, ema, moments, words: json.optimizer });
     this.generator.setState(json.generator);
     this.taken = json.step;
     this.place = json.cursor;

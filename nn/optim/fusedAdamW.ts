@@ -68,9 +68,18 @@ export interface AdamWCounters {
   readonly lossScale: number;
 }
 
-/** Values by parameter name under `m`, `v` and, if there is one, `ema`; and the words of the state buffer. */
+/** Values by name. */
+export type StateTensors = ReadonlyMap<string, HostTensor | SafetensorsEntry>;
+
+/** All that an optimizer needs to go on from bit for bit. */
 export interface FusedAdamWState {
-  readonly tensors: ReadonlyMap<string, HostTensor | SafetensorsEntry>;
+  /** Master values of the parameters. */
+  readonly params: StateTensors;
+  /** Moving averages of the parameters; empty without. */
+  readonly ema: StateTensors;
+  /** First and second moments: `m.NAME`, `v.NAME`. */
+  readonly moments: StateTensors;
+  /** The words of the state buffer. */
   readonly words: readonly number[];
 }
 
@@ -78,7 +87,7 @@ export interface FusedAdamWState {
 const PENDING = 2 * GRADIENTS_PER_DISPATCH;
 const FIRST_SCALE = 65536;
 const GROWTH_INTERVAL = 2000;
-const ARENAS = { m: 'optimizer.m.', v: 'optimizer.v.', ema: 'ema.' } as const;
+const MOMENTS = ['m', 'v'] as const;
 
 /**
  * Optimizer of a module's parameters. It moves them into its arena: make it after the module is in its final form, and before
@@ -255,47 +264,46 @@ export class FusedAdamW {
     }
   }
 
-  /** Everything but the parameters themselves: moments, moving average, counters. */
+  /** Everything that the optimizer holds. */
   async saveState(): Promise<FusedAdamWState> {
-    const tensors = new Map<string, HostTensor>();
-    for (const [key, prefix] of Object.entries(ARENAS) as [keyof typeof ARENAS, string][]) {
-      for (const [name, values] of (await this[key]?.read()) ?? []) tensors.set(prefix + name, values);
-    }
-    return { tensors, words: Array.from(await this.state.data()) };
-  }
-
-  /** Master values of the parameters by name. */
-  masters(): Promise<Map<string, HostTensor>> {
-    return this.params.read();
+    const [params, ema, words, ...moments] = await Promise.all([
+      this.params.read(),
+      this.ema?.read() ?? new Map<string, HostTensor>(),
+      this.state.data(),
+      ...MOMENTS.map(async (key) =>
+        Array.from(await this[key].read(), ([name, values]) => [`${key}.${name}`, values] as const),
+      ),
+    ]);
+    return { params, ema, moments: new Map(moments.flat()), words: Array.from(words) };
   }
 
   /**
-   * Overwrites the parameters' master values and everything that `saveState` gave.
+   * Overwrites everything by what `saveState` gave.
    *
    * @throws FormatError, ShapeError when something is missing or of another shape; nothing is written then
    */
-  loadState(masters: FusedAdamWState['tensors'], { tensors, words }: FusedAdamWState): void {
+  loadState({ params, ema, moments, words }: FusedAdamWState): void {
     if (words.length !== ADAMW_STATE_WORDS)
       throw new FormatError('FusedAdamW', `The state has ${words.length} words`, {
         expected: `${ADAMW_STATE_WORDS}`,
         remedy: 'load it with the version that wrote it',
       });
     const lookup =
-      (from: FusedAdamWState['tensors'], prefix: string) =>
+      (from: StateTensors, prefix: string, told: string) =>
       (name: string, shape: Shape): ArrayLike<number> => {
         const entry = from.get(prefix + name);
-        if (!entry) throw new FormatError('FusedAdamW', `${prefix}${name} is missing in the state`);
+        if (!entry) throw new FormatError('FusedAdamW', `${told}${name} is missing in the state`);
         if (!sameShape(entry.shape, shape))
-          throw new ShapeError('FusedAdamW', `${prefix}${name} has shape ${show(entry.shape)} in the state`, {
+          throw new ShapeError('FusedAdamW', `${told}${name} has shape ${show(entry.shape)} in the state`, {
             expected: show(shape),
           });
         return hostValues(entry) as ArrayLike<number>;
       };
-    const plan: [Arena, (name: string, shape: Shape) => ArrayLike<number>][] = [[this.params, lookup(masters, '')]];
-    for (const [key, prefix] of Object.entries(ARENAS) as [keyof typeof ARENAS, string][]) {
-      const arena = this[key];
-      if (arena) plan.push([arena, lookup(tensors, prefix)]);
-    }
+    const plan: (readonly [Arena, (name: string, shape: Shape) => ArrayLike<number>])[] = [
+      [this.params, lookup(params, '', '')],
+      ...MOMENTS.map((key) => [this[key], lookup(moments, `${key}.`, `optimizer.${key}.`)] as const),
+    ];
+    if (this.ema) plan.push([this.ema, lookup(ema, '', 'ema.')]);
     for (const [arena, values] of plan) for (const [name, { shape }] of arena.layout.places) values(name, shape);
     for (const [arena, values] of plan) arena.write(values);
     noGrad(() => this.half?.flat.copy_(this.params.flat));

@@ -50,6 +50,8 @@ export async function runCase({ run }: Case, device: Device): Promise<string> {
   return JSON.stringify(value);
 }
 
+const PARTS = ['model', 'ema', 'optimizer'] as const;
+
 const digest = (bytes: ArrayLike<number>): number => Array.from(bytes).reduce((hash, byte) => hash32(hash, byte), 0);
 
 /** Reads tensors back and disposes of them. */
@@ -265,17 +267,25 @@ export const cases: readonly Case[] = [
       using whole = new TinyRun(device);
       using again = new TinyRun(device);
       await whole.train(2);
-      const { tensors, json } = await whole.trainer.state();
-      const entries = Array.from(tensors, ([name, { shape, data }]): [string, SafetensorsEntry] => [
-        name,
-        { dtype: 'F32', shape, data: data as Float32Array },
-      ]);
-      const read = readSafetensors(writeSafetensors(entries, [['state', JSON.stringify(json)]]));
-      again.trainer.loadState({ tensors: read.tensors, json: JSON.parse(read.metadata.get('state')!) as typeof json });
+      const state = await whole.trainer.state();
+      const [model, ema, optimizer] = PARTS.map((part) => {
+        const entries = Array.from(state[part], ([name, { shape, data }]): [string, SafetensorsEntry] => [
+          name,
+          { dtype: 'F32', shape, data: data as Float32Array },
+        ]);
+        return readSafetensors(writeSafetensors(entries)).tensors;
+      });
+      again.trainer.loadState({
+        model,
+        ema,
+        optimizer,
+        json: JSON.parse(JSON.stringify(state.json)) as typeof state.json,
+      });
       assert.equal(await again.train(4), await whole.train(4));
       const [a, b] = [await whole.trainer.state(), await again.trainer.state()];
       assert.equal(b.json, a.json);
-      for (const [name, { data }] of a.tensors) assert.equal(b.tensors.get(name)!.data, data, name);
+      for (const part of PARTS)
+        for (const [name, { data }] of a[part]) assert.equal(b[part].get(name)!.data, data, name);
     },
   },
   {

@@ -99,14 +99,14 @@ family(
           LIMIT,
           'gradient norm',
         );
-        const { tensors } = await trainer.state();
-        for (const [kind, prefix] of [
-          ['final', 'model.'],
-          ['ema', 'ema.'],
-        ]) {
+        const state = await trainer.state();
+        for (const [kind, part] of [
+          ['final', 'model'],
+          ['ema', 'ema'],
+        ] as const) {
           const errors: number[] = [];
           for (const [name, entry] of subset(golden, kind)) {
-            const values = tensors.get(prefix + name)!.data as Float32Array;
+            const values = state[part].get(name)!.data as Float32Array;
             numbers(entry).forEach((v, i) => errors.push(Math.abs(v - values[i])));
           }
           errors.sort((a, b) => a - b);

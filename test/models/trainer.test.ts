@@ -155,12 +155,13 @@ for (const [name, options] of Object.entries({
     const json = JSON.parse(JSON.stringify(state.json)) as typeof state.json;
     const rest = await steps(whole, 9);
     const again = trainer(device, { ...options, seed: 999 });
-    again.loadState({ tensors: state.tensors, json });
+    again.loadState({ ...state, json });
     assert.is(again.step, 4);
     assert.equal(numbers(await steps(again, 9)), numbers(rest));
     const [a, b] = [await whole.state(), await again.state()];
     assert.equal(a.json, b.json);
-    for (const [key, { data }] of a.tensors) assert.equal(b.tensors.get(key)!.data, data, key);
+    for (const part of ['model', 'ema', 'optimizer'] as const)
+      for (const [key, { data }] of a[part]) assert.equal(b[part].get(key)!.data, data, key);
     assert.is(first.length, 4);
     [whole, again].forEach(done);
   });
@@ -170,8 +171,8 @@ test('a resumed run keeps the learning rate it was given, not that of the state'
   const [slow, fast] = [trainer(device, { lr: 1e-3 }), trainer(device, { lr: 1e-2 })];
   await steps(slow, 2);
   await steps(fast, 1);
-  const { tensors, json } = await slow.state();
-  fast.loadState({ tensors, json: JSON.parse(JSON.stringify(json)) as typeof json });
+  const state = await slow.state();
+  fast.loadState({ ...state, json: JSON.parse(JSON.stringify(state.json)) as typeof state.json });
   const read = async (t: Trainer): Promise<Float32Array> =>
     Float32Array.from(await t.model.stateDict().get('inner.weight')!.data());
   const before = await read(fast);
@@ -190,16 +191,16 @@ test('a resumed run keeps the learning rate it was given, not that of the state'
 test('a state of another model is refused and nothing is changed', async ({ device }) => {
   const t = trainer(device);
   await steps(t, 1);
-  const { tensors, json } = await t.state();
-  const other = new Map(tensors);
-  other.set('optimizer.v.bias', { shape: [3], data: new Float32Array(3) });
+  const state = await t.state();
+  const other = new Map(state.optimizer);
+  other.set('v.bias', { shape: [3], data: new Float32Array(3) });
   assert.throws(
-    () => t.loadState({ tensors: other, json }),
+    () => t.loadState({ ...state, optimizer: other }),
     /optimizer\.v\.bias has shape \(3,?\) in the state, expected \(48,?\)/,
   );
-  other.delete('optimizer.v.bias');
-  assert.throws(() => t.loadState({ tensors: other, json }), /optimizer\.v\.bias is missing/);
-  assert.equal((await t.state()).tensors, tensors);
+  other.delete('v.bias');
+  assert.throws(() => t.loadState({ ...state, optimizer: other }), /optimizer\.v\.bias is missing/);
+  assert.equal(await t.state(), state);
   done(t);
 });
 
@@ -209,11 +210,11 @@ test('moving averages are in the model only inside of withEma', async ({ device 
     await steps(t, 3);
     const read = async (): Promise<number[]> => Array.from(await t.model.stateDict().get('inner.weight')!.data());
     const before = await read();
-    const { tensors } = await t.state();
+    const state = await t.state();
     const [inside, training] = await t.withEma(async () => [await read(), t.model.training] as const);
     assert.is(training, false);
     assert.is(t.model.training, true);
-    const ema = Array.from(tensors.get('ema.inner.weight')!.data as Float32Array);
+    const ema = Array.from(state.ema.get('inner.weight')!.data as Float32Array);
     assert.ok(ema.every((v, i) => Math.abs(v - inside[i]) <= (precision === 'f16' ? 1e-3 : 0)));
     assert.not.equal(inside, before);
     assert.equal(await read(), before);
