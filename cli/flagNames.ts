@@ -1,6 +1,7 @@
 // Which flag sets an option of the API, so that a complaint about the option names what was typed.
 
 const FLAG_OF: Readonly<Record<string, string>> = {
+  background: '--background',
   batchSize: '--batch',
   classDropoutProb: '--label-dropout',
   depth: '--depth',

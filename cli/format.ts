@@ -38,3 +38,9 @@ export function small(x: number): string {
 /** "1 image", "2 images". */
 export const counted = (n: number, noun: string, plural = `${noun}s`): string =>
   `${grouped(n)} ${n === 1 ? noun : plural}`;
+
+/** Names in a sentence, the first five of them. */
+export function naming(names: readonly string[]): string {
+  const shown = names.slice(0, 5).join(', ');
+  return names.length > 5 ? `${shown} and ${grouped(names.length - 5)} more` : shown;
+}

@@ -9,6 +9,7 @@ import { batchToPixels, makeGrid, normalizeRange, toPixels } from '../models/dat
 import type { PixelImage } from '../models/data/image.ts';
 import { checkImage } from '../models/data/image.ts';
 import { writeFileAtomic } from './files.ts';
+import { withVips } from './libvips.ts';
 import { drawText, textHeight, textWidth } from './pixelFont.ts';
 
 export interface SheetOptions extends GridOptions {
@@ -138,7 +139,7 @@ export async function writeImage(path: string, image: PixelImage): Promise<void>
       expected: `one of ${IMAGE_ENDINGS.join(', ')}`,
       remedy: 'rename the output',
     });
-  await writeFileAtomic(path, await encode(opened(image)).toBuffer());
+  await writeFileAtomic(path, await withVips(() => encode(opened(image)).toBuffer()));
 }
 
 /** Writes a sheet of images (N, C, H, W); see `sheet` and `writeImage`. */
@@ -222,6 +223,8 @@ export async function writeAnimation(
   const timing = { loop, delay: frames.map((_, i) => (i === frames.length - 1 ? hold : delay)) };
   await writeFileAtomic(
     path,
-    await (ending === '.gif' ? image.gif(timing) : image.webp({ ...timing, lossless: true })).toBuffer(),
+    await withVips(() =>
+      (ending === '.gif' ? image.gif(timing) : image.webp({ ...timing, lossless: true })).toBuffer(),
+    ),
   );
 }

@@ -2,6 +2,7 @@
 //
 //   config.json            what was asked for; enough to go on without repeating a flag
 //   tuning.json            which kernels it computes with: others would round otherwise
+//   data.jsonl             what each picture of its data holds, to notice one that is replaced
 //   metrics.jsonl          one line a step
 //   checkpoints/step-XXXXXXXX/   whole or absent
 //   samples/               sheets
@@ -26,6 +27,7 @@ const CONFIG = 'config.json',
   CHECKPOINTS = 'checkpoints',
   SAMPLES = 'samples',
   TUNING = 'tuning.json',
+  DATA = 'data.jsonl',
   LOCK = 'run.lock';
 
 const nameOfStep = (step: number): string => `step-${String(step).padStart(8, '0')}`;
@@ -61,6 +63,10 @@ export class RunFolder {
 
   get tuning(): string {
     return join(this.path, TUNING);
+  }
+
+  get data(): string {
+    return join(this.path, DATA);
   }
 
   /** Writes config.json. */
@@ -132,7 +138,7 @@ export async function createRun(path: string): Promise<RunFolder> {
       remedy: `go on with it by --resume ${path}, or give another folder with --out`,
     });
   }
-  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, LOCK];
+  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, DATA, LOCK];
   const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
   if (foreign !== undefined)
     throw new FileError('createRun', `${path} holds ${foreign}`, {

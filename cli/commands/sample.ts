@@ -6,12 +6,13 @@ import { Command } from 'commander';
 import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
 import { checkSampling, sampleImages } from '../../models/sample/index.ts';
 import { loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
+import { labelsOf } from '../classNames.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { fileError } from '../files.ts';
 import { counted, grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
-import { choice, didYouMean, flag, integer, list, number, probability, text } from '../options.ts';
+import { choice, flag, integer, number, probability, text } from '../options.ts';
 import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
@@ -20,7 +21,7 @@ import { labelsOfRows, sampleSheet, writeSamples } from '../sampleSheet.ts';
 import { loadTuning } from '../tuningCache.ts';
 
 interface SampleCommandOptions extends AdapterOptions {
-  readonly classes?: readonly string[];
+  readonly classes?: string;
   readonly count?: number;
   readonly guidance?: number;
   readonly guidanceChannels?: number;
@@ -47,7 +48,7 @@ export function sampleCommand(): Command {
     .description('draw images from a run or a checkpoint and write them as a sheet, single files or an animation')
     .argument('<folder>', 'a run, whose newest checkpoint is taken, or a checkpoint')
     .optionsGroup('What:')
-    .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', list(text)))
+    .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', text))
     .addOption(
       flag(
         '--count <n>',
@@ -208,7 +209,7 @@ function chooseSampler({ sampler, eta }: Pick<SampleCommandOptions, 'sampler' | 
 
 /** Labels of the classes named; the first ones where none is. */
 function chooseClasses(
-  names: readonly string[] | undefined,
+  names: string | undefined,
   { model: { numClasses }, classNames }: RunConfig,
 ): number[] | undefined {
   if (numClasses === 0) {
@@ -216,16 +217,7 @@ function chooseClasses(
     return undefined;
   }
   if (!names) return Array.from({ length: Math.min(CLASSES, numClasses) }, (_, label) => label);
-  return names.map((name) => {
-    const named = classNames.findIndex((known) => known.toLowerCase() === name.toLowerCase());
-    if (named >= 0) return named;
-    const label = /^\d+$/.test(name) ? Number(name) : NaN;
-    if (label < numClasses) return label;
-    const listed = classNames.length > 0 && classNames.length <= 20 ? `, or one of ${classNames.join(', ')}` : '';
-    throw new UsageError(
-      `--classes names ${JSON.stringify(name)}${didYouMean(name, classNames)}; expected a number from 0 to ${numClasses - 1}${listed}.`,
-    );
-  });
+  return labelsOf(names, classNames, numClasses);
 }
 
 async function makeFolder(path: string): Promise<void> {

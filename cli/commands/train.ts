@@ -1,12 +1,15 @@
 // `dis-cli train`: begins a run, or goes on with one.
 
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { NOISE_SCHEDULES } from '../../models/diffusion/schedule.ts';
 import { readRunConfig } from '../checkpoint.ts';
 import type { OpenedData } from '../data/openData.ts';
 import { openData } from '../data/openData.ts';
+import { describeDifference, readIndex, writeIndex, type PictureIndex } from '../data/pictureIndex.ts';
 import { EXIT, UsageError } from '../errors.ts';
+import { FileError, errorCode } from '../files.ts';
 import { grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { invocation } from '../invocation.ts';
@@ -40,6 +43,8 @@ const PLAN = [
 ] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
 const ASIDE = new Set(['epochs', 'out', 'resume', 'progress', 'quiet', 'adapter', 'tier', ...PLAN]);
+/** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
+const PLACES = new Set(['data']);
 
 export function trainCommand(): Command {
   const command = new Command('train')
@@ -48,7 +53,7 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--data <what>',
-        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files',
+        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files; with --resume, where the same data lie now',
         text,
       ),
     )
@@ -231,7 +236,13 @@ async function begin(options: TrainOptions, signal: AbortSignal): Promise<Prepar
   const folder = await createRun(
     options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`,
   );
-  await folder.writeConfig(config);
+  try {
+    if (data.index) await writeIndex(folder.data, data.index);
+    await folder.writeConfig(config);
+  } catch (error) {
+    await folder.close();
+    throw error;
+  }
   return { folder, config, data };
 }
 
@@ -257,15 +268,29 @@ async function goOn(options: TrainOptions, given: Given, flagName: FlagName, sig
         `${path} is not the newest checkpoint of its run, which is step ${grouped(newest.step)}; give the folder of the run, or move the newer ones away.`,
       );
     }
-    const data = await open(before.settings, signal);
+    const settings = { ...before.settings, ...(options.data !== undefined && { data: absoluteData(options.data) }) };
+    const known = await readIndex(folder.data);
+    const data = await open(settings, signal, known).catch((error: unknown) => {
+      if (options.data === undefined && errorCode(error) === 'ENOENT' && !existsSync(pathOfData(settings.data))) {
+        throw new FileError('train', `${settings.data}, the run's data, is not there`, {
+          path: settings.data,
+          remedy: 'bring it back, or say with --data where it is now',
+          cause: error,
+        });
+      }
+      throw error;
+    });
     if (data.fingerprint !== before.dataFingerprint) {
+      const what = known && data.index && describeDifference(known, data.index);
+      if (what !== undefined) say(`Of the run's pictures, ${what}.`);
       throw new UsageError(
-        `The data in ${before.settings.data} is not what the run was begun with; bring it back, or begin a new run.`,
+        `The data in ${settings.data} is not what the run was begun with; bring it back, or begin a new run.`,
       );
     }
+    if (data.index) await writeIndex(folder.data, data.index);
     const wanted = { ...before.plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
     const plan = given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, before.settings.batch) : wanted;
-    const config = { ...before, plan };
+    const config = { ...before, settings, plan };
     await folder.writeConfig(config);
     const { schedule, scheduleSteps = Infinity, minLr } = before.settings;
     if (schedule === 'cosine' && plan.steps > scheduleSteps) {
@@ -282,11 +307,8 @@ async function goOn(options: TrainOptions, given: Given, flagName: FlagName, sig
 
 /** Names every flag whose value is another than the run was begun with. */
 function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
-  const changes = Object.entries({
-    ...options,
-    ...(options.data !== undefined && { data: absoluteData(options.data) }),
-  }).flatMap(([name, value]) => {
-    if (ASIDE.has(name) || !given(name)) return [];
+  const changes = Object.entries(options).flatMap(([name, value]) => {
+    if (ASIDE.has(name) || PLACES.has(name) || !given(name)) return [];
     const was = before[name as keyof TrainSettings];
     return JSON.stringify(was) === JSON.stringify(value)
       ? []
@@ -310,7 +332,7 @@ function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedD
     : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
 }
 
-async function open(settings: TrainSettings, signal: AbortSignal): Promise<OpenedData> {
+async function open(settings: TrainSettings, signal: AbortSignal, known?: PictureIndex): Promise<OpenedData> {
   const { data, imageSize, unlabelled, background, cifarLabels, batch } = settings;
   return openData(data, {
     size: imageSize,
@@ -318,16 +340,34 @@ async function open(settings: TrainSettings, signal: AbortSignal): Promise<Opene
     background,
     cifarLabels,
     minImages: batch,
+    known,
     onSkip: skipReporter(),
+    onNotice: say,
+    onRetry: (path, why) => say(`Cannot read ${path}: ${why}; trying again.`),
+    onScan: scanReporter(),
     signal,
   });
+}
+
+/** Says how far the look at the pictures is, where that takes long. */
+function scanReporter(): (done: number, total: number) => void {
+  let told = performance.now();
+  return (done, total) => {
+    if (performance.now() - told < 10_000) return;
+    told = performance.now();
+    say(`Looked into ${grouped(done)} of ${grouped(total)} pictures.`);
+  };
 }
 
 /** A folder by its absolute path, so that the run can be resumed from anywhere. */
 function absoluteData(spec: string): string {
   if (spec === 'shapes') return spec;
-  const [, prefix = '', path] = /^(cifar10:|cifar100:|folder:)?(.*)$/s.exec(spec)!;
-  return prefix + resolve(path);
+  const path = pathOfData(spec);
+  return spec.slice(0, spec.length - path.length) + resolve(path);
+}
+
+function pathOfData(spec: string): string {
+  return /^(?:cifar10:|cifar100:|folder:)?(.*)$/s.exec(spec)![1];
 }
 
 /** A word for the data in the run's folder name. */

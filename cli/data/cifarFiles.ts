@@ -5,7 +5,8 @@ import type { CifarKind, CifarOptions } from '../../models/data/cifar.ts';
 import { cifarDataset } from '../../models/data/cifar.ts';
 import type { Dataset } from '../../models/data/dataset.ts';
 import { FileError } from '../files.ts';
-import { requireFolder } from './imageFolder.ts';
+import { contentHash } from './pictureIndex.ts';
+import { requireFolder } from './listImages.ts';
 
 export type CifarSplit = 'train' | 'test';
 
@@ -66,7 +67,7 @@ export async function openCifar(
   path: string,
   kind: CifarKind,
   { split = 'train', labels = 'fine', size }: CifarFilesOptions = {},
-): Promise<Dataset> {
+): Promise<Dataset & { /** Of the files' content. */ readonly hash: string }> {
   await requireFolder('cifar', path);
   const layout = layouts[kind];
   const found = await locate(path, kind);
@@ -94,7 +95,8 @@ export async function openCifar(
   );
   const namesFile = found.entries.find((name) => name === basename(layout.names[labels]));
   const classNames = namesFile === undefined ? undefined : await readNames(join(found.folder, namesFile));
-  return cifarDataset(files, { kind, labels, size, classNames });
+  const hash = contentHash(...files.map(({ bytes }) => bytes));
+  return Object.assign(cifarDataset(files, { kind, labels, size, classNames }), { hash });
 }
 
 async function readNames(path: string): Promise<string[]> {

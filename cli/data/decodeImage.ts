@@ -1,19 +1,45 @@
 // An image file as 8-bit RGB, whatever it held: through sharp (libvips).
 import sharp from 'sharp';
-import { FormatError } from '../../core/errors.ts';
+import { FormatError, ValueError } from '../../core/errors.ts';
 import type { PixelImage } from '../../models/data/image.ts';
+import { withVips } from '../libvips.ts';
 
 export interface DecodeOptions {
   /** Colour (CSS syntax) that shines through transparent pixels. Default: transparency is dropped, the stored colours stay. */
   background?: string;
 }
 
+/** A file by its path, or its bytes. */
+export type ImageSource = string | Uint8Array;
+
 // Stops at damaged pixels, not at odd metadata, which many cameras write.
 const tolerance = { failOn: 'error' } as const;
 
+/**
+ * Checks a background once, before any file is decoded with it.
+ * @throws {ValueError} for what is no colour, or a transparent one
+ */
+export async function checkBackground(background: string): Promise<void> {
+  const bad = (what: string): ValueError =>
+    new ValueError('decodeImage', `is ${JSON.stringify(background)}, which is ${what}`, {
+      option: 'background',
+      expected: 'an opaque colour as in CSS',
+      remedy: 'give a name such as white, or #ffffff',
+    });
+  let pixel: Uint8Array;
+  try {
+    pixel = await sharp({ create: { width: 1, height: 1, channels: 4, background } })
+      .raw()
+      .toBuffer();
+  } catch {
+    throw bad('no colour');
+  }
+  if (pixel[3] !== 255) throw bad('transparent itself');
+}
+
 /** Width, height and format from the header; rejects when the file is not an image that sharp reads. */
-export async function readImageHeader(path: string): Promise<{ width: number; height: number; format: string }> {
-  const { width, height, format } = await sharp(path, tolerance).metadata();
+export async function readImageHeader(source: ImageSource): Promise<{ width: number; height: number; format: string }> {
+  const { width, height, format } = await withVips(() => sharp(source, tolerance).metadata());
   return { width, height, format };
 }
 
@@ -22,20 +48,27 @@ export async function readImageHeader(path: string): Promise<{ width: number; he
  *
  * Grey and palette images become RGB; 16-bit channels keep their high byte; CMYK and images with a colour profile are converted to sRGB; the
  * EXIF orientation is applied; of an animation or a TIFF of several pages the first is taken. Transparency is dropped as Pillow's
- * `convert('RGB')` does, unless a `background` is given to lay the image on.
+ * `convert('RGB')` does, unless a `background` is given to lay the image on, in 8-bit sRGB.
  */
-export async function decodeImage(path: string, { background }: DecodeOptions = {}): Promise<PixelImage> {
-  const opened = sharp(path, tolerance).autoOrient();
-  const opaque = background === undefined ? opened.removeAlpha() : opened.flatten({ background });
-  const { data, info } = await opaque
-    .toColourspace('srgb')
-    .raw({ depth: 'uchar' })
-    .toBuffer({ resolveWithObject: true });
+export async function decodeImage(source: ImageSource, { background }: DecodeOptions = {}): Promise<PixelImage> {
+  const { data, info } = await withVips(async () => {
+    const opened = sharp(source, tolerance).autoOrient();
+    const kept = background === undefined ? opened.removeAlpha() : opened;
+    const decoded = await kept.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    const { width, height, channels } = decoded.info;
+    // The background is a colour of sRGB, so it comes after the conversion: in the file's own space (grey, CMYK) it would be another.
+    return background === undefined || channels !== 4
+      ? decoded
+      : sharp(decoded.data, { raw: { width, height, channels } })
+          .flatten({ background })
+          .raw({ depth: 'uchar' })
+          .toBuffer({ resolveWithObject: true });
+  });
   const { width, height, channels } = info;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.length);
   if (channels === 3) return { data: bytes, width, height, channels };
   if (channels !== 1)
-    throw new FormatError('decodeImage', `${path} decodes to ${channels} channels`, {
+    throw new FormatError('decodeImage', `the image decodes to ${channels} channels`, {
       expected: '1 or 3',
       remedy: 'convert it to RGB',
     });

@@ -3,10 +3,13 @@ import { createHash } from 'node:crypto';
 import type { CifarKind } from '../../models/data/cifar.ts';
 import type { Dataset } from '../../models/data/dataset.ts';
 import { shapesDataset } from '../../models/data/shapes.ts';
+import { counted } from '../format.ts';
 import type { CifarFilesOptions } from './cifarFiles.ts';
 import { detectCifar, openCifar } from './cifarFiles.ts';
 import type { ImageFolderOptions, SkippedFile } from './imageFolder.ts';
-import { openImageFolder, requireFolder } from './imageFolder.ts';
+import { openImageFolder } from './imageFolder.ts';
+import { requireFolder } from './listImages.ts';
+import type { PictureIndex } from './pictureIndex.ts';
 
 export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'>, Pick<CifarFilesOptions, 'split'> {
   /** Treat the images as one unlabelled set. Default false. */
@@ -24,16 +27,16 @@ export interface OpenedData {
   readonly dataset: Dataset;
   /** One line for people. */
   readonly description: string;
-  /** Equal for equal data: the same items under the same indices. A checkpoint stores it to notice other data on resuming. */
+  /** Equal for equal data: the same items under the same indices, wherever they lie. A run stores it to notice other data on resuming. */
   readonly fingerprint: string;
+  /** Of a folder of pictures: what each of them holds. */
+  readonly index?: PictureIndex;
   /** Files that could not be read so far; grows while training decodes them. */
   skipped(): readonly SkippedFile[];
 }
 
 const digest = (value: unknown): string =>
   createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
-
-const counted = (n: number, noun: string): string => `${n.toLocaleString('en-US')} ${noun}${n === 1 ? '' : 's'}`;
 
 function withoutLabels(dataset: Dataset): Dataset {
   const { length, size, channels } = dataset;
@@ -68,17 +71,20 @@ export async function openData(spec: string, options: OpenDataOptions): Promise<
       folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
     const ignored = folder.ignored > 0 ? `; ${counted(folder.ignored, 'other file')} ignored` : '';
     const skipped = folder.skipped.length > 0 ? `; ${counted(folder.skipped.length, 'unreadable file')} skipped` : '';
+    const beside =
+      folder.beside.length > 0 ? `; ${counted(folder.beside.length, 'image')} beside the class folders left out` : '';
     return {
       kind,
       dataset: folder,
-      description: `${path}: ${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${skipped}${ignored}`,
+      description: `${path}: ${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${skipped}${beside}${ignored}`,
       fingerprint: digest([
         'folder',
         size,
         unlabelled,
         options.background,
-        folder.files.map(({ name, bytes }) => [name, bytes]),
+        folder.files.map(({ name, hash }) => [name, hash]),
       ]),
+      index: folder.index,
       skipped: () => folder.skipped,
     };
   }
@@ -87,7 +93,7 @@ export async function openData(spec: string, options: OpenDataOptions): Promise<
     kind,
     dataset: unlabelled ? withoutLabels(dataset) : dataset,
     description: `${path}: ${kind} ${split ?? 'train'}, ${counted(dataset.length, 'image')} in ${dataset.numClasses} classes, ${size}x${size}`,
-    fingerprint: digest([kind, size, split ?? 'train', cifarLabels ?? 'fine', dataset.length, unlabelled]),
+    fingerprint: digest([kind, size, split ?? 'train', cifarLabels ?? 'fine', unlabelled, dataset.hash]),
     skipped: () => [],
   };
 }

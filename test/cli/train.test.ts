@@ -1,6 +1,6 @@
 // Training as a user sees it: processes that are killed, stopped, refused and resumed.
 
-import { cp, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -238,12 +238,35 @@ test('a folder of pictures as they are: sizes, formats and colours mixed, two of
     await succeed(folder, 'sample', 'run', '--steps', '2', '--count', '4', '--sampler', 'ddpm');
     assert.is((await sharp(join(folder, 'samples.png')).metadata()).width, (2 * (8 + 2) + 2) * 8);
 
+    // Moved, it is the same data; with a picture replaced by one of the same size, it is not.
+    const moved = join(folder, 'moved');
+    await rename(photos, moved);
+    assert.match(
+      await refuse(folder, 3, 'train', '--resume', 'run', '--steps', '5', '-q'),
+      /photos, .* --data where it is now/,
+    );
+    await succeed(folder, 'train', '--resume', 'run', '--data', 'moved', '--steps', '5', '-q');
+    const plain = await readFile(join(moved, 'plain.png'));
+    await writeFile(join(moved, 'plain.png'), Buffer.from(plain).fill(0, plain.length - 20, plain.length - 16));
+    const replaced = await cli(folder, 'train', '--resume', 'run', '--steps', '9');
+    assert.is(replaced.status, 2);
+    assert.match(replaced.err, /^Of the run's pictures, plain\.png is other than before\.$/m);
+    await rename(moved, photos);
     await rm(join(photos, 'plain.png'));
-    const changed = await cli(folder, 'train', '--resume', 'run', '--steps', '9');
+    const changed = await cli(folder, 'train', '--resume', 'run', '--data', 'photos', '--steps', '9');
     assert.is(changed.status, 2);
     assert.match(
       changed.err,
       /^dis-cli: The data in .*photos is not what the run was begun with; bring it back, or begin a new run\.$/m,
+    );
+  }));
+
+test('a background that is no colour is told at once', () =>
+  withFolder(async (folder) => {
+    await mkdir(join(folder, 'photos'));
+    assert.match(
+      await refuse(folder, 2, 'train', ...TINY, '--data', 'photos', '--background', 'notacolour'),
+      /^--background is "notacolour", which is no colour, expected an opaque colour/,
     );
   }));
 
@@ -252,7 +275,7 @@ test('a damaged checkpoint is named', () =>
     await succeed(folder, 'train', ...TINY, '--out', 'run', '--steps', '1');
     const step = join(folder, 'run/checkpoints/step-00000001');
     await truncate(join(step, 'ema.safetensors'), (await stat(join(step, 'ema.safetensors'))).size - 4);
-    assert.match(await refuse(folder, 3, 'sample', 'run'), /ema\.safetensors is damaged: .*; the file is cut\.$/);
+    assert.match(await refuse(folder, 3, 'sample', 'run'), /ema\.safetensors is damaged: the file is cut: .*\.$/);
     await writeFile(join(step, 'state.json'), '{"step":');
     assert.match(
       await refuse(folder, 3, 'train', '--resume', 'run', '--steps', '2', '-q'),

@@ -1,16 +1,18 @@
-import { appendFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import type { Sharp } from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeImage } from '../../../cli/data/decodeImage.ts';
+import { checkBackground, decodeImage } from '../../../cli/data/decodeImage.ts';
 import type { ImageFolderOptions, SkippedFile } from '../../../cli/data/imageFolder.ts';
 import { openImageFolder } from '../../../cli/data/imageFolder.ts';
 import { limiter } from '../../../cli/data/limit.ts';
+import { describeDifference, readIndex, writeIndex } from '../../../cli/data/pictureIndex.ts';
 import { FileError } from '../../../cli/files.ts';
-import { FormatError } from '../../../core/errors.ts';
+import { FormatError, ValueError } from '../../../core/errors.ts';
 import { centerCropArr } from '../../../models/data/centerCrop.ts';
 import { DataLoader } from '../../../models/data/dataset.ts';
 
@@ -142,6 +144,45 @@ test('decodeImage: transparency is dropped, or laid on a background', async ({ f
   assert.equal([...(await decodeImage(path, { background: '#fff' })).data], [255, 255, 255, 40, 50, 60]);
 });
 
+test('decodeImage: a background is a colour of sRGB, whatever the file holds', async ({ folder }) => {
+  const raw = { width: 2, height: 2, channels: 4 } as const;
+  const colours = Uint8Array.of(10, 10, 10, 0, 200, 200, 200, 128, 90, 90, 90, 255, 250, 250, 250, 0);
+  const deep = Uint16Array.from(colours, (v) => v * 257);
+  const grey = Uint8Array.of(10, 0, 200, 128, 90, 255, 250, 0);
+  const images: Record<string, Sharp> = {
+    'rgba.png': sharp(colours, { raw }).png(),
+    'rgba.webp': sharp(colours, { raw }).webp({ lossless: true, exact: true }),
+    'palette.png': sharp(colours, { raw }).png({ palette: true }),
+    'deep.png': sharp(deep, { raw }).toColourspace('rgb16').png(),
+    'deep.tif': sharp(deep, { raw }).toColourspace('rgb16').tiff({ compression: 'none' }),
+    'grey.png': sharp(grey, { raw: { ...raw, channels: 2 } })
+      .toColourspace('b-w')
+      .png(),
+    'grey.tif': sharp(grey, { raw: { ...raw, channels: 2 } })
+      .toColourspace('b-w')
+      .tiff({ compression: 'none' }),
+    'deepgrey.png': sharp(
+      Uint16Array.from(grey, (v) => v * 257),
+      { raw: { ...raw, channels: 2 } },
+    )
+      .toColourspace('grey16')
+      .png(),
+    'float.tif': sharp(colours, { raw }).toColourspace('scrgb').tiff({ compression: 'none' }),
+    'cmyk.tif': sharp(colours, { raw }).toColourspace('cmyk').tiff({ compression: 'none' }),
+  };
+  // A share of 128/255 of 200, and the rest of the background's.
+  const expected = [255, 0, 0, 227, 100, 100, 90, 90, 90, 255, 0, 0];
+  for (const [name, image] of Object.entries(images)) {
+    const path = await save(join(folder, name), image);
+    const { data } = await decodeImage(path, { background: 'red' });
+    assertNear([...data], expected, name.startsWith('cmyk') ? 30 : 2, name);
+  }
+  await checkBackground('rgb(1, 2, 3)');
+  assert.match(String(await failure(checkBackground('#ff000080'))), /background is "#ff000080", which is transparent/);
+  const error = await failure(open(folder, { background: 'notacolour' }));
+  assert.instance(error, ValueError);
+});
+
 test('decodeImage: CMYK, EXIF orientation, first frame of an animation', async ({ folder }) => {
   const cmyk = await save(join(folder, 'cmyk.jpg'), plain([220, 40, 30]).toColourspace('cmyk').jpeg({ quality: 95 }));
   assert.is((await sharp(cmyk).metadata()).space, 'cmyk');
@@ -178,7 +219,12 @@ async function open(
   options: Partial<ImageFolderOptions> = {},
 ): Promise<{ data: Awaited<ReturnType<typeof openImageFolder>>; reported: SkippedFile[] }> {
   const reported: SkippedFile[] = [];
-  const data = await openImageFolder(folder, { size: 8, onSkip: (file) => reported.push(file), ...options });
+  const data = await openImageFolder(folder, {
+    size: 8,
+    pauses: [5, 5],
+    onSkip: (file) => reported.push(file),
+    ...options,
+  });
   return { data, reported };
 }
 
@@ -205,11 +251,50 @@ test('a folder of class folders: labels by folder name, images cropped as the of
   assert.equal((await open(folder, { labels: 'none' })).data.numClasses, 0);
 });
 
-test('images beside the folders, or asked for, make one unlabelled set', async ({ folder }) => {
+test('a few stray images beside class folders are named and left out; empty classes are named', async ({ folder }) => {
+  for (const name of ['cat/1.png', 'cat/2.png', 'dog/1.png', 'stray.png'])
+    await save(join(folder, name), plain([1, 2, 3]).png());
+  await mkdir(join(folder, 'bird'));
+  await mkdir(join(folder, 'newt'));
+  await writeFile(join(folder, 'newt', 'bad.png'), 'no image');
+  const notices: string[] = [];
+  const { data, reported } = await open(folder, { onNotice: (text) => notices.push(text) });
+  assert.equal([data.classNames, data.length, data.beside], [['cat', 'dog'], 3, [join(folder, 'stray.png')]]);
+  assert.equal(
+    reported.map(({ path }) => basename(path)),
+    ['bad.png', 'stray.png'],
+  );
+  assert.match(reported[1].reason, /beside the class folders/);
+  assert.equal(data.skipped.length, 1);
+  assert.is(notices.length, 1);
+  assert.match(notices[0], /The folders bird, newt in .* hold no readable image and are no classes/);
+});
+
+test('names are the same in both Unicode forms: one order, one class, one index', async ({ folder }) => {
+  const composed = 'caf\u00e9',
+    decomposed = 'cafe\u0301';
+  await save(join(folder, 'mac', decomposed, 'z\u0308.png'), plain([1, 2, 3]).png());
+  await save(join(folder, 'mac', 'cafz', 'a.png'), plain([4, 5, 6]).png());
+  await save(join(folder, 'linux', composed, 'z\u0308.png'.normalize('NFC')), plain([1, 2, 3]).png());
+  await save(join(folder, 'linux', 'cafz', 'a.png'), plain([4, 5, 6]).png());
+  const [mac, linux] = await Promise.all(['mac', 'linux'].map(async (name) => (await open(join(folder, name))).data));
+  assert.equal(mac.classNames, linux.classNames);
+  assert.equal(mac.classNames, ['cafz', composed]);
+  assert.equal(
+    mac.files.map(({ name, hash }) => [name, hash]),
+    linux.files.map(({ name, hash }) => [name, hash]),
+  );
+  await save(join(folder, 'mac', composed, 'b.png'), plain([7, 8, 9]).png());
+  assert.is((await open(join(folder, 'mac'))).data.numClasses, 2);
+});
+
+test('many images beside the folders, or asked for, make one unlabelled set, and it is said', async ({ folder }) => {
   await save(join(folder, 'top.png'), plain([1, 2, 3]).png());
   await save(join(folder, 'sub', 'x.png'), plain([1, 2, 3]).png());
-  const { data } = await open(folder);
+  const notices: string[] = [];
+  const { data } = await open(folder, { onNotice: (text) => notices.push(text) });
   assert.equal([data.length, data.numClasses, data.classNames], [2, 0, []]);
+  assert.match(notices.join(), /1 image beside its folders and 1 in them: all are one set without classes/);
   const error = await failure(open(folder, { labels: 'folders' }));
   assert.instance(error, FileError);
   assert.match((error as Error).message, /top\.png lies outside of a class folder/);
@@ -279,12 +364,101 @@ test('the cache saves decoding within its bound', async ({ folder }) => {
   for (let i = 0; i < 3; i++) await data.item(i);
   for (let i = 0; i < 3; i++) await rm(join(folder, `${i}.png`));
   assert.equal([(await data.item(0)).pixels[0], (await data.item(1)).pixels[0]], [0, 1]);
-  // The third was not kept; its file is gone, so that the next good one stands in.
-  assert.is((await data.item(2)).pixels[0], 0);
-  assert.equal(
-    data.skipped.map(({ path }) => basename(path)),
-    ['2.png'],
+  // The third was not kept, and its file is gone: without it the data are others.
+  const error = await failure(data.item(2));
+  assert.instance(error, FileError);
+  assert.match((error as Error).message, /Cannot read .*2\.png: it is not there; bring it back/);
+  assert.equal(data.skipped, []);
+});
+
+test('what fails for a moment is tried again; what stays away ends the reading, whatever else is there', async ({
+  folder,
+}) => {
+  for (let i = 0; i < 4; i++) await save(join(folder, `${i}.png`), plain([i, i, i]).png());
+  const told: string[] = [];
+  const { data } = await open(folder, { cacheBytes: 0, pauses: [20, 100, 400], onRetry: (_, why) => told.push(why) });
+  const away = join(folder, 'away'),
+    file = join(folder, '1.png');
+  await rename(file, away);
+  const item = data.item(1);
+  await sleep(60);
+  await rename(away, file);
+  assert.is((await item).pixels[0], 1);
+  assert.equal(told, ['it is not there']);
+  // A file that is cut while it is trained on isn't a damaged one: once it is whole again, it is what it was.
+  const whole = await readFile(file);
+  await cut(file, 0.5);
+  const error = await failure(data.item(1));
+  assert.match((error as Error).message, /1\.png: its content is not what it was when the run began/);
+  await writeFile(file, whole);
+  assert.is((await data.item(1)).pixels[0], 1);
+  assert.equal(data.skipped, []);
+});
+
+test('waiting for a file ends with the signal', async ({ folder }) => {
+  await save(join(folder, 'a.png'), plain([1, 1, 1]).png());
+  const controller = new AbortController();
+  const { data } = await open(folder, { pauses: [60_000], signal: controller.signal });
+  await rm(join(folder, 'a.png'));
+  const item = failure(data.item(0));
+  await sleep(30);
+  controller.abort();
+  assert.is(await item, controller.signal.reason);
+});
+
+test('of files that fail together, each has its own reason, the same each time', async ({ folder }) => {
+  const formats = ['jpeg', 'png', 'webp', 'gif', 'avif', 'tiff'] as const;
+  for (let i = 0; i < 24; i++) {
+    const path = await save(
+      join(folder, `${String(i).padStart(2, '0')}.${formats[i % 6]}`),
+      detailed().toFormat(formats[i % 6]),
+    );
+    if (i % 2 === Math.floor(i / 6) % 2) await cut(path, 0.7);
+  }
+  const look = async (concurrency: number): Promise<[string, string][]> => {
+    const { data, reported } = await open(folder, { concurrency });
+    await Promise.all(data.files.map((_, i) => data.item(i)));
+    return reported.map(({ path, reason }): [string, string] => [basename(path), reason]).sort();
+  };
+  const alone = await look(1);
+  assert.is(alone.length, 12);
+  for (let run = 0; run < 3; run++) assert.equal(await look(12), alone);
+  for (const [name, reason] of alone) {
+    if (name.endsWith('jpeg')) assert.match(reason, /premature end of JPEG/);
+    if (name.endsWith('png')) assert.match(reason, /png/);
+  }
+});
+
+test('an index remembers what was looked into, and says what differs', async ({ folder }) => {
+  const pictures = join(folder, 'pictures'),
+    path = join(folder, 'data.jsonl');
+  for (let i = 0; i < 3; i++) await save(join(pictures, `${i}.tif`), plain([i, i, i]).tiff({ compression: 'none' }));
+  await writeFile(join(pictures, 'bad.png'), 'x');
+  const { index } = (await open(pictures)).data;
+  await writeIndex(path, index);
+  const known = (await readIndex(path))!;
+  assert.equal([...known], [...index]);
+  // Nobody touched them: nothing is read, and the damaged one is known.
+  const again = (await open(pictures, { known })).data;
+  assert.is(describeDifference(known, again.index), undefined);
+  assert.ok([...again.index].every(([name, entry]) => known.get(name) === entry));
+  // Another picture of the same size, with the old times.
+  const target = join(pictures, '1.tif'),
+    before = await stat(target);
+  await save(target, plain([9, 9, 9]).tiff({ compression: 'none' }));
+  await utimes(target, before.atime, before.mtime);
+  assert.is((await stat(target)).size, before.size);
+  await rm(join(pictures, '2.tif'));
+  await save(join(pictures, '3.tif'), plain([9, 9, 9]).png());
+  assert.is(
+    describeDifference(known, (await open(pictures, { known })).data.index),
+    '1.tif is other than before, 2.tif is missing, 3.tif is new',
   );
+  for (const damaged of ['', '[1]', '{"a":1}', '["a",1,2,3,"zz"]', `["${'x'.repeat(100_000)}`, 'x'.repeat(1_000_000)]) {
+    await writeFile(path, damaged);
+    assert.is(await readIndex(path), undefined);
+  }
+  assert.is(await readIndex(join(folder, 'none')), undefined);
 });
 
 test('links in a circle end', async ({ folder }) => {

@@ -109,9 +109,26 @@ test('the fingerprint is the same for the same data, and another for other data'
     (await openData(spec, { size, shapesSeed })).fingerprint;
   const before = await print(folder);
   assert.is(await print(folder), before);
+  // A picture replaced by another of the same size, and the same picture in another place.
+  const other = Buffer.from(png);
+  other[other.length - 20] ^= 1;
+  await writeFile(join(folder, 'a.png'), other);
+  const replaced = await print(folder);
+  await writeFile(join(folder, 'a.png'), png);
+  await mkdir(join(folder, 'moved'));
+  await writeFile(join(folder, 'moved', 'a.png'), png);
+  assert.is(await print(join(folder, 'moved')), before);
+  await rm(join(folder, 'moved'), { recursive: true });
   await writeFile(join(folder, 'b.png'), png);
+  const cifar = join(folder, 'cifar');
+  await cifar10(cifar);
+  const first = await print(cifar);
+  await writeFile(join(cifar, 'data_batch_2.bin'), records([2], [6]));
+  assert.is.not(await print(cifar), first, 'a batch file of the same size');
+  await rm(cifar, { recursive: true });
   const all = [
     before,
+    replaced,
     await print(folder),
     await print(folder, 9),
     await print('shapes'),
