@@ -1,5 +1,6 @@
-// Adds up partial sums, many parts of few columns, in a fixed order. With one invocation a column a GPU mostly waits for memory, one
-// part after another; so several invocations share a column, each with several loads in flight, and meet in workgroup memory.
+// Adds up partial sums, many parts of few columns, in a fixed order. With one invocation a column a GPU mostly waits
+// for memory, one part after another; so several invocations share a column, each with several loads in flight, and
+// meet in workgroup memory.
 
 /** Loads in flight in each invocation. */
 const AHEAD = 4;
@@ -7,7 +8,10 @@ const AHEAD = 4;
 /** How many invocations share a column. */
 export type Sharing = 1 | 4 | 16;
 
-/** As many as the parts are worth, unless there are columns enough to keep a GPU busy, or a CPU computes: there a barrier costs more than it gives. */
+/**
+ * As many as the parts are worth, unless there are columns enough to keep a GPU busy, or a CPU computes: there a
+ * barrier costs more than it gives.
+ */
 export function sharingOf(columns: number, parts: number, software: boolean): Sharing {
   if (software || columns >= 65536 || parts <= 2 * AHEAD) return 1;
   return parts <= 16 * AHEAD ? 4 : 16;
@@ -18,7 +22,10 @@ export function columnsPerGroup(sharing: Sharing): number {
   return sharing === 1 ? 64 : 16;
 }
 
-/** The kernel's pieces. `load(part, column)` is an f32 expression; `store` are statements about `column` and its `total`. */
+/**
+ * The kernel's pieces. `load(part, column)` is an f32 expression; `store` are statements about `column` and its
+ * `total`.
+ */
 export function partSums(
   sharing: Sharing,
   parts: string,

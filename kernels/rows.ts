@@ -1,5 +1,5 @@
-// Arguments of shape (batch, length, width) that a kernel reads in place: rows at an even distance, which columns of a wider array
-// are too.
+// Arguments of shape (batch, length, width) that a kernel reads in place: rows at an even distance, which columns of a
+// wider array are too.
 
 import {
   contiguousStrides,

@@ -11,11 +11,12 @@ export interface Conv1dLayerOptions extends Conv1dOptions {
 }
 
 /**
- * `y[n,o,i] = bias[o] + Σ_{c,u} weight[o,c,u] x[n, c, i·stride + u·dilation - padding]`, c over the channels of o's group.
+ * `y[n,o,i] = bias[o] + Σ_{c,u} weight[o,c,u] x[n, c, i·stride + u·dilation - padding]`, c over the channels of o's
+ * group.
  *
- * Shapes: x (N, inChannels, L), y (N, outChannels, L'); `weight` (outChannels, inChannels/groups, kernelSize), `bias` (outChannels).
- * Initialisation: both U(±1/√(inChannels/groups · kernelSize)), as in PyTorch.
- * Computes in the type of the weight: where only weights are f16, x and bias are cast.
+ * Shapes: x (N, inChannels, L), y (N, outChannels, L'); `weight` (outChannels, inChannels/groups, kernelSize), `bias`
+ * (outChannels). Initialisation: both U(±1/√(inChannels/groups · kernelSize)), as in PyTorch. Computes in the type of
+ * the weight: where only weights are f16, x and bias are cast.
  */
 export class Conv1d extends Module {
   readonly weight: Tensor;

@@ -22,9 +22,9 @@ export interface Conv2dLayerOptions extends Conv2dOptions {
  * `y[n,o,i,j] = bias[o] + Σ_{c,u,v} weight[o,c,u,v] x[n, c, i·stride + u·dilation - padding, j·stride + v·dilation - padding]`,
  * c over the channels of o's group.
  *
- * Shapes: x (N, inChannels, H, W), y (N, outChannels, H', W'); `weight` (outChannels, inChannels/groups, kH, kW), `bias` (outChannels).
- * Initialisation: both U(±1/√(inChannels/groups · kH · kW)), as in PyTorch.
- * Computes in the type of the weight: where only weights are f16, x and bias are cast.
+ * Shapes: x (N, inChannels, H, W), y (N, outChannels, H', W'); `weight` (outChannels, inChannels/groups, kH, kW),
+ * `bias` (outChannels). Initialisation: both U(±1/√(inChannels/groups · kH · kW)), as in PyTorch. Computes in the type
+ * of the weight: where only weights are f16, x and bias are cast.
  */
 export class Conv2d extends Module {
   readonly weight: Tensor;

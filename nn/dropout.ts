@@ -5,8 +5,8 @@ import { checkProbability } from './checks.ts';
 import { Module } from './module.ts';
 
 /**
- * Sets each value to 0 with probability p and divides the others by 1 - p, so that the mean stays (Srivastava et al., JMLR 15,
- * 2014). In evaluation mode, x.
+ * Sets each value to 0 with probability p and divides the others by 1 - p, so that the mean stays (Srivastava et al.,
+ * JMLR 15, 2014). In evaluation mode, x.
  */
 export class Dropout extends Module {
   readonly p: number;
@@ -36,8 +36,8 @@ export interface DropPathOptions {
 }
 
 /**
- * Stochastic depth: sets a whole sample to 0 with probability p and divides the others by 1 - p (Huang et al., arXiv 1603.09382), on
- * a residual branch before it is added. In evaluation mode, x. Shapes: x, y (N, …).
+ * Stochastic depth: sets a whole sample to 0 with probability p and divides the others by 1 - p (Huang et al., arXiv
+ * 1603.09382), on a residual branch before it is added. In evaluation mode, x. Shapes: x, y (N, …).
  */
 export class DropPath extends Module {
   readonly p: number;

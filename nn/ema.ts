@@ -5,8 +5,8 @@ import type { Module } from './module.ts';
 import { loadEntries, type StateEntries } from './stateDict.ts';
 
 /**
- * `average ← decay · average + (1 - decay) · parameter` after each step; it begins as a copy. Averages are f32. Trainers that use
- * `FusedAdamW` get the same in the optimizer's own dispatch.
+ * `average ← decay · average + (1 - decay) · parameter` after each step; it begins as a copy. Averages are f32.
+ * Trainers that use `FusedAdamW` get the same in the optimizer's own dispatch.
  */
 export class ExponentialMovingAverage {
   readonly decay: number;
@@ -44,7 +44,10 @@ export class ExponentialMovingAverage {
     );
   }
 
-  /** Writes the averages into a module of the same parameters; into its own by default, whose values `restore()` brings back. */
+  /**
+   * Writes the averages into a module of the same parameters; into its own by default, whose values `restore()` brings
+   * back.
+   */
   copyTo(module: Module = this.module): void {
     if (module === this.module) this.stored ??= copies(module.namedParameters());
     noGrad(() => {

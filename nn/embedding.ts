@@ -14,8 +14,9 @@ export interface EmbeddingOptions {
 /**
  * `y[…] = weight[index[…]]`.
  *
- * Shapes: index (…) of i32 or u32, from 0 to numEmbeddings - 1; y (…, embeddingDim); `weight` (numEmbeddings, embeddingDim).
- * Initialisation: N(0, 1), as in PyTorch. An index out of range can't raise an error on the GPU: it reads some row.
+ * Shapes: index (…) of i32 or u32, from 0 to numEmbeddings - 1; y (…, embeddingDim); `weight` (numEmbeddings,
+ * embeddingDim). Initialisation: N(0, 1), as in PyTorch. An index out of range can't raise an error on the GPU: it
+ * reads some row.
  */
 export class Embedding extends Module {
   readonly weight: Tensor;

@@ -3,7 +3,10 @@
 import type { Tensor } from '../core/index.ts';
 import { Module } from './module.ts';
 
-/** Joins dimensions startDim (default 1) to endDim (default -1, the last): (N,C,H,W) → (N, C·H·W). A view where strides allow. */
+/**
+ * Joins dimensions startDim (default 1) to endDim (default -1, the last): (N,C,H,W) → (N, C·H·W). A view where strides
+ * allow.
+ */
 export class Flatten extends Module {
   readonly startDim: number;
   readonly endDim: number;

@@ -1,5 +1,6 @@
-// Initialisers: each overwrites a tensor in place and returns it. Names, formulas and defaults are those of `torch.nn.init`. nn
-// exports them under the name `init`: `init.zeros` overwrites a tensor where the engine's `zeros` makes one.
+// Initialisers: each overwrites a tensor in place and returns it. Names, formulas and defaults are those of
+// `torch.nn.init`. nn exports them under the name `init`: `init.zeros` overwrites a tensor where the engine's `zeros`
+// makes one.
 
 import {
   full,
@@ -32,7 +33,8 @@ export interface KaimingOptions {
 }
 
 /**
- * Values that an output is a sum of, and outputs that a value goes into: for a weight (out, in, …window) in · |window| and out · |window|.
+ * Values that an output is a sum of, and outputs that a value goes into: for a weight (out, in, …window) in · |window|
+ * and out · |window|.
  *
  * @throws ShapeError for fewer than two dimensions
  */
@@ -45,7 +47,10 @@ export function fans(shape: Shape): { fanIn: number; fanOut: number } {
   return { fanIn: shape[1] * window, fanOut: shape[0] * window };
 }
 
-/** How much an activation shrinks the standard deviation, inverted: √2 for ReLU, √(2 / (1 + a²)) for a leaky one, 5/3 for tanh. */
+/**
+ * How much an activation shrinks the standard deviation, inverted: √2 for ReLU, √(2 / (1 + a²)) for a leaky one, 5/3
+ * for tanh.
+ */
 export function gain(nonlinearity: Nonlinearity, a = 0.01): number {
   switch (nonlinearity) {
     case 'linear':
@@ -85,7 +90,8 @@ export function normal(
   return fill(t, () => generator.normal(t.shape, { mean, std }));
 }
 
-// The inverse error function: Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), its single-precision form.
+// The inverse error function: Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), its
+// single-precision form.
 const CENTRE = [
   2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 0.00021858087, -0.00125372503, -0.00417768164,
   0.246640727, 1.50140941,

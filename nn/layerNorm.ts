@@ -27,11 +27,11 @@ export interface LayerNormOptions {
 }
 
 /**
- * `y = (x - mean(x)) / √(var(x) + eps) · weight + bias`, over the last dimensions and with the biased variance (Ba, Kiros and
- * Hinton, arXiv 1607.06450).
+ * `y = (x - mean(x)) / √(var(x) + eps) · weight + bias`, over the last dimensions and with the biased variance (Ba,
+ * Kiros and Hinton, arXiv 1607.06450).
  *
- * Shapes: x, y (…, ...normalizedShape); `weight`, `bias` normalizedShape. Initialisation: weight 1, bias 0. Sums are taken in f32.
- * The kernel has a first derivative only.
+ * Shapes: x, y (…, ...normalizedShape); `weight`, `bias` normalizedShape. Initialisation: weight 1, bias 0. Sums are
+ * taken in f32. The kernel has a first derivative only.
  */
 export class LayerNorm extends Module {
   readonly weight: Tensor | null;

@@ -14,8 +14,8 @@ export interface LinearOptions {
  * `y = x Wᵀ + b`.
  *
  * Shapes: x (…, inFeatures), y (…, outFeatures); `weight` (outFeatures, inFeatures), `bias` (outFeatures).
- * Initialisation: both U(±1/√inFeatures), as in PyTorch. Computes in the type of the weight: where only matrices are f16, x and b are
- * cast.
+ * Initialisation: both U(±1/√inFeatures), as in PyTorch. Computes in the type of the weight: where only matrices are
+ * f16, x and b are cast.
  */
 export class Linear extends Module {
   readonly weight: Tensor;

@@ -1,5 +1,5 @@
-// Losses. Names, formulas and defaults are PyTorch's (`torch.nn.functional`); the classes of a classification lie in dimension 1, or
-// in dimension 0 of a vector.
+// Losses. Names, formulas and defaults are PyTorch's (`torch.nn.functional`); the classes of a classification lie in
+// dimension 1, or in dimension 0 of a vector.
 
 import { fuse, isFloat, sameShape, scope, ShapeError, show, ValueError, where, type Tensor } from '../core/index.ts';
 
@@ -37,7 +37,8 @@ export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {})
 }
 
 /**
- * `½ d² / beta` for d = |input - target| < beta, else `d - ½ beta` (Girshick, arXiv 1504.08083); beta 0 is the L1 loss. Shapes: both alike.
+ * `½ d² / beta` for d = |input - target| < beta, else `d - ½ beta` (Girshick, arXiv 1504.08083); beta 0 is the L1 loss.
+ * Shapes: both alike.
  *
  * @throws ValueError for a negative beta
  */
@@ -56,7 +57,8 @@ export function smoothL1Loss(
 }
 
 /**
- * `½ d²` for d = |input - target| < delta, else `delta (d - ½ delta)` (Huber 1964): delta times the smooth L1 loss. Shapes: both alike.
+ * `½ d²` for d = |input - target| < delta, else `delta (d - ½ delta)` (Huber 1964): delta times the smooth L1 loss.
+ * Shapes: both alike.
  *
  * @throws ValueError unless delta is positive
  */
@@ -82,8 +84,8 @@ const logisticLoss = /* @__PURE__ */ fuse((x, t, positive) => {
 }, 'logisticLoss');
 
 /**
- * `-(posWeight · target · log σ(input) + (1 - target) · log(1 - σ(input)))`, computed without overflow. Shapes: both alike; targets from
- * 0 to 1.
+ * `-(posWeight · target · log σ(input) + (1 - target) · log(1 - σ(input)))`, computed without overflow. Shapes: both
+ * alike; targets from 0 to 1.
  */
 export function binaryCrossEntropyWithLogits(
   input: Tensor,
@@ -174,8 +176,9 @@ export interface CrossEntropyOptions extends ClassLossOptions {
 /**
  * `-Σ_c weight[c] · target[c] · log softmax(input)[c]`.
  *
- * Shapes: input (C), (N, C) or (N, C, …), not normalised. Target: class indices of i32 or u32, (), (N) or (N, …); or probabilities of
- * the input's shape and of a floating-point type. 'mean' is over the factors of the target classes, or over samples for probabilities.
+ * Shapes: input (C), (N, C) or (N, C, …), not normalised. Target: class indices of i32 or u32, (), (N) or (N, …); or
+ * probabilities of the input's shape and of a floating-point type. 'mean' is over the factors of the target classes, or
+ * over samples for probabilities.
  *
  * @throws ShapeError, DTypeError
  * @throws ValueError for a label smoothing outside of 0 to 1

@@ -1,5 +1,5 @@
-// Learning rates as functions of progress. A schedule is a pure function: a resumed run asks for step n and gets what an
-// uninterrupted one got.
+// Learning rates as functions of progress. A schedule is a pure function: a resumed run asks for step n and gets what
+// an uninterrupted one got.
 
 import { ValueError } from '../core/errors.ts';
 
@@ -18,10 +18,10 @@ export interface WarmupCosineOptions {
 }
 
 /**
- * Linear warm-up, then half a cosine:
- * `lr · p / warmup` for p < warmup, else `minLr + (lr - minLr) · ½ (1 + cos(π (p - warmup) / (total - warmup)))`.
- * The unit of p is the caller's: fractional epochs as the official DiS and MAE code has it (`(step / stepsPerEpoch) + epoch`),
- * or optimizer steps. Beyond `total` the rate stays at `minLr` instead of climbing up the next half of the cosine.
+ * Linear warm-up, then half a cosine: `lr · p / warmup` for p < warmup, else
+ * `minLr + (lr - minLr) · ½ (1 + cos(π (p - warmup) / (total - warmup)))`. The unit of p is the caller's: fractional
+ * epochs as the official DiS and MAE code has it (`(step / stepsPerEpoch) + epoch`), or optimizer steps. Beyond `total`
+ * the rate stays at `minLr` instead of climbing up the next half of the cosine.
  *
  * @throws ValueError for a negative or non-finite rate, or a warm-up that does not end before the total.
  */
@@ -56,7 +56,9 @@ export function constantLr(lr: number, warmup = 0): LrSchedule {
   return (progress) => (progress < warmup ? (lr * progress) / warmup : lr);
 }
 
-/** The same schedule asked by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`. */
+/**
+ * The same schedule asked by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`.
+ */
 export function perStep(schedule: LrSchedule, stepsPerEpoch: number): LrSchedule {
   if (!(stepsPerEpoch > 0 && Number.isFinite(stepsPerEpoch)))
     throw new ValueError('perStep', `is ${stepsPerEpoch}`, { option: 'stepsPerEpoch', expected: 'a positive number' });

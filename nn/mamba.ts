@@ -1,5 +1,5 @@
-// The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens both ways (Vision Mamba,
-// arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
+// The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens both ways (Vision
+// Mamba, arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
 // outer projections is one operation, kernels/mamba-inner.
 
 import {
@@ -60,9 +60,9 @@ const stepBias = (steps: Tensor, floor: number): Tensor => {
  *
  * Shapes: x, out (B, L, dModel). Parameters have the official names, the reverse direction's ending in `_b`.
  *
- * Initialisation is the official one: projections U(±1/√in), convolutions U(±1/√dConv) with bias, A_log = log(1…N), D = 1;
- * `dt_proj` U(±dtScale/√R), its bias such that softplus(bias) is log-uniform between dtMin and dtMax. The reverse direction's
- * `dt_proj_b` is left as an ordinary linear layer there, so it is here.
+ * Initialisation is the official one: projections U(±1/√in), convolutions U(±1/√dConv) with bias, A_log = log(1…N), D =
+ * 1; `dt_proj` U(±dtScale/√R), its bias such that softplus(bias) is log-uniform between dtMin and dtMax. The reverse
+ * direction's `dt_proj_b` is left as an ordinary linear layer there, so it is here.
  */
 export class Mamba extends Module {
   readonly A_log: Tensor;

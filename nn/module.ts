@@ -1,5 +1,6 @@
-// The base of all layers. A module's state is found by walking its own properties: tensors marked by parameter() or buffer(),
-// modules, and arrays of either. Nothing is registered; names are property names and array indices, as in PyTorch.
+// The base of all layers. A module's state is found by walking its own properties: tensors marked by parameter() or
+// buffer(), modules, and arrays of either. Nothing is registered; names are property names and array indices, as in
+// PyTorch.
 
 import { ShapeError } from '../core/errors.ts';
 import { noGrad, sameShape, show, Tensor, type DType } from '../core/index.ts';
@@ -73,7 +74,10 @@ export abstract class Module {
     for (const p of this.parameters()) p.grad = null;
   }
 
-  /** Parameters and persistent buffers by full name: the tensors themselves, not copies. A shared one appears under each name. */
+  /**
+   * Parameters and persistent buffers by full name: the tensors themselves, not copies. A shared one appears under each
+   * name.
+   */
   stateDict(prefix = ''): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
     for (const { name, tensor } of walk(this, prefix)) if (roleOf(tensor) !== 'transient') state.set(name, tensor);
@@ -81,8 +85,8 @@ export abstract class Module {
   }
 
   /**
-   * Overwrites parameters and buffers in place, cast to their types. Nothing is written unless everything fits; with `strict`
-   * false, names on one side only are left alone and reported.
+   * Overwrites parameters and buffers in place, cast to their types. Nothing is written unless everything fits; with
+   * `strict` false, names on one side only are left alone and reported.
    *
    * @throws ShapeError naming every tensor whose shape differs
    * @throws ValueError naming every missing and unexpected tensor, when `strict`
@@ -92,7 +96,8 @@ export abstract class Module {
   }
 
   /**
-   * Converts parameters and floating-point buffers to a type, `f32` or `f16`. The tensors are new ones: make optimizers after it.
+   * Converts parameters and floating-point buffers to a type, `f32` or `f16`. The tensors are new ones: make optimizers
+   * after it.
    */
   to(dtype: DType): this {
     const made = new Map<Tensor, Tensor>();
@@ -115,8 +120,8 @@ export abstract class Module {
   }
 
   /**
-   * Puts other tensors in the place of parameters or buffers, by identity; a shared one is replaced everywhere. Roles and
-   * requiresGrad go over; the old tensors are left to the caller. Optimizers that lay parameters out anew use it.
+   * Puts other tensors in the place of parameters or buffers, by identity; a shared one is replaced everywhere. Roles
+   * and requiresGrad go over; the old tensors are left to the caller. Optimizers that lay parameters out anew use it.
    */
   replaceTensors(replacements: ReadonlyMap<Tensor, Tensor>): void {
     for (const { tensor, replace } of [...walk(this, '')]) {
@@ -171,7 +176,10 @@ function* slots(
   }
 }
 
-/** Every marked tensor: a module's own, then its children's. A module that occurs twice gives its tensors under both names. */
+/**
+ * Every marked tensor: a module's own, then its children's. A module that occurs twice gives its tensors under both
+ * names.
+ */
 function* walk(module: Module, prefix: string): Generator<Found> {
   for (const [name, value, replace] of slots(module))
     if (value instanceof Tensor) yield { name: join(prefix, name), tensor: value, replace };

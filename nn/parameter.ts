@@ -1,5 +1,5 @@
-// What a module's state consists of: tensors marked as parameters or buffers. The mark says what a tensor is to a module, apart
-// from requiresGrad, so that a frozen parameter stays one.
+// What a module's state consists of: tensors marked as parameters or buffers. The mark says what a tensor is to a
+// module, apart from requiresGrad, so that a frozen parameter stays one.
 
 import { DTypeError } from '../core/errors.ts';
 import { isFloat, keep, type Tensor } from '../core/index.ts';
@@ -15,8 +15,8 @@ export function roleOf(t: Tensor): TensorRole | undefined {
 }
 
 /**
- * Makes a tensor a module's parameter: it lives until `dispose()`, has a gradient (unless `requiresGrad` is false: frozen), and
- * belongs to the state. The tensor must be a leaf.
+ * Makes a tensor a module's parameter: it lives until `dispose()`, has a gradient (unless `requiresGrad` is false:
+ * frozen), and belongs to the state. The tensor must be a leaf.
  *
  * @throws DTypeError for a type without gradients
  */

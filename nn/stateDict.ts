@@ -23,8 +23,8 @@ export interface LoadReport {
 }
 
 /**
- * Values of host data as numbers that `Tensor.write` takes. Bits of F16 and BF16 are decoded; 64-bit integers become doubles,
- * exact up to 2^53.
+ * Values of host data as numbers that `Tensor.write` takes. Bits of F16 and BF16 are decoded; 64-bit integers become
+ * doubles, exact up to 2^53.
  */
 export function hostValues(entry: SafetensorsEntry | { readonly data: HostArray }): HostArray {
   if (!('dtype' in entry)) return entry.data;
@@ -83,7 +83,8 @@ export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
 }
 
 /**
- * A tensor of an entry's values: F64, F32 and BF16 → f32, F16 → f16, BOOL → bool, smaller integers → i32 or u32, unless a type is given.
+ * A tensor of an entry's values: F64, F32 and BF16 → f32, F16 → f16, BOOL → bool, smaller integers → i32 or u32, unless
+ * a type is given.
  *
  * @throws DTypeError for 64-bit integers without a given type
  */
@@ -113,8 +114,8 @@ export async function saveStateDict(
 }
 
 /**
- * Overwrites tensors in place, cast to their types. Nothing is written unless everything fits; with `strict` false, names on one
- * side only are left alone and reported.
+ * Overwrites tensors in place, cast to their types. Nothing is written unless everything fits; with `strict` false,
+ * names on one side only are left alone and reported.
  *
  * @throws ShapeError naming every tensor whose shape differs
  * @throws ValueError naming every missing and unexpected tensor, when `strict`

@@ -61,7 +61,10 @@ const vector = (rows: number, quads: number, x: number, y: number): GemmConfig =
   splits: 1,
 });
 
-/** From 128 × 128 to 32 × 32 elements of c, and 64 × 32 for few columns: all within the 16 KiB and 256 invocations that WebGPU guarantees. */
+/**
+ * From 128 × 128 to 32 × 32 elements of c, and 64 × 32 for few columns: all within the 16 KiB and 256 invocations that
+ * WebGPU guarantees.
+ */
 const TILES = [
   tile(16, 2, 16, 8),
   tile(8, 2, 8, 16),
@@ -160,9 +163,10 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
 }
 
 /**
- * Time of a product by such a configuration, in multiply-adds of a subgroup for each of K: what is loaded costs as much as most of what is
- * computed. A core that is left with nothing to do counts too, of two, and so does compiling, which takes Mesa up to a second: spread over
- * 20,000 products, as many of a kind as a few thousand steps of a small model have.
+ * Time of a product by such a configuration, in multiply-adds of a subgroup for each of K: what is loaded costs as much
+ * as most of what is computed. A core that is left with nothing to do counts too, of two, and so does compiling, which
+ * takes Mesa up to a second: spread over 20,000 products, as many of a kind as a few thousand steps of a small model
+ * have.
  */
 function cpuCost({ M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): number {
   const { form, rows, quads, x: size, transposeOutput } = config;
@@ -198,7 +202,8 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const chosen = chooseConfig(device, problem);
-  // What is measured is compiled first. Where a CPU computes by subgroups, the estimate leaves out what takes more than twice the chosen one's time.
+  // What is measured is compiled first. Where a CPU computes by subgroups, the estimate leaves out what takes more than
+  // twice the chosen one's time.
   const slow = (c: GemmConfig): boolean =>
     device.adapter.software &&
     (c.form === 'subgroup' || c.form === 'panel') &&

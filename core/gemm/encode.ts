@@ -1,4 +1,5 @@
-// Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the grid.
+// Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the
+// grid.
 
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device } from '../gpu/device.ts';

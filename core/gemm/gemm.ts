@@ -9,8 +9,8 @@ import { gemmTunable } from './tunable.ts';
 
 /**
  * `c = activation(a · b + bias)` for matrices anywhere in memory, or for a batch of them; with `accumulate`
- * `c = activation(a · b + bias + c)`. a is M × K, b is K × N, c is M × N; sums are f32. The result doesn't depend on timing: the
- * same product on the same adapter with the same configuration gives the same bits.
+ * `c = activation(a · b + bias + c)`. a is M × K, b is K × N, c is M × N; sums are f32. The result doesn't depend on
+ * timing: the same product on the same adapter with the same configuration gives the same bits.
  *
  * @param config how to compute it; left out, what was measured for products like this, or else `chooseConfig`, decides
  * @throws ValueError where a matrix doesn't lie inside its storage, or c shares its storage with an operand

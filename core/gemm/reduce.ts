@@ -1,5 +1,5 @@
-// The second pass of a product whose K was cut into parts: sums the parts in their order, so that the result is the same in
-// every run, and applies the epilogue.
+// The second pass of a product whose K was cut into parts: sums the parts in their order, so that the result is the
+// same in every run, and applies the epilogue.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { ProblemForm } from './spec.ts';
@@ -9,7 +9,10 @@ export type ReduceVariant = Pick<ProblemForm, 'c' | 'bias' | 'activation' | 'acc
 
 export const REDUCE_WORKGROUP = 64;
 
-/** Parts are (batch, splits, M, N); an invocation makes 4 neighbouring elements of a row where c is aligned, otherwise one. */
+/**
+ * Parts are (batch, splits, M, N); an invocation makes 4 neighbouring elements of a row where c is aligned, otherwise
+ * one.
+ */
 export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bias, activation, accumulate }) => {
   const wide = c.vec ? 4 : 1;
   const type = c.vec ? 'vec4f' : 'f32';

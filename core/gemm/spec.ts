@@ -63,7 +63,10 @@ export interface OperandForm {
   readonly transposed: boolean;
   /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
   readonly vec: boolean;
-  /** Whether it is bound as 16 bytes of f16, which needs rows at multiples of 8 elements, and memory for the last 8. The matrix form alone asks for that. */
+  /**
+   * Whether it is bound as 16 bytes of f16, which needs rows at multiples of 8 elements, and memory for the last 8. The
+   * matrix form alone asks for that.
+   */
   readonly wide?: boolean;
 }
 
@@ -84,15 +87,18 @@ export interface ProblemForm {
 /**
  * A way to compute a product.
  *
- * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and broadcasts.
- * - `panel`: a subgroup keeps `depth` rows of b for 4 · `quads` columns a lane in private memory, and takes a past them by `rows`.
+ * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and
+ *   broadcasts.
+ * - `panel`: a subgroup keeps `depth` rows of b for 4 · `quads` columns a lane in private memory, and takes a past them
+ *   by `rows`.
  * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
- * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup memory.
+ * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup
+ *   memory.
  * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
  * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
- * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `transposeOutput` computes cᵀ = bᵀ · aᵀ, with K in
- * one piece: lanes then own rows of c, so that a c of few columns leaves no lanes idle.
+ * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `transposeOutput` computes cᵀ = bᵀ ·
+ * aᵀ, with K in one piece: lanes then own rows of c, so that a c of few columns leaves no lanes idle.
  */
 export interface GemmConfig {
   readonly form: 'subgroup' | 'panel' | 'register' | 'tile' | 'matrix' | 'vector';
@@ -120,7 +126,10 @@ function begins({ offset, rowStride, batchStride = 0 }: GemmLayout, batch: numbe
   return offset % n === 0 && rowStride % n === 0 && (batch === 1 || batchStride % n === 0);
 }
 
-/** Whether each of the rows, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last eight some may lie behind the row. */
+/**
+ * Whether each of the rows, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last
+ * eight some may lie behind the row.
+ */
 function inEights(matrix: GemmMatrix, rows: number, extent: number, batch: number): boolean {
   const { storage, offset, rowStride, batchStride = 0 } = matrix;
   const end = offset + (batch - 1) * batchStride + (rows - 1) * rowStride + Math.ceil(extent / 8) * 8;

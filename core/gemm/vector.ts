@@ -1,6 +1,6 @@
-// Products with few results: matrix times vector, and the like. `x` lanes share the K of a block of `rows` × 4·quads results,
-// each lane takes every x-th group of 4 steps, and the lanes' sums meet in workgroup memory, in a fixed order. A workgroup holds
-// `y` such blocks. Best where a and b lie along k: then lanes read neighbouring vec4.
+// Products with few results: matrix times vector, and the like. `x` lanes share the K of a block of `rows` × 4·quads
+// results, each lane takes every x-th group of 4 steps, and the lanes' sums meet in workgroup memory, in a fixed order.
+// A workgroup holds `y` such blocks. Best where a and b lie along k: then lanes read neighbouring vec4.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant } from './spec.ts';

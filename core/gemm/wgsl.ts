@@ -87,8 +87,8 @@ export function declarations(problem: ProblemForm, when?: string): string {
 }
 
 /**
- * `store1`, `store4` (elements of c, unless they lie outside), `bias1`, `bias4`, and `old1`, `old4`: what c holds there, if that is to be
- * added. Calls `activate`. With a transposed c biases belong to rows.
+ * `store1`, `store4` (elements of c, unless they lie outside), `bias1`, `bias4`, and `old1`, `old4`: what c holds
+ * there, if that is to be added. Calls `activate`. With a transposed c biases belong to rows.
  */
 export function storing({ c, bias, accumulate }: ProblemForm): string {
   const place = (row: string, col: string): string =>
@@ -137,8 +137,8 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
 }
 
 /**
- * Statements that store sums with bias and, where it is added to, what c holds. That is read for several at a time: a read can't be
- * moved ahead of a write to the same buffer, and one by one they would wait for each other.
+ * Statements that store sums with bias and, where it is added to, what c holds. That is read for several at a time: a
+ * read can't be moved ahead of a write to the same buffer, and one by one they would wait for each other.
  */
 export function storeAll(
   sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[],

@@ -1,5 +1,6 @@
-// Kernel configurations that were measured before, on the adapters in `tuned/`, and come with the engine. A device takes the table of its
-// own kind when it is opened: only that one is loaded, and a bundler leaves it a chunk of its own.
+// Kernel configurations that were measured before, on the adapters in `tuned/`, and come with the engine. A device
+// takes the table of its own kind when it is opened: only that one is loaded, and a bundler leaves it a chunk of its
+// own.
 
 import type { AdapterSummary, Tier } from '../gpu/adapter.ts';
 import type { Device } from '../gpu/device.ts';
@@ -8,8 +9,8 @@ import { TABLES } from './tuned/tables.ts';
 import { tuningOf, type ShippedTuning } from './tuning.ts';
 
 /**
- * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers tell. Tiers differ in
- * what they can compute and have tables of their own.
+ * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers
+ * tell. Tiers differ in what they can compute and have tables of their own.
  */
 export function findShipped(
   { vendor, architecture, device }: Pick<AdapterSummary, 'vendor' | 'architecture' | 'device'>,

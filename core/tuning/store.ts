@@ -1,5 +1,5 @@
-// What was measured, kept in the browser: one record for each adapter in an IndexedDB database of the page's origin. Elsewhere, keep
-// the JSON of `exportTuning` where you keep such things.
+// What was measured, kept in the browser: one record for each adapter in an IndexedDB database of the page's origin.
+// Elsewhere, keep the JSON of `exportTuning` where you keep such things.
 
 import { EngineError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';

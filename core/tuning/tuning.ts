@@ -1,9 +1,10 @@
 // Which configuration of a kernel to take for which problem, found by measuring once on this adapter.
 //
-// What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several configurations
-// asks `choose` (gpu/tunable.ts) for one. The answer is immediate: what was measured here; else what was measured on such an adapter
-// before and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and then the problem is remembered as one
-// to measure. `tune` measures all of those. What it found can be exported as JSON and imported where the same adapter is opened again.
+// What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several
+// configurations asks `choose` (gpu/tunable.ts) for one. The answer is immediate: what was measured here; else what was
+// measured on such an adapter before and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and
+// then the problem is remembered as one to measure. `tune` measures all of those. What it found can be exported as JSON
+// and imported where the same adapter is opened again.
 
 import type { Device } from '../gpu/device.ts';
 import { setChooser, type Chooser, type Tunable } from '../gpu/tunable.ts';
@@ -33,7 +34,10 @@ export interface TuneOptions {
   readonly shipped?: boolean;
 }
 
-/** A table that comes with the engine, and why it is used here: it is of the same device, or of one of the same architecture. */
+/**
+ * A table that comes with the engine, and why it is used here: it is of the same device, or of one of the same
+ * architecture.
+ */
 export interface ShippedTuning {
   /** The adapter that it was measured on. */
   readonly name: string;
@@ -95,7 +99,10 @@ export class Tuning implements Chooser {
     return shipped;
   }
 
-  /** Uses a table that was measured elsewhere, for what was not measured here; null uses none. What this build cannot compute is ignored. */
+  /**
+   * Uses a table that was measured elsewhere, for what was not measured here; null uses none. What this build cannot
+   * compute is ignored.
+   */
   ship(table: ShippedTuning | null): void {
     for (const key of this.answered) this.chosen.delete(key);
     this.answered.clear();
@@ -143,7 +150,10 @@ export class Tuning implements Chooser {
     return results;
   }
 
-  /** Everything that was measured or imported; with `shipped` also the shipped table, so that all that the device computes with is told. */
+  /**
+   * Everything that was measured or imported; with `shipped` also the shipped table, so that all that the device
+   * computes with is told.
+   */
   exportTuning({ shipped = false }: { readonly shipped?: boolean } = {}): TuningData {
     const own = [...this.imported, ...this.chosen].filter(([key]) => !this.answered.has(key));
     const entries = new Map([...Object.entries(shipped ? (this.table?.entries ?? {}) : {}), ...own]);
@@ -155,9 +165,9 @@ export class Tuning implements Chooser {
   }
 
   /**
-   * Takes the entries of an earlier export, unless it is of another adapter or format. What this build of the kernels cannot compute
-   * is ignored when it is asked for. With `alone` the shipped table is not used any more: what the export doesn't know is computed
-   * by rule of thumb, as it was then.
+   * Takes the entries of an earlier export, unless it is of another adapter or format. What this build of the kernels
+   * cannot compute is ignored when it is asked for. With `alone` the shipped table is not used any more: what the
+   * export doesn't know is computed by rule of thumb, as it was then.
    *
    * @returns the number of entries taken
    */
@@ -190,9 +200,9 @@ export function tuningOf(device: Device): Tuning {
 }
 
 /**
- * What tells adapters apart, as far as an implementation lets a page know, and the tier. The driver's version is no part of it: which
- * configuration is fastest is the hardware's doing first of all, and a driver that is updated every month would throw away each time
- * what takes minutes to measure. `dis-cli tune --again` measures anew.
+ * What tells adapters apart, as far as an implementation lets a page know, and the tier. The driver's version is no
+ * part of it: which configuration is fastest is the hardware's doing first of all, and a driver that is updated every
+ * month would throw away each time what takes minutes to measure. `dis-cli tune --again` measures anew.
  */
 export function adapterKey({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>): string {
   return [adapter.vendor, adapter.architecture, adapter.device, tier].filter((part) => part).join(' / ');
@@ -291,7 +301,10 @@ async function contest(
   }
 }
 
-/** Milliseconds of one run among `repeats`: by the GPU's clock from the first to the last, where it has one that can be read. */
+/**
+ * Milliseconds of one run among `repeats`: by the GPU's clock from the first to the last, where it has one that can be
+ * read.
+ */
 async function sample(device: Device, run: () => void, repeats: number): Promise<number> {
   if (!device.has('timestamp-query')) {
     const begun = performance.now();

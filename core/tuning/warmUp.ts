@@ -1,7 +1,8 @@
-// Brings an adapter to its speed before something is timed on it. A GPU lowers its clock while the host compiles or prepares (an H100 from
-// 1,980 to 345 MHz) and takes some tenths of a second of work to raise it again: what is timed before that tells the clock's speed, not
-// the kernel's. Nobody tells the clock, but arithmetic in registers runs at it: so arithmetic is repeated until it is as fast as it was
-// seen before on this device, or no longer gets faster. What computes on the CPU needs none of it.
+// Brings an adapter to its speed before something is timed on it. A GPU lowers its clock while the host compiles or
+// prepares (an H100 from 1,980 to 345 MHz) and takes some tenths of a second of work to raise it again: what is timed
+// before that tells the clock's speed, not the kernel's. Nobody tells the clock, but arithmetic in registers runs at
+// it: so arithmetic is repeated until it is as fast as it was seen before on this device, or no longer gets faster.
+// What computes on the CPU needs none of it.
 //
 // Stands alone, on what core had from the beginning: the benchmark gives this file to older builds that it times.
 
@@ -13,7 +14,10 @@ import { Storage } from '../gpu/storage.ts';
 /** Seconds that a burst of work lasts at least, so that the wait at its end counts little and no queue grows. */
 const BURST = 0.008;
 
-/** Seconds of work after which an adapter that no longer gets faster is warm, seconds without a gain that tell so, and the most of all. */
+/**
+ * Seconds of work after which an adapter that no longer gets faster is warm, seconds without a gain that tell so, and
+ * the most of all.
+ */
 const LEAST = 0.4,
   SETTLED = 0.15,
   MOST = 1.5;

@@ -1,5 +1,5 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) with clipping, loss scaling and the parameters' moving average, over
-// flat arenas: one pass that reads and writes each value once.
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) with clipping, loss scaling and the parameters' moving
+// average, over flat arenas: one pass that reads and writes each value once.
 //
 //   g = grad * gradScale                               gradScale = min(1, maxNorm / (norm + 1e-6)) / lossScale
 //   m += (g - m) (1 - beta1),   v = beta2 v + (1 - beta2) g^2
@@ -18,8 +18,8 @@ import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 
 /**
- * Counts the step and derives its scalars. Operands: state, norm? (norm, not-finite flag). With a flag of 1 the step is left
- * out: nothing is counted but `skipped`, and the loss scale is halved where it is dynamic.
+ * Counts the step and derives its scalars. Operands: state, norm? (norm, not-finite flag). With a flag of 1 the step is
+ * left out: nothing is counted but `skipped`, and the loss scale is halved where it is dynamic.
  */
 export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ norm }) => ({
   bindings: [
@@ -147,8 +147,8 @@ export interface FusedAdamWArgs {
 }
 
 /**
- * One AdamW step over flat arenas, in place and in one dispatch. Call `advanceAdamW` first, once per step, also where several
- * arenas share a state.
+ * One AdamW step over flat arenas, in place and in one dispatch. Call `advanceAdamW` first, once per step, also where
+ * several arenas share a state.
  *
  * @throws ShapeError, DTypeError where an arena has another length than params, or another type than it should
  */

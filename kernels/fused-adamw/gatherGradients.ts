@@ -1,5 +1,6 @@
-// Gradients into an arena, seven in a dispatch: as many as fit beside the arena into the eight storage buffers that every adapter
-// has. A copy of its own for each of a model's some hundred parameters is a sixth of the dispatches of its training step.
+// Gradients into an arena, seven in a dispatch: as many as fit beside the arena into the eight storage buffers that
+// every adapter has. A copy of its own for each of a model's some hundred parameters is a sixth of the dispatches of
+// its training step.
 
 import type { Device } from '../../core/gpu/device.ts';
 import { ShapeError } from '../../core/errors.ts';
@@ -26,7 +27,10 @@ interface Variant {
 
 const GROUP = 64;
 
-/** Operands: count gradients, arena. Parameters of each gradient: end of its vectors in the grid, its first vector, its place. */
+/**
+ * Operands: count gradients, arena. Parameters of each gradient: end of its vectors in the grid, its first vector, its
+ * place.
+ */
 const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, vector, add }) => {
   const array = (type: string): string => `array<${vector === 4 ? `vec4<${type}>` : type}>`;
   const each = <T>(make: (k: number) => T): T[] => Array.from({ length: count }, (_, k) => make(k));

@@ -1,5 +1,5 @@
-// The Euclidean norm of all gradients, in two stages and a fixed order, so that it has the same bits every time. A gradient that
-// is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
+// The Euclidean norm of all gradients, in two stages and a fixed order, so that it has the same bits every time. A
+// gradient that is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
@@ -47,7 +47,10 @@ interface PartialVariant {
   readonly shared: boolean;
 }
 
-/** Sum of squares by invocation or workgroup; infinity where an element is not finite. Operands: grads, partial. Parameters: count, first. */
+/**
+ * Sum of squares by invocation or workgroup; infinity where an element is not finite. Operands: grads, partial.
+ * Parameters: count, first.
+ */
 export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', ({ vector, dtype, shared }) => {
   const value = vector === 4 ? 'vec4f' : 'f32';
   const bits = vector === 4 ? 'vec4u' : 'u32';
@@ -147,8 +150,8 @@ export function globalNormPartials(config: GlobalNormConfig, arenas: number): nu
 }
 
 /**
- * `out[0]` = square root of the sum of squares over all arenas, `out[1]` = 1 where an element (or the sum) is infinite or NaN,
- * else 0. `partial` holds `globalNormPartials` words. One dispatch per arena and one more.
+ * `out[0]` = square root of the sum of squares over all arenas, `out[1]` = 1 where an element (or the sum) is infinite
+ * or NaN, else 0. `partial` holds `globalNormPartials` words. One dispatch per arena and one more.
  */
 export function globalNorm(
   device: Device,

@@ -1,5 +1,5 @@
-// The optimizer's state that is not per parameter: one small f32 buffer. What the host sets and what the GPU counts lie side by
-// side, so that a replayed step reads this step's learning rate and step number and nothing is baked into it.
+// The optimizer's state that is not per parameter: one small f32 buffer. What the host sets and what the GPU counts lie
+// side by side, so that a replayed step reads this step's learning rate and step number and nothing is baked into it.
 
 export interface AdamWSettings {
   /** Learning rate. */
@@ -34,9 +34,10 @@ const SETTINGS = [
   'spare1',
 ] as const;
 /**
- * Words that the GPU sets. `step` counts steps taken and `skipped` steps left out for gradients that are not finite (exact to
- * 2^24). `gradNorm` is the last norm before clipping, `gradScale` what gradients are multiplied with (1 / loss scale and
- * clipping), `stepSize` lr / (1 - beta1^step), `rootScale` 1 / sqrt(1 - beta2^step), `apply` 0 in a skipped step.
+ * Words that the GPU sets. `step` counts steps taken and `skipped` steps left out for gradients that are not finite
+ * (exact to 2^24). `gradNorm` is the last norm before clipping, `gradScale` what gradients are multiplied with (1 /
+ * loss scale and clipping), `stepSize` lr / (1 - beta1^step), `rootScale` 1 / sqrt(1 - beta2^step), `apply` 0 in a
+ * skipped step.
  */
 const COUNTERS = [
   'step',

@@ -1,4 +1,5 @@
-// Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand on.
+// Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand
+// on.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
@@ -64,7 +65,10 @@ export interface ScanGradients {
   readonly grads: Storage;
   /** The gradient of the gate, null without one: where it was asked for, or in a storage of its own. */
   readonly dz: Rows | null;
-  /** `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that was given. */
+  /**
+   * `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that
+   * was given.
+   */
   readonly sets: readonly {
     readonly du: number;
     readonly ddelta: number;
@@ -87,7 +91,9 @@ export interface ScanBackwardOptions {
   readonly tokens?: readonly TokenGradients[];
   /** Where dz is written; default a new storage. */
   readonly dz?: Rows;
-  /** Bytes of partial sums at a time, if those of one batch item fit. A larger batch is run in parts. Default 64 MiB. */
+  /**
+   * Bytes of partial sums at a time, if those of one batch item fit. A larger batch is run in parts. Default 64 MiB.
+   */
   readonly sumsBytes?: number;
 }
 
@@ -179,7 +185,10 @@ function slotsOf(length: number, saveInterval: number): number {
   return Math.ceil(length / saveInterval) + 1;
 }
 
-/** Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and `others`. */
+/**
+ * Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and
+ * `others`.
+ */
 function runsOf(
   device: Device,
   sets: readonly ScanSet[],
@@ -211,8 +220,8 @@ export function scanLastState(
 }
 
 /**
- * All gradients, from the upstream gradient `dout` (B, L, D), dense where there is no gate, and what the forward kept. How the batch is divided for the partial
- * sums doesn't change a bit of the result.
+ * All gradients, from the upstream gradient `dout` (B, L, D), dense where there is no gate, and what the forward kept.
+ * How the batch is divided for the partial sums doesn't change a bit of the result.
  */
 export function scanBackward(
   device: Device,

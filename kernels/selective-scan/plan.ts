@@ -1,5 +1,5 @@
-// How the scan is laid out: which lanes own which channels, states and tokens. All that an adapter can compute, and what to take
-// unmeasured; tunable.ts measures.
+// How the scan is laid out: which lanes own which channels, states and tokens. All that an adapter can compute, and
+// what to take unmeasured; tunable.ts measures.
 
 import type { KernelEnv } from '../../core/gpu/kernel.ts';
 
@@ -7,8 +7,8 @@ export interface Layout {
   /** Tokens that are computed at a time, in registers. A power of two. */
   readonly stretch: number;
   /**
-   * Where B and C of a token, the same for all channels, come from: each lane of a team fetches a part and broadcasts it, all read the same
-   * address, or a workgroup puts those of some tokens into its memory.
+   * Where B and C of a token, the same for all channels, come from: each lane of a team fetches a part and broadcasts
+   * it, all read the same address, or a workgroup puts those of some tokens into its memory.
    */
   readonly fetch: 'broadcast' | 'direct' | 'staged';
   /** Invocations of a team: a run of them, one a channel, that exchange values. A power of two. */
@@ -16,13 +16,14 @@ export interface Layout {
   /** Teams of a workgroup that own different channels. */
   readonly teams: number;
   /**
-   * Parts of the sequence, each with a team of its own in the workgroup, for few rows: states at the seams are found by a first pass over
-   * each part. More than 1 only with one team.
+   * Parts of the sequence, each with a team of its own in the workgroup, for few rows: states at the seams are found by
+   * a first pass over each part. More than 1 only with one team.
    */
   readonly chunks: number;
   /**
-   * Lanes of a team that share as many channels, each with that part of every channel's states: B and C are read in parts then, and sums
-   * over channels begin in registers. 1, 2 or 4, for they lie in a quad, and a divisor of the vec4s of a channel; more than 1 needs subgroups.
+   * Lanes of a team that share as many channels, each with that part of every channel's states: B and C are read in
+   * parts then, and sums over channels begin in registers. 1, 2 or 4, for they lie in a quad, and a divisor of the
+   * vec4s of a channel; more than 1 needs subgroups.
    */
   readonly split: number;
   /** Whether both directions run the same code, which chooses where it loads, or each its own. */
@@ -38,8 +39,8 @@ export interface BackwardLayout extends Layout {
   /** Whether a team lies within one subgroup; otherwise it sums in workgroup memory. */
   readonly subgroups: boolean;
   /**
-   * Where a lane keeps states and step sizes between recomputing and using them. An array that is indexed costs a CPU a dozen instructions a
-   * value, workgroup memory, of which each lane has a part to itself, three or four.
+   * Where a lane keeps states and step sizes between recomputing and using them. An array that is indexed costs a CPU a
+   * dozen instructions a value, workgroup memory, of which each lane has a part to itself, three or four.
    */
   readonly history: 'private' | 'workgroup';
 }
@@ -113,7 +114,10 @@ function team(env: KernelEnv): { width: number; subgroups: boolean } {
   return { subgroups, width: subgroups ? Math.min(64, env.subgroupMinSize) : 32 };
 }
 
-/** Subgroups as narrow as this are those of CPUs: their compilers take seconds over long programs, and their memory is read one lane at a time. */
+/**
+ * Subgroups as narrow as this are those of CPUs: their compilers take seconds over long programs, and their memory is
+ * read one lane at a time.
+ */
 function narrow(env: KernelEnv): boolean {
   const { width, subgroups } = team(env);
   return subgroups && width <= 8 && env.subgroupMaxSize === width;
@@ -137,7 +141,9 @@ function longestStretch(quads: number): number {
 /** Subgroups that keep a large GPU at work. */
 const ENOUGH_TEAMS = 1024;
 
-/** Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride. */
+/**
+ * Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride.
+ */
 function chunksFor(
   { batch, length, channels, states }: ScanSize,
   directions: number,
@@ -154,7 +160,10 @@ function chunksFor(
   return chunks;
 }
 
-/** The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. A stage is for teams that have the same tokens. */
+/**
+ * The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. A
+ * stage is for teams that have the same tokens.
+ */
 function shared<L extends Layout>(
   layout: Omit<L, 'teams' | 'chunks'>,
   chunks: number,

@@ -1,5 +1,5 @@
-// Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may come as the
-// logarithm of -A, which models learn: that saves a dispatch each way.
+// Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may
+// come as the logarithm of -A, which models learn: that saves a dispatch each way.
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -20,8 +20,9 @@ export function packedSize(quads: number, channels: number, rows: number): numbe
 }
 
 /**
- * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L, quads, 2, 4) of B
- * and C, so that what a lane reads of both lies in one sector; zeros fill up. One invocation a vec4, z the direction.
+ * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L,
+ * quads, 2, 4) of B and C, so that what a lane reads of both lies in one sector; zeros fill up. One invocation a vec4,
+ * z the direction.
  */
 export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, logA, sets }) => {
   const quads = Math.ceil(states / 4);

@@ -6,8 +6,9 @@ import type { Direction } from '../direction.ts';
 import { partSums, type Sharing } from '../partSums.ts';
 
 /**
- * dB, dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's own order, blocks, quads, 8), both as
- * rows anywhere in one buffer a direction. One invocation four values, z the direction, blocks in order. `start` counts vec4s.
+ * dB, dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's own order,
+ * blocks, quads, 8), both as rows anywhere in one buffer a direction. One invocation four values, z the direction,
+ * blocks in order. `start` counts vec4s.
  */
 export const reduceTokensKernel = defineKernel<{ states: number; dtype: FloatDType; directions: readonly Direction[] }>(
   'selectiveScan.reduceTokens',
@@ -59,8 +60,9 @@ export interface ReduceChannelsVariant {
 export const channelSums = (states: number): number => 4 * Math.ceil(states / 4) + 2;
 
 /**
- * dA (D, N), dD (D), dbias (D), one behind the other in a buffer a direction, from partial sums (directions, parts, 4·quads + 2, D), parts
- * in a fixed order; z the direction. With `logA` dA is the gradient of log(-A), which the kernel then reads.
+ * dA (D, N), dD (D), dbias (D), one behind the other in a buffer a direction, from partial sums (directions, parts,
+ * 4·quads + 2, D), parts in a fixed order; z the direction. With `logA` dA is the gradient of log(-A), which the kernel
+ * then reads.
  */
 export const reduceChannelsKernel = defineKernel<ReduceChannelsVariant>(
   'selectiveScan.reduceChannels',
@@ -91,7 +93,10 @@ export const reduceChannelsKernel = defineKernel<ReduceChannelsVariant>(
   },
 );
 
-/** Last states (B, D, N) from the last slot of the saved ones (B, slots, quads, columns) vec4s, where `split` lanes shared channels. */
+/**
+ * Last states (B, D, N) from the last slot of the saved ones (B, slots, quads, columns) vec4s, where `split` lanes
+ * shared channels.
+ */
 export const lastStateKernel = defineKernel<{ states: number; split: number }>(
   'selectiveScan.lastState',
   ({ states, split }) => {

@@ -1,9 +1,10 @@
-// Sums over the channels of a workgroup, for dB and dC of every token. Eight values of a token come at a time: those of one vec4 of
-// states.
+// Sums over the channels of a workgroup, for dB and dC of every token. Eight values of a token come at a time: those of
+// one vec4 of states.
 //
-// With subgroups by reduce-scatter: at each exchange a lane keeps half of its values and gives the other half away, so that a whole
-// sum costs about one shuffle a value in place of log2(width). After three exchanges a lane holds one value; with those of other
-// tokens it goes on. Without subgroups, and between teams, the sums go through workgroup memory.
+// With subgroups by reduce-scatter: at each exchange a lane keeps half of its values and gives the other half away, so
+// that a whole sum costs about one shuffle a value in place of log2(width). After three exchanges a lane holds one
+// value; with those of other tokens it goes on. Without subgroups, and between teams, the sums go through workgroup
+// memory.
 
 import type { BackwardLayout, BackwardPlan } from './plan.ts';
 import { each } from './wgsl.ts';
@@ -15,7 +16,10 @@ const VALUES = 8;
 const valuesOf = (j: number): string[] =>
   Array.from({ length: VALUES }, (_, i) => `g${i < VALUES / 2 ? 'B' : 'C'}${j}[${i % 4}]`);
 
-/** Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token counted from `begin`. */
+/**
+ * Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token
+ * counted from `begin`.
+ */
 export interface TeamSums {
   readonly declarations: string;
   /** Before everything. */
@@ -24,7 +28,9 @@ export interface TeamSums {
   token(q: number, j: number): string;
   /** After all tokens of quad q. */
   quad(q: number): string;
-  /** After the stretches between two saved states, as many as the WGSL expression says: teams meet once for all of them. */
+  /**
+   * After the stretches between two saved states, as many as the WGSL expression says: teams meet once for all of them.
+   */
   end(stretches: string): string;
 }
 

@@ -1,5 +1,6 @@
-// How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the backward scan,
-// which is measured with the forward scan that saves them; the forward layout is then one for that stride.
+// How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the
+// backward scan, which is measured with the forward scan that saves them; the forward layout is then one for that
+// stride.
 
 import { choose, sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
@@ -25,7 +26,9 @@ interface ForwardClass extends ScanClass {
   readonly save: boolean;
 }
 
-/** The plan for a scan on this adapter: what was measured, or its rule of thumb. `save`: whether gradients are to come. */
+/**
+ * The plan for a scan on this adapter: what was measured, or its rule of thumb. `save`: whether gradients are to come.
+ */
 export function chooseScanPlan(
   device: Device,
   { batch, length, channels, states, directions, dtype }: ScanClass,

@@ -25,8 +25,9 @@ export function each(count: number, text: (i: number) => string, separator = '\n
 }
 
 /**
- * log(1 + e) for e in [0, 1] by the polynomial of least relative error, 3e-8: log(1.0 + e) loses the digits of a small e, which is a
- * small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold 20.
+ * log(1 + e) for e in [0, 1] by the polynomial of least relative error, 3e-8: log(1.0 + e) loses the digits of a small
+ * e, which is a small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold
+ * 20.
  */
 export const FUNCTIONS = `${SIGMOID}
 struct Gate { value: f32, slope: f32 }
@@ -70,7 +71,10 @@ export function setsOf({ directions, first }: ScanVariant): number[] {
   return directions.map((_, i) => first + i);
 }
 
-/** A text for each of a lane's slots, a channel and a vec4 of its states: slot (k, r) holds vec4 `quad + r` of channel `d{k}`. */
+/**
+ * A text for each of a lane's slots, a channel and a vec4 of its states: slot (k, r) holds vec4 `quad + r` of channel
+ * `d{k}`.
+ */
 export type Slots = (text: (k: number, r: number) => string, separator?: string) => string;
 
 export function slotsOf(quads: number, { split }: Layout): { held: number; slots: Slots } {
@@ -82,14 +86,18 @@ export function slotsOf(quads: number, { split }: Layout): { held: number; slots
 }
 
 /**
- * The value of the lane that owns the channel of slot k, or the other way round. The lanes that share channels lie in one quad: a swap in a quad
- * can't leave the subgroup, where Dawn follows every `subgroupShuffleXor` with a select in case it does.
+ * The value of the lane that owns the channel of slot k, or the other way round. The lanes that share channels lie in
+ * one quad: a swap in a quad can't leave the subgroup, where Dawn follows every `subgroupShuffleXor` with a select in
+ * case it does.
  */
 export function across(value: string, k: number): string {
   return k === 0 ? value : `quadSwap${['X', 'Y', 'Diagonal'][k - 1]}(${value})`;
 }
 
-/** Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once, ahead of them. */
+/**
+ * Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once,
+ * ahead of them.
+ */
 export function laneSetup(
   { quads, saveInterval }: ScanVariant,
   { width, teams, chunks, split }: Layout,
@@ -127,14 +135,17 @@ export function savedColumns(channels: number, { split }: Pick<Layout, 'split'>)
   return Math.ceil(channels / split) * split;
 }
 
-/** The vec4 index of what the lane has in slot (k, r), in slot `slot` of saved states: a row for each, in the order of the lanes, so that they lie side by side. */
+/**
+ * The vec4 index of what the lane has in slot (k, r), in slot `slot` of saved states: a row for each, in the order of
+ * the lanes, so that they lie side by side.
+ */
 export function savedIndex({ quads }: ScanVariant, { split }: Layout, slot: string, k: number, r: number): string {
   return `(states + ${slot} * ${quads}u + ${k * (quads / split) + r}u) * savedRow + savedColumn`;
 }
 
 /**
- * Statements that name, of the stretch of tokens from `first` on in the scan's own order, the rows `t0…` and whether they are
- * `live0…`: tokens past the end are not, and have the last token's row.
+ * Statements that name, of the stretch of tokens from `first` on in the scan's own order, the rows `t0…` and whether
+ * they are `live0…`: tokens past the end are not, and have the last token's row.
  */
 export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): string {
   return each(stretch, (j) =>
@@ -144,7 +155,10 @@ export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): strin
   );
 }
 
-/** Values that a stretch reads from memory: declared as variables `{prefix}x0…`, so that they may be loaded where one likes. */
+/**
+ * Values that a stretch reads from memory: declared as variables `{prefix}x0…`, so that they may be loaded where one
+ * likes.
+ */
 export interface Loads {
   /** Declarations of the variables. */
   declare(prefix?: string): string;
@@ -217,7 +231,10 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
   };
 }
 
-/** Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past the end have a step of 0, which leaves every state as it is. */
+/**
+ * Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past
+ * the end have a step of 0, which leaves every state as it is.
+ */
 export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = false): string {
   // Far enough below zero a softplus and its derivative are 0.
   return each(
@@ -229,8 +246,9 @@ export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = fal
 }
 
 /**
- * Statements that load B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team shares
- * the loads: each lane fetches another vec4 and all take it from there. A shuffle is one instruction of a CPU, a broadcast three. Empty otherwise.
+ * Statements that load B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team
+ * shares the loads: each lane fetches another vec4 and all take it from there. A shuffle is one instruction of a CPU, a
+ * broadcast three. Empty otherwise.
  */
 export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: 'B' | 'C' | 'BC'): string {
   const { quads } = v;
@@ -253,7 +271,10 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
   );
 }
 
-/** B and C of a run of tokens in workgroup memory, for all teams of a workgroup; two of them, of which one is filled while the other is read. */
+/**
+ * B and C of a run of tokens in workgroup memory, for all teams of a workgroup; two of them, of which one is filled
+ * while the other is read.
+ */
 export interface Stage {
   readonly declarations: string;
   /** Declarations ahead of everything. */
@@ -292,7 +313,10 @@ export function stageOf(v: ScanVariant, { width, teams }: Layout, tokens: number
   };
 }
 
-/** Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said after each. */
+/**
+ * Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said
+ * after each.
+ */
 export function advanceStates(
   v: ScanVariant,
   layout: Layout,
@@ -313,13 +337,22 @@ export function advanceStates(
 export interface Seams {
   readonly declarations: string;
   readonly bytes: number;
-  /** Statements by which each part leaves its values `{name}{k}q{r}`, made from zero, and `total`, its sum of step sizes. */
+  /**
+   * Statements by which each part leaves its values `{name}{k}q{r}`, made from zero, and `total`, its sum of step
+   * sizes.
+   */
   leave(name: string, total: string): string;
-  /** Statements that set `{name}{k}q{r}`, declared before, to what comes in from the parts before this one, in the order of `order`. */
+  /**
+   * Statements that set `{name}{k}q{r}`, declared before, to what comes in from the parts before this one, in the order
+   * of `order`.
+   */
   enter(name: string): string;
 }
 
-/** `order`: whether values pass from the first part to the last (states) or from the last to the first (their derivatives). */
+/**
+ * `order`: whether values pass from the first part to the last (states) or from the last to the first (their
+ * derivatives).
+ */
 export function seams(quads: number, layout: Layout, order: 'up' | 'down'): Seams {
   const { width, chunks } = layout;
   const { slots } = slotsOf(quads, layout);

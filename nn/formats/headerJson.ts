@@ -1,6 +1,6 @@
 // A small JSON reader for file headers that come from strangers. JSON.parse keeps the last of two equal keys and builds
-// plain objects; a header with a repeated tensor name is a forged or broken one, and a name such as `__proto__` must stay
-// a name. Here objects become Maps, repeated keys are refused, and nesting is bounded.
+// plain objects; a header with a repeated tensor name is a forged or broken one, and a name such as `__proto__` must
+// stay a name. Here objects become Maps, repeated keys are refused, and nesting is bounded.
 
 export type HeaderJson = null | boolean | number | string | HeaderJson[] | Map<string, HeaderJson>;
 
@@ -11,7 +11,8 @@ const SPACE = /[ \t\r\n]*/y;
 /**
  * Parses one JSON text (RFC 8259); trailing white space is allowed.
  *
- * @throws SyntaxError with the character position, for anything that is not JSON, a repeated key, or nesting deeper than 32.
+ * @throws SyntaxError with the character position, for anything that is not JSON, a repeated key, or nesting deeper
+ *   than 32.
  */
 export function parseHeaderJson(text: string): HeaderJson {
   let at = 0;

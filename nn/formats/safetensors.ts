@@ -1,7 +1,7 @@
-// Reads and writes safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian header length,
-// a JSON header {name: {dtype, shape, data_offsets}}, then the raw little-endian values. Files come from strangers, so the
-// header is checked in full before any value is looked at: sizes are exact integers, every byte of the data belongs to
-// exactly one tensor, no name occurs twice. Nothing is allocated beyond what the file really holds.
+// Reads and writes safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian header
+// length, a JSON header {name: {dtype, shape, data_offsets}}, then the raw little-endian values. Files come from
+// strangers, so the header is checked in full before any value is looked at: sizes are exact integers, every byte of
+// the data belongs to exactly one tensor, no name occurs twice. Nothing is allocated beyond what the file really holds.
 
 import { FormatError, ValueError } from '../../core/errors.ts';
 import type { ErrorDetails } from '../../core/errors.ts';
@@ -86,8 +86,8 @@ export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
 }
 
 /**
- * How many bytes from the start of a file hold the length field and the header, told from its first 8 bytes: read 8 bytes,
- * ask here, read that many, and hand them to {@link readSafetensorsHeader}.
+ * How many bytes from the start of a file hold the length field and the header, told from its first 8 bytes: read 8
+ * bytes, ask here, read that many, and hand them to {@link readSafetensorsHeader}.
  *
  * @throws FormatError if fewer than 8 bytes are given or the announced length is beyond 100 MB.
  */
@@ -112,7 +112,8 @@ export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number 
  *
  * @param first at least the first `safetensorsHeaderBytes(first)` bytes of the file.
  * @param fileBytes size of the whole file, if known; the data must then end exactly there.
- * @throws FormatError naming what is wrong: length, UTF-8, JSON, repeated names, dtype, shape, offsets, holes, overlaps.
+ * @throws FormatError naming what is wrong: length, UTF-8, JSON, repeated names, dtype, shape, offsets, holes,
+ *   overlaps.
  */
 export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes?: number): SafetensorsHeader {
   const bytes = asBytes(first);
@@ -202,10 +203,11 @@ export interface SafetensorsLayout {
 }
 
 /**
- * Plans a file without its values, so that a checkpoint larger than memory can be written tensor by tensor. The header keeps
- * the order given; the data is laid out by falling element size, so that every tensor is aligned to its own type.
+ * Plans a file without its values, so that a checkpoint larger than memory can be written tensor by tensor. The header
+ * keeps the order given; the data is laid out by falling element size, so that every tensor is aligned to its own type.
  *
- * @throws ValueError for a repeated or reserved name, an unknown dtype, or a shape that is not of non-negative integers.
+ * @throws ValueError for a repeated or reserved name, an unknown dtype, or a shape that is not of non-negative
+ *   integers.
  */
 export function layoutSafetensors(
   tensors: Iterable<readonly [string, { readonly dtype: SafetensorsDtype; readonly shape: readonly number[] }]>,

@@ -5,8 +5,8 @@ import { float16BitsToFloat32, float32ToFloat16Bits } from '../../core/tensor/fl
 import type { SafetensorsEntry } from './safetensors.ts';
 
 /**
- * Values of any entry as float32, in row-major order. F32 is returned as it is, without a copy; F64 is rounded to nearest;
- * 64-bit integers beyond 2^24 lose precision as any float32 does; BOOL gives 0 and 1.
+ * Values of any entry as float32, in row-major order. F32 is returned as it is, without a copy; F64 is rounded to
+ * nearest; 64-bit integers beyond 2^24 lose precision as any float32 does; BOOL gives 0 and 1.
  */
 export function toFloat32(entry: SafetensorsEntry): Float32Array {
   switch (entry.dtype) {

@@ -22,7 +22,8 @@ export interface AdamOptions {
  *     m ← β₁ m + (1 - β₁) g;   v ← β₂ v + (1 - β₂) g²
  *     p ← p - lr · (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps)
  *
- * As `torch.optim.Adam` (Kingma and Ba, arXiv 1412.6980). State: `exp_avg` (m), `exp_avg_sq` (v), `max_exp_avg_sq` with amsgrad.
+ * As `torch.optim.Adam` (Kingma and Ba, arXiv 1412.6980). State: `exp_avg` (m), `exp_avg_sq` (v), `max_exp_avg_sq` with
+ * amsgrad.
  */
 export class Adam extends Optimizer {
   private readonly slots: readonly string[];
@@ -63,7 +64,8 @@ export class Adam extends Optimizer {
 
 /**
  * Adam with `p ← (1 - lr · weightDecay) p` in place of the penalty in the gradient; weightDecay is 0.01 by default. As
- * `torch.optim.AdamW` (Loshchilov and Hutter, arXiv 1711.05101). For large models `FusedAdamW` does it in four dispatches.
+ * `torch.optim.AdamW` (Loshchilov and Hutter, arXiv 1711.05101). For large models `FusedAdamW` does it in four
+ * dispatches.
  */
 export class AdamW extends Adam {
   /** @throws ValueError */

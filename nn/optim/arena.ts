@@ -1,4 +1,5 @@
-// One flat tensor that holds many: what an optimizer does to every parameter then takes one dispatch instead of hundreds.
+// One flat tensor that holds many: what an optimizer does to every parameter then takes one dispatch instead of
+// hundreds.
 
 import {
   EngineError,
@@ -12,7 +13,10 @@ import {
   type Shape,
 } from '../../core/index.ts';
 
-/** Elements that places begin at a multiple of: 256 bytes even for f16, the largest alignment of bindings that adapters ask for. */
+/**
+ * Elements that places begin at a multiple of: 256 bytes even for f16, the largest alignment of bindings that adapters
+ * ask for.
+ */
 const ALIGNMENT = 128;
 
 interface Place {

@@ -4,8 +4,9 @@ import { keep, noGrad, scope, ValueError, type Tensor } from '../../core/index.t
 import { leaves, type Parameters } from './optimizer.ts';
 
 /**
- * Scales all gradients by `min(1, maxNorm / (norm + 1e-6))`, norm being that of all of them as one vector: `(Σ |g|ᵖ)^(1/p)`, or the
- * largest |g| for p = Infinity. As `torch.nn.utils.clip_grad_norm_` (Pascanu et al., arXiv 1211.5063, §3.2).
+ * Scales all gradients by `min(1, maxNorm / (norm + 1e-6))`, norm being that of all of them as one vector:
+ * `(Σ |g|ᵖ)^(1/p)`, or the largest |g| for p = Infinity. As `torch.nn.utils.clip_grad_norm_` (Pascanu et al., arXiv
+ * 1211.5063, §3.2).
  *
  * @param normType p; default 2
  * @returns the norm before scaling, of one element

@@ -1,6 +1,7 @@
-// AdamW with clipping, the parameters' moving average and dynamic loss scaling, for capture: parameters, gradients and moments lie in
-// flat arenas, a step is four dispatches however many parameters there are, and what changes from step to step is in a buffer.
-// Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv 1710.03740), §3 for f16.
+// AdamW with clipping, the parameters' moving average and dynamic loss scaling, for capture: parameters, gradients and
+// moments lie in flat arenas, a step is four dispatches however many parameters there are, and what changes from step
+// to step is in a buffer. Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv
+// 1710.03740), §3 for f16.
 
 import { FormatError, ShapeError, ValueError } from '../../core/errors.ts';
 import {
@@ -51,8 +52,9 @@ export interface FusedAdamWOptions {
   /** Keep a moving average of the parameters with this decay. */
   readonly emaDecay?: number;
   /**
-   * Parameters that become f16 copies of f32 master values; the rest stays f32. The loss is scaled then, and the scale adapts
-   * itself: it is halved by a gradient that overflows, and doubled by 2,000 steps in a row that don't. Default none.
+   * Parameters that become f16 copies of f32 master values; the rest stays f32. The loss is scaled then, and the scale
+   * adapts itself: it is halved by a gradient that overflows, and doubled by 2,000 steps in a row that don't. Default
+   * none.
    */
   readonly half?: readonly Tensor[];
 }
@@ -83,15 +85,18 @@ export interface FusedAdamWState {
   readonly words: readonly number[];
 }
 
-/** Gradients that wait for others to share a dispatch: enough that two types and alignments fill theirs, few enough to cost no memory. */
+/**
+ * Gradients that wait for others to share a dispatch: enough that two types and alignments fill theirs, few enough to
+ * cost no memory.
+ */
 const PENDING = 2 * GRADIENTS_PER_DISPATCH;
 const FIRST_SCALE = 65536;
 const GROWTH_INTERVAL = 2000;
 const MOMENTS = ['m', 'v'] as const;
 
 /**
- * Optimizer of a module's parameters. It moves them into its arena: make it after the module is in its final form, and before
- * a step is captured. Per step: `backward(loss, optimizer.backwardOptions(…))`, then `step()`.
+ * Optimizer of a module's parameters. It moves them into its arena: make it after the module is in its final form, and
+ * before a step is captured. Per step: `backward(loss, optimizer.backwardOptions(…))`, then `step()`.
  */
 export class FusedAdamW {
   /** Master values. */
@@ -183,10 +188,11 @@ export class FusedAdamW {
   }
 
   /**
-   * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`), and where gradients go: to the
-   * arena, many in a dispatch.
+   * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`), and where
+   * gradients go: to the arena, many in a dispatch.
    *
-   * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per step
+   * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per
+   *   step
    * @param options.weight share of this batch in the step's loss; default 1
    */
   backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): Required<

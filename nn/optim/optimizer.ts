@@ -1,5 +1,5 @@
-// What optimizers made of tensor operations share: parameters, a learning rate, step counts, and state by PyTorch's names. Everything
-// that changes from step to step is in a tensor, so that a step can be captured and replayed.
+// What optimizers made of tensor operations share: parameters, a learning rate, step counts, and state by PyTorch's
+// names. Everything that changes from step to step is in a tensor, so that a step can be captured and replayed.
 
 import { keep, noGrad, scope, tensor, ValueError, zeros, type Device, type Tensor } from '../../core/index.ts';
 import { Module } from '../module.ts';
@@ -26,7 +26,8 @@ export function checkNumber(op: string, name: string, value: number, end = Infin
 }
 
 /**
- * Base of the optimizers. Per step: `zeroGrad()`, `loss.backward()`, `step()`. Parameters without a gradient are passed over, as in PyTorch.
+ * Base of the optimizers. Per step: `zeroGrad()`, `loss.backward()`, `step()`. Parameters without a gradient are passed
+ * over, as in PyTorch.
  */
 export abstract class Optimizer {
   readonly params: readonly Tensor[];
@@ -78,8 +79,8 @@ export abstract class Optimizer {
   }
 
   /**
-   * Learning rate, steps taken by each parameter, and the optimizer's tensors, named by the parameter's number: the tensors themselves,
-   * not copies.
+   * Learning rate, steps taken by each parameter, and the optimizer's tensors, named by the parameter's number: the
+   * tensors themselves, not copies.
    */
   stateDict(): Map<string, Tensor> {
     return new Map(this.state);

@@ -20,9 +20,9 @@ type Update = (p: Tensor, gradient: Tensor, rate: Tensor) => Tensor;
 type MomentumUpdate = (p: Tensor, gradient: Tensor, rate: Tensor, buffer: Tensor, step: Tensor) => Tensor[];
 
 /**
- * `p ← p - lr · d` with `g = gradient + weightDecay · p` and, where there is momentum, `b ← momentum · b + (1 - dampening) · g`
- * (b = g in the first step), `d = b`, or `g + momentum · b` with nesterov; else `d = g`. As `torch.optim.SGD` (Sutskever et al., ICML 2013).
- * State: `momentum_buffer`.
+ * `p ← p - lr · d` with `g = gradient + weightDecay · p` and, where there is momentum,
+ * `b ← momentum · b + (1 - dampening) · g` (b = g in the first step), `d = b`, or `g + momentum · b` with nesterov;
+ * else `d = g`. As `torch.optim.SGD` (Sutskever et al., ICML 2013). State: `momentum_buffer`.
  */
 export class SGD extends Optimizer {
   private readonly plain: Update | null = null;
