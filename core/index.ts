@@ -7,6 +7,7 @@ export type { AdapterSummary, Tier } from './gpu/adapter.ts';
 export type { Operand } from './gpu/dispatcher.ts';
 export { isFloat, promote, sizeOf, storageType, type DType, type FloatDType, type TypedArray } from './tensor/dtype.ts';
 export type { HostArray } from './tensor/hostData.ts';
+export { HostBuffer } from './gpu/hostBuffer.ts';
 export { defineKernel, type Kernel, type KernelEnv, type KernelSource } from './gpu/kernel.ts';
 export { grid1d } from './gpu/grid.ts';
 export { Profiler, type ProfileEvent, type ProfileRow } from './profile/profiler.ts';
@@ -15,8 +16,8 @@ export { adapterKey, Tuning, tuningOf, type TuneOptions, type TuningData, type T
 export { choose, type Tunable } from './gpu/tunable.ts';
 export { loadTuning, saveTuning } from './tuning/store.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './tensor/shape.ts';
-export { capture, captureAhead, CapturedStep, type CapturePlan } from './capture/capture.ts';
-export { Generator, type GeneratorState } from './random/generator.ts';
+export { capture, captureAhead, CapturedStep, cut, type CapturePlan } from './capture/capture.ts';
+export { Generator, type GeneratorState, type SampleRange } from './random/generator.ts';
 export { philox4x32 } from './random/philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
 export { backward, grad, valueAndGrad, type AccumulateOptions, type BackwardOptions } from './autograd/backward.ts';

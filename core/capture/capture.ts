@@ -42,6 +42,8 @@ class StepRecorder implements Recorder {
   readonly lives = new Map<Storage, Life>();
   readonly pinned = new Set<Storage>();
   readonly sources = new Map<Positioned, number>();
+  /** Before which command the step was cut, and the number given with it. */
+  readonly cuts: { readonly at: number; readonly tag: number }[] = [];
 
   constructor(ahead: boolean) {
     this.ahead = ahead;
@@ -69,6 +71,10 @@ class StepRecorder implements Recorder {
   written(storage: Storage): void {
     // Host data is uploaded now and not at each replay: its memory must stay as it is.
     this.pin(storage);
+  }
+
+  cut(tag: number): void {
+    this.cuts.push({ at: this.commands.length, tag });
   }
 
   drawn(source: Positioned): void {
@@ -109,12 +115,14 @@ export class CapturedStep<R> {
   private readonly slots: PooledBuffer[];
   /** Random generators, and the blocks that a replay draws from each. */
   private readonly sources: Map<Positioned, number>;
+  private readonly cuts: StepRecorder['cuts'];
   private disposed = false;
 
   /** @internal */
   constructor(device: Device, recorder: StepRecorder, result: R) {
     this.device = device;
     this.result = result;
+    this.cuts = recorder.cuts;
     this.sources = new Map([...recorder.sources].map(([g, from]) => [g, g.position - from]));
     const transient = [...recorder.lives].filter(
       ([storage, life]) => life.last >= life.first && !recorder.pinned.has(storage) && !storage.alive,
@@ -165,20 +173,44 @@ export class CapturedStep<R> {
 
   /** Runs the step again, with what its inputs hold now. */
   replay(): R {
+    for (const _ of this.replayInParts());
+    return this.result;
+  }
+
+  /**
+   * Runs the step again and stops at each cut: gives its number when everything before it is encoded. Commands that are encoded
+   * there come before the rest of the step; they may be submitted and waited for. Go on to the end before anything else is replayed.
+   */
+  *replayInParts(): Generator<number, void, undefined> {
     if (this.disposed) throw new EngineError('capture', 'The captured step was disposed of');
     this.device.check();
     const { stream } = this.device;
     stream.recorder?.refuse('replays another', 'capture both in one step, or replay them one after the other');
     for (const g of this.sources.keys()) g.rebase();
     for (const storage of this.written) storage.version++;
-    for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
-    for (const { kernel, group, immediates, groups } of this.list)
-      stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
-    // Written to by commands that may still be open: a host write has to come after them.
-    for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
+    let from = 0;
+    for (const { at, tag } of this.cuts) {
+      this.encode(from, at);
+      yield tag;
+      from = at;
+    }
+    this.encode(from, this.list.length);
     for (const [g, blocks] of this.sources) g.advance(blocks);
     stream.flush();
-    return this.result;
+  }
+
+  private encode(from: number, to: number): void {
+    const { stream } = this.device;
+    const used = (): void => {
+      for (const storage of this.kept) if (storage.alive) storage.buffer.serial = stream.serial;
+    };
+    used();
+    for (let i = from; i < to; i++) {
+      const { kernel, group, immediates, groups } = this.list[i];
+      stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
+    }
+    // Written to by commands that may still be open: a host write has to come after them.
+    used();
   }
 
   dispose(): void {
@@ -223,6 +255,11 @@ export async function captureAhead<R>(device: Device, step: () => R): Promise<Ca
     throw error;
   }
   return captured;
+}
+
+/** Cuts the step that is being recorded, if one is: `replayInParts` stops there and gives `tag`. */
+export function cut(device: Device, tag: number): void {
+  device.stream.recorder?.cut(tag);
 }
 
 function record<R>(device: Device, step: () => R, recorder: StepRecorder): CapturedStep<R> {

@@ -37,6 +37,8 @@ export interface Recorder {
   ): void;
   written(storage: Storage): void;
   drawn(source: Positioned): void;
+  /** Marks a place at which replays stop. */
+  cut(tag: number): void;
   /** Throws: the step does what can't be replayed. */
   refuse(what: string, instead: string): never;
 }

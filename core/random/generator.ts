@@ -7,7 +7,7 @@
 import type { Device } from '../gpu/device.ts';
 import type { Positioned } from '../gpu/recorder.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
-import { DTypeError, ValueError } from '../errors.ts';
+import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
@@ -20,6 +20,13 @@ import { arange, empty } from '../ops/create.ts';
 export interface GeneratorState {
   readonly seed: number;
   readonly position: number;
+}
+
+/** Which samples of a batch are drawn here: `count` from `first` on, out of `total`. */
+export interface SampleRange {
+  readonly first: number;
+  readonly count: number;
+  readonly total: number;
 }
 
 type Distribution = 'bits' | 'uniform' | 'normal' | 'randint' | 'bernoulli';
@@ -47,6 +54,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
         { name: 'b', type: 'f32' },
         { name: 'low', type: 'i32' },
         { name: 'span', type: 'u32' },
+        { name: 'sample', type: 'u32' },
       ],
       workgroupSize: [64],
       coarsenable: true,
@@ -75,20 +83,25 @@ fn gauss(r: vec4u) -> vec4f {
   let x = radius * angle[1]; let y = radius * angle[0];
   return vec4f(x.x, y.x, x.y, y.y);
 }`,
-      body: `  let first = flat * 4u;
-  if (first >= p.n) { return; }
-  let low = state[2] + p.first + flat;
+      // p.sample is the number of elements of a sample: y begins with sample state[4] of a whole that is drawn in parts. Where that is
+      // not at the beginning of a block, an invocation writes the end of one block and no element of the next.
+      body: `  let skipped = state[4] * p.sample;
+  let block = p.first + (skipped >> 2u) + flat;
+  let first = i32(flat * 4u) - i32(skipped & 3u);
+  if (first >= i32(p.n)) { return; }
+  let low = state[2] + block;
   // A sum below either addend has overflowed.
-  let carry = select(0u, 1u, p.first + flat < flat) + select(0u, 1u, low < state[2]);
+  let carry = select(0u, 1u, block < flat) + select(0u, 1u, low < state[2]);
   let r = philox(vec4u(low, state[3] + carry, 0u, 0u), vec2u(state[0], state[1]));
   let v = ${value[kind]};
   for (var k = 0u; k < 4u; k++) {
-    if (first + k >= p.n) { break; }
+    let i = first + i32(k);
+    if (i < 0 || i >= i32(p.n)) { continue; }
     ${
       kind === 'uniform'
         ? `// Rounded, the largest may be the bound that is left out.
-    y[first + k] = ${type}(select(v[k], p.a, f32(${type}(v[k])) >= p.b));`
-        : `y[first + k] = ${type}(v[k]);`
+    y[i] = ${type}(select(v[k], p.a, f32(${type}(v[k])) >= p.b));`
+        : `y[i] = ${type}(v[k]);`
     }
   }`,
     };
@@ -103,13 +116,14 @@ export class Generator implements Positioned {
   /** Position that the buffer holds; later blocks are counted from there. */
   private base = -1;
   private readonly state: Tensor;
+  private range: SampleRange | null = null;
 
   /** @param seed a whole number from 0 to 2⁵³ − 1 */
   constructor(device: Device, seed = 0) {
     this.device = device;
     this.seedValue = checkSeed(seed);
     this.next = 0;
-    this.state = keep(empty(device, [4], 'u32'));
+    this.state = keep(empty(device, [5], 'u32'));
   }
 
   get seed(): number {
@@ -137,6 +151,24 @@ export class Generator implements Positioned {
   manualSeed(seed: number): this {
     this.setState({ seed, position: 0 });
     return this;
+  }
+
+  /**
+   * The part of a batch that is drawn from now on, or null for whole batches. The first dimension of what is drawn is then that of the
+   * samples (or of so many rows of each), and every sample gets the numbers it has where the whole batch is drawn at once.
+   */
+  get samples(): SampleRange | null {
+    return this.range;
+  }
+
+  set samples(range: SampleRange | null) {
+    if (range && !(range.first >= 0 && range.count > 0 && range.first + range.count <= range.total))
+      throw new ValueError('Generator', `are ${range.count} from ${range.first} on of ${range.total}`, {
+        option: 'samples',
+        expected: 'a part of the batch',
+      });
+    this.range = range;
+    this.base = -1;
   }
 
   /** Uniform in [low, high). */
@@ -210,6 +242,7 @@ export class Generator implements Positioned {
         Math.floor(this.seedValue / 2 ** 32),
         this.next >>> 0,
         Math.floor(this.next / 2 ** 32),
+        this.range?.first ?? 0,
       ),
     );
   }
@@ -236,16 +269,27 @@ export class Generator implements Positioned {
     this.device.stream.recorder?.drawn(this);
     if (this.base < 0 || this.next - this.base > 2 ** 31) this.rebase();
     const y = empty(this.device, shape, dtype);
-    const blocks = Math.ceil(y.numel / 4);
-    if (blocks)
+    const { range } = this;
+    const each = range ? y.numel / range.count : 0;
+    if (!Number.isInteger(each))
+      throw new ShapeError(
+        kind,
+        `${y.numel} numbers can't be divided among the ${range!.count} samples of a part of a batch`,
+        {
+          remedy: "draw them with the generator's samples set to null",
+        },
+      );
+    // A part that begins inside of a block reaches into one more.
+    const blocks = Math.ceil(y.numel / 4) + (range && range.total > range.count && each % 4 ? 1 : 0);
+    if (y.numel)
       this.device.run(
         randomKernel,
         { kind, type: storageType(dtype) },
         [this.state, y],
-        [y.numel, this.next - this.base, a, b, low, span],
+        [y.numel, this.next - this.base, a, b, low, span, each],
         grid1d(blocks, 64),
       );
-    this.next += blocks;
+    this.next += Math.ceil((range ? each * range.total : y.numel) / 4);
     return y;
   }
 }

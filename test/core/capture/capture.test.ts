@@ -1,6 +1,20 @@
 import * as assert from 'uvu/assert';
 import * as core from '../../../core/index.ts';
-import { backward, capture, Generator, grad, keep, noGrad, scope, tensor, type Tensor } from '../../../core/index.ts';
+import {
+  backward,
+  capture,
+  captureAhead,
+  cut,
+  Generator,
+  grad,
+  HostBuffer,
+  keep,
+  noGrad,
+  scope,
+  tensor,
+  zeros,
+  type Tensor,
+} from '../../../core/index.ts';
 import { gpuSuite, uniform } from '../../support.ts';
 
 const test = gpuSuite('capture');
@@ -291,6 +305,47 @@ test('a kernel that is refused ahead is reported when the capture is done', asyn
     );
   assert.instance(error, core.CompileError);
   assert.match((error as Error).message, /^\[refused\] [^]*missing/);
+});
+
+test('a replay in parts stops at each cut, where the host reads what is done and writes what comes next', async ({
+  device,
+}) => {
+  const x = tensor(device, [1, 2, 3, 4]),
+    sum = zeros(device, [4]);
+  const step = await captureAhead(device, () =>
+    scope(() => {
+      noGrad(() => sum.copy_(x.mul(2)));
+      cut(device, 7);
+      const out = sum.add(1);
+      cut(device, 8);
+      return out.mul(10);
+    }),
+  );
+  const down = new HostBuffer(device, 16, 'read'),
+    up = new HostBuffer(device, 16, 'write');
+  const place = { storage: sum.storage, byteOffset: sum.byteOffset };
+  const cuts: number[] = [];
+  for (let round = 0; round < 2; round++) {
+    for (const tag of step.replayInParts()) {
+      cuts.push(tag);
+      if (tag !== 7) continue;
+      down.copyFrom(place, 16);
+      const [read, write] = await Promise.all([down.map(), up.map()]);
+      assert.equal(Array.from(new Float32Array(read)), [2, 4, 6, 8]);
+      new Float32Array(write).set([round, 20, 30, 40]);
+      down.unmap();
+      up.unmap();
+      up.copyTo(place, 16);
+    }
+    assert.equal(Array.from(await step.result.data()), [(round + 1) * 10, 210, 310, 410]);
+  }
+  assert.equal(cuts, [7, 8, 7, 8]);
+  assert.equal(Array.from(await step.replay().data()), [30, 50, 70, 90]);
+  assert.throws(() => new HostBuffer(device, 6, 'read'), /bytes is 6, expected a multiple of 4/);
+  for (const buffer of [down, up]) buffer.destroy();
+  step.result.dispose();
+  step.dispose();
+  for (const t of [x, sum]) t.dispose();
 });
 
 test.run();

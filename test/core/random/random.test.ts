@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { Generator, philox4x32 } from '../../../core/index.ts';
+import { type SampleRange, Generator, philox4x32 } from '../../../core/index.ts';
 import { gpuSuite } from '../../support.ts';
 
 const test = gpuSuite('random');
@@ -124,6 +124,36 @@ test('types, ranges and what is refused', async ({ device }) => {
   assert.throws(() => g.setState({ seed: 1, position: 0.5 }), /^\[Generator\] Position 0.5/);
   draws.forEach((t) => t.dispose());
   g.dispose();
+});
+
+test('parts of a batch are drawn as in the whole', async ({ device }) => {
+  const shapes = [[6], [6, 4], [6, 7], [6, 2, 3, 5], [12, 5]];
+  const draw = async (range: SampleRange | null): Promise<Float32Array[]> => {
+    const generator = new Generator(device, 11);
+    generator.samples = range;
+    const rows = (range?.count ?? 6) / 6;
+    const tensors = shapes.flatMap(([first, ...rest]) => [
+      generator.normal([first * rows, ...rest]),
+      generator.uniform([first * rows, ...rest], { dtype: 'f16' }),
+      generator.randint([first * rows, ...rest], -5, 100),
+    ]);
+    const values = await Promise.all(tensors.map(async (t) => Float32Array.from(await t.data())));
+    for (const t of tensors) t.dispose();
+    values.push(Float32Array.of(generator.position));
+    generator.dispose();
+    return values;
+  };
+  const whole = await draw(null);
+  for (const parts of [2, 3, 6]) {
+    const count = 6 / parts;
+    const drawn: Float32Array[][] = [];
+    for (let k = 0; k < parts; k++) drawn.push(await draw({ first: k * count, count, total: 6 }));
+    whole.slice(0, -1).forEach((values, i) => {
+      const joined = drawn.flatMap((part) => Array.from(part[i]));
+      assert.equal(joined, Array.from(values), `draw ${i} in ${parts} parts`);
+    });
+    for (const part of drawn) assert.equal(part.at(-1), whole.at(-1), 'position');
+  }
 });
 
 test.run();
