@@ -30,5 +30,6 @@ export {
   type AdamWCounters,
   type FusedAdamWOptions,
   type FusedAdamWState,
+  type GradientRun,
   type StateTensors,
 } from './optim/fusedAdamW.ts';

@@ -79,6 +79,8 @@ export interface DataLoaderOptions {
   cursor?: DataCursor;
   /** Ends loading: the pending and every later `next` reject with its reason. */
   signal?: AbortSignal;
+  /** Load an equal part of every batch alone: part `index` of so many. Cursors are those of whole batches. */
+  part?: { readonly index: number; readonly of: number };
 }
 
 const natural = (n: number): boolean => Number.isSafeInteger(n) && n >= 0;
@@ -105,6 +107,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   readonly #usable: number;
   readonly #epochs: number;
   readonly #signal: AbortSignal | undefined;
+  readonly #part: { readonly index: number; readonly of: number };
   #cursor: DataCursor;
   #order: { epoch: number; items: Uint32Array } | undefined;
   #ahead: Prefetch | undefined;
@@ -120,6 +123,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
       epochs = Infinity,
       cursor,
       signal,
+      part = { index: 0, of: 1 },
     } = options;
     if (!natural(batchSize) || batchSize < 1) {
       throw new ValueError('DataLoader', `is ${batchSize}`, {
@@ -163,6 +167,12 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     this.#usable = dropLast ? this.batchesPerEpoch * batchSize : dataset.length;
     this.#epochs = epochs;
     this.#signal = signal;
+    if (batchSize % part.of !== 0 || (!dropLast && dataset.length % part.of !== 0)) {
+      throw new ValueError('DataLoader', `Batches of ${batchSize} can't be divided into ${part.of} equal parts`, {
+        remedy: 'choose a batch size that can, and drop the last',
+      });
+    }
+    this.#part = part;
     this.#cursor = cursor ? this.#checkCursor(cursor) : { epoch: 0, index: 0 };
   }
 
@@ -212,8 +222,9 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   async #load({ epoch, index }: DataCursor): Promise<Batch> {
     const { size, channels } = this.dataset;
     const end = Math.min(index + this.#batchSize, this.#usable);
-    const count = end - index;
-    const indices = Array.from({ length: count }, (_, i) => this.#itemAt(epoch, index + i));
+    const count = (end - index) / this.#part.of;
+    const first = index + this.#part.index * count;
+    const indices = Array.from({ length: count }, (_, i) => this.#itemAt(epoch, first + i));
     this.#signal?.throwIfAborted();
     // Async, because a throw here would leave the items begun before with nobody to see them fail.
     const items = await Promise.all(indices.map(async (i) => this.dataset.item(i)));

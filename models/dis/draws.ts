@@ -36,7 +36,8 @@ export function drawDecisions(
   batch: number,
 ): DisDraws {
   return {
-    keep: keepProbs && generator.uniform([keepProbs.shape[0], batch]).lt(keepProbs).cast('f32'),
+    // A row a sample, so that parts of a batch get what the whole gets.
+    keep: keepProbs && generator.uniform([batch, keepProbs.shape[0]]).transpose(0, 1).lt(keepProbs).cast('f32'),
     labels: config.numClasses > 0 && config.classDropoutProb > 0 ? generator.uniform([batch]) : null,
   };
 }

@@ -7,6 +7,7 @@ import {
   backward,
   capture,
   captureAhead,
+  cut,
   Generator,
   keep,
   noGrad,
@@ -22,9 +23,11 @@ import {
   type Tensor,
   type FloatDType,
 } from '../../core/index.ts';
-import { adamWWord } from '../../kernels/index.ts';
-import { FusedAdamW, type Module, type StateTensors } from '../../nn/index.ts';
+import { adamWWord, wireBytes } from '../../kernels/index.ts';
+import { FusedAdamW, type GradientRun, type Module, type StateTensors } from '../../nn/index.ts';
 import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
+import type { ExchangeTimes, GradientExchange } from './exchange.ts';
+import { bucketBytes, GradientBuckets } from './gradientBuckets.ts';
 import {
   timestepSamplerFromState,
   type TimestepSampler,
@@ -56,9 +59,9 @@ export interface TrainerOptions {
   readonly device: Device;
   readonly model: Denoiser;
   readonly diffusion: TrainingObjective;
-  /** Images in an optimizer step. */
+  /** Images in an optimizer step, of all ranks together. */
   readonly batchSize: number;
-  /** Parts that a batch is computed in, one after the other, for less memory; default 1. The result is the whole batch's. */
+  /** Parts that a batch, or a rank's part of it, is computed in, one after the other, for less memory; default 1. The result is the whole batch's. */
   readonly microBatches?: number;
   /** Learning rate, or a function of the number of steps taken; default 1e-4. */
   readonly lr?: number | ((step: number) => number);
@@ -78,6 +81,11 @@ export interface TrainerOptions {
   readonly capture?: boolean;
   /** Default: every timestep with the same probability, drawn on the GPU. */
   readonly timestepSampler?: TimestepSampler;
+  /**
+   * Other ranks to train together with, each with an equal part of every batch: rank r has the samples from r × batchSize / ranks on.
+   * Whatever the number of ranks, a run sees the same samples, timesteps, noise and dropout.
+   */
+  readonly exchange?: GradientExchange;
 }
 
 /** What one step did. Losses are means over the batch, before weighting by the timestep sampler. */
@@ -94,6 +102,8 @@ export interface StepRecord {
   /** The gradient was not finite and the parameters were left alone. */
   readonly skipped: boolean;
   readonly epoch: number;
+  /** What the exchange of gradients took; only with several ranks. */
+  readonly exchange?: ExchangeTimes;
 }
 
 /** Everything that a run needs to go on bit for bit. */
@@ -124,7 +134,7 @@ export interface RunOptions {
   readonly pauseEvery?: number;
 }
 
-/** Numbers of the caller's instead of drawn ones. */
+/** Numbers of the caller's instead of drawn ones, for the whole batch. */
 export interface GivenDraws {
   /** (batch) timesteps. */
   readonly timesteps?: Int32Array;
@@ -134,7 +144,11 @@ export interface GivenDraws {
   readonly noise?: Float32Array;
 }
 
-type Part = 'whole' | 'first' | 'more' | 'update';
+/**
+ * Lists that a step is made of. Alone: `whole`, or `first`, `more` … `update` with micro-batches. With other ranks: `first`, `more` …, then
+ * `last` (or `only`), in which gradients become complete and are sent, and `update`.
+ */
+type Part = 'whole' | 'first' | 'more' | 'only' | 'last' | 'update';
 
 const TERMS = ['loss', 'mse', 'vb'] as const;
 
@@ -145,6 +159,9 @@ export class Trainer {
   readonly optimizer: FusedAdamW;
   readonly batchSize: number;
   readonly microBatches: number;
+  /** Ranks that train together, and which of them this is. */
+  readonly ranks: number;
+  readonly rank: number;
   /** Draws timesteps, noise and dropout. */
   readonly generator: Generator;
   private readonly lr: (step: number) => number;
@@ -162,6 +179,13 @@ export class Trainer {
   /** Which losses the objective gives. */
   private terms: readonly (typeof TERMS)[number][] = [];
   private lastEnd = 0;
+  private readonly exchange: GradientExchange | undefined;
+  private readonly wire: 'f32' | 'f16';
+  private readonly runs: readonly GradientRun[];
+  private buckets: Promise<GradientBuckets> | undefined;
+  private opened: GradientBuckets | undefined;
+  /** Done when the step before is submitted; only with several ranks. */
+  private submitted: Promise<unknown> = Promise.resolve();
 
   /** @throws ValueError */
   constructor(options: TrainerOptions) {
@@ -181,19 +205,28 @@ export class Trainer {
       precision = 'f32',
       capture: capturing = true,
       timestepSampler,
+      exchange,
     } = options;
+    const { rank, ranks } = exchange ?? { rank: 0, ranks: 1 };
     if (!(Number.isInteger(batchSize) && batchSize > 0))
       throw new ValueError('Trainer', `is ${batchSize}`, { option: 'batchSize', expected: 'a positive integer' });
-    if (!(Number.isInteger(microBatches) && microBatches > 0) || batchSize % microBatches)
+    if (batchSize % ranks)
+      throw new ValueError('Trainer', `is ${batchSize}`, {
+        option: 'batchSize',
+        expected: `a multiple of the ${ranks} ranks`,
+      });
+    if (!(Number.isInteger(microBatches) && microBatches > 0) || (batchSize / ranks) % microBatches)
       throw new ValueError('Trainer', `is ${microBatches}`, {
         option: 'microBatches',
-        expected: `a divisor of the batch of ${batchSize}`,
+        expected: `a divisor of the batch of ${batchSize / ranks}`,
       });
     this.device = device;
     this.model = model.train();
     this.diffusion = diffusion;
     this.batchSize = batchSize;
     this.microBatches = microBatches;
+    this.rank = rank;
+    this.ranks = ranks;
     this.lr = typeof lr === 'number' ? () => lr : lr;
     this.capturing = capturing;
     this.sampler = timestepSampler;
@@ -210,13 +243,20 @@ export class Trainer {
     });
     this.generator = new Generator(device, seed);
     const { imgSize, channels, numClasses } = model.config;
-    const count = batchSize / microBatches;
+    // One rank has nobody to exchange anything with.
+    this.exchange = ranks > 1 ? exchange : undefined;
+    this.wire = precision;
+    this.runs = this.exchange
+      ? this.optimizer.gradientRuns((fromLast) => bucketBytes(fromLast) / wireBytes(precision))
+      : [];
+    const count = batchSize / ranks / microBatches;
     const input = (shape: readonly number[], dtype: 'f32' | 'i32' = 'f32'): Tensor => keep(zeros(device, shape, dtype));
     this.images = input([count, channels, imgSize, imgSize]);
     this.noise = input(this.images.shape);
     this.labels = numClasses > 0 ? input([count], 'i32') : undefined;
     this.timesteps = input([count], 'i32');
     this.weights = input([count]);
+    this.drawFor(0);
   }
 
   /** Optimizer steps taken. */
@@ -276,40 +316,37 @@ export class Trainer {
    * @throws CompileError for a kernel that the adapter refuses
    */
   async prepare(): Promise<void> {
+    if (this.exchange) await this.open();
     if (!this.capturing) return;
     const draws: GivenDraws = this.sampler ? { timesteps: new Int32Array(0), weights: new Float32Array(0) } : {};
-    for (const part of this.microBatches === 1 ? (['whole'] as const) : (['first', 'more', 'update'] as const)) {
-      const key = partKey(part, draws);
-      if (!this.captured.has(key)) this.hold(key, await captureAhead(this.device, () => this.work(part, draws)));
-    }
+    for (const part of new Set(this.parts())) await this.prepared(part, draws);
   }
 
   /**
-   * One step on a batch. The work is enqueued before this returns; the promise waits for the losses.
+   * One step on a batch, or this rank's part of it. The work is enqueued before this returns, or with several ranks in turn with the steps
+   * before; the promise waits for the losses.
    *
    * @throws ShapeError where the batch doesn't fit the model and the batch size
    */
   trainBatch(batch: Omit<Batch, 'next'> & { readonly next?: DataCursor }, given: GivenDraws = {}): Promise<StepRecord> {
-    const expected = [this.batchSize, ...this.images.shape.slice(1)];
+    const expected = [this.batchSize / this.ranks, ...this.images.shape.slice(1)];
     if (batch.shape.join() !== expected.join())
       throw new ShapeError('Trainer', `The batch has shape ${show(batch.shape)}`, { expected: show(expected) });
     const began = performance.now();
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
     const lr = this.lr(this.taken);
-    this.optimizer.lr = lr;
-    const losses: Promise<ArrayLike<number>>[] = [];
-    for (let k = 0; k < this.microBatches; k++) {
-      this.feed(batch, draws, k);
-      const loss = this.enqueue(this.microBatches === 1 ? 'whole' : k === 0 ? 'first' : 'more', draws)!;
-      // Where a later part throws, nobody waits for this one.
-      loss.catch(() => {});
-      losses.push(loss);
+    const enqueued = this.exchange
+      ? this.submitted.then(() => this.enqueueTogether(batch, draws, lr))
+      : this.enqueueAlone(batch, draws, lr);
+    if (enqueued instanceof Promise) {
+      this.submitted = enqueued;
+      // Whoever waits for the record is told.
+      enqueued.catch(() => {});
     }
-    if (this.microBatches > 1) this.enqueue('update', draws);
     const step = ++this.taken;
     if (batch.next) this.place = batch.next;
-    return this.record(Promise.all(losses), this.optimizer.counters(), { step, lr, epoch: batch.epoch, began, draws });
+    return this.record(enqueued, { step, lr, epoch: batch.epoch, began, draws });
   }
 
   /** Everything needed to go on from here bit for bit. Call it while no step is under way. */
@@ -353,6 +390,10 @@ export class Trainer {
     this.captured.clear();
     this.optimizer.dispose();
     this.generator.dispose();
+    void this.buckets?.then(
+      (buckets) => buckets.dispose(),
+      () => {},
+    );
     for (const t of [this.images, this.labels, this.timesteps, this.weights, this.noise]) t?.dispose();
   }
 
@@ -360,21 +401,83 @@ export class Trainer {
     this.dispose();
   }
 
-  /** Uploads micro-batch `k`. */
+  /** Uploads micro-batch `k`, and has the generator draw its samples' numbers. */
   private feed(
     batch: { readonly images: Float32Array; readonly labels: Int32Array },
     draws: GivenDraws,
     k: number,
   ): void {
-    const count = this.batchSize / this.microBatches,
-      values = numelOf(this.images.shape);
-    const part = <T extends Float32Array | Int32Array>(all: T, each = 1): T =>
-      all.subarray(k * count * each, (k + 1) * count * each) as T;
-    this.images.write(part(batch.images, values / count));
-    this.labels?.write(part(batch.labels));
-    if (draws.timesteps) this.timesteps.write(part(draws.timesteps));
-    if (draws.weights) this.weights.write(part(draws.weights));
-    if (draws.noise) this.noise.write(part(draws.noise, values / count));
+    const count = this.images.shape[0],
+      values = numelOf(this.images.shape) / count;
+    const first = this.drawFor(k);
+    const part = <T extends Float32Array | Int32Array>(all: T, from: number, each = 1): T =>
+      all.subarray(from * each, (from + count) * each) as T;
+    this.images.write(part(batch.images, k * count, values));
+    this.labels?.write(part(batch.labels, k * count));
+    if (draws.timesteps) this.timesteps.write(part(draws.timesteps, first));
+    if (draws.weights) this.weights.write(part(draws.weights, first));
+    if (draws.noise) this.noise.write(part(draws.noise, first, values));
+  }
+
+  /** Has the generator draw the numbers of micro-batch `k`; gives the place of its first sample in the whole batch. */
+  private drawFor(k: number): number {
+    const count = this.images.shape[0];
+    const first = (this.rank * this.microBatches + k) * count;
+    if (count < this.batchSize) this.generator.samples = { first, count, total: this.batchSize };
+    return first;
+  }
+
+  /** The parts of a step in order: one a micro-batch, and the update where it stands by itself. */
+  private parts(): Part[] {
+    const { microBatches: count, exchange } = this;
+    if (count === 1) return exchange ? ['only', 'update'] : ['whole'];
+    return [
+      ...Array.from({ length: count }, (_, k): Part =>
+        k === 0 ? 'first' : exchange && k === count - 1 ? 'last' : 'more',
+      ),
+      'update',
+    ];
+  }
+
+  private enqueueAlone(batch: Omit<Batch, 'next'>, draws: GivenDraws, lr: number): Enqueued {
+    this.optimizer.lr = lr;
+    const { position } = this.generator;
+    const losses = this.parts().map((part, k) => {
+      if (part !== 'update') {
+        this.feed(batch, draws, k);
+        this.generator.rewind({ position });
+      }
+      const values = this.enqueue(part, draws);
+      // Where a later part throws, nobody waits for this one.
+      values?.catch(() => {});
+      return values;
+    });
+    return { losses: losses.filter((values) => values !== undefined), counters: this.optimizer.counters() };
+  }
+
+  private async enqueueTogether(batch: Omit<Batch, 'next'>, draws: GivenDraws, lr: number): Promise<Enqueued> {
+    const buckets = (this.opened = await this.open());
+    this.optimizer.lr = lr;
+    const { position } = this.generator;
+    const losses: Promise<ArrayLike<number>>[] = [];
+    let times: ExchangeTimes | undefined;
+    for (const [k, part] of this.parts().entries()) {
+      if (part === 'update') times = await buckets.finish();
+      else {
+        this.feed(batch, draws, k);
+        this.generator.rewind({ position });
+      }
+      if (this.capturing) {
+        const captured = await this.prepared(part, draws);
+        for (const run of captured.replayInParts()) await buckets.begin(run);
+        if (captured.result) losses.push(captured.result.data());
+      } else {
+        // The gradients' buckets begin while the work is enqueued.
+        const values = this.enqueue(part, draws);
+        if (values) losses.push(values);
+      }
+    }
+    return { losses, counters: this.optimizer.counters(), times };
   }
 
   /** Runs a part of the step, captured or not, and begins to read its losses. */
@@ -397,6 +500,17 @@ export class Trainer {
     ).result?.data();
   }
 
+  /** A part of the step, captured without running it. */
+  private async prepared(part: Part, draws: GivenDraws): Promise<CapturedStep<Tensor | null>> {
+    const key = partKey(part, draws);
+    return this.captured.get(key) ?? this.hold(key, await captureAhead(this.device, () => this.work(part, draws)));
+  }
+
+  /** What gradients travel through, made once. All ranks come here together. */
+  private open(): Promise<GradientBuckets> {
+    return (this.buckets ??= GradientBuckets.open(this.exchange!, this.optimizer.gradients, this.runs, this.wire));
+  }
+
   private hold(key: string, step: CapturedStep<Tensor | null>): CapturedStep<Tensor | null> {
     if (step.result) keep(step.result);
     this.captured.set(key, step);
@@ -407,14 +521,14 @@ export class Trainer {
 
   private work(part: Part, draws: GivenDraws): Tensor | null {
     return scope(() => {
-      const terms = part === 'update' ? null : this.losses(draws, part === 'more');
+      const terms = part === 'update' ? null : this.losses(part, draws);
       if (part === 'update' || part === 'whole') this.optimizer.step();
       return terms;
     });
   }
 
   /** Losses of a micro-batch and their gradients; returns the terms per sample, (terms, count). */
-  private losses(draws: GivenDraws, add: boolean): Tensor {
+  private losses(part: Part, draws: GivenDraws): Tensor {
     const { model, generator, diffusion, images, labels } = this;
     const t = draws.timesteps ? this.timesteps : generator.randint([images.shape[0]], 0, diffusion.numTimesteps);
     const noise = draws.noise ? this.noise : generator.normal(images.shape);
@@ -423,22 +537,32 @@ export class Trainer {
     });
     backward(
       (draws.weights ? terms.loss.mul(this.weights) : terms.loss).mean(),
-      this.optimizer.backwardOptions({ add, weight: 1 / this.microBatches }),
+      this.optimizer.backwardOptions({
+        add: part === 'more' || part === 'last',
+        weight: 1 / this.microBatches / this.ranks,
+        ...((part === 'only' || part === 'last') && { runs: this.runs, complete: (run) => this.complete(run) }),
+      }),
     );
     this.terms = TERMS.filter((name) => terms[name]);
     return noGrad(() => stack(this.terms.map((name) => terms[name]!)));
   }
 
+  /** All gradients of a run are in the arena. */
+  private complete(run: number): void {
+    if (this.capturing) cut(this.device, run);
+    else this.opened?.begin(run).catch(() => {}); // told by finish()
+  }
+
   private async record(
-    parts: Promise<ArrayLike<number>[]>,
-    counters: ReturnType<FusedAdamW['counters']>,
+    enqueued: Enqueued | Promise<Enqueued>,
     { step, lr, epoch, began, draws }: { step: number; lr: number; epoch: number; began: number; draws: GivenDraws },
   ): Promise<StepRecord> {
-    const [losses, { gradNorm, skipped }] = await Promise.all([parts, counters]);
+    const { losses: parts, counters, times } = await enqueued;
+    const [losses, { gradNorm, skipped }] = await Promise.all([this.gathered(Promise.all(parts)), counters]);
     const ended = performance.now();
     const elapsed = (ended - Math.max(began, this.lastEnd)) / 1000;
     this.lastEnd = ended;
-    const count = this.batchSize / this.microBatches;
+    const count = this.images.shape[0];
     const perSample = (term: number): number[] =>
       losses.flatMap((part) => Array.from({ length: count }, (_, i) => part[term * count + i]));
     const mean = (term: number): number => perSample(term).reduce((s, v) => s + v, 0) / this.batchSize;
@@ -459,8 +583,26 @@ export class Trainer {
       imagesPerSecond: this.batchSize / elapsed,
       skipped: skipped > before,
       epoch,
+      ...(times && { exchange: times }),
     };
   }
+
+  /** The losses of all ranks' micro-batches, in order. */
+  private async gathered(own: Promise<ArrayLike<number>[]>): Promise<ArrayLike<number>[]> {
+    const parts = await own;
+    if (!this.exchange) return parts;
+    const each = parts[0].length;
+    const all = await this.exchange.gatherNumbers(Float64Array.from(parts.flatMap((part) => Array.from(part))));
+    return all.flatMap((values) => parts.map((_, k) => values.subarray(k * each, (k + 1) * each)));
+  }
+}
+
+/** What is on its way when a step is enqueued. */
+interface Enqueued {
+  /** Of each micro-batch. */
+  readonly losses: readonly Promise<ArrayLike<number>>[];
+  readonly counters: ReturnType<FusedAdamW['counters']>;
+  readonly times?: ExchangeTimes;
 }
 
 /** Parts with drawn and with given numbers are different lists. */

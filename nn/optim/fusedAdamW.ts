@@ -85,6 +85,12 @@ export interface FusedAdamWState {
   readonly words: readonly number[];
 }
 
+/** A part of the gradients' arena, in elements: multiples of 128. */
+export interface GradientRun {
+  readonly offset: number;
+  readonly numel: number;
+}
+
 /**
  * Gradients that wait for others to share a dispatch: enough that two types and alignments fill theirs, few enough to
  * cost no memory.
@@ -133,11 +139,13 @@ export class FusedAdamW {
     const { device } = all[0][1];
     if (half.length && !device.has('shader-f16'))
       throw new ValueError('FusedAdamW', 'This adapter has no shader-f16', { remedy: 'train in f32' });
-    // Those that decay come first, so that one number tells them apart.
-    const decaying = all.filter(([name, p]) => decays(name, p)),
-      others = all.filter(([name, p]) => !decays(name, p));
-    const layout = new ArenaLayout([...decaying, ...others]);
-    this.decayed = layout.end(decaying.map(([name]) => name));
+    // Backward completes gradients in about the reverse order of the parameters. Those that decay come first, so that one number tells
+    // them apart.
+    const reversed = all.toReversed();
+    const decaying = reversed.filter(([name, p]) => weightDecay === 0 || decays(name, p));
+    const kept = new Set(decaying.map(([name]) => name));
+    const layout = new ArenaLayout([...decaying, ...reversed.filter(([name]) => !kept.has(name))]);
+    this.decayed = layout.end([...kept]);
     const arena = (): Arena => new Arena(device, layout);
     [this.params, this.m, this.v, this.grads] = [arena(), arena(), arena(), arena()];
     this.ema = emaDecay === undefined ? null : arena();
@@ -187,6 +195,28 @@ export class FusedAdamW {
     words.dispose();
   }
 
+  /** Gradients of all parameters in about the order in which backward completes them, zero in gaps. */
+  get gradients(): Tensor {
+    return this.grads.flat;
+  }
+
+  /**
+   * Cuts the gradients into runs of whole tensors, in order.
+   *
+   * @param elements about how many a run has, by its place counted from the last, which is 0
+   */
+  gradientRuns(elements: (fromLast: number) => number): GradientRun[] {
+    const { places, numel } = this.grads.layout;
+    const runs: GradientRun[] = [];
+    let end = numel;
+    for (const { offset } of [...places.values()].reverse()) {
+      if (offset > 0 && end - offset < elements(runs.length)) continue;
+      runs.push({ offset, numel: end - offset });
+      end = offset;
+    }
+    return runs.reverse();
+  }
+
   /**
    * What to give `backward` for a loss of one element: its gradient (the loss scale times `weight`), and where
    * gradients go: to the arena, many in a dispatch.
@@ -194,12 +224,24 @@ export class FusedAdamW {
    * @param options.add add to the gradients instead of overwriting them: for all but the first of several batches per
    *   step
    * @param options.weight share of this batch in the step's loss; default 1
+   * @param options.runs of `gradientRuns`; `complete` is told of each as soon as all of its gradients are in the arena
    */
-  backwardOptions({ add = false, weight = 1 }: { add?: boolean; weight?: number } = {}): Required<
-    Pick<AccumulateOptions, 'accumulate' | 'finish'>
-  > & { gradient: Tensor } {
+  backwardOptions({
+    add = false,
+    weight = 1,
+    runs = [],
+    complete = () => {},
+  }: {
+    add?: boolean;
+    weight?: number;
+    runs?: readonly GradientRun[];
+    complete?: (run: number) => void;
+  } = {}): Required<Pick<AccumulateOptions, 'accumulate' | 'finish'>> & { gradient: Tensor } {
     // Gradients on their way to the arena.
     const arrived: GradientPlace[] = [];
+    const runOf = (offset: number): number => runs.findIndex((run) => offset < run.offset + run.numel);
+    const missing = runs.map(() => 0);
+    if (runs.length) for (const offset of this.places.values()) missing[runOf(offset)]++;
     const gather = (): void => {
       const places = arrived.splice(0);
       gatherGradients(this.state.device, this.grads.flat, places, { add });
@@ -216,9 +258,17 @@ export class FusedAdamW {
             { remedy: 'freeze it or make the optimizer after it' },
           );
         arrived.push({ gradient: gradient.isContiguous ? gradient.alias() : gradient.clone(), offset });
-        if (arrived.length === PENDING) gather();
+        const run = runOf(offset);
+        const whole = run >= 0 && --missing[run] === 0;
+        if (whole || arrived.length === PENDING) gather();
+        if (whole) complete(run);
       },
-      finish: gather,
+      finish: () => {
+        gather();
+        missing.forEach((count, run) => {
+          if (count > 0) complete(run);
+        });
+      },
     };
   }
 

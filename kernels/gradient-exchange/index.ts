@@ -1,0 +1,8 @@
+export {
+  packGradients,
+  placeGradients,
+  sumGradients,
+  wireBytes,
+  type ReceivedGradients,
+  type WireType,
+} from './gradientExchange.ts';
