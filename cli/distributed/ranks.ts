@@ -1,0 +1,116 @@
+// The ranks of a distributed run: what the trainer exchanges gradients by, and what the command line tells the others.
+
+import { statfs } from 'node:fs/promises';
+import type { ExchangeChannel, GradientExchange } from '../../models/train/exchange.ts';
+import { messageChannels } from './messageChannel.ts';
+import { Communicator, MpiLibrary } from './mpi.ts';
+import { SharedMemory } from './sharedChannel.ts';
+
+export interface RanksOptions {
+  /** Wait with timers: where the adapter computes on the processor. */
+  readonly polite: boolean;
+  /** How long another rank may take in a step before it counts as gone; default 60. */
+  readonly seconds?: number;
+}
+
+/** Where Open MPI has the memory that ranks share, on Linux. */
+const SHARED_MEMORY = '/dev/shm';
+
+/** This process among those that `mpirun` started. */
+export class Ranks implements GradientExchange {
+  readonly rank: number;
+  readonly ranks: number;
+  /** As MPI tells it. */
+  readonly version: string;
+  /** How gradients travel; known when the first channels are opened. */
+  transport: 'shared memory' | 'messages' | undefined;
+  polite = false;
+  seconds = 60;
+  private readonly mpi: MpiLibrary;
+  private readonly world: Communicator;
+  private readonly numbers: Communicator;
+  private last: Promise<unknown> = Promise.resolve();
+
+  private constructor(mpi: MpiLibrary, world: Communicator) {
+    this.mpi = mpi;
+    this.version = mpi.version;
+    this.world = world;
+    this.rank = world.rank;
+    this.ranks = world.size;
+    this.numbers = world.duplicate();
+  }
+
+  /** Joins the other ranks. Call it once a process. @throws MpiError */
+  static async join(): Promise<Ranks> {
+    const mpi = await MpiLibrary.load();
+    return new Ranks(mpi, Communicator.world(mpi));
+  }
+
+  async open(bytes: readonly number[]): Promise<readonly ExchangeChannel[]> {
+    const node = this.world.node();
+    const needed = 2.2 * bytes.reduce((sum, each) => sum + each, 0) * node.size;
+    const fits = node.size === this.ranks && (await this.room()) > needed;
+    const everybody = (await this.gatherNumbers(Float64Array.of(Number(fits)))).every(([value]) => value === 1);
+    this.transport = everybody ? 'shared memory' : 'messages';
+    const { seconds, polite } = this;
+    return everybody
+      ? SharedMemory.channels(this.mpi, node, bytes, { seconds, polite })
+      : messageChannels(this.world.duplicate(), bytes.length, seconds);
+  }
+
+  /** The numbers of all ranks. Calls queue up: they are the same on all ranks, in the same order. */
+  gatherNumbers(values: Float64Array): Promise<readonly Float64Array[]> {
+    return this.inTurn(async () => {
+      const all = new Float64Array(values.length * this.ranks);
+      await this.numbers.allGather(values, all, values.byteLength);
+      return Array.from({ length: this.ranks }, (_, r) => all.slice(r * values.length, (r + 1) * values.length));
+    });
+  }
+
+  /** Waits until every rank has come here, however long that takes. */
+  barrier(): Promise<void> {
+    return this.inTurn(() => this.numbers.barrier());
+  }
+
+  /** What rank 0 has, on every rank: plain JSON. */
+  async broadcast<T>(value: T): Promise<T> {
+    const bytes = Buffer.from(JSON.stringify(value ?? null));
+    const [length] = await this.broadcastBytes(Float64Array.of(bytes.length));
+    const text = await this.broadcastBytes(this.rank === 0 ? bytes : Buffer.alloc(length));
+    return JSON.parse(Buffer.from(text.buffer, text.byteOffset, text.byteLength).toString()) as T;
+  }
+
+  /** Overwrites `values` with those of rank 0. */
+  broadcastBytes<T extends ArrayBufferView & { readonly length: number }>(values: T): Promise<T> {
+    return this.inTurn(async () => {
+      if (values.byteLength > 0) await this.numbers.broadcast(values, values.byteLength);
+      return values;
+    });
+  }
+
+  /** Ends all ranks at once. */
+  abort(status: number): void {
+    this.world.abort(status);
+  }
+
+  /** Leaves; the last call. All ranks come here together. */
+  async leave(): Promise<void> {
+    await this.barrier();
+    this.world.finalize();
+  }
+
+  private inTurn<T>(call: () => Promise<T>): Promise<T> {
+    const done = this.last.then(call);
+    this.last = done.catch(() => {});
+    return done;
+  }
+
+  private async room(): Promise<number> {
+    try {
+      const { bavail, bsize } = await statfs(SHARED_MEMORY);
+      return bavail * bsize;
+    } catch {
+      return process.platform === 'linux' ? 0 : Infinity;
+    }
+  }
+}
