@@ -5,13 +5,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as core from '../core/index.ts';
 import {
   backward,
   grad,
-  openDevice,
   scope,
   zeros,
   type Device,
@@ -48,8 +46,9 @@ import {
 import { Dis, disConfig } from '../models/dis/index.ts';
 import { FusedAdamW, Module, parameter } from '../nn/index.ts';
 import { cases, layouts } from './core/cases.ts';
+import { gpuSuite } from './support.ts';
 
-const test = suite('compile');
+const test = gpuSuite('compile');
 
 /** All combinations of the choices. */
 function every<T extends Record<string, readonly unknown[]>>(choices: T): { [K in keyof T]: T[K][number] }[] {
@@ -561,26 +560,22 @@ const [first] = Object.keys(environments);
 const compiled = new Set<string>();
 
 for (const [environment, [options, says]] of Object.entries(environments)) {
-  test(`everything compiles under ${environment}`, async () => {
-    const device = Object.assign(await openDevice({ backend: 'null', ...options }), says);
-    try {
-      for (const [name, run] of Object.entries(workloads)) {
-        // Texts that look at no limit and no feature are the same everywhere, but for coarsening on a CPU.
-        if (anywhere.has(name) && environment !== first && !device.adapter.software) continue;
-        try {
-          scope(() => {
-            run(device);
-          });
-          await device.synchronize();
-        } catch (error) {
-          throw new Error(`${name}: ${(error as Error).message}`, { cause: error });
-        }
-        device.trim();
+  test(`everything compiles under ${environment}`, async ({ open }) => {
+    const device = Object.assign(await open({ backend: 'null', ...options }), says);
+    for (const [name, run] of Object.entries(workloads)) {
+      // Texts that look at no limit and no feature are the same everywhere, but for coarsening on a CPU.
+      if (anywhere.has(name) && environment !== first && !device.adapter.software) continue;
+      try {
+        scope(() => {
+          run(device);
+        });
+        await device.synchronize();
+      } catch (error) {
+        throw new Error(`${name}: ${(error as Error).message}`, { cause: error });
       }
-      for (const name of device.kernels.kernelNames) compiled.add(name);
-    } finally {
-      device.destroy();
+      device.trim();
     }
+    for (const name of device.kernels.kernelNames) compiled.add(name);
   });
 }
 

@@ -1,10 +1,10 @@
 // Sizes of the official configurations and the ordered state dicts of every model in the reference set.
 
-import { readdirSync } from 'node:fs';
 import * as assert from 'uvu/assert';
 import { DIS_DEFAULTS, disConfig, disOptionsFromOfficial, type DisName } from '../../models/dis/config.ts';
 import { disDimensions, disParameterCount, disParameterShapes, dropPathRates } from '../../models/dis/shapes.ts';
-import { family, goldenPath, hasGolden, loadSidecar } from './support.ts';
+import { configOf } from './describedConfig.ts';
+import { familiesOf, family, loadSidecar } from './support.ts';
 
 interface Variant {
   params: number;
@@ -18,7 +18,7 @@ interface ConfigsSidecar {
 }
 interface ModelSidecar {
   model?: string;
-  config?: Record<string, unknown>;
+  config: Record<string, unknown>;
   state_dict?: [string, number[]][];
   sorted_names?: string[];
   param_count?: number;
@@ -79,19 +79,16 @@ family(
   ['models/configs.json'],
 );
 
-const described = hasGolden('models')
-  ? readdirSync(goldenPath('models'))
-      .filter((file) => /\.json$/.test(file))
-      .sort()
-  : [];
-for (const file of described) {
-  const sidecar = loadSidecar<ModelSidecar>(`models/${file}`);
-  if (!sidecar.config || !(sidecar.state_dict || sidecar.sorted_names)) continue;
+for (const { path, sidecar } of familiesOf<ModelSidecar>(
+  'models',
+  'parameter names',
+  (s) => s.config !== undefined && (s.state_dict ?? s.sorted_names) !== undefined,
+)) {
   family(
-    `models/${file.replace('.json', '')}`,
+    path,
     (test) => {
       test('parameter names, order and shapes', () => {
-        const options = disOptionsFromOfficial(sidecar.config!);
+        const options = disOptionsFromOfficial(sidecar.config);
         const config = sidecar.model ? disConfig(sidecar.model as DisName, options) : disConfig(options);
         const shapes = disParameterShapes(config);
         if (sidecar.state_dict) assert.equal(shapes, sidecar.state_dict);
@@ -100,24 +97,29 @@ for (const file of described) {
         if (sidecar.extras) assert.is(disDimensions(config).extras, sidecar.extras);
       });
     },
-    [`models/${file}`],
+    [`${path}.json`],
   );
 }
 
 family(
   'models/init_stats',
   (test) => {
-    test('drop-path rates of DiS-S', () => {
-      const { block_drop_path_rates_drop0_1: expected } = loadSidecar<{ block_drop_path_rates_drop0_1: number[] }>(
-        'models/init_stats',
-      );
-      const { blocks, final } = dropPathRates(disConfig('DiS-S/2', { imgSize: 32, dropPathRate: 0.1 }));
-      assert.is(blocks.length, expected.length);
-      blocks.forEach((rate, i) =>
-        assert.ok(Math.abs(rate - expected[i]) < 1e-7, `block ${i}: ${rate}, reference ${expected[i]}`),
-      );
-      assert.is(final, 0.1);
-    });
+    const sidecar = loadSidecar<{ model: string } & Record<string, unknown>>('models/init_stats');
+    for (const [key, value] of Object.entries(sidecar)) {
+      // The key ends in the rate: …_drop0_1 is 0.1.
+      const rate = /^block_drop_path_rates_drop(\d+)_(\d+)$/.exec(key);
+      if (!rate) continue;
+      const dropPathRate = Number(`${rate[1]}.${rate[2]}`);
+      test(`drop-path rates up to ${dropPathRate}`, () => {
+        const expected = value as number[];
+        const { blocks, final } = dropPathRates(configOf(sidecar.model, { dropPathRate }));
+        assert.is(blocks.length, expected.length);
+        blocks.forEach((own, i) =>
+          assert.ok(Math.abs(own - expected[i]) < 1e-7, `block ${i}: ${own}, reference ${expected[i]}`),
+        );
+        assert.is(final, dropPathRate);
+      });
+    }
   },
   ['models/init_stats.json'],
 );

@@ -2,27 +2,37 @@
 // the loss and every parameter's gradient, as its norm and its product with a hash vector.
 
 import * as assert from 'uvu/assert';
-import { Generator, grad, noGrad, openDevice, scope, tensor, type Device } from '../../core/index.ts';
+import { Generator, grad, noGrad, scope, tensor, type Tensor } from '../../core/index.ts';
 import { disConfig, disOptionsFromOfficial, type DisName } from '../../models/dis/config.ts';
 import { Dis } from '../../models/dis/dis.ts';
 import { disParameterShapes } from '../../models/dis/shapes.ts';
 import { numelOf } from '../../core/tensor/shape.ts';
-import { read } from './gpu.ts';
-import { assertClose, family, loadGolden, loadSidecar, need } from './support.ts';
+import { gpuFamily, read } from './gpu.ts';
+import {
+  assertClose,
+  assertMean,
+  familiesOf,
+  limitOf,
+  loadGolden,
+  numbers,
+  truth,
+  type ReferenceErrors,
+} from './support.ts';
 
 const LIMIT = 5e-5;
 const GRADIENT_LIMIT = 1e-4;
+/** Gradients are multiplied by hash vectors with indices from here on. */
+const GRADIENT_HASH_INDEX = 200000;
 
-interface Sidecar {
+interface Sidecar extends ReferenceErrors {
   model: string;
   config: Record<string, unknown>;
   salt: number;
   r_tensor_index: number;
-  input_tensor_index: number;
   t: number[];
   labels: number[] | null;
   sorted_names: string[];
-  weight_checks: Record<string, { index: number; first: number[]; last: number; sum_f64: number }>;
+  weight_checks: Record<string, { first: number[]; last: number }>;
   grad?: Record<string, { l2_f64: number; dot_hash_f64: number }>;
 }
 
@@ -52,21 +62,21 @@ function values(shape: readonly number[], k: number, salt: number, of: (v: numbe
   return Float32Array.from({ length: numelOf(shape) }, (_, j) => of(hash(j, k, salt), j));
 }
 
-for (const name of ['dis_s2_img32_formula', 'dis_s2_latent32_classcond_formula', 'dis_s4_img32_formula']) {
-  const path = `models/${name}`;
-  family(
+for (const { path, sidecar } of familiesOf<Sidecar>(
+  'models',
+  'models whose weights are a formula',
+  (s) => s.weight_checks !== undefined,
+)) {
+  gpuFamily(
     path,
     (test) => {
       const golden = loadGolden(path);
-      const sidecar = loadSidecar<Sidecar>(path);
       const { salt, sorted_names: sorted, grad: gradients } = sidecar;
       const config = disConfig(sidecar.model as DisName, disOptionsFromOfficial(sidecar.config));
       const index = new Map(sorted.map((parameter, k) => [parameter, k]));
-      let device: Device;
       let model: Dis;
 
-      test.before(async () => {
-        device = await openDevice();
+      test.before(({ device }) => {
         model = scope(() => new Dis(new Generator(device), config)).eval();
         const state = new Map(
           disParameterShapes(config).map(([parameter, shape]) => [
@@ -76,52 +86,49 @@ for (const name of ['dis_s2_img32_formula', 'dis_s2_latent32_classcond_formula',
         );
         for (const [parameter, check] of Object.entries(sidecar.weight_checks)) {
           const { data } = state.get(parameter)!;
-          assert.equal([...data.slice(0, 4), data[data.length - 1]], [...check.first, check.last], parameter);
+          assert.equal(
+            [...data.slice(0, check.first.length), data[data.length - 1]],
+            [...check.first, check.last],
+            parameter,
+          );
         }
         model.loadStateDict(state);
       });
-      test.after(() => device.destroy());
 
-      test('result, loss and gradients', async () => {
+      test('result, loss and gradients', async ({ device, own }) => {
         const parameters = gradients ? [...model.namedParameters()] : [];
-        const outShape = need(golden, 'out.y').shape;
-        const run = (): ReturnType<typeof grad>[number][] =>
+        const expected = truth(golden, 'out', 'y');
+        const r = values(expected.shape, sidecar.r_tensor_index, salt, (v) => v);
+        const run = (): (Tensor | null)[] =>
           scope(() => {
             const labels = sidecar.labels && tensor(device, Int32Array.from(sidecar.labels));
             const y = model.forward(read(device, golden, 'in.x'), tensor(device, Int32Array.from(sidecar.t)), labels);
             if (!gradients) return [y];
-            const loss = y
-              .mul(
-                tensor(
-                  device,
-                  values(outShape, sidecar.r_tensor_index, salt, (v) => v),
-                  { shape: outShape },
-                ),
-              )
-              .mean();
-            return [
-              y,
-              loss,
-              ...grad(
-                loss,
-                parameters.map(([, p]) => p),
-              ),
-            ];
+            const loss = y.mul(tensor(device, r, { shape: expected.shape })).mean();
+            const all = parameters.map(([, p]) => p);
+            return [y, loss, ...grad(loss, all)];
           });
-        const [y, loss, ...found] = gradients ? run() : noGrad(run);
-        assertClose(await y!.data(), need(golden, 'out64.y'), LIMIT, 'y');
+        const [y, loss, ...found] = (gradients ? run() : noGrad(run)).map((t) => own(t!));
+        const limit = limitOf(LIMIT, sidecar, 'y');
+        assertClose(await y.data(), expected, limit, 'y');
         if (!gradients) return;
-        assertClose(await loss!.data(), need(golden, 'out64.loss'), LIMIT, 'loss');
-        for (let i = 0; i < parameters.length; i++) {
-          const [parameter, { shape }] = parameters[i];
+        assertMean(
+          await loss.item(),
+          numbers(truth(golden, 'out', 'loss'))[0],
+          numbers(expected),
+          r,
+          limitOf(LIMIT, sidecar, 'loss'),
+          'loss',
+        );
+        for (const [i, [parameter, { shape }]] of parameters.entries()) {
           const k = index.get(parameter)!;
-          const g = await found[i]!.data();
+          const g = await found[i].data();
           const { l2_f64: norm, dot_hash_f64: dot } = gradients[parameter];
           let squares = 0,
             product = 0;
           for (let j = 0; j < numelOf(shape); j++) {
             squares += g[j] ** 2;
-            product += g[j] * hash(j, 200000 + k, salt);
+            product += g[j] * hash(j, GRADIENT_HASH_INDEX + k, salt);
           }
           const error = Math.max(Math.abs(Math.sqrt(squares) - norm), Math.abs(product - dot)) / norm;
           assert.ok(
@@ -131,6 +138,6 @@ for (const name of ['dis_s2_img32_formula', 'dis_s2_latent32_classcond_formula',
         }
       });
     },
-    [`${path}.safetensors`, `${path}.json`],
+    [`${path}.safetensors`],
   );
 }

@@ -1,54 +1,48 @@
 // Add + RMSNorm / LayerNorm against the official values: outputs, residual_out and all gradients.
 
-import { backward, openDevice, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
+import { backward, scope, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm } from '../../kernels/add-norm/addNorm.ts';
-import { assertClose, cases, family, loadGolden, loadSidecar, need, numbers } from './support.ts';
+import { gpuFamily, read } from './gpu.ts';
+import { assertClose, cases, limitOf, loadGolden, loadSidecar, need, truth, type ReferenceErrors } from './support.ts';
 
+const PATH = 'ops/norm';
 const LIMIT = 1e-5;
 
-interface NormCase {
-  readonly norm: string;
-  readonly prenorm: boolean;
-  readonly eps: number;
+interface Sidecar extends ReferenceErrors {
+  cases: Record<string, { readonly norm: string; readonly prenorm: boolean; readonly eps: number }>;
 }
 
-family(
-  'ops/norm',
+gpuFamily(
+  PATH,
   (test) => {
-    let device: Device;
-    test.before(async () => {
-      device = await openDevice();
-    });
-    const settings = loadSidecar<{ cases: Record<string, NormCase> }>('ops/norm').cases;
-    for (const [name, tensors] of cases(loadGolden('ops/norm'))) {
-      const { norm, prenorm, eps } = settings[name];
-      test(`${name} ${norm} (${need(tensors, 'in.x').shape.join(',')})`, async () => {
-        const read = (key: string): Tensor =>
-          tensor(device, numbers(need(tensors, `in.${key}`)), { shape: need(tensors, `in.${key}`).shape });
-        const leaf = (key: string): Tensor | null => (tensors.has(`in.${key}`) ? read(key).requiresGrad_() : null);
-        const x = read('x').requiresGrad_();
-        const given = { residual: leaf('residual'), weight: leaf('weight'), bias: leaf('bias') };
+    const sidecar = loadSidecar<Sidecar>(PATH);
+    for (const [name, group] of cases(loadGolden(PATH))) {
+      const { norm, prenorm, eps } = sidecar.cases[name];
+      test(`${name} ${norm} (${need(group, 'in.x').shape.join(',')})`, async ({ device, own }) => {
+        const given = (key: string): Tensor => own(read(device, group, `in.${key}`));
+        const leaf = (key: string): Tensor | null => (group.has(`in.${key}`) ? given(key).requiresGrad_() : null);
+        const x = given('x').requiresGrad_();
+        const others = { residual: leaf('residual'), weight: leaf('weight'), bias: leaf('bias') };
         const op = norm.startsWith('ln') ? addLayerNorm : addRmsNorm;
-        const [y, residualOut] = scope(() => {
+        const results = scope((): Record<string, Tensor> => {
           if (!prenorm) {
-            const result = op({ x, ...given, eps });
-            backward(result, { gradient: read('dy') });
-            return [result, null] as const;
+            const y = op({ x, ...others, eps });
+            backward(y, { gradient: given('dy') });
+            return { y };
           }
-          const result = op({ x, ...given, eps, prenorm: true });
-          backward([result.y, result.residualOut], { gradient: [read('dy'), read('dresidual_out')] });
-          return [result.y, result.residualOut] as const;
+          const { y, residualOut } = op({ x, ...others, eps, prenorm: true });
+          backward([y, residualOut], { gradient: [given('dy'), given('dresidual_out')] });
+          return { y, residual_out: residualOut };
         });
-        assertClose(await y.data(), need(tensors, 'out64.y'), LIMIT, `${name} y`);
-        if (residualOut)
-          assertClose(await residualOut.data(), need(tensors, 'out.residual_out'), LIMIT, `${name} residual_out`);
-        for (const [key, t] of Object.entries({ x, ...given })) {
-          if (t) assertClose(await t.grad!.data(), need(tensors, `grad64.${key}`), LIMIT, `${name} gradient of ${key}`);
+        for (const [key, result] of Object.entries(results))
+          assertClose(await own(result).data(), truth(group, 'out', key), limitOf(LIMIT, sidecar, key), key);
+        for (const [key, t] of Object.entries({ x, ...others })) {
+          if (!t) continue;
+          const limit = limitOf(LIMIT, sidecar, `grad.${key}`);
+          assertClose(await own(t.grad!).data(), truth(group, 'grad', key), limit, `gradient of ${key}`);
         }
-        for (const t of [x, y, residualOut, ...Object.values(given)]) t?.dispose();
       });
     }
-    test.after(() => device.destroy());
   },
-  ['ops/norm.safetensors', 'ops/norm.json'],
+  [`${PATH}.safetensors`, `${PATH}.json`],
 );

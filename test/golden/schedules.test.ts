@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import {
   betaSchedule,
+  NOISE_SCHEDULES,
   respaceBetas,
   scheduleTables,
   spaceTimesteps,
@@ -10,43 +11,58 @@ import {
   type ScheduleTables,
 } from '../../models/diffusion/schedule.ts';
 import { warmupCosine } from '../../nn/lrSchedule.ts';
+import { camelCase, stepsOfMap } from './diffusionOptions.ts';
 import { cases, family, loadGolden, loadSidecar } from './support.ts';
 
 interface SchedulesSidecar {
   timestep_maps: Record<string, number[]>;
   space_timesteps: Record<string, number[]>;
-  squaredcos_cap_v2_steps: number;
+  /** `<schedule>_steps`, where it says them. */
+  [steps: string]: unknown;
 }
 
-/** The case name says how the process was made: `linear`, `respaced_<respacing>`, `cosine_respaced_<respacing>`, or a schedule. */
+/**
+ * The case name says how a process was made: the schedule (`cosine` is squaredcos_cap_v2, none is linear), perhaps its number of
+ * steps (`linear200`), and perhaps `respaced_<respacing>`. What isn't respaced has as many steps as values.
+ */
 function processOf(
   name: string,
   sidecar: SchedulesSidecar,
-  length: number,
+  lengths: ReadonlyMap<string, number>,
 ): { schedule: NoiseSchedule; steps: number; respacing: string } {
-  const respaced = /^(cosine_)?respaced_(.+)$/.exec(name);
-  if (!respaced)
-    return {
-      schedule: name as NoiseSchedule,
-      steps: name === 'squaredcos_cap_v2' ? sidecar.squaredcos_cap_v2_steps : length,
-      respacing: '',
-    };
+  const [, base, respacing] = /^(?:(.+?)_)?respaced_(.+)$/.exec(name) ?? [name, name, ''];
+  const { schedule, digits } = scheduleOf(base);
+  if (respacing === '') return { schedule, steps: lengths.get(name)!, respacing };
+  if (digits !== '') return { schedule, steps: Number(digits), respacing };
+  const likely = [base, schedule].flatMap((key) => [sidecar[`${key}_steps`], lengths.get(key)]);
   return {
-    schedule: respaced[1] ? 'squaredcos_cap_v2' : 'linear',
-    steps: sidecar.squaredcos_cap_v2_steps,
-    respacing: respaced[2],
+    schedule,
+    steps: stepsOfMap(
+      respacing,
+      sidecar.timestep_maps[name],
+      likely.filter((steps) => typeof steps === 'number'),
+    ),
+    respacing,
   };
 }
 
-const camelCase = (name: string): string => name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+function scheduleOf(base = 'linear'): { schedule: NoiseSchedule; digits: string } {
+  const spelled = base.replace(/^cosine/, 'squaredcos_cap_v2');
+  const schedule = NOISE_SCHEDULES.find((name) => spelled.startsWith(name));
+  const digits = schedule && spelled.slice(schedule.length).replace(/^_/, '');
+  if (schedule === undefined || !/^\d*$/.test(digits!)) throw new Error(`no schedule of ours is called ${base}`);
+  return { schedule, digits: digits! };
+}
 
 family(
   'diffusion/schedules',
   (test) => {
     const sidecar = loadSidecar<SchedulesSidecar>('diffusion/schedules');
-    for (const [name, arrays] of cases(loadGolden('diffusion/schedules'))) {
+    const processes = cases(loadGolden('diffusion/schedules'));
+    const lengths = new Map(Array.from(processes, ([name, arrays]) => [name, [...arrays.values()][0].data.length]));
+    for (const [name, arrays] of processes) {
       test(name, () => {
-        const { schedule, steps, respacing } = processOf(name, sidecar, [...arrays.values()][0].data.length);
+        const { schedule, steps, respacing } = processOf(name, sidecar, lengths);
         const base = betaSchedule(schedule, steps);
         const { betas, timestepMap } = respaceBetas(base, spaceTimesteps(steps, respacing));
         const tables: ScheduleTables = scheduleTables(respacing === '' ? base : betas);
@@ -58,7 +74,7 @@ family(
           for (let t = 0; t < data.length; t++) {
             const expected = Number(data[t]);
             assert.ok(
-              Math.abs(actual[t] - expected) <= 1e-12 * Math.abs(expected),
+              actual[t] === expected || Math.abs(actual[t] - expected) <= 1e-12 * Math.abs(expected),
               `${key}[${t}] is ${actual[t]}, reference ${expected}`,
             );
           }

@@ -1,10 +1,11 @@
 // Golden tests: reference values computed with the official PyTorch code. They are read from the folder that GOLDEN_DIR names,
 // else from test/fixtures; cases, shapes and settings come from the files, so the same tests run on any folder of that layout.
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite, type Test } from 'uvu';
+import { notRun } from '../support.ts';
 import { readSafetensors, type SafetensorsEntry } from '../../nn/formats/safetensors.ts';
 
 export type Golden = ReadonlyMap<string, SafetensorsEntry>;
@@ -131,23 +132,94 @@ export function assertClose(
 
 /**
  * Registers the tests of one family, a path below the golden folder without extension. Where the folder lacks it, or one of
- * `files`, a test that says so stands in its place.
+ * `files`, a test that is reported as not run stands in its place.
  */
 export function family(
   name: string,
   register: (test: Test) => void,
   files: readonly string[] = [`${name}.safetensors`],
 ): void {
-  const test = suite(`golden ${name}`);
+  const title = `golden ${name}`;
+  const test = suite(title);
   const missing = files.filter((file) => !hasGolden(file));
-  if (missing.length > 0) {
-    const notice = `absent: ${name} (${goldenDir()} has no ${missing.join(', ')})`;
-    console.log(notice);
-    test(notice, () => {});
-  } else {
-    register(test);
-  }
+  if (missing.length > 0) test(title, () => notRun(`${goldenDir()} has no ${missing.join(', ')}`, title));
+  else register(test);
   test.run();
+}
+
+/**
+ * The families of a folder whose sidecar `belongs`: their paths without extension. A folder holds as many as it likes, under any
+ * name; what a sidecar says tells what they are. Where none belongs, a test that is reported as not run stands for them.
+ */
+export function familiesOf<T extends object>(
+  folder: string,
+  what: string,
+  belongs: (sidecar: Partial<T>, path: string) => boolean,
+): { path: string; sidecar: T }[] {
+  const found: { path: string; sidecar: T }[] = [];
+  for (const path of sidecarsOf(folder)) {
+    const sidecar = loadSidecar<T>(path);
+    if (belongs(sidecar, path)) found.push({ path, sidecar });
+  }
+  if (found.length === 0) absent(`${folder}: ${what}`, `${goldenDir()} has none`);
+  return found;
+}
+
+/** Reports as not run what the folder's own index, or that of the whole set, lists below `folder` and the folder lacks. */
+export function reportAbsent(folder: string): void {
+  if (!hasGolden('index.json')) return;
+  const { files } = loadSidecar<{ files: Record<string, unknown> }>('index');
+  const lost = Object.keys(files).filter((file) => file.startsWith(`${folder}/`) && !hasGolden(file));
+  for (const path of new Set(lost.map((file) => file.replace(/\.[^./]+$/, ''))))
+    absent(path, `${goldenDir()} has no ${lost.filter((file) => file.startsWith(`${path}.`)).join(', ')}`);
+}
+
+function absent(name: string, reason: string): void {
+  const title = `golden ${name}`;
+  const test = suite(title);
+  test(title, () => notRun(reason, title));
+  test.run();
+}
+
+function sidecarsOf(folder: string): string[] {
+  if (!hasGolden(folder)) return [];
+  return readdirSync(goldenPath(folder))
+    .filter((file) => file.endsWith('.json'))
+    .sort()
+    .map((file) => `${folder}/${file.replace(/\.json$/, '')}`);
+}
+
+/** What a sidecar may say of the reference's own error in float32, by what it measured. */
+export interface ReferenceErrors {
+  readonly f32_vs_f64?: Readonly<Record<string, { readonly max_rel_to_peak?: number }>>;
+}
+
+/** The limit of the reference set, or ten times what float32 costs the reference itself, where a folder's numbers make that more. */
+export function limitOf(suggested: number, sidecar: ReferenceErrors, ...measured: readonly string[]): number {
+  const errors = measured.map((name) => sidecar.f32_vs_f64?.[name]?.max_rel_to_peak ?? 0);
+  return Math.max(suggested, ...errors.map((error) => 10 * error));
+}
+
+/** The float64 run of a result or gradient where there is one, else the float32 run. */
+export function truth(golden: Golden, kind: 'out' | 'grad' | 'gradparam', name: string): SafetensorsEntry {
+  return golden.get(`${kind}64.${name}`) ?? need(golden, `${kind}.${name}`);
+}
+
+/**
+ * Fails when a mean of products y·r is off by more than `limit` times the mean of their sizes: where they cancel, the mean itself
+ * says nothing of what rounding does to it.
+ */
+export function assertMean(
+  actual: number,
+  expected: number,
+  y: ArrayLike<number>,
+  r: ArrayLike<number>,
+  limit: number,
+  label: string,
+): void {
+  let size = 0;
+  for (let i = 0; i < y.length; i++) size += Math.abs(y[i] * r[i]);
+  assertClose([actual], [expected], (limit * size) / y.length, label, { measure: 'absolute' });
 }
 
 function worst(

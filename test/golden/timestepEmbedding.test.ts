@@ -1,30 +1,23 @@
 // The sinusoidal embedding against its exact values.
 
-import { openDevice, tensor, type Device } from '../../core/index.ts';
 import { timestepEmbedding } from '../../models/dis/timestepEmbedding.ts';
-import { assertClose, cases, family, loadGolden, loadSidecar, need, numbers } from './support.ts';
+import { gpuFamily, read } from './gpu.ts';
+import { assertClose, cases, loadGolden, loadSidecar, need } from './support.ts';
 
+const PATH = 'ops/timestep_embedding';
 const LIMIT = 1e-4;
 
-family(
-  'ops/timestep_embedding',
+gpuFamily(
+  PATH,
   (test) => {
-    const settings = loadSidecar<{ cases: Record<string, { dim: number; max_period: number }> }>(
-      'ops/timestep_embedding',
-    ).cases;
-    let device: Device;
-    test.before(async () => {
-      device = await openDevice();
-    });
-    test.after(() => device.destroy());
-
-    for (const [name, group] of cases(loadGolden('ops/timestep_embedding'))) {
-      test(`${name}, width ${settings[name].dim}`, async () => {
-        const t = tensor(device, Int32Array.from(numbers(need(group, 'in.t'))));
-        const y = timestepEmbedding(t, settings[name].dim, { maxPeriod: settings[name].max_period });
+    const settings = loadSidecar<{ cases: Record<string, { dim: number; max_period: number }> }>(PATH).cases;
+    for (const [name, group] of cases(loadGolden(PATH))) {
+      const { dim, max_period: maxPeriod } = settings[name];
+      test(`${name}, width ${dim}`, async ({ device, own }) => {
+        const y = own(timestepEmbedding(own(read(device, group, 'in.t')), dim, { maxPeriod }));
         assertClose(await y.data(), need(group, 'out64.emb'), LIMIT, 'embedding', { measure: 'absolute' });
       });
     }
   },
-  ['ops/timestep_embedding.safetensors', 'ops/timestep_embedding.json'],
+  [`${PATH}.safetensors`, `${PATH}.json`],
 );

@@ -1,25 +1,19 @@
 // Tokens to pictures, exactly.
 
 import * as assert from 'uvu/assert';
-import { openDevice, scope, type Device } from '../../core/index.ts';
+import { scope } from '../../core/index.ts';
 import { patchify, unpatchify } from '../../models/dis/patchEmbed.ts';
-import { read } from './gpu.ts';
-import { cases, family, loadGolden } from './support.ts';
+import { gpuFamily, read } from './gpu.ts';
+import { cases, loadGolden, need, numbers } from './support.ts';
 
 const PATH = 'ops/unpatchify';
 
-family(PATH, (test) => {
-  let device: Device;
-  test.before(async () => {
-    device = await openDevice();
-  });
-  test.after(() => device.destroy());
-
+gpuFamily(PATH, (test) => {
   for (const [name, group] of cases(loadGolden(PATH))) {
-    test(name, async () => {
+    test(name, async ({ device, own }) => {
+      const [, channels, height] = need(group, 'out.y').shape;
       const [y, again] = scope(() => {
         const x = read(device, group, 'in.x');
-        const [, channels, height] = read(device, group, 'out.y').shape;
         const patchSize = height / Math.sqrt(x.shape[1]);
         const pixels = unpatchify(x, patchSize, channels);
         // The order of a convolution's weight has the channels outermost.
@@ -28,9 +22,9 @@ family(PATH, (test) => {
           .transpose(2, 3)
           .reshape(...x.shape);
         return [pixels, rows];
-      });
-      assert.equal([...(await y.data())], [...(group.get('out.y')!.data as Float32Array)]);
-      assert.equal([...(await again.data())], [...(group.get('in.x')!.data as Float32Array)]);
+      }).map(own);
+      assert.equal([...(await y.data())], numbers(need(group, 'out.y')));
+      assert.equal([...(await again.data())], numbers(need(group, 'in.x')));
     });
   }
 });

@@ -1,16 +1,20 @@
 // The add + norm kernels against float64, in every form that a tuner may choose, at odd sizes, f32 and f16.
 
-import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, grad, openDevice, scope, tensor, zeros, type Tensor, type FloatDType } from '../../core/index.ts';
+import { backward, grad, scope, tensor, zeros, type Device, type FloatDType, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm } from '../../kernels/add-norm/addNorm.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { normConfig, normConfigs, type NormConfig } from '../../kernels/add-norm/config.ts';
 import { assertClose } from '../golden/support.ts';
 import { addNormGradReference, addNormReference } from '../reference/norm.ts';
+import { gpuSuite, hasFeature } from '../support.ts';
 import { emptyOperand, noise, operand, rounded, values } from './support.ts';
 
-const device = await openDevice();
+const test = gpuSuite('add + norm');
+let device: Device;
+test.before((devices) => {
+  device = devices.device;
+});
 
 interface Case {
   readonly norm: 'rms' | 'layer';
@@ -145,8 +149,7 @@ test('variance is taken around the mean', async () => {
   await check({ ...plain, offset: 300 }, normConfig(device, 66));
 });
 
-test('f16 rows, f32 sums and residual', async () => {
-  if (!device.has('shader-f16')) return;
+test('f16 rows, f32 sums and residual', { needs: 'shader-f16' }, async () => {
   for (const width of [7, 368]) {
     await check({ norm: 'layer', rows: 9, width, type: 'f16' }, normConfig(device, width));
     await check({ norm: 'rms', rows: 9, width, type: 'f16', residualOut: false }, normConfig(device, width));
@@ -177,8 +180,7 @@ test('two runs give the same bits', async () => {
 });
 
 for (const prenorm of [true, false]) {
-  test(`addLayerNorm and addRmsNorm on the tape, prenorm ${prenorm}`, async () => {
-    const live = device.liveTensors;
+  test(`addLayerNorm and addRmsNorm on the tape, prenorm ${prenorm}`, async ({ own }) => {
     for (const [norm, op] of [
       ['rms', addRmsNorm],
       ['layer', addLayerNorm],
@@ -186,7 +188,8 @@ for (const prenorm of [true, false]) {
       const [rows, width, eps] = [6, 7, 1e-5];
       const [x, residual, up, upOut] = [1, 2, 3, 4].map((salt) => rounded(noise(rows * width, salt), 'f32'));
       const [weight, bias] = [5, 6].map((salt) => rounded(noise(width, salt), 'f32'));
-      const leaf = (data: Float64Array, shape: number[]): Tensor => tensor(device, data, { shape }).requiresGrad_();
+      const leaf = (data: Float64Array, shape: number[]): Tensor =>
+        own(tensor(device, data, { shape })).requiresGrad_();
       const given = {
         x: leaf(x, [2, 3, width]),
         residual: leaf(residual, [2, 3, width]),
@@ -209,25 +212,27 @@ for (const prenorm of [true, false]) {
         const { y, residualOut } = op({ ...given, eps, prenorm: true });
         backward([y, residualOut], { gradient: [dy, dout] });
         return [y, residualOut];
-      });
+      }).map(own);
       assertClose(await results[0].data(), expected.y, 1e-5, `y ${norm}`);
       if (prenorm) assertClose(await results[1].data(), expected.residualOut, 1e-6, `residualOut ${norm}`);
       assertClose(await given.x.grad!.data(), grads.dx, 2e-5, `dx ${norm}`);
       assertClose(await given.residual.grad!.data(), grads.dx, 2e-5, `dresidual ${norm}`);
       assertClose(await given.weight.grad!.data(), grads.dweight, 2e-5, `dweight ${norm}`);
       assertClose(await given.bias.grad!.data(), grads.dbias, 2e-5, `dbias ${norm}`);
-      for (const t of [...results, ...Object.values(given)]) t.dispose();
+      for (const t of Object.values(given)) own(t.grad!);
     }
-    assert.is(device.liveTensors, live);
   });
 }
 
-test('without a residual, prenorm gives x back and its gradient arrives', async () => {
+test('without a residual, prenorm gives x back and its gradient arrives', async ({ own }) => {
   const [rows, width] = [3, 66];
   const [x, up, upOut] = [1, 2, 3].map((salt) => rounded(noise(rows * width, salt), 'f32'));
-  const given = tensor(device, x, { shape: [rows, width] }).requiresGrad_();
+  const given = own(tensor(device, x, { shape: [rows, width] })).requiresGrad_();
   const { y, residualOut } = addRmsNorm({ x: given, prenorm: true });
-  backward([y, residualOut], { gradient: [up, upOut].map((data) => tensor(device, data, { shape: [rows, width] })) });
+  for (const t of [y, residualOut]) own(t);
+  const gradient = [up, upOut].map((data) => own(tensor(device, data, { shape: [rows, width] })));
+  backward([y, residualOut], { gradient });
+  own(given.grad!);
   assert.equal(Float64Array.from(await residualOut.data()), x);
   assertClose(
     await given.grad!.data(),
@@ -251,7 +256,7 @@ test('x of each sample times its factor, in every form, with the sum given back 
       values.map((v, i) => v * factors[Math.floor(i / (length * width))]);
     for (const [k, config] of normConfigs(device, width).entries()) {
       for (const type of types) {
-        if (type === 'f16' && (k > 0 || !device.has('shader-f16'))) continue;
+        if (type === 'f16' && (k > 0 || !hasFeature(device, 'shader-f16'))) continue;
         for (const prenorm of [true, false]) {
           const reference = { norm, rows, width, eps, x: scale(x), residual, weight, bias };
           const expected = addNormGradReference(reference, up, prenorm ? upOut : null);
@@ -293,30 +298,30 @@ test('x of each sample times its factor, in every form, with the sum given back 
   }
 });
 
-test('a second derivative is refused by name', () => {
-  const x = tensor(device, noise(14, 1), { shape: [2, 7] }).requiresGrad_();
+test('a second derivative is refused by name', ({ own }) => {
+  const x = own(tensor(device, noise(14, 1), { shape: [2, 7] })).requiresGrad_();
   assert.throws(
-    () => backward(addRmsNorm({ x }).sum(), { createGraph: true }),
+    () => scope(() => backward(addRmsNorm({ x }).sum(), { createGraph: true })),
     /addRmsNorm is a fused kernel with a first derivative only/,
   );
 });
 
-test('errors name the operand', () => {
-  const x = zeros(device, [2, 6]);
-  assert.throws(
-    () => addRmsNorm({ x, residual: zeros(device, [3, 6]) }),
-    /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/,
-  );
-  assert.throws(
-    () => addLayerNorm({ x, weight: zeros(device, [5]) }),
-    /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/,
-  );
-  assert.throws(
-    () => addRmsNorm({ x, factors: zeros(device, [3]) }),
-    /\[addRmsNorm\] factors are f32 of shape \(3,\), expected f32 of shape \(2,\), one for each sample of x \(2,6\)/,
-  );
-  assert.throws(() => addLayerNorm({ x: zeros(device, [2, 6], 'i32') }), /\[addLayerNorm\] x has dtype i32/);
-});
+test('errors name the operand', () =>
+  scope(() => {
+    const x = zeros(device, [2, 6]);
+    assert.throws(
+      () => addRmsNorm({ x, residual: zeros(device, [3, 6]) }),
+      /\[addRmsNorm\] residual has shape \(3,6\), expected the shape of x \(2,6\)/,
+    );
+    assert.throws(
+      () => addLayerNorm({ x, weight: zeros(device, [5]) }),
+      /\[addLayerNorm\] weight has shape \(5,?\), expected \(6,?\)/,
+    );
+    assert.throws(
+      () => addRmsNorm({ x, factors: zeros(device, [3]) }),
+      /\[addRmsNorm\] factors are f32 of shape \(3,\), expected f32 of shape \(2,\), one for each sample of x \(2,6\)/,
+    );
+    assert.throws(() => addLayerNorm({ x: zeros(device, [2, 6], 'i32') }), /\[addLayerNorm\] x has dtype i32/);
+  }));
 
-test.after(() => device.destroy());
 test.run();

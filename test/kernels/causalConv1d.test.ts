@@ -1,19 +1,15 @@
 // The causal convolution against its definition in float64: lengths around the stretch of an invocation, both directions, columns of
 // a wider array, f16, and what it refuses.
 
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DTypeError, grad, openDevice, ShapeError, tensor, ValueError, zeros, type Device } from '../../core/index.ts';
+import { DTypeError, grad, scope, ShapeError, tensor, ValueError, zeros } from '../../core/index.ts';
 import { causalConv1d } from '../../kernels/causal-conv1d/index.ts';
 import { assertClose } from '../golden/support.ts';
 import { convReference } from '../reference/causalConv1d.ts';
+import { gpuSuite } from '../support.ts';
 import { generator, values } from './scanCase.ts';
 
-const test = suite<{ device: Device }>('causal conv1d');
-test.before(async (context) => {
-  context.device = await openDevice();
-});
-test.after(({ device }) => device.destroy());
+const test = gpuSuite('causal conv1d');
 
 const CASES = [
   { batch: 1, length: 1, channels: 1, width: 4 },
@@ -28,10 +24,8 @@ const CASES = [
 
 for (const { batch, length, channels, width, silu = true, bias = true, reverse = false } of CASES) {
   for (const dtype of ['f32', 'f16'] as const) {
-    test(`${dtype}, (${batch},${length},${channels}), width ${width}${reverse ? ', reversed' : ''}`, async ({
-      device,
-    }) => {
-      if (dtype === 'f16' && !device.has('shader-f16')) return;
+    const title = `${dtype}, (${batch},${length},${channels}), width ${width}${reverse ? ', reversed' : ''}`;
+    test(title, { needs: dtype === 'f16' ? 'shader-f16' : undefined }, async ({ device, own }) => {
       const next = generator(7);
       const rows = batch * length;
       // x is the first half of the columns of a projection.
@@ -39,12 +33,12 @@ for (const { batch, length, channels, width, silu = true, bias = true, reverse =
       const weights = values(channels * width, next);
       const offsets = values(channels, next);
       const upstream = values(rows * channels, next);
-      const projected = tensor(device, wide, { shape: [batch, length, 2 * channels], dtype });
+      const projected = own(tensor(device, wide, { shape: [batch, length, 2 * channels], dtype }));
       const rounded = await projected.data();
-      const dout = tensor(device, upstream, { shape: [batch, length, channels], dtype });
-      const x = projected.slice(2, 0, channels).detach().requiresGrad_();
-      const weight = tensor(device, weights, { shape: [channels, width], requiresGrad: true });
-      const shift = bias ? tensor(device, offsets, { requiresGrad: true }) : null;
+      const dout = own(tensor(device, upstream, { shape: [batch, length, channels], dtype }));
+      const x = own(own(projected.slice(2, 0, channels)).detach()).requiresGrad_();
+      const weight = own(tensor(device, weights, { shape: [channels, width], requiresGrad: true }));
+      const shift = bias ? own(tensor(device, offsets, { requiresGrad: true })) : null;
       const expected = convReference(
         {
           batch,
@@ -64,44 +58,49 @@ for (const { batch, length, channels, width, silu = true, bias = true, reverse =
       );
       // f16 keeps 11 bits of what is stored; sums are f32.
       const limit = dtype === 'f16' ? 1e-3 : 5e-6;
-      const out = causalConv1d({
-        x,
-        weight,
-        bias: shift,
-        activation: silu ? 'silu' : null,
-        direction: reverse ? 'reverse' : 'forward',
-      });
+      const out = own(
+        causalConv1d({
+          x,
+          weight,
+          bias: shift,
+          activation: silu ? 'silu' : null,
+          direction: reverse ? 'reverse' : 'forward',
+        }),
+      );
       assertClose(await out.data(), expected.out, limit, 'out');
-      const [dx, dweight, dbias] = grad(out, [x, weight, ...(shift ? [shift] : [])], { gradient: dout });
-      assertClose(await dx!.data(), expected.gradients.x, limit, 'gradient of x');
-      assertClose(await dweight!.data(), expected.gradients.weight, limit, 'gradient of weight');
-      if (shift) assertClose(await dbias!.data(), expected.gradients.bias, limit, 'gradient of bias');
+      const [dx, dweight, dbias] = grad(out, [x, weight, ...(shift ? [shift] : [])], { gradient: dout }).map((g) =>
+        own(g!),
+      );
+      assertClose(await dx.data(), expected.gradients.x, limit, 'gradient of x');
+      assertClose(await dweight.data(), expected.gradients.weight, limit, 'gradient of weight');
+      if (shift) assertClose(await dbias.data(), expected.gradients.bias, limit, 'gradient of bias');
     });
   }
 }
 
-test('refuses what does not fit', ({ device }) => {
-  const x = zeros(device, [1, 3, 4]);
-  assert.throws(
-    () => causalConv1d({ x, weight: zeros(device, [5, 4]) }),
-    (e: Error) => e instanceof ShapeError && e.message.includes('(5,4)'),
-  );
-  assert.throws(
-    () => causalConv1d({ x, weight: zeros(device, [4, 5]) }),
-    (e: Error) => e instanceof ValueError && e.message.includes('width 5'),
-  );
-  assert.throws(
-    () => causalConv1d({ x, weight: zeros(device, [4, 4]), bias: zeros(device, [3]) }),
-    (e: Error) => e instanceof ShapeError,
-  );
-  assert.throws(
-    () => causalConv1d({ x: zeros(device, [1, 3, 4], 'i32'), weight: zeros(device, [4, 4]) }),
-    (e: Error) => e instanceof DTypeError,
-  );
-  assert.throws(
-    () => causalConv1d({ x: zeros(device, [3, 4]), weight: zeros(device, [4, 4]) }),
-    (e: Error) => e instanceof ShapeError,
-  );
-});
+test('refuses what does not fit', ({ device }) =>
+  scope(() => {
+    const x = zeros(device, [1, 3, 4]);
+    assert.throws(
+      () => causalConv1d({ x, weight: zeros(device, [5, 4]) }),
+      (e: Error) => e instanceof ShapeError && e.message.includes('(5,4)'),
+    );
+    assert.throws(
+      () => causalConv1d({ x, weight: zeros(device, [4, 5]) }),
+      (e: Error) => e instanceof ValueError && e.message.includes('width 5'),
+    );
+    assert.throws(
+      () => causalConv1d({ x, weight: zeros(device, [4, 4]), bias: zeros(device, [3]) }),
+      (e: Error) => e instanceof ShapeError,
+    );
+    assert.throws(
+      () => causalConv1d({ x: zeros(device, [1, 3, 4], 'i32'), weight: zeros(device, [4, 4]) }),
+      (e: Error) => e instanceof DTypeError,
+    );
+    assert.throws(
+      () => causalConv1d({ x: zeros(device, [3, 4]), weight: zeros(device, [4, 4]) }),
+      (e: Error) => e instanceof ShapeError,
+    );
+  }));
 
 test.run();

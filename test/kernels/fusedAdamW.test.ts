@@ -1,8 +1,7 @@
 // The fused optimizer against float64: several steps at odd sizes, every optional arena, clipping, skipped steps, loss scale.
 
-import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openDevice } from '../../core/open.ts';
+import type { Device } from '../../core/index.ts';
 import { advanceAdamW, fusedAdamW } from '../../kernels/fused-adamw/fusedAdamW.ts';
 import {
   globalNorm,
@@ -19,21 +18,30 @@ import {
 } from '../../kernels/fused-adamw/state.ts';
 import { assertClose } from '../golden/support.ts';
 import { adamWReference, norm as normReference } from '../reference/adamw.ts';
-import { emptyOperand, noise, operand, rounded, values, type TestOperand } from './support.ts';
+import { gpuSuite, hasFeature } from '../support.ts';
+import { emptyOperand, noise, operand, rounded, values as read, type TestOperand } from './support.ts';
 
-const device = await openDevice();
-const config = globalNormConfig(device);
-const scratch = (arenas = 1, form: GlobalNormConfig = config): { partial: TestOperand; out: TestOperand } => ({
+const test = gpuSuite('fused AdamW');
+let device: Device;
+test.before((devices) => {
+  device = devices.device;
+});
+const scratch = (
+  arenas = 1,
+  form: GlobalNormConfig = globalNormConfig(device),
+): { partial: TestOperand; out: TestOperand } => ({
   partial: emptyOperand(device, globalNormPartials(form, arenas)),
   out: emptyOperand(device, 2),
 });
 const counter = async (state: TestOperand, name: AdamWCounter): Promise<number> =>
-  (await values(device, state))[adamWWord(name)];
+  (await read(device, state))[adamWWord(name)];
 
-for (const form of [config, { groups: 5, shared: true }, { groups: 3, shared: false }]) {
-  test(`global norm, ${JSON.stringify(form)}`, async () => {
+for (const given of [undefined, { groups: 5, shared: true }, { groups: 3, shared: false }]) {
+  const title = given ? JSON.stringify(given) : 'as chosen for this adapter';
+  test(`global norm, ${title}`, async () => {
+    const form = given ?? globalNormConfig(device);
     for (const lengths of [[1], [7], [66, 55], [4100, 368, 1026]]) {
-      const given = lengths.map((length, k) =>
+      const values = lengths.map((length, k) =>
         rounded(
           noise(length, k + 1).map((v) => v * 3),
           'f32',
@@ -42,30 +50,31 @@ for (const form of [config, { groups: 5, shared: true }, { groups: 3, shared: fa
       const { partial, out } = scratch(lengths.length, form);
       globalNorm(
         device,
-        given.map((g) => operand(device, g)),
+        values.map((g) => operand(device, g)),
         { partial, out },
         form,
       );
-      const [norm, flag] = await values(device, out);
-      assertClose([norm], [normReference(given.flatMap((g) => [...g]))], 1e-6, `norm of ${lengths}`);
+      const [norm, flag] = await read(device, out);
+      assertClose([norm], [normReference(values.flatMap((g) => [...g]))], 1e-6, `norm of ${lengths}`);
       assert.is(flag, 0);
     }
   });
 
-  test(`one NaN or infinity is found, ${JSON.stringify(form)}`, async () => {
+  test(`one NaN or infinity is found, ${title}`, async () => {
+    const form = given ?? globalNormConfig(device);
     for (const bad of [NaN, Infinity, -Infinity]) {
-      const given = noise(1026, 1);
-      given[777] = bad;
+      const values = noise(1026, 1);
+      values[777] = bad;
       const { partial, out } = scratch(1, form);
-      globalNorm(device, [operand(device, given)], { partial, out }, form);
-      assert.is((await values(device, out))[1], 1, `${bad}`);
+      globalNorm(device, [operand(device, values)], { partial, out }, form);
+      assert.is((await read(device, out))[1], 1, `${bad}`);
     }
   });
 }
 
 for (const length of [1, 7, 55, 66, 258, 368, 1026]) {
   test(`five steps over ${length} elements`, async () => {
-    const withHalf = device.has('shader-f16') && length % 2 === 0;
+    const withHalf = hasFeature(device, 'shader-f16') && length % 2 === 0;
     const options = {
       lr: 1e-2,
       betas: [0.9, 0.999],
@@ -109,11 +118,11 @@ for (const length of [1, 7, 55, 66, 258, 368, 1026]) {
       assertClose([await counter(state, 'gradNorm')], [normReference(g)], 1e-6, `norm in step ${step}`);
     }
     assert.is(await counter(state, 'step'), 5);
-    assertClose(await values(device, params), expected.params, 2e-6, 'params');
-    assertClose(await values(device, m), expected.m, 2e-6, 'm');
-    assertClose(await values(device, v), expected.v, 2e-6, 'v');
-    assertClose(await values(device, ema), expected.ema, 2e-6, 'ema');
-    if (half) assertClose(await values(device, half), expected.params, 1e-3, 'half');
+    assertClose(await read(device, params), expected.params, 2e-6, 'params');
+    assertClose(await read(device, m), expected.m, 2e-6, 'm');
+    assertClose(await read(device, v), expected.v, 2e-6, 'v');
+    assertClose(await read(device, ema), expected.ema, 2e-6, 'ema');
+    if (half) assertClose(await read(device, half), expected.params, 1e-3, 'half');
   });
 }
 
@@ -150,8 +159,8 @@ test('a step with gradients that are not finite changes nothing and halves the l
   const bad = noise(length, 2);
   bad[65] = NaN;
   step(bad);
-  assert.equal(await values(device, params), start);
-  assert.equal(await values(device, m), new Float64Array(length));
+  assert.equal(await read(device, params), start);
+  assert.equal(await read(device, m), new Float64Array(length));
   assert.is(await counter(state, 'step'), 0);
   assert.is(await counter(state, 'skipped'), 1);
   assert.is(await counter(state, 'lossScale'), 512);
@@ -180,7 +189,7 @@ test('gradients carry the loss scale out again', async () => {
     globalNorm(device, [grads], { partial, out });
     advanceAdamW(device, state, out);
     fusedAdamW(device, { state, params, grads, m, v });
-    results.push(await values(device, params));
+    results.push(await read(device, params));
   }
   assertClose(results[1], results[0], 1e-6, 'params');
 });
@@ -195,5 +204,4 @@ test('the state is small, and an arena of another length is named', () => {
   );
 });
 
-test.after(() => device.destroy());
 test.run();

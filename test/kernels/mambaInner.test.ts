@@ -1,15 +1,5 @@
 import * as assert from 'uvu/assert';
-import {
-  grad,
-  linear,
-  openDevice,
-  scope,
-  tensor,
-  zeros,
-  type Device,
-  type Tensor,
-  type FloatDType,
-} from '../../core/index.ts';
+import { grad, linear, scope, tensor, zeros, type Device, type FloatDType, type Tensor } from '../../core/index.ts';
 import { causalConv1d, mambaInner, selectiveScanBidirectional, type MambaDirection } from '../../kernels/index.ts';
 import { assertClose, gpuSuite, uniform } from '../support.ts';
 
@@ -81,7 +71,7 @@ for (const [name, options] of [
   ['all features', {}],
   ['default limits', { defaultLimits: true }],
 ] as const) {
-  const test = gpuSuite(`mambaInner, ${name}`, options);
+  const test = gpuSuite(`mambaInner, ${name}`, { device: options });
   for (const dtype of ['f32', 'f16'] as const) {
     // Drivers on the CPU take seconds to compile a scan: f16 and the limits are tested on one case.
     for (const c of dtype === 'f16' || name === 'default limits' ? CASES.slice(0, 1) : CASES) {
@@ -112,8 +102,8 @@ for (const [name, options] of [
     continue;
   }
 
-  test('a batch whose gradients exceed the largest binding goes in parts', async () => {
-    const device = await openDevice({ backend: 'null', defaultLimits: true });
+  test('a batch whose gradients exceed the largest binding goes in parts', async ({ open }) => {
+    const device = await open({ backend: 'null', defaultLimits: true });
     const [batch, length, inner, states, rank] = [30, 258, 736, 16, 23];
     assert.ok(6 * batch * length * inner * 4 > device.limits.maxStorageBufferBindingSize);
     scope(() => {
@@ -128,7 +118,6 @@ for (const [name, options] of [
       assert.equal([dx!.shape, dw!.shape], [xz.shape, reverse.xProj.shape]);
     });
     await device.synchronize();
-    device.destroy();
   });
 
   test('frozen weights get no gradient', ({ device }) => {

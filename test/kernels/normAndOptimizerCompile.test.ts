@@ -1,20 +1,22 @@
 // Every form of the norm and optimizer kernels compiles under WebGPU's default limits, with all features and with none.
 
-import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openDevice, type FloatDType } from '../../core/index.ts';
+import type { FloatDType } from '../../core/index.ts';
 import { normConfigs } from '../../kernels/add-norm/config.ts';
 import { normBackward, normForward, normPartials } from '../../kernels/add-norm/launch.ts';
 import { advanceAdamW, fusedAdamW } from '../../kernels/fused-adamw/fusedAdamW.ts';
 import { globalNorm, globalNormPartials } from '../../kernels/fused-adamw/globalNorm.ts';
 import { ADAMW_STATE_WORDS } from '../../kernels/fused-adamw/state.ts';
+import { gpuSuite } from '../support.ts';
 import { emptyOperand } from './support.ts';
+
+const test = gpuSuite('norm and optimizer, compiled');
 
 for (const without of [[], ['subgroups', 'shader-f16']]) {
   const label = without.length > 0 ? `without ${without.join(', ')}` : 'with all features';
 
-  test(`add + norm, ${label}`, async () => {
-    const device = await openDevice({ backend: 'null', defaultLimits: true, without });
+  test(`add + norm, ${label}`, async ({ open }) => {
+    const device = await open({ backend: 'null', defaultLimits: true, without });
     const types: FloatDType[] = device.has('shader-f16') ? ['f32', 'f16'] : ['f32'];
     const rows = 9;
     for (const width of [7, 368]) {
@@ -62,11 +64,10 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
     }
     await device.synchronize();
     assert.ok(device.kernels.compiled > 0);
-    device.destroy();
   });
 
-  test(`optimizer, ${label}`, async () => {
-    const device = await openDevice({ backend: 'null', defaultLimits: true, without });
+  test(`optimizer, ${label}`, async ({ open }) => {
+    const device = await open({ backend: 'null', defaultLimits: true, without });
     const half = device.has('shader-f16');
     for (const length of [7, 368]) {
       for (const type of (half ? ['f32', 'f16'] : ['f32']) as FloatDType[]) {
@@ -98,7 +99,6 @@ for (const without of [[], ['subgroups', 'shader-f16']]) {
     }
     await device.synchronize();
     assert.ok(device.kernels.compiled > 0);
-    device.destroy();
   });
 }
 

@@ -1,10 +1,8 @@
 // The scan's kernels against the float64 recurrence: sizes that fill no vector, no stretch and no workgroup, every optional
 // argument, both directions, with all features and with WebGPU's default limits and none.
 
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Device } from '../../core/gpu/device.ts';
-import { openDevice } from '../../core/open.ts';
 import { backwardKernel } from '../../kernels/selective-scan/backward.ts';
 import { forwardKernel } from '../../kernels/selective-scan/forward.ts';
 import {
@@ -18,6 +16,7 @@ import {
 } from '../../kernels/selective-scan/plan.ts';
 import { assertClose } from '../golden/support.ts';
 import { scanReference } from '../reference/selectiveScan.ts';
+import { gpuSuite } from '../support.ts';
 import {
   generator,
   problemOf,
@@ -62,11 +61,7 @@ const DEVICES = [
 ] as const;
 
 for (const [title, options] of DEVICES) {
-  const test = suite<{ device: Device }>(`selective scan, ${title}`);
-  test.before(async (context) => {
-    context.device = await openDevice(options);
-  });
-  test.after(({ device }) => device.destroy());
+  const test = gpuSuite(`selective scan, ${title}`, { device: options });
 
   for (const [name, batch, length, channels, states, caseOptions] of CASES) {
     test(name, async ({ device }) => {
@@ -162,71 +157,73 @@ for (const [title, options] of DEVICES) {
   test.run();
 }
 
-const plans = suite('selective scan, layouts');
-plans('fit every adapter, every number of states and every size, and compile under the default limits', async () => {
-  const device = await openDevice({ backend: 'null', defaultLimits: true });
-  const sizes = [
-    [4, 4],
-    [8, 8],
-    [8, 32],
-    [16, 16],
-    [32, 32],
-    [32, 64],
-    [64, 64],
-    [128, 128],
-  ];
-  for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
-    const env: ScanAdapter = {
-      limits: device.limits,
-      adapter: { software: false },
-      has: (feature) => feature === 'subgroups' && subgroupMinSize > 0,
-      subgroupMinSize,
-      subgroupMaxSize,
-    };
-    for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
-      for (const [batch, length] of [
-        [1, 1026],
-        [64, 258],
-      ]) {
-        const size = { batch, length, channels: 736, states, directions: 2 };
-        const compiles = !subgroupMinSize || device.has('subgroups');
-        for (const { saveInterval, layout } of backwardPlans(env, size)) {
-          const forward = forwardLayouts(env, size, saveInterval);
-          for (const one of [layout, ...forward]) {
-            const { width, teams, chunks, stretch, split } = one;
-            assert.is(saveInterval % stretch, 0);
-            assert.is(((states + 3) >> 2) % split, 0);
-            assert.ok(width * teams * chunks <= 256);
-            assert.ok(seamBytes((states + 3) >> 2, one) <= 16384);
-          }
-          assert.ok(backwardBytes((states + 3) >> 2, { saveInterval, layout }) <= 16384);
-          if (!compiles) continue;
-          for (const [first, direction] of (['forward', 'reverse'] as const).entries()) {
-            // What differs in f16 are the types of what is bound, whatever the number of states.
-            for (const dtype of states === 16 && device.has('shader-f16')
-              ? (['f32', 'f16'] as const)
-              : (['f32'] as const)) {
-              const variant = {
-                quads: (states + 3) >> 2,
-                saveInterval,
-                dtype,
-                directions: [direction],
-                first,
-                softplus: true,
-              };
-              for (const one of forward)
-                device.kernels.get(forwardKernel, { ...variant, layout: one, gate: true, save: true, total: 2 });
-              device.kernels.get(backwardKernel, { ...variant, layout });
+const plans = gpuSuite('selective scan, layouts');
+plans(
+  'fit every adapter, every number of states and every size, and compile under the default limits',
+  async ({ open }) => {
+    const device = await open({ backend: 'null', defaultLimits: true });
+    const sizes = [
+      [4, 4],
+      [8, 8],
+      [8, 32],
+      [16, 16],
+      [32, 32],
+      [32, 64],
+      [64, 64],
+      [128, 128],
+    ];
+    for (const [subgroupMinSize, subgroupMaxSize] of [[0, 0], ...sizes]) {
+      const env: ScanAdapter = {
+        limits: device.limits,
+        adapter: { software: false },
+        has: (feature) => feature === 'subgroups' && subgroupMinSize > 0,
+        subgroupMinSize,
+        subgroupMaxSize,
+      };
+      for (const states of [1, 3, 5, 8, 16, 20, 64, 128]) {
+        for (const [batch, length] of [
+          [1, 1026],
+          [64, 258],
+        ]) {
+          const size = { batch, length, channels: 736, states, directions: 2 };
+          const compiles = !subgroupMinSize || device.has('subgroups');
+          for (const { saveInterval, layout } of backwardPlans(env, size)) {
+            const forward = forwardLayouts(env, size, saveInterval);
+            for (const one of [layout, ...forward]) {
+              const { width, teams, chunks, stretch, split } = one;
+              assert.is(saveInterval % stretch, 0);
+              assert.is(((states + 3) >> 2) % split, 0);
+              assert.ok(width * teams * chunks <= 256);
+              assert.ok(seamBytes((states + 3) >> 2, one) <= 16384);
+            }
+            assert.ok(backwardBytes((states + 3) >> 2, { saveInterval, layout }) <= 16384);
+            if (!compiles) continue;
+            for (const [first, direction] of (['forward', 'reverse'] as const).entries()) {
+              // What differs in f16 are the types of what is bound, whatever the number of states.
+              for (const dtype of states === 16 && device.has('shader-f16')
+                ? (['f32', 'f16'] as const)
+                : (['f32'] as const)) {
+                const variant = {
+                  quads: (states + 3) >> 2,
+                  saveInterval,
+                  dtype,
+                  directions: [direction],
+                  first,
+                  softplus: true,
+                };
+                for (const one of forward)
+                  device.kernels.get(forwardKernel, { ...variant, layout: one, gate: true, save: true, total: 2 });
+                device.kernels.get(backwardKernel, { ...variant, layout });
+              }
             }
           }
         }
       }
     }
-  }
-  await device.kernels.settled();
-  device.check();
-  device.destroy();
-});
+    await device.kernels.settled();
+    device.check();
+  },
+);
 plans.run();
 
 function compare(

@@ -91,8 +91,7 @@ test("Conv1d and Conv2d take PyTorch's options", async ({ device }) => {
   for (const t of [x1, x2, g]) t.dispose();
 });
 
-test('weights in f16 take an input in f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('weights in f16 take an input in f32', { needs: 'shader-f16' }, async ({ device }) => {
   const g = new Generator(device, 5);
   using layer = new Linear(g, 6, 4),
     conv = new Conv2d(g, 3, 4, 3);

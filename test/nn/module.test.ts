@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert';
 import { scope, tensor, zeros, type Device, type Tensor } from '../../core/index.ts';
 import { buffer, Module, parameter, readSafetensors, saveStateDict } from '../../nn/index.ts';
-import { gpuSuite, uniform } from '../support.ts';
+import { gpuSuite, hasFeature, uniform } from '../support.ts';
 
 const test = gpuSuite('module');
 
@@ -112,7 +112,7 @@ test('to() converts and keeps sharing and frozenness; replaceTensors replaces ev
   assert.is(tree.tied, next);
   assert.is(tree.blocks[1].scale, next);
   assert.ok(next.requiresGrad);
-  if (!device.has('shader-f16')) return;
+  if (!hasFeature(device, 'shader-f16')) return;
   tree.to('f16');
   assert.is(tree.tied, tree.blocks[1].scale);
   assert.is(tree.tied.dtype, 'f16');

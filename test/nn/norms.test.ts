@@ -107,8 +107,7 @@ test('GroupNorm is over the channels of a group and all places', async ({ device
   }
 });
 
-test('half precision keeps its type', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('half precision keeps its type', { needs: 'shader-f16' }, async ({ device }) => {
   const x = tensor(device, uniform(2 * 4 * 3, 3), { shape: [2, 4, 3] }),
     half = scope(() => x.cast('f16'));
   const on = { device };

@@ -289,14 +289,14 @@ test('kernels captured ahead may be used by others at once', async ({ device }) 
   for (const t of [x, eager, result]) t.dispose();
 });
 
-test('a kernel that is refused ahead is reported when the capture is done', async () => {
-  using device = await core.openDevice({ backend: 'null' });
+test('a kernel that is refused ahead is reported when the capture is done', async ({ open, own }) => {
+  const device = await open({ backend: 'null' });
   const refused = core.defineKernel<object>('refused', () => ({
     bindings: [{ name: 'x', type: 'array<f32>', access: 'write' }],
     workgroupSize: [1],
     body: 'x[0] = missing;',
   }));
-  const x = tensor(device, [1]);
+  const x = own(tensor(device, [1]));
   const error = await core
     .captureAhead(device, () => device.run(refused, {}, [x], [], [1]))
     .then(

@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert';
 import * as core from '../../../core/index.ts';
-import { grad, gradcheck, openDevice, scope, tensor, type DType, type Tensor } from '../../../core/index.ts';
+import { grad, gradcheck, scope, tensor, type DType, type Tensor } from '../../../core/index.ts';
 import { assertClose, gpuSuite, uniform } from '../../support.ts';
 
 const test = gpuSuite('elementwise');
@@ -314,9 +314,9 @@ test('pow over its whole domain', async ({ device }) => {
   for (const t of [x, y, z, p, q]) t.dispose();
 });
 
-test('more tensors than a kernel binds are computed in parts, or refused with their number', async () => {
-  const device = await openDevice({ defaultLimits: true });
-  const inputs = Array.from({ length: 8 }, (_, i) => tensor(device, uniform(7, i + 1)));
+test('more tensors than a kernel binds are computed in parts, or refused with their number', async ({ open, own }) => {
+  const device = await open({ defaultLimits: true });
+  const inputs = Array.from({ length: 8 }, (_, i) => own(tensor(device, uniform(7, i + 1))));
   const sum = core.fuse((...x) => x.reduce((a, b) => a.mul(0.9).add(b.sin())));
   // Seven inputs fit forward; their gradients read eight tensors and write seven.
   await gradcheck(sum, inputs.slice(0, 7), { samples: 2 });
@@ -324,7 +324,9 @@ test('more tensors than a kernel binds are computed in parts, or refused with th
     () => sum(...inputs),
     /^\[fuse\] An expression reads 8 tensors and writes one, expected at most 8 in all/,
   );
-  const many = core.fuse((x, y) => Array.from({ length: 9 }, (_, k) => x.mul(k).add(y)))(inputs[0], inputs[1]);
+  const many = core
+    .fuse((x, y) => Array.from({ length: 9 }, (_, k) => x.mul(k).add(y)))(inputs[0], inputs[1])
+    .map(own);
   const [x, y] = [await inputs[0].data(), await inputs[1].data()];
   for (const [k, t] of many.entries())
     assertClose(
@@ -332,7 +334,6 @@ test('more tensors than a kernel binds are computed in parts, or refused with th
       Array.from(x, (v, i) => k * v + y[i]),
       1e-6,
     );
-  device.destroy();
 });
 
 test('integers stay integers and mixed types are promoted', async ({ device }) => {
@@ -403,8 +404,7 @@ test('integer arithmetic is exact over the whole range', async ({ device }) => {
   for (const t of [i, u, b]) t.dispose();
 });
 
-test('a number keeps f16 as it is, and mixed floats give f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('a number keeps f16 as it is, and mixed floats give f32', { needs: 'shader-f16' }, async ({ device }) => {
   const result = scope(() => {
     const h = tensor(device, [1, 2], { dtype: 'f16' }),
       f = tensor(device, [0.5, 0.5]),

@@ -1,14 +1,12 @@
 // Matrix products against float64: every configuration, layout, type and epilogue, at sizes that fit no tile.
 
 import { Float16Array } from '@petamoriken/float16';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Device } from '../../../core/gpu/device.ts';
 import { ValueError } from '../../../core/errors.ts';
 import { scope, zeros, type FloatDType } from '../../../core/index.ts';
 import { defineKernel } from '../../../core/gpu/kernel.ts';
 import { CUT_OFF } from '../../../core/gemm/matrix.ts';
-import { openDevice } from '../../../core/open.ts';
 import { Storage } from '../../../core/gpu/storage.ts';
 import {
   chooseConfig,
@@ -22,6 +20,7 @@ import {
   type GemmMatrix,
   type GemmSpec,
 } from '../../../core/gemm/index.ts';
+import { gpuSuite, notRun } from '../../support.ts';
 
 interface Case {
   M: number;
@@ -260,15 +259,9 @@ const cases: readonly Case[] = [
   { M: 3, N: 130, K: 71, ta: true, tb: true, dtype: 'f16' },
 ];
 
-const test = suite<{ device: Device; plain: Device }>('gemm');
-
-test.before(async (context) => {
-  context.device = await openDevice({ tier: 'fast' });
-  context.plain = await openDevice({ without: ['subgroups', 'shader-f16'], defaultLimits: true });
-});
-test.after((context) => {
-  context.device.destroy();
-  context.plain.destroy();
+const test = gpuSuite<'plain'>('gemm', {
+  device: { tier: 'fast' },
+  plain: { without: ['subgroups', 'shader-f16'], defaultLimits: true },
 });
 
 for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const) {
@@ -278,6 +271,7 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
       [...everyConfig(device, false), ...everyConfig(device, true)].map((config) => [JSON.stringify(config), config]),
     );
     const candidates = [...offered.values()].filter((config) => config.form === form);
+    if (candidates.length === 0) return notRun('no configuration of this form is offered on this adapter');
     for (let i = 0; i < candidates.length; i++) {
       // What is large compiles for seconds. With K in parts, only the beginning and the end of a kernel differ.
       const { splits, rows, quads } = candidates[i];
@@ -295,7 +289,8 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
 
 test('rows in runs of four and alone, transposed outputs', async ({ device }) => {
   const size = device.subgroupMinSize;
-  if (!everyConfig(device).some((c) => c.form === 'subgroup')) return;
+  if (!everyConfig(device).some((c) => c.form === 'subgroup'))
+    return notRun('the subgroup form is not offered on this adapter');
   const subgroup: GemmConfig = { form: 'subgroup', rows: 5 * size, quads: 1, x: size, y: 1, depth: 4, splits: 1 };
   await compare(device, { M: 12 * size + 4, N: 36, K: 22, ta: true, gap: 4 }, [subgroup]);
   for (const [i, c] of cases.entries()) {
@@ -317,7 +312,8 @@ test('without optional features, under the default limits', async ({ plain }) =>
 
 test('a panel takes a long K in parts, and many rows by several workgroups', async ({ device }) => {
   const size = device.subgroupMinSize;
-  if (!device.has('subgroups') || size !== device.subgroupMaxSize) return;
+  if (!device.has('subgroups') || size !== device.subgroupMaxSize)
+    return notRun('the adapter has no subgroups of one size');
   const panel = (rows: number, quads: number): GemmConfig => ({
     form: 'panel',
     rows,
@@ -416,35 +412,31 @@ test('what it refuses', ({ device }) => {
   refused({ c: { ...spec.c, storage: spec.a.storage }, K: 1, N: 1 }, /^\[gemm\] c shares the storage of a/);
 });
 
-test('every configuration compiles under the default limits', async () => {
-  const device = await openDevice({ backend: 'null', defaultLimits: true, without: ['subgroups'] });
-  try {
-    const candidates = everyConfig(device, false);
-    for (const [ta, tb] of layouts) {
-      for (const dtype of ['f32', ...(device.has('shader-f16') ? (['f16'] as const) : [])] as const) {
-        for (const [M, N, K] of [
-          [12, 20, 516],
-          [7, 23, 515],
-        ]) {
-          const { spec } = problem(device, {
-            M,
-            N,
-            K,
-            ta,
-            tb,
-            dtype,
-            bias: true,
-            activation: 'gelu',
-            accumulate: true,
-          });
-          for (const config of candidates) gemm(device, spec, config);
-        }
+test('every configuration compiles under the default limits', async ({ open }) => {
+  const device = await open({ backend: 'null', defaultLimits: true, without: ['subgroups'] });
+  const candidates = everyConfig(device, false);
+  for (const [ta, tb] of layouts) {
+    for (const dtype of ['f32', ...(device.has('shader-f16') ? (['f16'] as const) : [])] as const) {
+      for (const [M, N, K] of [
+        [12, 20, 516],
+        [7, 23, 515],
+      ]) {
+        const { spec } = problem(device, {
+          M,
+          N,
+          K,
+          ta,
+          tb,
+          dtype,
+          bias: true,
+          activation: 'gelu',
+          accumulate: true,
+        });
+        for (const config of candidates) gemm(device, spec, config);
       }
     }
-    await device.synchronize();
-  } finally {
-    device.destroy();
   }
+  await device.synchronize();
 });
 
 test('what lies behind the end of a row is cut off, whatever it is', async ({ device }) => {
@@ -463,27 +455,23 @@ test('what lies behind the end of a row is cut off, whatever it is', async ({ de
   out.dispose();
 });
 
-test("the matrix unit's form compiles", async () => {
-  const device = await openDevice({ backend: 'null', tier: 'fast' });
-  try {
-    if (!device.has('subgroup-matrix')) return;
-    for (const unit of [
-      [8, 8, 8],
-      [16, 16, 16],
-      [16, 8, 16],
-    ] as const) {
-      // As many subgroups as this adapter's workgroup holds.
-      const config: GemmConfig = { form: 'matrix', rows: 32, quads: 8, x: 2, y: 1, depth: 32, splits: 1, unit };
-      for (const [i, c] of cases.entries())
-        gemm(device, problem(device, { ...c, dtype: 'f16', cDtype: i % 2 ? 'f16' : 'f32' }).spec, {
-          ...config,
-          splits: 1 + (i % 3),
-        });
-    }
-    await device.synchronize();
-  } finally {
-    device.destroy();
+test("the matrix unit's form compiles", async ({ open }) => {
+  const device = await open({ backend: 'null', tier: 'fast' });
+  if (!device.has('subgroup-matrix')) return notRun('the adapter has no matrix unit');
+  for (const unit of [
+    [8, 8, 8],
+    [16, 16, 16],
+    [16, 8, 16],
+  ] as const) {
+    // As many subgroups as this adapter's workgroup holds.
+    const config: GemmConfig = { form: 'matrix', rows: 32, quads: 8, x: 2, y: 1, depth: 32, splits: 1, unit };
+    for (const [i, c] of cases.entries())
+      gemm(device, problem(device, { ...c, dtype: 'f16', cDtype: i % 2 ? 'f16' : 'f32' }).spec, {
+        ...config,
+        splits: 1 + (i % 3),
+      });
   }
+  await device.synchronize();
 });
 
 test('what a file says of a candidate is taken again', ({ device }) => {

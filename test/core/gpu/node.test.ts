@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isSoftware, openNodeGpu, spinFor } from '../../../core/gpu/node.ts';
+import { notRun } from '../../support.ts';
 
 const MODULE = JSON.stringify(new URL('../../../core/gpu/node.ts', import.meta.url).href);
 
@@ -139,8 +140,14 @@ test('the instance survives the garbage collector while it is not released', () 
   assert.equal({ status, signal, out }, { status: 0, signal: null, out: 'alive' });
 });
 
-test('a driver folder that is none is named', async () => {
-  if (process.platform !== 'linux') return;
+/** A test of the software driver, which is looked for on Linux alone. */
+function onLinux(title: string, run: () => void | Promise<void>): void {
+  test(title, () =>
+    process.platform === 'linux' ? run() : notRun('a software driver is looked for on Linux alone', title),
+  );
+}
+
+onLinux('a driver folder that is none is named', async () => {
   const before = process.env.DIS_VULKAN_DIR;
   const empty = mkdtempSync(join(tmpdir(), 'no-driver-'));
   process.env.DIS_VULKAN_DIR = empty;
@@ -212,8 +219,7 @@ function driverIn(folder: string, preload = 'library.so'): string {
   return folder;
 }
 
-test('a driver beside data is not loaded, neither in the working directory nor above it', () => {
-  if (process.platform !== 'linux') return;
+onLinux('a driver beside data is not loaded, neither in the working directory nor above it', () => {
   const { status, out } = inPackage((folder) => {
     driverIn(join(folder, 'data', 'inside', '.vulkan'));
     driverIn(join(folder, 'data', '.vulkan'));
@@ -223,8 +229,7 @@ test('a driver beside data is not loaded, neither in the working directory nor a
   assert.equal({ status, out }, { status: 0, out: 'opened no driver' });
 });
 
-test("a driver of the package, of the user's cache and of DIS_VULKAN_DIR is loaded", () => {
-  if (process.platform !== 'linux') return;
+onLinux("a driver of the package, of the user's cache and of DIS_VULKAN_DIR is loaded", () => {
   for (const place of ['package/.vulkan', 'cache/dis-webgpu/vulkan', 'named']) {
     const { out } = inPackage((folder) => {
       const driver = driverIn(join(folder, place));
@@ -237,8 +242,7 @@ test("a driver of the package, of the user's cache and of DIS_VULKAN_DIR is load
   }
 });
 
-test('a driver that somebody else could have written is refused by name', () => {
-  if (process.platform !== 'linux') return;
+onLinux('a driver that somebody else could have written is refused by name', () => {
   const refusal = (spoil: (driver: string) => void, preload?: string): string =>
     inPackage((folder) => {
       spoil(driverIn(join(folder, 'package', '.vulkan'), preload));

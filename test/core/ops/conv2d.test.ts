@@ -9,7 +9,6 @@ import {
   gradcheck,
   maxPool2d,
   numelOf,
-  openDevice,
   scope,
   tensor,
   unfold,
@@ -64,8 +63,7 @@ for (const [name, c] of Object.entries(cases)) {
   });
 }
 
-test('half precision: operands in f16, sums in f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('half precision: operands in f16, sums in f32', { needs: 'shader-f16' }, async ({ device }) => {
   const c = cases['everything different in the two directions'];
   const inputs = [c.x, c.weight, [c.weight[0]]].map((shape, i) =>
     tensor(device, uniform(numelOf(shape), i + 1), { shape, dtype: 'f16' }),
@@ -216,9 +214,9 @@ test('what does not fit is told by its shape', ({ device }) => {
   });
 });
 
-test("every form compiles under WebGPU's default limits, with all features and with none", async () => {
+test("every form compiles under WebGPU's default limits, with all features and with none", async ({ open }) => {
   for (const without of [[], ['subgroups', 'shader-f16']]) {
-    const plain = await openDevice({ backend: 'null', defaultLimits: true, without });
+    const plain = await open({ backend: 'null', defaultLimits: true, without });
     for (const dtype of plain.has('shader-f16') ? (['f32', 'f16'] as const) : (['f32'] as const)) {
       for (const c of Object.values(cases)) {
         scope(() => {
@@ -230,7 +228,6 @@ test("every form compiles under WebGPU's default limits, with all features and w
     }
     await plain.synchronize();
     assert.ok(plain.kernels.compiled > 0);
-    plain.destroy();
   }
 });
 

@@ -12,8 +12,7 @@ const leftOut = new Set(['remainder']);
 
 for (const [position, [name, c]] of Object.entries(cases).entries()) {
   if (leftOut.has(name)) continue;
-  test(name, async ({ device }) => {
-    if (!device.has('shader-f16')) return;
+  test(name, { needs: 'shader-f16' }, async ({ device }) => {
     const layout = Object.keys(layouts)[position % 4],
       size = [7, 55, 66][position % 3];
     const { stored, view } = layouts[layout];

@@ -215,8 +215,7 @@ test('infinities, integers, booleans, scalars and nothing at all', async ({ devi
   });
 });
 
-test('f16 means, variances and softmaxes are computed in f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('f16 means, variances and softmaxes are computed in f32', { needs: 'shader-f16' }, async ({ device }) => {
   const result = scope(() => {
     const x = core.full(device, [3000], 100, 'f16'),
       spread = tensor(device, [-300, 300, -300, 300], { dtype: 'f16' });

@@ -136,8 +136,7 @@ test('large samples are summed in pieces; the terms have gradients of their own'
   diffusion.dispose();
 });
 
-test('an f16 output has an f16 gradient and the losses of its values', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('an f16 output has an f16 gradient and the losses of its values', { needs: 'shader-f16' }, async ({ device }) => {
   const diffusion = processOf(device, 'epsilon', 'learnedRange');
   const { xStart, noise, t, output } = batch(diffusion, [1, 3, 3]);
   const half = output.cast('f16').requiresGrad_();

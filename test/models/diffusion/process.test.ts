@@ -1,7 +1,7 @@
 // p(x_{t-1} | x_t), single steps and guidance against float64, in every combination of types.
 
 import * as assert from 'uvu/assert';
-import { gradcheck, openDevice, scope, tensor, type Tensor } from '../../../core/index.ts';
+import { gradcheck, scope, tensor, type Tensor } from '../../../core/index.ts';
 import { createDiffusion, GaussianDiffusion, settingsOfBetas, betaSchedule } from '../../../models/diffusion/index.ts';
 import { pMeanVariance, type Prediction } from '../../reference/diffusion.ts';
 import { assertClose, gpuSuite, uniform } from '../../support.ts';
@@ -189,8 +189,7 @@ test('the model gets the timesteps that it was trained with, rescaled where aske
   t.dispose();
 });
 
-test('an f16 output counts like its values in f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('an f16 output counts like its values in f32', { needs: 'shader-f16' }, async ({ device }) => {
   const diffusion = processOf(device, 'epsilon', 'learnedRange');
   const [x, noise, t] = [
     random(device, [4, 3, 3, 3], 1),
@@ -250,8 +249,8 @@ test('what does not fit is told', ({ device }) => {
   diffusion.dispose();
 });
 
-test('every form compiles under the default limits, without features', async () => {
-  const device = await openDevice({ backend: 'null', defaultLimits: true, without: ['subgroups', 'shader-f16'] });
+test('every form compiles under the default limits, without features', async ({ open }) => {
+  const device = await open({ backend: 'null', defaultLimits: true, without: ['subgroups', 'shader-f16'] });
   for (const meanType of MEAN_TYPES) {
     for (const varType of VAR_TYPES) {
       for (const [lossType, inner] of [
@@ -280,7 +279,6 @@ test('every form compiles under the default limits, without features', async () 
     }
   }
   await device.synchronize();
-  device.destroy();
 });
 
 test.run();

@@ -5,7 +5,6 @@ import {
   Generator,
   grad,
   noGrad,
-  openDevice,
   scope,
   tensor,
   zeros,
@@ -116,13 +115,14 @@ test('a captured training step draws and computes what one that is not captured 
   release();
 });
 
-test('the memory that a configuration is said to take is that of a captured step', async () => {
+test('the memory that a configuration is said to take is that of a captured step', async ({ open, own }) => {
   // A device that computes nothing: memory is planned all the same.
-  const planner = await openDevice({ backend: 'null' });
+  const planner = await open({ backend: 'null' });
   const config = disConfig('DiS-Ti/2', { imgSize: 32, channels: 4, numClasses: 10 });
-  const generator = new Generator(planner);
-  const model = scope(() => new Dis(generator, config));
+  const generator = own(new Generator(planner));
+  const model = own(scope(() => new Dis(generator, config)));
   const { x, t, labels } = batch(planner, 8, config);
+  for (const input of [x, t, labels]) own(input);
   for (const recompute of [false, true]) {
     model.checkpointBlocks = recompute;
     const step = capture(planner, () =>
@@ -137,7 +137,6 @@ test('the memory that a configuration is said to take is that of a captured step
     );
     step.dispose();
   }
-  planner.destroy();
 });
 
 test('decisions are drawn with the probabilities of the configuration', async ({ device }) => {
@@ -185,8 +184,7 @@ test('guidance guides all channels, or the first ones', async ({ device }) => {
   release();
 });
 
-test('conversion to f16 leaves what needs accuracy in f32', ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('conversion to f16 leaves what needs accuracy in f32', { needs: 'shader-f16' }, ({ device }) => {
   const { model, release } = make(device);
   model.to('f16');
   const halves = Array.from(model.namedParameters())

@@ -221,8 +221,7 @@ test('numbers that make no sense are refused', ({ device }) => {
   assert.throws(() => new Adam([]), '[Adam] There are no parameters, expected at least one.');
 });
 
-test('half-precision parameters are updated in f32', async ({ device }) => {
-  if (!device.has('shader-f16')) return;
+test('half-precision parameters are updated in f32', { needs: 'shader-f16' }, async ({ device }) => {
   const start = uniform(6, 5),
     gradient = uniform(6, 6);
   const p = noGrad(() => parameter(tensor(device, start, { dtype: 'f16' })));
