@@ -443,11 +443,11 @@ const workloads: Record<string, (device: Device) => void> = {
   },
   'the model and its optimizer'(device) {
     for (const half of device.has('shader-f16') ? BOOLS : [false]) {
-      const g = new core.Generator(device, 1);
-      const model = scope(
+      using g = new core.Generator(device, 1);
+      using model = scope(
         () => new Dis(g, disConfig({ imgSize: 8, patchSize: 2, embedDim: 24, depth: 2, channels: 3, numClasses: 5 })),
       );
-      const optimizer = new FusedAdamW(model, { maxNorm: 1, emaDecay: 0.9, ...(half && { half: model.matrices() }) });
+      using optimizer = new FusedAdamW(model, { maxNorm: 1, emaDecay: 0.9, ...(half && { half: model.matrices() }) });
       scope(() => {
         const y = model.forward(make(device, [2, 3, 8, 8]), make(device, [2], 'i32'), make(device, [2], 'i32'), {
           generator: g,
@@ -460,12 +460,10 @@ const workloads: Record<string, (device: Device) => void> = {
     for (const length of [7, 8])
       for (const ema of BOOLS) {
         const w = leaf(device, [length]);
-        const optimizer = new FusedAdamW(
-          new (class extends Module {
-            readonly w = parameter(w);
-          })(),
-          { ...(ema && { emaDecay: 0.9, maxNorm: 1 }) },
-        );
+        using model = new (class extends Module {
+          readonly w = parameter(w);
+        })();
+        using optimizer = new FusedAdamW(model, { ...(ema && { emaDecay: 0.9, maxNorm: 1 }) });
         scope(() => backward(w.sum(), optimizer.backwardOptions()));
         optimizer.step();
       }

@@ -372,4 +372,8 @@ export class FusedAdamW {
     for (const t of [this.state, this.scale, this.partial, this.norm]) t.dispose();
     for (const arena of [this.params, this.m, this.v, this.grads, this.ema, this.half]) arena?.dispose();
   }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
