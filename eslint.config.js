@@ -84,6 +84,21 @@ export default tseslint.config(
     },
   },
   {
+    files: ['cli/**/*.ts'],
+    ignores: ['cli/modelKinds/*.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            ...forbid(BESIDE, 'cli imports only the library and itself.'),
+            { regex: '/models/(dis|index)(/|\\.)', message: 'Only a file of cli/modelKinds knows a model.' },
+          ],
+        },
+      ],
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       // uvu's skip and only would drop tests in silence.

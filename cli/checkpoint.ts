@@ -9,9 +9,9 @@
 import { join } from 'node:path';
 import { FormatError } from '../core/errors.ts';
 import { Generator, type Device } from '../core/index.ts';
-import { Dis } from '../models/dis/dis.ts';
 import type { TrainerState } from '../models/train/trainer.ts';
 import type { FileData } from './files.ts';
+import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
 import type { RunConfig } from './runConfig.ts';
 import { parseRunConfig } from './runConfig.ts';
 import { readJson } from './runFolder.ts';
@@ -61,13 +61,18 @@ export async function readCheckpoint(folder: string): Promise<TrainerState> {
  * The model of a checkpoint in evaluation mode; the caller disposes of it.
  * @throws {FileError | FormatError} naming the file that is missing or damaged; ShapeError where it is another model's
  */
-export async function loadModel(device: Device, folder: string, config: RunConfig, weights: Weights): Promise<Dis> {
+export async function loadModel(
+  device: Device,
+  folder: string,
+  config: RunConfig,
+  weights: Weights,
+): Promise<BuiltModel> {
   const entries = await readSafetensorsFile(join(folder, `${weights}.safetensors`));
   const generator = new Generator(device);
-  const model = new Dis(generator, config.model);
+  const model = kindNamed(config.kind).build(generator, config.model);
   generator.dispose();
   model.loadStateDict(entries);
-  return model.eval() as Dis;
+  return model.eval();
 }
 
 /** The configuration that a checkpoint or a run was made with. */

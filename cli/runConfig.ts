@@ -7,12 +7,11 @@ import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import { diffusionSettings } from '../models/diffusion/settings.ts';
 import type { NoiseSchedule } from '../models/diffusion/schedule.ts';
 import type { TimestepSamplerState } from '../models/diffusion/timestepSampler.ts';
-import type { DisConfig } from '../models/dis/config.ts';
-import { disConfig } from '../models/dis/config.ts';
 import type { LrSchedule } from '../nn/index.ts';
 import { constantLr, warmupCosine } from '../nn/index.ts';
 import type { OpenedData } from './data/openData.ts';
 import { modelOfFlags, type ModelFlags } from './modelFlags.ts';
+import { kindNamed, type ModelConfig } from './modelKinds/index.ts';
 
 /** Settings that stay as they are for a run's whole life, under the names of their flags. */
 export interface TrainSettings extends ModelFlags {
@@ -64,7 +63,9 @@ export interface RunConfig {
   readonly version: 1;
   readonly settings: TrainSettings;
   readonly plan: TrainPlan;
-  readonly model: DisConfig;
+  /** See modelKinds; left out in runs that were begun before there were kinds. */
+  readonly kind: string;
+  readonly model: ModelConfig;
   readonly diffusion: DiffusionOptions;
   readonly classNames: readonly string[];
   /** See OpenedData.fingerprint. */
@@ -77,7 +78,7 @@ export interface RunConfig {
  */
 export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: OpenedData): RunConfig {
   const { dataset } = data;
-  const model = modelOfFlags(settings, dataset);
+  const { kind, model } = modelOfFlags(settings, dataset);
   const diffusion: DiffusionOptions = {
     noiseSchedule: settings.noiseSchedule,
     diffusionSteps: settings.diffusionSteps,
@@ -94,6 +95,7 @@ export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: Op
     settings:
       settings.schedule === 'cosine' ? { ...settings, scheduleSteps: settings.scheduleSteps ?? plan.steps } : settings,
     plan,
+    kind,
     model,
     diffusion,
     classNames: dataset.classNames,
@@ -129,7 +131,8 @@ export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: s
   }
   if (!Array.isArray(config.classNames)) throw bad('has no classNames', DAMAGED);
   try {
-    return { ...config, model: disConfig(config.model) };
+    const kind = kindNamed(config.kind);
+    return { ...config, kind: kind.name, model: kind.fromStored(config.model) };
   } catch (error) {
     if (error instanceof ValueError)
       throw bad(`describes no model: ${errorClause(error)}`, {

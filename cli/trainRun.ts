@@ -7,8 +7,6 @@ import { Generator } from '../core/index.ts';
 import { DataLoader } from '../models/data/dataset.ts';
 import { hash32 } from '../models/data/hash.ts';
 import { createDiffusion, createTimestepSampler, type GaussianDiffusion } from '../models/diffusion/index.ts';
-import { Dis } from '../models/dis/dis.ts';
-import { disParameterCount } from '../models/dis/shapes.ts';
 import { sampleImages } from '../models/sample/index.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
@@ -17,6 +15,7 @@ import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError } from './files.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
+import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { adapterLabel } from './openCliDevice.ts';
 import { Progress, say, type ProgressStyle } from './progress.ts';
@@ -130,25 +129,26 @@ export function resumeCommand(folder: Pick<RunFolder, 'shown'>): string {
 }
 
 function introduction({ device, folder, config, data, resume }: TrainRunOptions, start: number): string[] {
-  const { settings, model } = config;
+  const { settings, kind, model } = config;
+  const { parameters } = kindNamed(kind).costs(model, { batch: settings.batch, precision: settings.precision });
   return [
     `data     ${data.description}`,
-    `model    ${settings.model}, ${si(disParameterCount(model))} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
+    `model    ${settings.model}, ${si(parameters)} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
     `adapter  ${adapterLabel(device)}`,
     `run      ${folder.shown}${resume ? `, from step ${grouped(start)}` : ''}`,
   ];
 }
 
-function newModel({ device, config }: TrainRunOptions): Dis {
+function newModel({ device, config }: TrainRunOptions): BuiltModel {
   const generator = new Generator(device, hash32(config.settings.seed, INIT_KEY));
-  const model = new Dis(generator, config.model);
+  const model = kindNamed(config.kind).build(generator, config.model);
   generator.dispose();
   return model;
 }
 
 function newTrainer(
   { device, config: { settings } }: TrainRunOptions,
-  model: Dis,
+  model: BuiltModel,
   diffusion: GaussianDiffusion,
 ): Trainer {
   return new Trainer({
@@ -174,7 +174,7 @@ function newTrainer(
 class Loop {
   readonly #options: TrainRunOptions;
   readonly #trainer: Trainer;
-  readonly #model: Dis;
+  readonly #model: BuiltModel;
   readonly #metrics: MetricsFile;
   readonly #progress: Progress;
   #saved: CheckpointEntry | undefined;
@@ -184,7 +184,7 @@ class Loop {
   constructor(
     options: TrainRunOptions,
     trainer: Trainer,
-    model: Dis,
+    model: BuiltModel,
     metrics: MetricsFile,
     progress: Progress,
     saved: CheckpointEntry | undefined,

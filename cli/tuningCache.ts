@@ -8,10 +8,10 @@ import { tuningOf } from '../core/index.ts';
 import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
 import { Generator, adapterKey } from '../core/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
-import { Dis } from '../models/dis/dis.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { writeFileAtomic } from './files.ts';
 import { counted } from './format.ts';
+import { kindNamed } from './modelKinds/index.ts';
 import type { RunConfig } from './runConfig.ts';
 
 /** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
@@ -68,7 +68,7 @@ export function describeTuning(device: Device): { readonly measured: string; rea
 }
 
 /** What a training step consists of, as far as its kernels' shapes go. */
-export type StepShape = Pick<RunConfig, 'model' | 'diffusion'> & {
+export type StepShape = Pick<RunConfig, 'kind' | 'model' | 'diffusion'> & {
   readonly settings: Pick<RunConfig['settings'], 'batch' | 'microBatches' | 'precision'>;
 };
 
@@ -89,9 +89,9 @@ export async function tuneStep(device: Device, shape: StepShape, options: TuneOp
 }
 
 /** One step, by which the kernels of all the others come up. */
-async function meet(device: Device, { model: config, diffusion, settings }: StepShape): Promise<void> {
+async function meet(device: Device, { kind, model: config, diffusion, settings }: StepShape): Promise<void> {
   const generator = new Generator(device);
-  const model = new Dis(generator, config);
+  const model = kindNamed(kind).build(generator, config);
   const process = createDiffusion(device, diffusion);
   const trainer = new Trainer({
     device,

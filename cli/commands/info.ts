@@ -1,14 +1,11 @@
 // `dis-cli info`: what a configuration or a checkpoint costs, from shapes alone; no GPU is opened.
 
 import { Command } from 'commander';
-import type { DisConfig } from '../../models/dis/config.ts';
-import type { DisFlops, DisMemory } from '../../models/dis/cost.ts';
-import { disFlops, disSamplingMemory, disTrainingMemory } from '../../models/dis/cost.ts';
-import { disDimensions, disParameterCount } from '../../models/dis/shapes.ts';
 import { readRunConfig } from '../checkpoint.ts';
 import { UsageError } from '../errors.ts';
 import { bytes, grouped, si } from '../format.ts';
-import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
+import { addModelFlags, modelOfFlags, type DescribedModel, type ModelFlags } from '../modelFlags.ts';
+import { kindNamed, type Costs, type Parts } from '../modelKinds/index.ts';
 import { choice, flag, integer } from '../options.ts';
 import { locateCheckpoint } from '../runFolder.ts';
 
@@ -18,14 +15,6 @@ interface InfoOptions extends ModelFlags {
   readonly batch: number;
   readonly precision: 'f32' | 'f16';
   readonly json?: boolean;
-}
-
-export interface Costs {
-  readonly parameters: number;
-  readonly tokens: number;
-  readonly flopsPerImage: DisFlops;
-  readonly training: DisMemory;
-  readonly sampling: DisMemory;
 }
 
 export function infoCommand(): Command {
@@ -40,27 +29,23 @@ export function infoCommand(): Command {
     .addOption(flag('--precision <type>', 'storage of activations', choice(['f32', 'f16']), 'f32'))
     .option('--json', 'print as JSON');
   return command.action(async (folder: string | undefined, options: InfoOptions) => {
-    const { title, config } =
+    const { title, ...described } =
       folder === undefined
         ? {
             title: options.model,
-            config: modelOfFlags(options, { channels: options.channels, numClasses: options.classes }),
+            ...modelOfFlags(options, { channels: options.channels, numClasses: options.classes }),
           }
         : await fromFolder(folder, command);
-    const costs: Costs = {
-      parameters: disParameterCount(config),
-      tokens: disDimensions(config).tokens,
-      flopsPerImage: disFlops(config),
-      training: disTrainingMemory(config, options),
-      sampling: disSamplingMemory(config, options),
-    };
+    const costs = kindNamed(described.kind).costs(described.model, options);
     process.stdout.write(
-      options.json ? `${JSON.stringify({ config, ...costs }, null, 2)}\n` : render(title, config, costs, options),
+      options.json
+        ? `${JSON.stringify({ kind: described.kind, config: described.model, ...costs }, null, 2)}\n`
+        : render(title, described, costs, options),
     );
   });
 }
 
-async function fromFolder(folder: string, command: Command): Promise<{ title: string; config: DisConfig }> {
+async function fromFolder(folder: string, command: Command): Promise<DescribedModel & { readonly title: string }> {
   const described = command.options.filter((option) => {
     return (
       command.getOptionValueSource(option.attributeName()) === 'cli' &&
@@ -72,29 +57,32 @@ async function fromFolder(folder: string, command: Command): Promise<{ title: st
       `${described[0].long} describes a model, but ${folder} has its own; leave out one of the two.`,
     );
   const { checkpoint } = await locateCheckpoint(folder);
-  const { settings, model } = await readRunConfig(checkpoint.path);
-  return { title: `${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`, config: model };
+  const { settings, kind, model } = await readRunConfig(checkpoint.path);
+  return { title: `${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`, kind, model };
 }
 
-function render(title: string, config: DisConfig, costs: Costs, { batch, precision }: InfoOptions): string {
+function render(
+  title: string,
+  { kind, model }: DescribedModel,
+  costs: Costs,
+  { batch, precision }: InfoOptions,
+): string {
   const { flopsPerImage: flops, training, sampling } = costs;
-  const { blocks, dInner, dState, patches } = disDimensions(config);
   const share = (n: number): string => `${((100 * n) / flops.total).toFixed(1)} %`.padStart(7);
   const parts = Object.entries(flops)
     .filter(([name]) => name !== 'total')
-    .map(([name, n]) => `    ${name.padEnd(12)} ${`${si(n as number)}FLOP`.padStart(12)} ${share(n as number)}`);
-  const memory = (what: string, m: DisMemory): string[] => [
+    .map(([name, n]) => `    ${name.padEnd(12)} ${`${si(n)}FLOP`.padStart(12)} ${share(n as number)}`);
+  const memory = (what: string, m: Parts): string[] => [
     `  ${what.padEnd(22)} ${bytes(m.total)}`,
     ...Object.entries(m)
       .filter(([name, n]) => name !== 'total' && n > 0)
-      .map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n as number).padStart(12)}`),
+      .map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n).padStart(12)}`),
   ];
-  const classes = config.numClasses > 0 ? `${grouped(config.numClasses)} classes` : 'unconditional';
   return `${[
     title,
-    `  input                  ${config.channels} × ${config.imgSize} × ${config.imgSize}, ${classes}`,
-    `  blocks                 ${blocks}, width ${config.embedDim}, inner width ${dInner}, ${dState} states`,
-    `  tokens                 ${grouped(costs.tokens)} (${grouped(patches)} patches of ${config.patchSize} × ${config.patchSize})`,
+    ...kindNamed(kind)
+      .summary(model)
+      .map(([label, text]) => `  ${label.padEnd(22)} ${text}`),
     `  parameters             ${grouped(costs.parameters)} (${si(costs.parameters)})`,
     '',
     `Operations of a forward pass, a multiply-add counted as two`,

@@ -37,7 +37,7 @@ export function tuneCommand(): Command {
 }
 
 async function tune(options: TuneCommandOptions): Promise<void> {
-  const model = modelOfFlags(options, { channels: options.channels, numClasses: options.classes });
+  const described = modelOfFlags(options, { channels: options.channels, numClasses: options.classes });
   const interrupt = catchInterrupt(() => say('Finishing this measurement, then leaving; Ctrl-C again leaves at once.'));
   using device = await openCliDevice(options);
   const known = options.again ? 0 : await loadTuning(device);
@@ -50,7 +50,7 @@ async function tune(options: TuneCommandOptions): Promise<void> {
   try {
     const results = await tuneStep(
       device,
-      { model, diffusion: { learnSigma: options.learnSigma }, settings: options },
+      { ...described, diffusion: { learnSigma: options.learnSigma }, settings: options },
       {
         shipped: true,
         signal: interrupt.signal,
