@@ -1,5 +1,2 @@
-/**
- * The order in which a kernel goes through the tokens of a sequence: from the first to the last, or from the last to
- * the first.
- */
+/** The order in which a kernel takes the tokens of a sequence: from first to last, or from last to first. */
 export type Direction = 'forward' | 'reverse';

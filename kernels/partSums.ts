@@ -1,6 +1,5 @@
-// Adds up partial sums, many parts of few columns, in a fixed order. With one invocation a column a GPU mostly waits
-// for memory, one part after another; so several invocations share a column, each with several loads in flight, and
-// meet in workgroup memory.
+// Adds up partial sums, many parts of few columns, in a fixed order. With one invocation a column, a GPU mostly waits
+// for memory. So several invocations share a column, each with several loads in flight, and meet in workgroup memory.
 
 /** Loads in flight in each invocation. */
 const AHEAD = 4;
@@ -9,21 +8,21 @@ const AHEAD = 4;
 export type Sharing = 1 | 4 | 16;
 
 /**
- * As many as the parts are worth, unless there are columns enough to keep a GPU busy, or a CPU computes: there a
- * barrier costs more than it gives.
+ * More for more parts; 1 where the columns alone keep a GPU busy, and on a CPU, where a barrier costs more than sharing
+ * gains.
  */
 export function sharingOf(columns: number, parts: number, software: boolean): Sharing {
   if (software || columns >= 65536 || parts <= 2 * AHEAD) return 1;
   return parts <= 16 * AHEAD ? 4 : 16;
 }
 
-/** Columns that a workgroup adds up: for the grid. */
+/** Columns that a workgroup adds up. The grid needs it. */
 export function columnsPerGroup(sharing: Sharing): number {
   return sharing === 1 ? 64 : 16;
 }
 
 /**
- * The kernel's pieces. `load(part, column)` is an f32 expression; `store` are statements about `column` and its
+ * The parts of a kernel. `load(part, column)` is an f32 expression; `store` is statements that use `column` and its
  * `total`.
  */
 export function partSums(

@@ -1,5 +1,5 @@
-// Arguments of shape (batch, length, width) that a kernel reads in place: rows at an even distance, which columns of a
-// wider array are too.
+// Arguments of shape (batch, length, width) that a kernel reads in place: rows a fixed distance apart. Columns of a
+// wider array are such rows.
 
 import {
   contiguousStrides,
@@ -19,7 +19,7 @@ export interface Rows {
   readonly row: number;
 }
 
-/** A (B, L, W) tensor as rows a fixed distance apart; copied where it is not that. */
+/** A (B, L, W) tensor as rows a fixed distance apart. Other layouts are copied. */
 export function rowsOf(t: Tensor): Rows {
   const [batch, length, width] = t.shape;
   const [outer, inner, step] = t.strides;
@@ -30,12 +30,12 @@ export function rowsOf(t: Tensor): Rows {
   return { storage: copy.storage, offset: copy.offset, row: width };
 }
 
-/** The storage that rows lie in, as a whole: kernels add the offset themselves, so that any offset will do. */
+/** The whole storage that rows lie in. Kernels add the offset themselves, so that it may be any number. */
 export function bindRows(rows: Rows): Operand {
   return { storage: rows.storage, byteOffset: 0 };
 }
 
-/** A tensor that owns a storage made by a launcher. */
+/** A tensor that takes over a storage. */
 export function adopt(device: Device, storage: Storage, shape: Shape, dtype: DType): Tensor {
   const t = viewOf(device, storage, { shape, strides: contiguousStrides(shape), offset: 0, dtype });
   storage.release();

@@ -1,4 +1,4 @@
-// Which way to compute a product: all that can, and the one to take unmeasured.
+// Which configurations can compute a product on an adapter, and which one to take unmeasured.
 
 import type { GPUSubgroupMatrixConfig } from '../gpu/adapter.ts';
 import type { KernelEnv } from '../gpu/kernel.ts';
@@ -86,13 +86,13 @@ const matrices = (unit: Unit): GemmConfig[] =>
     [32, 8],
   ].map(([rows, quads]) => ({ form: 'matrix', rows, quads, x: 2, y: 2, depth: 32, splits: 1, unit }));
 
-/** Workgroups that keep a large GPU at work. */
+/** Workgroups that keep a large GPU busy. */
 const ENOUGH = 128;
 
 /** The most parts that K is cut into. */
 export const MOST_PARTS = 64;
 
-/** The subgroup size where it is fixed and of use here, otherwise 0. */
+/** The subgroup size, where it is fixed and between 4 and 32; otherwise 0. */
 function fixedSubgroup(device: KernelEnv): number {
   const size = device.subgroupMinSize;
   return device.has('subgroups') && size === device.subgroupMaxSize && size >= 4 && size <= 32 ? size : 0;
@@ -129,7 +129,7 @@ function tilesOf({ rows, quads, x, y }: GemmConfig, { M, N, batch = 1 }: GemmPro
 export const cuttable = ({ form, transposeOutput }: Pick<GemmConfig, 'form' | 'transposeOutput'>): boolean =>
   form !== 'panel' && !transposeOutput;
 
-/** The same configuration with K cut so that the adapter has enough to do; no part is shorter than 128. */
+/** The same configuration, with K cut into parts if there are too few workgroups. No part is shorter than 128. */
 function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): GemmConfig {
   const tiles = tilesOf(config, problem),
     few = device.adapter.software ? 8 : ENOUGH;
@@ -140,7 +140,7 @@ function cut(device: GemmAdapter, problem: GemmProblem, config: GemmConfig): Gem
   };
 }
 
-/** The most rows whose program stays in a CPU's instruction cache, by whether operands are read in vec4. */
+/** The most rows whose program fits into a CPU's instruction cache. `vec`: whether operands are read in vec4. */
 const mostRows = (vec: boolean): number => (vec ? 40 : 32);
 
 /** On a CPU: panels, and for few rows subgroups, whose rows divide M evenly or, with a transposed output, N. */
@@ -156,17 +156,16 @@ function cpuFamily({ adapter }: GemmAdapter, problem: GemmProblem, size: number)
       ...subgroup(even(problem.N, mostTransposed, b.vec && !b.transposed ? 4 : 1), 1, size),
       transposeOutput: true,
     });
-  // A panel adds the parts of a long K up in c. Direct3D's compiler was never tried with that much private memory.
+  // A panel adds up the parts of a long K in c. Direct3D's compiler was never tried with that much private memory.
   const apart = adapter.vendor === 'microsoft' || (problem.c.dtype === 'f16' && problem.K > PANEL_DEPTH);
   const panels = apart ? [] : [panel(24, 2, size), panel(32, 1, size)];
   return [...list, ...panels, ...panels.map((c) => ({ ...c, transposeOutput: true }))];
 }
 
 /**
- * Time of a product by such a configuration, in multiply-adds of a subgroup for each of K: what is loaded costs as much
- * as most of what is computed. A core that is left with nothing to do counts too, of two, and so does compiling, which
- * takes Mesa up to a second: spread over 20,000 products, as many of a kind as a few thousand steps of a small model
- * have.
+ * Estimated time of a product on a CPU, in multiply-adds of a subgroup for each step of k. A load costs as much as most
+ * of the arithmetic. One of two cores may have nothing to do. Compiling takes Mesa up to a second: its cost is spread
+ * over 20,000 products, as many of a kind as a few thousand steps of a small model have.
  */
 function cpuCost({ M, N, K, batch = 1 }: GemmProblem, config: GemmConfig): number {
   const { form, rows, quads, x: size, transposeOutput } = config;
@@ -192,7 +191,7 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
         ? cpuFamily(device, problem, size)
         : [8, 16, 24, 32].filter((rows) => rows % size === 0).map((rows) => subgroup(rows, 1, size))),
     );
-  // Where the CPU computes, workgroup memory with its barriers is many times slower than registers.
+  // On a CPU, workgroup memory with barriers is many times slower than registers.
   if (!device.adapter.software) list.push(...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem));
   if (M <= 16 || N <= 16)
     list.push(vector(1, 1, 16, 4), vector(1, 1, 64, 1), vector(4, 1, 16, 4), vector(4, 0.25, 16, 4));
@@ -202,8 +201,8 @@ export function family(device: GemmAdapter, problem: GemmProblem): GemmConfig[] 
 /** Every configuration that is worth measuring. The first is the heuristic's choice. */
 export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
   const chosen = chooseConfig(device, problem);
-  // What is measured is compiled first. Where a CPU computes by subgroups, the estimate leaves out what takes more than
-  // twice the chosen one's time.
+  // Every candidate is compiled before it is measured. On a CPU, those are left out whose estimate is more than twice
+  // that of the chosen one.
   const slow = (c: GemmConfig): boolean =>
     device.adapter.software &&
     (c.form === 'subgroup' || c.form === 'panel') &&
@@ -227,11 +226,11 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
     }
     return M <= 2 ? register(1, 1, 64, 1) : register(4, 1, 8, 8);
   }
-  // Few results: lanes share K, if both lie along it.
+  // For few results, lanes share K, if both operands lie along it.
   if (M <= 4 && b.transposed) return vector(M === 1 ? 1 : 4, 1, 16, 4);
   if (N === 1 && !a.transposed) return vector(4, 0.25, 16, 4);
   if (M <= 4) return cut(device, problem, register(M === 1 ? 1 : 4, 1, 64, 1));
-  // The largest tile that wastes little at the edges and, K cut if need be, gives enough workgroups.
+  // The largest tile that wastes little at the edges and gives enough workgroups, with K cut if need be.
   const units = matrixFamily(device, problem);
   const sizes = (units.length ? units : TILES).map((c) => cut(device, problem, c));
   const waste = (c: GemmConfig): number => (tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x) / (M * N * batch);

@@ -1,5 +1,5 @@
-// Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts and what exceeds the
-// grid.
+// Encodes the dispatches of a product: binds operands near their first elements, cuts K into parts, and cuts products
+// that exceed the largest grid.
 
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device } from '../gpu/device.ts';
@@ -26,7 +26,7 @@ const kernels = {
   vector: vectorKernel,
 } as const;
 
-/** Encodes a product that is known to be sound, in a given configuration. */
+/** Encodes a product, which must have been checked, in a given configuration. */
 export function encodeGemm(device: Device, spec: GemmSpec, config: GemmConfig): void {
   const computed = config.transposeOutput && config.splits === 1 ? transposeProduct(spec) : spec;
   for (const part of withinGrid(computed, config)) dispatch(device, part, config);
@@ -54,7 +54,7 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
     return;
   }
   const storage = new Storage(device, batch * splits * M * N * 4, 'gemm parts');
-  // How many parts there are is a parameter: the kernel is the same for any number above 1.
+  // The number of parts is a parameter: one kernel serves any number above 1.
   device.run(
     kernels[config.form],
     { config: { ...config, splits: 2 }, problem: problemForm(spec, { ...config, splits: 2 }) },
@@ -97,7 +97,10 @@ function parts(K: number, config: GemmConfig): { chunk: number; splits: number }
   return { chunk, splits: Math.max(1, Math.ceil(K / chunk)) };
 }
 
-/** Binds as near to the first element as the adapter's alignment allows; the rest is an offset in elements. */
+/**
+ * Binds a matrix as near to its first element as the adapter's alignment allows, and gives the rest as an offset in
+ * elements.
+ */
 function place(m: { storage: Storage; offset: number; dtype: FloatDType }, align: number): [Operand, number] {
   const size = m.dtype === 'f16' ? 2 : 4;
   const byteOffset = Math.floor((m.offset * size) / align) * align;

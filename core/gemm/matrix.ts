@@ -15,14 +15,14 @@ import { activationFunction, bindings, extensions, PARAMS, prologue, range, stor
 /** Elements of f16 in the 16 bytes that workgroup memory is counted in. */
 const EIGHT = 8;
 
-/** Length of the slices of workgroup memory, in units of 16 bytes, and how many there are, whatever the layout. */
+/** Length of the slices of workgroup memory, in units of 16 bytes, and their number. Enough for every layout. */
 function slices({ rows, quads, x, y, depth, unit }: GemmConfig): { length: number; count: number } {
   const extent = Math.max(rows, 4 * quads);
   const staged = Math.max(extent * (depth + EIGHT), depth * (extent + EIGHT)) / EIGHT;
   return { length: Math.max(staged, unit![0] * sumsLine(quads)), count: Math.max(x + y, x * y) };
 }
 
-/** Length of a line of sums in units of 16 bytes: two more than needed, against conflicts of banks. */
+/** Length of a row of sums, in units of 16 bytes: two more than needed, against bank conflicts. */
 function sumsLine(quads: number): number {
   return quads + 2;
 }
@@ -52,13 +52,13 @@ interface Staging {
   readonly masked: string;
   readonly store: string;
   readonly alongK: boolean;
-  /** Length of a line in workgroup memory, in units of 16 bytes. */
+  /** Length of a row in workgroup memory, in units of 16 bytes. */
   readonly line: number;
 }
 
 /**
- * An item is 8 elements that are neighbours in storage: one load where it is aligned to 16 bytes, two to 8 bytes,
- * otherwise eight. What one load reads behind the end of a row is cut off along K; along M and N nothing is made of it.
+ * An item is 8 neighbouring elements: one load where it is aligned to 16 bytes, two loads where to 8 bytes, else eight.
+ * A load may read beyond the end of a row. Along K that part is set to 0; along M and N no result uses it.
  */
 function staging(
   { name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean },
@@ -69,7 +69,7 @@ function staging(
     [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.wide ? 8 : form.vec ? 4 : 1;
   const zero = { 8: 'vec4<u32>()', 4: 'vec4<f16>()', 1: '0.0h' }[width];
-  // Addresses are counted in what a load takes.
+  // Addresses count units of one load.
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / ${width}u`);
   const perLine = (alongK ? depth : extent) / EIGHT,
     lines = alongK ? extent : depth;
@@ -103,7 +103,7 @@ function staging(
       alongK ? `from${id}_0 + ${x}Step + ${part}u` : `from${id}_${part} + ${x}Step`;
     const inside = (part: number): string => `k + ${alongK ? `8u * at${id} + ${part * width}u` : `line${id}`} < k1`;
     load.push(when(`v${id} = ${joined(parts.map((part) => `${name}[${address(part)}]`))};`));
-    // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
+    // Items beyond K are not read: the very first element is read in their place, and counts as 0.
     const value = (part: number): string => `${name}[select(${x}First, ${address(part)}, ${inside(part)})]`;
     masked.push(
       when(
@@ -122,7 +122,7 @@ function staging(
   };
 }
 
-/** Eight elements in one, two or eight pieces as 16 bytes. */
+/** Eight elements as 16 bytes, from one, two or eight loads. */
 function joined(parts: readonly string[]): string {
   if (parts.length === 1) return parts[0];
   const four = (i: number): string =>
@@ -130,7 +130,7 @@ function joined(parts: readonly string[]): string {
   return `vec4<u32>(${four(0)}, ${four(1)})`;
 }
 
-/** The first n of 8 elements; the others become zero, whatever they are. */
+/** The first n of 8 elements; the others become 0. */
 export const CUT_OFF = `fn cutOff(v: vec4<u32>, n: u32) -> vec4<u32> {
   let left = vec4<u32>(n) - min(vec4<u32>(n), vec4<u32>(0u, 2u, 4u, 6u));
   return v & select(select(vec4<u32>(), vec4<u32>(0xffffu), left == vec4<u32>(1u)), vec4<u32>(0xffffffffu), left >= vec4<u32>(2u));
@@ -173,15 +173,15 @@ ${across
   )
   .join('\n')}
     }`;
-  // A lane's columns are the same in all rows if the lanes are whole rows.
+  // If the lanes are a multiple of a row, a lane has the same columns in all rows.
   const whole = size % quads === 0;
   const column = (e: string): string => `col0 + subCol * ${columns}u + 4u * (${e} % ${quads}u)`;
   const place = (i: number, h: number): string =>
     `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
   const rounds = range(Math.ceil((m * quads) / size));
   const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
-  // What is added to is read ahead of the barrier, all of a strip at once: a read can't be moved ahead of a write to
-  // the same buffer.
+  // c is read before the barrier, for a whole strip at once: a compiler cannot move a read ahead of a write to the same
+  // buffer.
   const leave = (
     i: number,
   ): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}

@@ -17,21 +17,21 @@ import { bindings, component, declarations, extensions, PARAMS, range } from './
 const BLOCK = 4;
 
 /**
- * `chunk` counts the steps of k whose rows of b are kept at a time, at most the configuration's depth; `span` the rows
- * of c that a workgroup takes.
+ * `chunk`: steps of k whose rows of b are kept at a time, at most the configuration's depth. `span`: rows of c that a
+ * workgroup computes.
  */
 const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
 
 /**
- * Workgroups that keep a CPU's cores at work, if each takes so many rows that its loads of b are few beside them; and
- * the fewest, even so.
+ * Enough workgroups for a CPU's cores, if each takes so many rows that loading b counts little; and the fewest, with
+ * the fewest rows.
  */
 const ENOUGH = 16,
   LONG = 256,
   FEWEST = 2,
   SHORT = 48;
 
-/** Rows of c that a workgroup takes past its panel. */
+/** Rows of c that a workgroup computes with its panel. */
 export function panelSpan(
   { M, N, batch = 1 }: Pick<GemmProblem, 'M' | 'N' | 'batch'>,
   { rows, quads, x }: GemmConfig,
@@ -41,12 +41,12 @@ export function panelSpan(
   return Math.ceil(M / Math.max(1, cut(ENOUGH, LONG), cut(FEWEST, SHORT)) / rows) * rows;
 }
 
-/** Steps of k whose rows of b are kept at a time: parts of K of about the same length. */
+/** Steps of k whose rows of b are kept at a time: K cut into parts of about the same length. */
 export function panelChunk(K: number, { depth }: GemmConfig): number {
   return Math.max(BLOCK, BLOCK * Math.ceil(K / Math.ceil(K / depth) / BLOCK));
 }
 
-/** The lanes' loads of a block of a, and where they put its elements. */
+/** The loads of a block of a by the lanes, and how to get an element of it. */
 function blockOfA(
   a: OperandForm,
   rows: number,
@@ -54,7 +54,8 @@ function blockOfA(
   tail: boolean,
 ): { setup: string; load: string; element(q: number, i: number): string } {
   const loads = range(Math.ceil(rows / size));
-  // Where rows lie side by side, a lane loads four of them at one step: fours are dealt out step after step.
+  // Where neighbours are rows, a lane loads four rows at one step of k; the fours are dealt out to the lanes step by
+  // step.
   if (a.transposed && a.vec) {
     const fours = rows / 4;
     return {
@@ -96,7 +97,7 @@ function blockOfA(
   };
 }
 
-/** Elements of an operand at steps k to k + 3, 0 beyond k1. */
+/** Elements of an operand at steps k to k + 3; 0 from k1 on. */
 function along(form: OperandForm, name: string, at: (k: string) => string, tail: boolean): string {
   if (form.vec && !tail) return `${name}4(${at('k')})`;
   return `vec4f(${range(BLOCK)
@@ -109,7 +110,7 @@ function along(form: OperandForm, name: string, at: (k: string) => string, tail:
 const ofSum = (j: number, x: number): string => `s${j}_${x}`;
 const kept = (q: number, j: number, x: number): string => `kept${q}_${j}_${x}`;
 
-/** Statements that keep a block of b: steps k to k + 3 of quad j, whose first column is `col`. */
+/** Keeps a block of b: steps k to k + 3 of quad j, whose first column is `col`. */
 function keep(b: OperandForm, j: number, tail: boolean): string {
   const column = (x: number): string => `min(col${j} + ${x}u, p.N - 1u)`;
   const lines: string[] = [];
@@ -142,8 +143,8 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
 }
 
 /**
- * Stores the sums of a tile. How often the loop runs is not known when it is compiled: unrolled, it would be most of
- * the program.
+ * Stores the sums of a tile. The length of the loop is not known when compiling: unrolled, it would be most of the
+ * program.
  */
 function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
   return `    let end = min(row0 + ${rows}u, rowEnd);
@@ -172,7 +173,7 @@ export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, pr
     params: PANEL_PARAMS,
     workgroupSize: [size],
     enable: ['subgroups', ...extensions(problem)],
-    // Later parts of K read what earlier ones stored, and the last one alone is the whole sum.
+    // Later parts of K add to what earlier ones stored; only after the last one is the sum whole.
     declarations: `${columns.flatMap(([q, j]) => range(4).map((x) => `var<private> ${kept(q, j, x)}: array<f32, ${depth / BLOCK}>;`)).join('\n')}
 var<private> whole: bool;
 ${declarations({ ...problem, accumulate: true }, 'whole')}`,

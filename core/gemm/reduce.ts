@@ -1,4 +1,4 @@
-// The second pass of a product whose K was cut into parts: sums the parts in their order, so that the result is the
+// The second pass of a product whose K was cut into parts: adds up the parts in their order, so that the bits are the
 // same in every run, and applies the epilogue.
 
 import { defineKernel } from '../gpu/kernel.ts';
@@ -10,7 +10,7 @@ export type ReduceVariant = Pick<ProblemForm, 'c' | 'bias' | 'activation' | 'acc
 export const REDUCE_WORKGROUP = 64;
 
 /**
- * Parts are (batch, splits, M, N); an invocation makes 4 neighbouring elements of a row where c is aligned, otherwise
+ * Parts are (batch, splits, M, N). An invocation makes 4 neighbouring elements of a row where c is aligned, otherwise
  * one.
  */
 export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bias, activation, accumulate }) => {
@@ -41,7 +41,7 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
   var sum = ${type}();
   var at = item * p.splits * perItem + within;
   var i = 0u;
-  // Loads don't wait for each other.
+  // Several loads are in flight at once.
   for (; i + 4u <= p.splits; i += 4u) {
     let v0 = parts[at];
     let v1 = parts[at + perItem];

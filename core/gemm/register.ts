@@ -25,16 +25,15 @@ import {
 } from './wgsl.ts';
 
 /**
- * Subgroups of this size or less mean an adapter that computes on the CPU. There sums live in memory anyway; an array
- * says so to the compiler, which then keeps registers for the loads of vec4. On a GPU an array that is indexed would be
- * slow.
+ * Subgroups of this size or less mean a CPU. There, sums lie in memory anyway; an array tells the compiler so, and it
+ * keeps the registers for loads. On a GPU, indexing an array would be slow.
  */
 const CPU_SUBGROUP = 8;
 
-/** Whether rows of a come in fours: a row's neighbours lie beside it. */
+/** Whether rows of a are read four at a time: those whose neighbours in memory are rows. */
 const inFours = (form: OperandForm): boolean => form.transposed && form.vec;
 
-/** Rows of a that an invocation loads for itself. */
+/** How an invocation loads its rows of a. */
 interface OwnRows {
   readonly setup: string;
   load(depth: number): string;
@@ -43,7 +42,7 @@ interface OwnRows {
   single(q: number, i: number): string;
 }
 
-/** `fours`: the first rows of runs of four that lie side by side; `singles`: rows alone. */
+/** `fours`: first rows of groups of four neighbours; `singles`: other rows. */
 function ownRows({ transposed }: OperandForm, fours: readonly string[], singles: readonly string[]): OwnRows {
   const steps = (depth: number): string[] =>
     range(depth).flatMap((q) => [
@@ -98,7 +97,7 @@ ${stores(problem, rows, quads)}`,
 
 export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ config, problem }) => {
   const { rows, quads, x: size } = config;
-  // Lanes own runs of four rows, as many as make whole rounds, and single ones for the rest.
+  // Lanes own groups of four rows, as many as make whole rounds, and single rows for the rest.
   const round = 4 * size;
   const fours = inFours(problem.a) ? Math.max(1, Math.floor(rows / round)) : 0,
     inRuns = Math.min(rows, fours * round);
@@ -156,7 +155,7 @@ function sums(rows: number, quads: number): string {
     .join('\n');
 }
 
-/** A sum takes all steps of the block one after another: between blocks it lies in memory where the CPU computes. */
+/** A sum takes all steps of a block at once: between blocks it lies in memory on a CPU. */
 function multiply(
   rows: number,
   quads: number,
@@ -196,7 +195,7 @@ ${storeAll(
 }
 
 /**
- * The same with the sums in an array. How often it runs is not known when it is compiled: unrolled, it would be most of
+ * The same with the sums in an array. The length of the loop is not known when compiling: unrolled, it would be most of
  * the program.
  */
 function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {

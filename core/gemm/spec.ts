@@ -1,4 +1,4 @@
-// What a matrix product is: its operands, and what a kernel has to know about them when it is compiled.
+// What a matrix product is: its operands, and what of them a kernel is compiled for.
 
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Storage } from '../gpu/storage.ts';
@@ -32,7 +32,7 @@ export interface GemmBias {
   readonly dtype: FloatDType;
 }
 
-/** Sizes and layouts of a product: what a way to compute it is chosen by. */
+/** Sizes and layouts of a product. A configuration is chosen by these. */
 export interface GemmProblem {
   readonly M: number;
   readonly N: number;
@@ -57,15 +57,15 @@ export interface GemmSpec extends GemmProblem {
   readonly accumulate?: boolean;
 }
 
-/** How an operand is read or written: what of it a kernel's source depends on. */
+/** How an operand is read or written, as far as a kernel's source depends on it. */
 export interface OperandForm {
   readonly dtype: FloatDType;
   readonly transposed: boolean;
   /** Whether it is bound as `vec4`, which needs the contiguous extent and all strides to be multiples of 4. */
   readonly vec: boolean;
   /**
-   * Whether it is bound as 16 bytes of f16, which needs rows at multiples of 8 elements, and memory for the last 8. The
-   * matrix form alone asks for that.
+   * Whether it is bound as 16 bytes of f16 (matrix form only). That needs rows at multiples of 8 elements, and memory
+   * for the last 8.
    */
   readonly wide?: boolean;
 }
@@ -78,26 +78,27 @@ export interface ProblemForm {
   readonly bias: FloatDType | null;
   readonly activation: GemmActivation | null;
   readonly accumulate: boolean;
-  /** Whether the z dimension also counts parts of K, each written on its own. */
+  /** Whether the z dimension also counts parts of K, each written by itself. */
   readonly split: boolean;
-  /** Whether K is no multiple of the configuration's depth. */
+  /** Whether K is not a multiple of the configuration's depth. */
   readonly tail: boolean;
 }
 
 /**
  * A way to compute a product.
  *
- * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads its rows of a and
- *   broadcasts.
- * - `panel`: a subgroup keeps `depth` rows of b for 4 · `quads` columns a lane in private memory, and takes a past them
- *   by `rows`.
+ * - `subgroup`: a subgroup owns `rows` rows and 4 · `quads` columns a lane; each lane loads some rows of a and the
+ *   others get them by a shuffle.
+ * - `panel`: a subgroup keeps `depth` rows of b for 4 · `quads` columns a lane in private memory, and takes rows of a
+ *   past them, `rows` at a time.
  * - `register`: an invocation owns `rows` rows and 4 · `quads` columns, and loads straight from storage.
  * - `tile`: a workgroup stages `rows`·`y` rows of a and 4 · `quads` · `x` columns of b, `depth` deep, in workgroup
  *   memory.
- * - `matrix`: the same on the matrix unit; `rows` and `quads` are a subgroup's, of which a workgroup has `x` × `y`.
+ * - `matrix`: the same on the matrix unit; `rows` and `quads` are of one subgroup, and a workgroup has `x` × `y` of
+ *   them.
  * - `vector`: `x` lanes share the K of `rows` rows and 4 · `quads` columns (`quads` may be ¼: one column).
  *
- * `splits` > 1 cuts K into that many parts, summed in order by a second kernel. `transposeOutput` computes cᵀ = bᵀ ·
+ * `splits` > 1 cuts K into that many parts, added up in order by a second kernel. `transposeOutput` computes cᵀ = bᵀ ·
  * aᵀ, with K in one piece: lanes then own rows of c, so that a c of few columns leaves no lanes idle.
  */
 export interface GemmConfig {
@@ -127,8 +128,8 @@ function begins({ offset, rowStride, batchStride = 0 }: GemmLayout, batch: numbe
 }
 
 /**
- * Whether each of the rows, `rows` of `extent` elements in memory, can be read eight elements at a time: of the last
- * eight some may lie behind the row.
+ * Whether each row can be read eight elements at a time. Of `rows` rows of `extent` elements, the last eight may reach
+ * beyond the row but not beyond the storage.
  */
 function inEights(matrix: GemmMatrix, rows: number, extent: number, batch: number): boolean {
   const { storage, offset, rowStride, batchStride = 0 } = matrix;
@@ -167,7 +168,7 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
   const vector = config.form === 'vector',
     matrix = config.form === 'matrix';
   return {
-    // Where lanes share K, or rows don't come in fours, a transposed a is read element by element.
+    // A transposed a is read element by element where lanes share K, or where the rows are not a multiple of four.
     a: {
       ...a,
       vec: a.vec && (!a.transposed || !(vector || config.rows % 4 !== 0)),
@@ -178,7 +179,7 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
       vec: b.vec && (!vector || b.transposed),
       ...(matrix && { wide: b.transposed ? inEights(spec.b, N, K, batch) : inEights(spec.b, K, N, batch) }),
     },
-    // Lanes own runs of columns: those of a transposed c lie in rows of their own.
+    // Lanes own neighbouring columns; those of a transposed c are not neighbours in memory.
     c: split
       ? { dtype: 'f32', transposed: false, vec: N % 4 === 0 && !vector }
       : { ...c, vec: c.vec && !vector && !c.transposed },

@@ -28,7 +28,7 @@ interface Operand {
   readonly groups: number;
 }
 
-/** WGSL that stages an operand. `masked` loads a step within which K ends. */
+/** WGSL that stages an operand. `masked` loads the step in which K ends. */
 interface Staging {
   /** Before the loop: where an invocation's items come from and go. */
   readonly setup: string;
@@ -37,13 +37,13 @@ interface Staging {
   readonly store: string;
 }
 
-/** An item is a block of 4 × 4 that is turned round, where the operand lies along k, otherwise one vec4. */
+/** An item is a block of 4 × 4, which is transposed, where the operand lies along k; otherwise one vec4. */
 function staging({ name, form, alongK, groups }: Operand, depth: number, invocations: number): Staging {
   const x = name.toLowerCase(),
     [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.vec ? 4 : 1;
   const zero = form.vec ? `vec4<${form.dtype}>()` : `${form.dtype}()`;
-  // Addresses are counted in what a load takes.
+  // Addresses count units of one load.
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / 4u`);
   const items = alongK ? (groups * depth) / 4 : groups * depth;
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
@@ -78,7 +78,7 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
     const four = (r: number, value: (part: number) => string): string =>
       `v${id}_${r} = vec4f(${parts.map((part) => (width === 1 ? `f32(${value(part)})` : value(part))).join(', ')});`;
     load.push(when(rows.map((r) => four(r, (part) => `${name}[${address(r, part)}]`)).join(' ')));
-    // What lies behind K is not read: the first element of all stands in for it, and counts as zero.
+    // Items beyond K are not read: the very first element is read in their place, and counts as 0.
     masked.push(
       when(
         rows
@@ -122,7 +122,7 @@ export const tileKernel = defineKernel<GemmVariant>('gemm.tile', ({ config, prob
     : `${a.load}\n${b.load}`;
   const row = (i: number): string => `row0 + ${(i >> 2) * 4 * y + (i & 3)}u + 4u * lid.y`;
   const col = (j: number): string => `col0 + ${j * 4 * x}u + 4u * lid.x`;
-  // Four steps are written out; left to themselves, some compilers unroll all of them.
+  // Four steps are written out here. Without that, some compilers unroll all of them.
   const step = (u: number): string => `${range(fours)
     .map((g) => `      let a${u}_${g} = tileA[q][${u}][lid.y + ${g * y}u];`)
     .join('\n')}

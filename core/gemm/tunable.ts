@@ -14,7 +14,7 @@ import {
   type OperandForm,
 } from './spec.ts';
 
-/** Sizes up to 8 each on their own, then two classes an octave. */
+/** Sizes in classes: up to 8 each by itself, then two classes an octave. */
 function bucket(n: number): string {
   return n <= 8 ? `${n}` : `2^${Math.round(2 * Math.log2(n)) / 2}`;
 }
@@ -24,7 +24,7 @@ function operand({ dtype, transposed, vec }: OperandForm): string {
 }
 
 const matrix = ({ offset, rowStride, transposed, batchStride, dtype }: GemmLayout): GemmLayout => ({
-  // What of an offset matters is its alignment.
+  // Only the alignment of an offset matters.
   offset: offset % 8,
   rowStride,
   dtype,
@@ -70,7 +70,7 @@ function allocate(device: Device, layout: GemmLayout, rows: number, cols: number
   const { offset, rowStride, transposed = false, batchStride = 0, dtype } = layout;
   const elements = offset + batchStride * (batch - 1) + rowStride * (transposed ? cols : rows);
   const storage = new Storage(device, elements * (dtype === 'f16' ? 2 : 4), 'tuning');
-  // What a buffer of the pool holds may be anything, also numbers that a CPU is slow with.
+  // A buffer of the pool may hold anything, also denormal numbers, which a CPU is slow with.
   device.stream.clear(storage.buffer);
   return { ...layout, storage };
 }

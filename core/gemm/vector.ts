@@ -1,6 +1,6 @@
-// Products with few results: matrix times vector, and the like. `x` lanes share the K of a block of `rows` × 4·quads
-// results, each lane takes every x-th group of 4 steps, and the lanes' sums meet in workgroup memory, in a fixed order.
-// A workgroup holds `y` such blocks. Best where a and b lie along k: then lanes read neighbouring vec4.
+// Products with few results, such as matrix times vector. `x` lanes share the K of a block of `rows` × 4·quads results:
+// each lane takes every x-th group of 4 steps, and the lanes' sums meet in workgroup memory, in a fixed order. A
+// workgroup has `y` such blocks. Best where a and b lie along k: neighbouring lanes then read neighbouring vec4.
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant } from './spec.ts';
@@ -16,7 +16,9 @@ export function vectorBytes(config: GemmConfig): number {
   return config.x * config.y * config.rows * vectorColumns(config) * 4;
 }
 
-/** Rows of a or columns of b: where they begin, and 4 or 1 steps of k from the expression `k` on. */
+/**
+ * Rows of a or columns of b: where they begin, and their elements at 4 steps of k, or 1, from the expression `k` on.
+ */
 function lines(
   name: string,
   alongK: boolean,

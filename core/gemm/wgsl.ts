@@ -46,7 +46,7 @@ export function extensions(problem: ProblemForm): KernelExtension[] {
   return half ? ['f16'] : [];
 }
 
-/** `a1(i)`: element i. `a4(i)`: elements i to i+3, all of them there. */
+/** `a1(i)`: element i. `a4(i)`: elements i to i+3, which must all exist. */
 function loader(name: string, form: OperandForm): string {
   const array = name.toUpperCase();
   if (form.vec) {
@@ -58,8 +58,8 @@ fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${nam
 }
 
 /**
- * GELU is the exact one, x·Φ(x), with erf after Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). SiLU keeps the
- * exponent below overflow, which WGSL leaves undefined. Where `when` is false the function gives back what it gets.
+ * GELU is the exact one, x·Φ(x), with erf from Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). SiLU bounds its
+ * exponent, as WGSL leaves overflow undefined. Where `when` is false the function returns its argument.
  */
 export function activationFunction(activation: GemmActivation | null, when?: string): string {
   const unless = when ? `if (!${when}) { return v; } ` : '';
@@ -76,7 +76,7 @@ export function activationFunction(activation: GemmActivation | null, when?: str
   return 'fn activate(v: vec4f) -> vec4f { return v; }';
 }
 
-/** Loads, and what `storing` declares; sums are activated `when` that holds, or always. */
+/** Loads, and what `storing` declares. `when`: a condition for the activation; default always. */
 export function declarations(problem: ProblemForm, when?: string): string {
   return [
     loader('a', problem.a),
@@ -87,8 +87,8 @@ export function declarations(problem: ProblemForm, when?: string): string {
 }
 
 /**
- * `store1`, `store4` (elements of c, unless they lie outside), `bias1`, `bias4`, and `old1`, `old4`: what c holds
- * there, if that is to be added. Calls `activate`. With a transposed c biases belong to rows.
+ * Functions: `store1`, `store4` write elements of c unless they are outside; `bias1`, `bias4`; `old1`, `old4` read what
+ * c holds, where that is to be added. They call `activate`. With a transposed c biases belong to rows.
  */
 export function storing({ c, bias, accumulate }: ProblemForm): string {
   const place = (row: string, col: string): string =>
@@ -137,8 +137,8 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
 }
 
 /**
- * Statements that store sums with bias and, where it is added to, what c holds. That is read for several at a time: a
- * read can't be moved ahead of a write to the same buffer, and one by one they would wait for each other.
+ * Stores sums, with bias and, for `accumulate`, with what c holds. That is read for several sums at a time: a compiler
+ * cannot move a read ahead of a write to the same buffer, so that single reads would wait for each other.
  */
 export function storeAll(
   sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[],
@@ -158,7 +158,7 @@ ${group.map(({ row, col, value, bias }, i) => `    store4(cBase, ${row}, ${col},
     .join('\n');
 }
 
-/** Where the operands of this item of the batch begin, and which part of K is ours. */
+/** Where the operands of this batch item begin, and which part of K this workgroup computes. */
 export function prologue(problem: ProblemForm): string {
   return problem.split
     ? `  let item = wid.z / p.splits;
@@ -175,16 +175,17 @@ export function prologue(problem: ProblemForm): string {
 }
 
 /**
- * The k-loop in blocks of 4, and of 1 for what is left. `block(depth)` is the body for `depth` steps from `k` on.
+ * The loop over k in blocks of 4 steps, and of 1 for the rest. `block(depth)` is the body for `depth` steps from `k`
+ * on.
  */
 export function kLoop(problem: ProblemForm, block: (depth: number) => string): string {
   const main = `  var k = k0;\n  for (; k + 4u <= k1; k += 4u) {\n${block(4)}\n  }`;
   return problem.tail ? `${main}\n  for (; k < k1; k++) {\n${block(1)}\n  }` : main;
 }
 
-/** The columns of b that an invocation owns: 4 · quads of them, quad j beginning at the expression `column(j)`. */
+/** The columns of b that an invocation owns: 4 · quads of them. Quad j begins at the expression `column(j)`. */
 export interface Columns {
-  /** Addresses, in bounds for every k. Before the loop. */
+  /** Addresses, which are in bounds for every k. Goes before the loop. */
   readonly setup: string;
   /** Loads for `depth` steps. */
   load(depth: number): string;

@@ -1,6 +1,5 @@
-// Kernel configurations that were measured before, on the adapters in `tuned/`, and come with the engine. A device
-// takes the table of its own kind when it is opened: only that one is loaded, and a bundler leaves it a chunk of its
-// own.
+// Kernel configurations that come with the engine. They were measured on the adapters in `tuned/`. A device takes the
+// table of its own kind when it is opened: only that table is loaded, and a bundler makes it a chunk of its own.
 
 import type { AdapterSummary, Tier } from '../gpu/adapter.ts';
 import type { Device } from '../gpu/device.ts';
@@ -9,8 +8,8 @@ import { TABLES } from './tuned/tables.ts';
 import { tuningOf, type ShippedTuning } from './tuning.ts';
 
 /**
- * The table for an adapter: that of the same device, or else one of the same architecture, which is all that browsers
- * tell. Tiers differ in what they can compute and have tables of their own.
+ * The table for an adapter: of the same device, or else of the same architecture, as browsers tell no more. Each tier
+ * has tables of its own, as it can compute other things.
  */
 export function findShipped(
   { vendor, architecture, device }: Pick<AdapterSummary, 'vendor' | 'architecture' | 'device'>,
@@ -24,7 +23,10 @@ export function findShipped(
   return related ? { table: related, match: 'architecture' } : null;
 }
 
-/** Gives a device the table of its adapter, where there is one. A table that cannot be loaded is done without. */
+/**
+ * Gives a device the table of its adapter, if there is one. Without it, or if it cannot be loaded, rules of thumb
+ * decide.
+ */
 export async function useShippedTuning(device: Device, tables: readonly ShippedTable[] = TABLES): Promise<void> {
   const found = findShipped(device.adapter, device.tier, tables);
   if (!found) return;
@@ -37,6 +39,6 @@ export async function useShippedTuning(device: Device, tables: readonly ShippedT
       entries: Object.fromEntries(configs.flatMap(([config, keys]) => keys.map((key) => [key, config]))),
     });
   } catch {
-    // A page whose chunk didn't arrive computes by rule of thumb.
+    // The chunk could not be loaded. Rules of thumb decide.
   }
 }

@@ -1,5 +1,5 @@
-// What was measured, kept in the browser: one record for each adapter in an IndexedDB database of the page's origin.
-// Elsewhere, keep the JSON of `exportTuning` where you keep such things.
+// Keeps measurements in the browser: one record an adapter in an IndexedDB database of the page's origin. Elsewhere,
+// keep the JSON of `exportTuning` in a file.
 
 import { EngineError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
@@ -11,7 +11,7 @@ const DATABASE = 'dis-tuning',
 /**
  * Imports what `saveTuning` kept for this adapter.
  *
- * @returns the number of entries, 0 also where there is no IndexedDB
+ * @returns the number of entries; 0 where there is no IndexedDB
  */
 export async function loadTuning(device: Device): Promise<number> {
   const data = await withStore('readonly', (store) => store.get(adapterKey(device)));
@@ -21,7 +21,7 @@ export async function loadTuning(device: Device): Promise<number> {
 /**
  * Keeps what was measured for the next visit.
  *
- * @returns whether it could: without IndexedDB, or where the browser refuses storage, nothing is kept
+ * @returns whether it was kept: not without IndexedDB, nor where the browser refuses storage
  */
 export async function saveTuning(device: Device): Promise<boolean> {
   return (
@@ -30,7 +30,7 @@ export async function saveTuning(device: Device): Promise<boolean> {
   );
 }
 
-/** The result of one request, undefined where storage is missing or refused: a page works without. */
+/** The result of one request; undefined where there is no storage or it is refused, as a page works without. */
 async function withStore<T>(
   mode: IDBTransactionMode,
   act: (store: IDBObjectStore) => IDBRequest<T>,

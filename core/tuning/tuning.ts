@@ -1,10 +1,10 @@
 // Which configuration of a kernel to take for which problem, found by measuring once on this adapter.
 //
-// What is fast on one GPU is slow on another, and no vendor's name tells which. So a kernel that comes in several
+// What is fast on one GPU is slow on another, and the vendor's name doesn't tell. So a kernel that has several
 // configurations asks `choose` (gpu/tunable.ts) for one. The answer is immediate: what was measured here; else what was
-// measured on such an adapter before and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and
-// then the problem is remembered as one to measure. `tune` measures all of those. What it found can be exported as JSON
-// and imported where the same adapter is opened again.
+// measured on such an adapter and comes with the engine (shipped.ts); else the kernel's own rule of thumb, and then the
+// problem is noted. `tune` measures all problems that were noted. Results can be exported as JSON, and imported when
+// the same adapter is opened again.
 
 import type { Device } from '../gpu/device.ts';
 import { setChooser, type Chooser, type Tunable } from '../gpu/tunable.ts';
@@ -15,9 +15,9 @@ import { warmUp } from './warmUp.ts';
 /** What was found for one class of problems. */
 export interface TuningResult {
   readonly key: string;
-  /** The winner, null where nothing was clearly faster than the heuristic's choice. */
+  /** The fastest; null where nothing was clearly faster than the heuristic's choice. */
   readonly config: unknown;
-  /** Milliseconds of the winner and of the heuristic's choice, medians. */
+  /** Median milliseconds of the fastest and of the heuristic's choice. */
   readonly ms: number;
   readonly heuristicMs: number;
   /** Configurations that were measured. */
@@ -26,18 +26,15 @@ export interface TuningResult {
 
 export interface TuneOptions {
   readonly signal?: AbortSignal;
-  /** Told after every class of problems. */
+  /** Called after each class of problems. */
   readonly onResult?: (result: TuningResult, done: number, total: number) => void;
-  /** Times that each of the better candidates is measured. */
+  /** How often each of the better candidates is measured. */
   readonly rounds?: number;
   /** Measure also what the shipped table answers. Default false. */
   readonly shipped?: boolean;
 }
 
-/**
- * A table that comes with the engine, and why it is used here: it is of the same device, or of one of the same
- * architecture.
- */
+/** A table that comes with the engine, and why it is used: it is of the same device, or of the same architecture. */
 export interface ShippedTuning {
   /** The adapter that it was measured on. */
   readonly name: string;
@@ -64,17 +61,17 @@ export class Tuning implements Chooser {
   /** Measured, or given and accepted; null keeps the heuristic. */
   private readonly chosen = new Map<string, unknown>();
   private readonly imported = new Map<string, unknown>();
-  /** What came up and was not measured here. */
+  /** Problems that came up and were not measured here. */
   private readonly waiting = new Map<string, Pending>();
   private table: ShippedTuning | null = null;
-  /** Those that the shipped table chose. */
+  /** Keys that the shipped table answered. */
   private readonly answered = new Set<string>();
 
   constructor(device: Device) {
     this.device = device;
   }
 
-  /** The configuration to compute a problem with. Costs a look into a table, no waiting. */
+  /** The configuration to compute a problem with. Costs a look-up in a table, and never waits. */
   choose<P, C>(tunable: Tunable<P, C>, problem: P): C {
     const key = `${tunable.name} ${tunable.key(problem)}`;
     let config = this.chosen.get(key) as C | null | undefined;
@@ -100,8 +97,8 @@ export class Tuning implements Chooser {
   }
 
   /**
-   * Uses a table that was measured elsewhere, for what was not measured here; null uses none. What this build cannot
-   * compute is ignored.
+   * Uses a table that was measured elsewhere, for what was not measured here; null uses none. Configurations that this
+   * build cannot compute are ignored.
    */
   ship(table: ShippedTuning | null): void {
     for (const key of this.answered) this.chosen.delete(key);
@@ -119,13 +116,13 @@ export class Tuning implements Chooser {
     return Object.keys(this.exportTuning().entries).length;
   }
 
-  /** Classes of problems that came up and that neither a measurement nor the shipped table answers. */
+  /** Classes of problems that came up and have neither a measurement nor an entry in the shipped table. */
   get pending(): number {
     return this.waiting.size - this.answered.size;
   }
 
   /**
-   * Measures what came up and was not measured yet. Nothing else should run on the adapter meanwhile.
+   * Measures the problems that came up and were not measured yet. Nothing else should run on the adapter meanwhile.
    *
    * @throws ValueError while a step is being captured
    */
@@ -151,8 +148,7 @@ export class Tuning implements Chooser {
   }
 
   /**
-   * Everything that was measured or imported; with `shipped` also the shipped table, so that all that the device
-   * computes with is told.
+   * Everything that was measured or imported. With `shipped` also the shipped table: all that the device computes with.
    */
   exportTuning({ shipped = false }: { readonly shipped?: boolean } = {}): TuningData {
     const own = [...this.imported, ...this.chosen].filter(([key]) => !this.answered.has(key));
@@ -165,8 +161,8 @@ export class Tuning implements Chooser {
   }
 
   /**
-   * Takes the entries of an earlier export, unless it is of another adapter or format. What this build of the kernels
-   * cannot compute is ignored when it is asked for. With `alone` the shipped table is not used any more: what the
+   * Takes the entries of an earlier export, unless it is of another adapter or format. Configurations that this build
+   * cannot compute are ignored when they are asked for. With `alone` the shipped table is not used any more: what the
    * export doesn't know is computed by rule of thumb, as it was then.
    *
    * @returns the number of entries taken
@@ -188,7 +184,7 @@ export class Tuning implements Chooser {
 
 const tunings = new WeakMap<Device, Tuning>();
 
-/** What was measured on a device; from the first call on, its kernels are chosen by it. */
+/** What was measured on a device. From the first call on, its kernels are chosen by it. */
 export function tuningOf(device: Device): Tuning {
   let tuning = tunings.get(device);
   if (!tuning) {
@@ -200,15 +196,15 @@ export function tuningOf(device: Device): Tuning {
 }
 
 /**
- * What tells adapters apart, as far as an implementation lets a page know, and the tier. The driver's version is no
- * part of it: which configuration is fastest is the hardware's doing first of all, and a driver that is updated every
- * month would throw away each time what takes minutes to measure. `dis-cli tune --again` measures anew.
+ * What identifies an adapter, as far as a page can see, and the tier. Not the driver's version: which configuration is
+ * fastest depends mostly on the hardware, and each update of a driver would discard measurements that take minutes.
+ * `dis-cli tune --again` measures again.
  */
 export function adapterKey({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>): string {
   return [adapter.vendor, adapter.architecture, adapter.device, tier].filter((part) => part).join(' / ');
 }
 
-/** Whether an export is of this adapter. Those of earlier versions also name the driver, before the tier. */
+/** Whether an export is of this adapter. Earlier versions also named the driver, before the tier. */
 function isNameOf(device: Device, name: unknown): boolean {
   if (typeof name !== 'string') return false;
   const parts = name.split(' / ');
@@ -218,22 +214,22 @@ function isNameOf(device: Device, name: unknown): boolean {
   );
 }
 
-/** Fields of configurations that had other names in exports of earlier versions. */
+/** Fields of configurations that had other names in earlier versions. */
 const RENAMED: Readonly<Record<string, string>> = { flip: 'transposeOutput', every: 'saveInterval' };
 
-/** A configuration of an earlier export with the names that its fields have now. */
+/** A configuration of an earlier export, with the present names of its fields. */
 function withPresentNames(config: unknown): unknown {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return config;
   return Object.fromEntries(Object.entries(config).map(([name, value]) => [RENAMED[name] ?? name, value]));
 }
 
-/** Milliseconds that a sample lasts at least, where the work is shorter. */
+/** A sample lasts at least so many milliseconds; short work is repeated. */
 const SAMPLE_MS = 3;
 
-/** Dispatches that a sample may have: they fit into one submission. */
+/** Most dispatches of a sample: they fit into one submission. */
 const SAMPLE_DISPATCHES = 200;
 
-/** After one look, candidates slower than the best by this factor are out. */
+/** After one sample, candidates that are slower than the best by this factor are dropped. */
 const HOPELESS = 1.5;
 
 /** A challenger must be this much faster by the median, and in three of four rounds. */
@@ -256,7 +252,7 @@ async function contest(
   try {
     for (const config of configs) prepared.run(config);
     await device.synchronize();
-    // Compiling all of them let the clock fall.
+    // The clock fell while all of them were compiled.
     await warmUp(device);
 
     const entrants: { config: unknown; repeats: number; first: number; times: number[] }[] = [];
@@ -271,7 +267,7 @@ async function contest(
     const best = Math.min(...entrants.map(({ first }) => first));
     const field = entrants.filter(({ first }, i) => i === 0 || first <= HOPELESS * best);
     for (let round = 0; round < (field.length > 1 ? rounds : 1); round++) {
-      // Each time another one begins.
+      // Each round begins with another one.
       for (let i = 0; i < field.length; i++) {
         const { config, repeats, times } = field[(i + round) % field.length];
         times.push(await sample(device, () => prepared.run(config), repeats));
@@ -301,10 +297,7 @@ async function contest(
   }
 }
 
-/**
- * Milliseconds of one run among `repeats`: by the GPU's clock from the first to the last, where it has one that can be
- * read.
- */
+/** Milliseconds of one run among `repeats`: from the first timestamp to the last, where the GPU has timestamps. */
 async function sample(device: Device, run: () => void, repeats: number): Promise<number> {
   if (!device.has('timestamp-query')) {
     const begun = performance.now();
@@ -319,7 +312,7 @@ async function sample(device: Device, run: () => void, repeats: number): Promise
   const events = await profiler.events();
   await device.synchronize();
   const first = Math.min(...events.map((e) => e.start));
-  // A clock of 100 µs ticks, as browsers have, may show nothing at all.
+  // Browsers have a clock with ticks of 100 µs, which may show nothing at all.
   return Math.max(1e-3, Math.max(...events.map((e) => e.start + e.gpu)) - first) / repeats;
 }
 

@@ -1,32 +1,31 @@
-// Brings an adapter to its speed before something is timed on it. A GPU lowers its clock while the host compiles or
-// prepares (an H100 from 1,980 to 345 MHz) and takes some tenths of a second of work to raise it again: what is timed
-// before that tells the clock's speed, not the kernel's. Nobody tells the clock, but arithmetic in registers runs at
-// it: so arithmetic is repeated until it is as fast as it was seen before on this device, or no longer gets faster.
-// What computes on the CPU needs none of it.
+// Brings an adapter to its full speed before something is timed on it. A GPU lowers its clock while the host compiles
+// or prepares (an H100 from 1,980 to 345 MHz), and takes some tenths of a second of work to raise it again. What is
+// timed before that measures the clock. Nothing tells the clock, but arithmetic in registers runs at its rate: so
+// arithmetic is repeated until it is as fast as it was before on this device, or no longer gets faster. CPUs don't need
+// this.
 //
-// Stands alone, on what core had from the beginning: the benchmark gives this file to older builds that it times.
+// It imports only what core has had from the beginning: the benchmark gives this file to older builds that it times.
 
 import type { Device } from '../gpu/device.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { Storage } from '../gpu/storage.ts';
 
-/** Seconds that a burst of work lasts at least, so that the wait at its end counts little and no queue grows. */
+/** A burst of work lasts at least so many seconds, so that the wait at its end counts little and no queue grows. */
 const BURST = 0.008;
 
 /**
- * Seconds of work after which an adapter that no longer gets faster is warm, seconds without a gain that tell so, and
- * the most of all.
+ * Seconds of work after which an adapter may count as warm; seconds without a gain that show it; most seconds in all.
  */
 const LEAST = 0.4,
   SETTLED = 0.15,
   MOST = 1.5;
 
-/** A speed that comes so near to the best is the best; a gain is more than that. */
+/** A speed this near to the best counts as the best; a gain is more than `GAIN`. */
 const NEAR = 0.95,
   GAIN = 1.02;
 
-/** The speed of one adapter, beside the best that was seen of it. */
+/** The speed of one adapter, compared with the best speed seen. */
 export class Pace {
   private readonly burst: (rounds: number) => Promise<number>;
   private readonly now: () => number;
@@ -34,16 +33,16 @@ export class Pace {
   /** Rounds a second. */
   private best = 0;
 
-  /** `burst` does work in proportion to `rounds` and gives the seconds that it took; `now` is a clock in seconds. */
+  /** `burst` does work in proportion to `rounds` and returns the seconds that it took; `now` is a clock in seconds. */
   constructor(burst: (rounds: number) => Promise<number>, now = (): number => performance.now() / 1000) {
     this.burst = burst;
     this.now = now;
   }
 
   /**
-   * Works until the adapter is as fast as it was before, or has got no faster for a while, or 1.5 seconds are over.
+   * Works until the adapter is as fast as it was before, or has not become faster for a while, or 1.5 seconds are over.
    *
-   * @returns the speed in the end, as a share of the best that was seen
+   * @returns the speed at the end, as a share of the best that was seen
    */
   async warmUp(): Promise<number> {
     const begun = this.now(),
@@ -56,14 +55,14 @@ export class Pace {
       const at = this.now();
       if (rate > GAIN * most) gained = at;
       most = Math.max(most, rate);
-      // Twice in a row: once may be chance.
+      // Two in a row, as one may be chance.
       reached = rate >= goal ? reached + 1 : 0;
       if (reached === 2 || at - begun >= MOST || (at - begun >= LEAST && at - gained >= SETTLED))
         return rate / this.best;
     }
   }
 
-  /** The speed now, as a share of the best that was seen, by two bursts. */
+  /** The present speed as a share of the best that was seen, by two bursts. */
   async look(): Promise<number> {
     const rates = [await this.rate(), await this.rate()];
     return Math.max(...rates) / this.best;
@@ -81,7 +80,7 @@ export class Pace {
   }
 }
 
-/** Four chains of multiply-adds. The result is never written, which no compiler can know. */
+/** Four chains of multiply-adds. The result is never written, but no compiler can know that. */
 export const spinKernel = defineKernel<object>('warmUp.spin', () => ({
   bindings: [{ name: 'out', type: 'array<f32>', access: 'write' }],
   params: [{ name: 'rounds', type: 'u32' }],
@@ -99,7 +98,7 @@ const INVOCATIONS = 2 ** 18;
 
 const paces = new WeakMap<Device, Pace>();
 
-/** The pace of a device: one for all who ask, so that the best is known to all. */
+/** The pace of a device. All callers share one, so that they share the best speed. */
 export function paceOf(device: Device): Pace {
   let pace = paces.get(device);
   if (!pace) {
@@ -117,15 +116,15 @@ export function paceOf(device: Device): Pace {
 }
 
 /**
- * Brings a GPU to its speed; does nothing on what computes on the CPU. Nothing may be captured meanwhile.
+ * Brings a GPU to its speed; does nothing on a CPU. Nothing may be captured meanwhile.
  *
- * @returns the speed as a share of the best that was seen on this device, null where nothing was done
+ * @returns the speed as a share of the best that was seen on this device; null where nothing was done
  */
 export async function warmUp(device: Device): Promise<number | null> {
   return device.adapter.software ? null : paceOf(device).warmUp();
 }
 
-/** The speed of a GPU now, as a share of the best that was seen on this device; null for what computes on the CPU. */
+/** The present speed of a GPU as a share of the best that was seen on this device; null on a CPU. */
 export async function speedNow(device: Device): Promise<number | null> {
   return device.adapter.software ? null : paceOf(device).look();
 }

@@ -21,15 +21,15 @@ export interface NormBackwardVariant {
   readonly h: FloatDType;
   /** Type of the residual that is still to be added to it. */
   readonly residual: FloatDType | null;
-  /** Whether statistics hold a factor of x. */
+  /** Whether the statistics hold a factor of x. */
   readonly factors: boolean;
-  /** Whether h is x, before its factor. */
+  /** Whether h is x, not yet multiplied by its factor. */
   readonly unscaled: boolean;
   readonly weight: FloatDType | null;
   readonly dy: FloatDType;
   readonly dresidualOut: FloatDType | null;
   readonly dx: FloatDType;
-  /** Type of the residual's own gradient: where it has another type than x, or x has factors. */
+  /** Type of the residual's gradient, where it is not dx: the residual has another type than x, or x has factors. */
   readonly dresidual: FloatDType | null;
   /** Which partial sums are written. */
   readonly sums: { readonly weight: boolean; readonly bias: boolean };

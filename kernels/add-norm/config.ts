@@ -1,4 +1,4 @@
-// Which form of the kernels runs. The defaults answer at once; a tuner may pass its own.
+// Which form of the norm kernels runs. The defaults need no measuring; a tuner may pass its own.
 
 import type { Device } from '../../core/gpu/device.ts';
 import type { Team } from './team.ts';
@@ -9,8 +9,8 @@ export interface NormConfig {
   /** Whether the forward kernel holds the row in registers between passes; otherwise every pass reads it again. */
   readonly keep: boolean;
   /**
-   * The same of the backward kernel, which holds up to five times as much and then also sums the gradients of weight
-   * and bias.
+   * The same for the backward kernel. It holds up to five times as much, and then also sums the gradients of weight and
+   * bias.
    */
   readonly keepBackward: boolean;
   /** Partial sums of the gradients of weight and bias. */
@@ -32,7 +32,7 @@ export function normConfig(device: Device, width: number): NormConfig {
   const most = HELD[software ? 'software' : 'gpu'];
   const subgroup: Team = { kind: 'subgroup', size: device.subgroupMaxSize };
   const teams: Team[] = [];
-  // No barriers, where a subgroup can hold the row.
+  // Needs no barriers, where a subgroup can hold the row.
   if (device.subgroupMaxSize > 0 && (software || heldFloats(width, subgroup) <= most.forward)) teams.push(subgroup);
   // Workgroup memory with barriers costs a software adapter more than reading the row again.
   if (!software) teams.push({ kind: 'workgroup', size: width <= 1024 ? 64 : width <= 2048 ? 128 : 256 });
@@ -64,7 +64,7 @@ export function normConfigs(device: Device, width: number): NormConfig[] {
   return configs;
 }
 
-/** Floats of a row that each invocation of the team is responsible for. */
+/** Floats of a row that each invocation of the team works on. */
 export function heldFloats(width: number, team: Team): number {
   const vector = width % 4 === 0 ? 4 : 1;
   return Math.ceil(width / vector / team.size) * vector;

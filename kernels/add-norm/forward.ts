@@ -25,8 +25,8 @@ export interface NormForwardVariant {
   readonly y: FloatDType;
   readonly residualOut: FloatDType | null;
   /**
-   * Whether (mean, rstd) of each row are written, with factors (mean, rstd, factor, 0): the derivative then needs no
-   * binding more.
+   * Whether (mean, rstd) of each row are written for the derivative; with factors (mean, rstd, factor, 0), which saves
+   * the derivative a binding.
    */
   readonly stats: boolean;
   readonly team: Team;
@@ -54,7 +54,7 @@ export const normForwardKernel = defineKernel<NormForwardVariant>('addNorm', (v)
   if (v.stats) list.push({ name: 'stats', type: statsType(v.factors), access: 'write' });
   const layer = v.norm === 'layer';
   const sum = `${row.load('x[base + i]')}${v.factors ? ' * factor' : ''}${v.residual ? ` + ${row.load('residual[base + i]')}` : ''}`;
-  // A kept row is read once; a streamed one again in every pass.
+  // A kept row is read once, a streamed one in each pass.
   const value = (slot: string): string => (v.keep ? `h${slot}` : `(${sum})`);
   const keepOut = v.residualOut ? `if (live) { residualOut[base + i] = ${row.store(v.residualOut, 'h')}; }` : '';
   const normalised = (slot: string): string =>

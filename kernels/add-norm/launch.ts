@@ -87,7 +87,7 @@ export interface NormBackward extends NormShape {
   readonly h: NormOperand;
   /** The residual, where h is x. */
   readonly residual?: NormOperand | null;
-  /** Whether the forward had factors: h is before them where it is x, after them where it is residualOut. */
+  /** Whether forward had factors. h is from before them where it is x, from after them where it is residualOut. */
   readonly factors?: 'before' | 'after' | null;
   readonly weight?: NormOperand | null;
   readonly stats: Operand;
@@ -107,8 +107,8 @@ export function normPartials(config: NormConfig, { rows, width }: NormShape, sum
 }
 
 /**
- * One dispatch for dx (and dresidual); with dweight or dbias a second that adds up partial sums, a third between where
- * rows are streamed.
+ * One dispatch for dx (and dresidual). With dweight or dbias a second one adds up partial sums; where rows are
+ * streamed, one between them makes those.
  */
 export function normBackward(
   device: Device,
@@ -179,7 +179,7 @@ export function normBackward(
   );
 }
 
-/** Rows dealt out to at most `most` teams. */
+/** How many rows each of at most `most` teams gets. */
 function runs(rows: number, most: number): { teams: number; rowsPerTeam: number } {
   const rowsPerTeam = Math.max(1, Math.ceil(rows / most));
   return { teams: Math.ceil(rows / rowsPerTeam), rowsPerTeam };

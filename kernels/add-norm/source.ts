@@ -20,9 +20,11 @@ export interface RowCode {
   store(type: FloatDType, expression: string): string;
   /** The sum of a vector's elements. */
   total(expression: string): string;
-  /** `code` for each of the lane's vectors: at index `i`, kept under the suffix `slot`. */
+  /**
+   * `code` for each of the lane's vectors: `i` is the vector's index, `slot` the suffix of the variables that keep it.
+   */
   each(code: (i: string, slot: string) => string): string;
-  /** Declares a zeroed variable for each of the lane's vectors; nothing where rows are streamed. */
+  /** Declares a variable of zeros for each of the lane's vectors; nothing where rows are streamed. */
   declare(name: string): string;
 }
 

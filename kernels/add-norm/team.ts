@@ -39,8 +39,8 @@ export function teamRuns(team: Team, env: KernelEnv): boolean {
 }
 
 /**
- * WGSL of a team: where an invocation is in it, and `teamSum(vec2f, lane)`, which all of them call in uniform control
- * flow.
+ * WGSL of a team: where an invocation is in it, and `teamSum(vec2f, lane)`, which all invocations must call (uniform
+ * control flow).
  */
 export function teamCode(team: Team): TeamCode {
   const workgroupSize = [groupSize(team)] as const;

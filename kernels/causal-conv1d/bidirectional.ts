@@ -1,7 +1,6 @@
-// Both directions of the causal convolution over the same tokens, in one dispatch each way: with W taps, direction 0
-// sees x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Against two convolutions it reads x once, and its backward
-// writes dx once where they make two of them to be added: per value of x, 3 values moved instead of 4 forward, 4
-// instead of 9 backward.
+// Both directions of the causal convolution over the same tokens, in one dispatch each way. With W taps, direction 0
+// sees x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Two convolutions would read x twice and leave two dx to be
+// added. Per value of x, 3 values are moved here and not 4 forward, 4 and not 9 backward.
 
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Device, Operand, FloatDType } from '../../core/index.ts';
@@ -70,13 +69,13 @@ ${SIGMOID}`,
   };
 }
 
-/** The convolutions at token c + j, where x0 … x(2W-2) hold x[c - (W-1)] … x[c + (W-1)] and further ones follow. */
+/** The convolutions at token c + j. x0 … x(2W-2) hold x[c - (W-1)] … x[c + (W-1)], further variables what follows. */
 function outputs(W: number, j: number): string {
   return `let a${j} = offset0 + ${each(W, (k) => `v${k} * x${k + j}`, ' + ')};
     let e${j} = offset1 + ${each(W, (k) => `w${k} * x${2 * W - 2 - k + j}`, ' + ')};`;
 }
 
-/** What a step leaves to the next. */
+/** Shifts the variables, for the next step. */
 const shift = (name: string, count: number): string => each(count, (k) => `${name}${k} = ${name}${k + STEP};`, ' ');
 
 /** Grid: (ceil(D / CHANNELS), stretches, batch). */
@@ -108,9 +107,9 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
 });
 
 /**
- * dx[t] = Σ_k v_k g0[t + (W-1-k)] + Σ_k w_k g1[t - (W-1-k)] with g the upstream gradients before the activation. The
- * walk's centre runs W-1 tokens ahead of the dx that is written and over both ends of its stretch; sums count the
- * stretch's own tokens alone: (batch · stretches, 2, W + 1, D).
+ * dx[t] = Σ_k v_k g0[t + (W-1-k)] + Σ_k w_k g1[t - (W-1-k)], with g the upstream gradients before the activation. So g
+ * is computed W-1 tokens ahead of the dx that is written, and beyond both ends of the stretch. The sums (batch ·
+ * stretches, 2, W + 1, D) count only the stretch's own tokens.
  */
 const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) => {
   const { bindings, declarations, setup } = common(v);
@@ -202,8 +201,8 @@ export function convPairForward(device: Device, args: ConvPairArguments, y: RowP
 }
 
 /**
- * Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in
- * one f32 buffer.
+ * Writes dx, from the upstream gradients `dy` of both directions. Returns one f32 buffer with dweight (D, W) and then
+ * dbias (D) of each direction.
  */
 export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Storage {
   const { batch, channels, width } = args;

@@ -21,7 +21,7 @@ export interface ConvVariant {
   readonly silu: boolean;
 }
 
-/** Tokens of a step of an invocation, whose loads wait together, and invocations (channels) of a workgroup. */
+/** Tokens that an invocation loads together in one step; and invocations of a workgroup, one a channel. */
 export const STEP = 4;
 export const CHANNELS = 64;
 
@@ -32,9 +32,9 @@ export type Pass = 'forward' | 'backward';
 const ENOUGH = 1024;
 
 /**
- * Tokens that an invocation walks along. A short walk means more tokens at both ends read twice and, backward, more
- * partial sums; on a GPU it also means more invocations, which a small problem needs and a forward pass, with no sums,
- * is faster with.
+ * Tokens that an invocation walks along. With short walks more tokens are read twice, at both ends, and backward has
+ * more partial sums. With long walks there are fewer invocations, which a small problem on a GPU cannot afford. Forward
+ * has no sums and is faster with short walks.
  */
 export function stretchOf(
   { adapter }: Device,
@@ -50,9 +50,7 @@ const PARAMS = ['L', 'D', 'x0', 'xRow', 'stretches'];
 export const each = (count: number, text: (i: number) => string, separator = '\n  '): string =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/**
- * The bindings and statements that both kernels begin with. Scan order i counts tokens in the order of the direction.
- */
+/** The bindings and statements that both kernels begin with. Index i counts tokens in the order of the direction. */
 function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; declarations: string } {
   const token = v.direction === 'reverse' ? 'p.L - 1u - u32(i)' : 'u32(i)';
   return {
@@ -102,9 +100,9 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
 });
 
 /**
- * Writes dx (B, L, D) and, for each stretch of each batch, partial sums (batch · stretches, W + 1, D) of dweight and
- * dbias. The gradient before the activation, g[i] = dout[i] · act'(y[i]), is needed at i … i + W-1 for dx[i], so the
- * walk runs W-1 tokens past its stretch; those tokens count in the sums of the next stretch alone.
+ * Writes dx (B, L, D) and, for each stretch of each batch item, partial sums (batch · stretches, W + 1, D) of dweight
+ * and dbias. dx[i] needs the gradient before the activation, g[i] = dout[i] · act'(y[i]), at i … i + W-1. So the walk
+ * runs W-1 tokens past its stretch; those count only in the sums of the next stretch.
  */
 export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backward', (v) => {
   const { bindings, setup, declarations } = common(v);

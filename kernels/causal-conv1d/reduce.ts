@@ -7,12 +7,12 @@ import { columnsPerGroup, partSums, sharingOf, type Sharing } from '../partSums.
 
 interface Variant {
   readonly width: number;
-  /** Convolutions whose sums lie side by side. */
+  /** Convolutions whose sums lie beside each other. */
   readonly sets: number;
   readonly sharing: Sharing;
 }
 
-/** From (parts, sets, W + 1, D) to, of each set, dweight (D, W), then dbias (D). */
+/** From (parts, sets, W + 1, D) to dweight (D, W) and then dbias (D) of each set. */
 const reduceKernel = defineKernel<Variant>('causalConv1d.reduce', ({ width, sets, sharing }) => {
   const rows = width + 1;
   return {
@@ -34,7 +34,7 @@ const reduceKernel = defineKernel<Variant>('causalConv1d.reduce', ({ width, sets
   };
 });
 
-/** Adds up `parts` of (sets, W + 1, D) partial sums; `out` has of each set dweight (D, W), then dbias (D). */
+/** Adds up `parts` of (sets, W + 1, D) partial sums. `out` gets dweight (D, W) and then dbias (D) of each set. */
 export function convReduce(
   device: Device,
   sums: Operand,

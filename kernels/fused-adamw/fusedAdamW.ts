@@ -18,8 +18,8 @@ import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 
 /**
- * Counts the step and derives its scalars. Operands: state, norm? (norm, not-finite flag). With a flag of 1 the step is
- * left out: nothing is counted but `skipped`, and the loss scale is halved where it is dynamic.
+ * Counts the step and computes its scalars. Operands: state, norm? (norm, 1 if not finite). If it is not finite the
+ * step is skipped: only `skipped` is counted, and a dynamic loss scale is halved.
  */
 export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ norm }) => ({
   bindings: [
@@ -27,7 +27,7 @@ export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ 
     ...(norm ? [{ name: 'norm', type: 'array<f32>', access: 'read' } as const] : []),
   ],
   workgroupSize: [1],
-  // 1 - beta^t for a beta near 1 and a small t keeps its digits only as -expm1(t log beta).
+  // For a beta near 1 and a small t, 1 - beta^t keeps its digits only as -expm1(t log beta).
   declarations: `${ADAMW_STATE_WGSL}
 fn oneMinusPower(t: f32, logBeta: f32) -> f32 {
   let x = t * logBeta;
@@ -59,7 +59,7 @@ if (state.growthInterval > 0) {
 }`,
 }));
 
-/** Brings the state up to date for the next step; `norm` as `globalNorm` wrote it. */
+/** Prepares the state for the next step. `norm`: as `globalNorm` wrote it. */
 export function advanceAdamW(device: Device, state: Operand, norm: Operand | null = null): void {
   state.storage.version++;
   device.run(advanceKernel, { norm: norm !== null }, norm ? [state, norm] : [state], [], [1]);

@@ -1,6 +1,5 @@
-// Gradients into an arena, seven in a dispatch: as many as fit beside the arena into the eight storage buffers that
-// every adapter has. A copy of its own for each of a model's some hundred parameters is a sixth of the dispatches of
-// its training step.
+// Copies gradients into an arena, seven in a dispatch: every adapter has eight storage buffers, and one is the arena. A
+// model has some hundred parameters; a dispatch for each would be a sixth of the dispatches of its training step.
 
 import type { Device } from '../../core/gpu/device.ts';
 import { ShapeError } from '../../core/errors.ts';
@@ -28,8 +27,8 @@ interface Variant {
 const GROUP = 64;
 
 /**
- * Operands: count gradients, arena. Parameters of each gradient: end of its vectors in the grid, its first vector, its
- * place.
+ * Operands: the gradients, arena. Parameters of each gradient: where its vectors end in the grid, its first vector, its
+ * place in the arena.
  */
 const gatherKernel = defineKernel<Variant>('gatherGradients', ({ count, dtype, vector, add }) => {
   const array = (type: string): string => `array<${vector === 4 ? `vec4<${type}>` : type}>`;

@@ -36,7 +36,7 @@ export function globalNormConfig(device: Device): GlobalNormConfig {
 
 const GROUP = 64;
 
-/** Elements of an arena's vectors. */
+/** Elements that a kernel handles together: 4 where the length is a multiple of it. */
 export function vectorOf(length: number): 1 | 4 {
   return length % 4 === 0 ? 4 : 1;
 }
@@ -48,8 +48,8 @@ interface PartialVariant {
 }
 
 /**
- * Sum of squares by invocation or workgroup; infinity where an element is not finite. Operands: grads, partial.
- * Parameters: count, first.
+ * Sums of squares, one an invocation or one a workgroup; infinity where an element is not finite. Operands: grads,
+ * partial. Parameters: count, first.
  */
 export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', ({ vector, dtype, shared }) => {
   const value = vector === 4 ? 'vec4f' : 'f32';
@@ -69,7 +69,7 @@ export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', (
     declarations: shared
       ? `var<workgroup> sums: array<f32, ${GROUP}>;\nvar<workgroup> flags: array<u32, ${GROUP}>;`
       : '',
-    // Blocks of 16 are added first: a long chain of additions loses digits.
+    // Adds up blocks of 16 first: a long chain of additions loses digits.
     body: `
 let stride = nwg.x * ${GROUP}u;
 var sum = 0f;
@@ -144,7 +144,7 @@ if (li == 0u) {
   };
 });
 
-/** f32 words of the partial sums of so many arenas. */
+/** f32 words that the partial sums of so many arenas take. */
 export function globalNormPartials(config: GlobalNormConfig, arenas: number): number {
   return arenas * config.groups * (config.shared ? 1 : GROUP);
 }

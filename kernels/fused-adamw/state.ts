@@ -1,5 +1,5 @@
-// The optimizer's state that is not per parameter: one small f32 buffer. What the host sets and what the GPU counts lie
-// side by side, so that a replayed step reads this step's learning rate and step number and nothing is baked into it.
+// The optimizer's state that is not per parameter: one small f32 buffer. It holds what the host sets and what the GPU
+// counts, so that a replayed step reads the learning rate and the step number from memory.
 
 export interface AdamWSettings {
   /** Learning rate. */
@@ -18,7 +18,7 @@ export interface AdamWSettings {
   readonly growthInterval?: number;
 }
 
-/** Words that the host sets, in order: `adamWSettings` fills them. */
+/** Words that the host sets, in this order. */
 const SETTINGS = [
   'lr',
   'eps',

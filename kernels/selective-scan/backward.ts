@@ -39,10 +39,10 @@ export interface BackwardVariant extends ScanVariant {
 }
 
 /**
- * Grid: (ceil(D / (width · teams)), batches of this call, directions). `dy` (B, L, D) is the gradient of the result
- * before the gate. Writes `grads`: du and ddelta of each direction, every one (B, L, D) and `region` elements apart;
- * `sums`: (directions, B, chunks, 4·quads + 2, D) of dA, dD, dbias, then from `tokenSums` on (directions, batches of
- * this call, padded L in the scan's own order, workgroups along D, quads, 8) of dB (4) and dC (4).
+ * Grid: (ceil(D / (width · teams)), batch items of this call, directions). `dy` (B, L, D) is the gradient of the result
+ * before the gate. Writes `grads`: du and ddelta of each direction, each (B, L, D), `region` elements apart. Writes
+ * `sums`: first (directions, B, chunks, 4·quads + 2, D) of dA, dD and dbias; then, from `tokenSums` on, (directions,
+ * batch items of this call, padded L in the scan's order, workgroups along D, quads, 8) of dB (4) and dC (4).
  */
 export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backward', (v) => {
   const { layout, dtype, quads, saveInterval } = v;
@@ -54,10 +54,10 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
 
   /** Stretches between two saved states. */
   const stretches = saveInterval / stretch;
-  /** Whether the tokens between two saved states are few, and advanced in one go. */
+  /** Whether the tokens between two saved states are few, so that they are advanced together. */
   const together = saveInterval <= 16 && split > 1;
   /**
-   * Of the history, vec4 `i` of the states before stretch s, and x, delta, its slope and the gradient of token j of
+   * The history: vec4 `i` of the states before stretch s; and x, delta, its slope and the gradient of token j of
    * stretch s.
    */
   const inWorkgroup = layout.history === 'workgroup';
@@ -73,14 +73,11 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   const stored = (k: number, r: number): string =>
     `saved[${savedIndex(v, layout, seam ? 'min(c - 1u, slots - 1u)' : '(c - 1u)', k, r)}]`;
   const gradient = { name: 'dy', from: (j: number) => `f32(dy[dyAt + t${j} * D])` };
-  /**
-   * Of tokens whose gradients were loaded, those that count. Not where they are loaded, which would wait for them
-   * there.
-   */
+  /** Sets the gradients of tokens past the end to 0. Apart from the loads: a select beside a load would wait for it. */
   const upstream = (tokens: number): string =>
     each(tokens, (j) => `let up${j} = select(0.0, dy${j}, inside && live${j});`);
 
-  /** States before every stretch and the numbers of every token, into the history. */
+  /** Writes the states before each stretch and the numbers of each token into the history. */
   const advance = (sets: readonly number[]): string => {
     const loads = loadsOf(v, layout, sets, { steps: 'u and delta', B: true, others: [gradient] });
     return `for (var s = 1u; s < stretches + 1u; s++) {
@@ -98,12 +95,14 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   };
 
   const stage = layout.fetch === 'staged' ? stageOf(v, layout, saveInterval) : null;
-  /** What of these tokens is loaded together; with a stage into variables `next…`, a turn of the loop ahead. */
+  /**
+   * What is loaded together for these tokens. With a stage it goes into variables `next…`, one turn of the loop ahead.
+   */
   const ahead: Wanted = { steps: 'u and delta', tokens: saveInterval, others: [gradient] };
   const loadAhead = (sets: readonly number[]): string => `${placeStretch(v, { ...layout, stretch: saveInterval })}
         ${loadsOf(v, layout, sets, ahead).load('next')}
         ${stage!.load}`;
-  /** `advance` for these tokens. */
+  /** `advance` for all tokens between two saved states at once. */
   const advanceTogether = (sets: readonly number[]): string => {
     const tokens = saveInterval - stretch;
     const loads = loadsOf(v, layout, sets, {
@@ -131,7 +130,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` ${start(`${(j + 1) / stretch}`, k * held + r)} = h${k}q${r};` : ''))}`;
   };
 
-  /** The stretch from `first` on backwards, from the states before it. */
+  /** Goes back over the stretch that begins at `first`, from the states before it. */
   const back = (sets: readonly number[]): string => {
     const loads = loadsOf(v, layout, sets, { B: true, C: true });
     return `
@@ -187,9 +186,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     )}`;
   };
 
-  /**
-   * A first pass over a part of the sequence, for the derivatives of the states that it passes on to the part before.
-   */
+  /** A first pass over a part of the sequence: the derivatives of the states that it passes on to the part before. */
   const adjoint = (sets: readonly number[]): string => {
     const loads = loadsOf(v, layout, sets, { steps: 'delta', C: true, others: [gradient] });
     return `var span = 0.0;
@@ -212,7 +209,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
   }`;
   };
 
-  /** What lies between two saved states. */
+  /** Everything between two saved states. */
   const between = (
     sets: readonly number[],
   ): string => `let stretches = ${seam ? `${stretches}u` : `(min(${saveInterval}u, L - begin) + ${last}u) / ${stretch}u`};
@@ -292,7 +289,7 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     params: [...parameters(v), 'batch0', 'region', 'tokenSums', 'dy0'].map((name) => ({ name, type: 'u32' })),
     workgroupSize: [width * teams * chunks],
     workgroupBytes: backwardBytes(quads, { saveInterval, layout }),
-    // One index, which Tint keeps within bounds, does for all that belongs to a stretch.
+    // One struct a stretch: its index is clamped once by Tint, not once for each array.
     declarations: `${FUNCTIONS}\n${together ? `struct Stretch { states: array<vec4f, ${quads}>, steps: array<vec4f, ${stretch}> }` : ''}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
 ${inWorkgroup ? history : ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}

@@ -35,17 +35,17 @@ import {
 export interface ForwardVariant extends ScanVariant {
   readonly layout: ForwardLayout;
   readonly gate: boolean;
-  /** Save the states every `saveInterval` tokens and after the last one, and with a gate the result before it. */
+  /** Whether to save the states every `saveInterval` tokens and after the last one, and the result before a gate. */
   readonly save: boolean;
-  /** Directions of the whole scan, of which this dispatch may run only one. */
+  /** Number of directions of the whole scan; this dispatch may run only one of them. */
   readonly total: number;
 }
 
 /**
- * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds them up where the result
- * lies. `out`, and with a gate that is saved for `ungated`, have (B, L, D); `saved` has (directions, B, slots, quads,
- * `savedColumns`) vec4s, slot c holding the states before token c·saveInterval of the scan's own order and the last
- * slot those at the end.
+ * Grid: (ceil(D / (width · teams)), batch). A lane runs one direction after the other and adds their results in place.
+ * `out` is (B, L, D), and so is `ungated`, which is saved where there is a gate. `saved` is (directions, B, slots,
+ * quads, `savedColumns`) of vec4: slot c holds the states before token c · saveInterval in the scan's order, the last
+ * slot the states at the end.
  */
 export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward', (v) => {
   const { layout, dtype, quads, saveInterval, gate, save, total } = v;
@@ -55,13 +55,13 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
   const sum = gate && save ? 'ungated' : 'out';
   const store = (slot: string): string =>
     `if (column < savedRow) { ${slots((k, r) => `saved[${savedIndex(v, layout, slot, k, r)}] = h${k}q${r};`, ' ')} }`;
-  // Between saved states a CPU would take the branch to here with no lane in it, so there a loop is in its place; a GPU
-  // is faster with the branch.
+  // A CPU takes a branch even if no lane is in it, so it gets a loop between saved states. A GPU is faster with the
+  // branch.
   const keep = `if (${chunks > 1 ? 'begin + i < L' : 'true'}) { ${store(`(begin + i) / ${saveInterval}u`)} }`;
 
   const direction = (sets: readonly number[]): string => {
     /**
-     * Whether this code runs some direction after the first, or the last one; and a condition where it runs others too.
+     * Whether this code runs a direction after the first, or the last one; and how to say so where it runs others too.
      */
     const [later, last] = [sets.some((set) => set > 0), sets.includes(total - 1)];
     const one = sets.length === 1;
@@ -76,14 +76,14 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
       ],
     });
     /**
-     * Whether a stretch's results are written by the turn after it. Then a turn ends in one block, in whose midst a
-     * driver's compiler puts the loads ahead; it moves them behind branches that come after. With states saved as well
-     * that takes too many registers.
+     * Whether the results of a stretch are written one turn of the loop later. A turn then ends in one block, in which
+     * a driver's compiler can put the loads ahead; it moves them behind branches that follow. With saved states this
+     * takes too many registers.
      */
     const delayed = ahead && one && !save;
     const result = (j: number): string =>
       `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
-    /** Writes the stretch before token `end`; `live` says whether token j of it is one. */
+    /** Writes the results of the stretch that ends before token `end`; `live` says whether token j of it exists. */
     const writeBefore = (end: string, live: (j: number) => string): string =>
       each(
         stretch,

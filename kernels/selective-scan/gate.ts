@@ -1,5 +1,5 @@
-// The derivative of the gate, ahead of the backward scan: both directions need the gradient before it, and only one
-// number a token and channel that the scan would have to find again is saved for it.
+// The derivative of the gate, in a dispatch ahead of the backward scan: both directions need the gradient before the
+// gate. It needs the result before the gate, which the forward scan saves.
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -9,8 +9,8 @@ import { FUNCTIONS } from './wgsl.ts';
 export const GATE_WORKGROUP = 256;
 
 /**
- * dz = dout · y · silu'(z) and dy = dout · silu(z), with y the result before the gate: rows of D, dz and z and dout
- * anywhere in memory. All parameters count vectors.
+ * dz = dout · y · silu'(z) and dy = dout · silu(z), with y the result before the gate. dz, z and dout have rows of D
+ * elements anywhere in memory. All parameters count vectors.
  */
 export const gateBackwardKernel = defineKernel<{ dtype: FloatDType; vector: 1 | 4 }>(
   'selectiveScan.gateBackward',

@@ -1,5 +1,5 @@
-// Runs the scan's kernels on storages: allocation, packing, grids, splitting. What the public operations (op.ts) stand
-// on.
+// Runs the scan's kernels on storages: allocation, packing, grids, splitting. The public operations (op.ts) are built
+// on it.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
@@ -61,9 +61,9 @@ export interface ScanSaved {
 }
 
 export interface ScanGradients {
-  /** Holds (B, L, D) gradients of u and delta, of each direction where its `du` and `ddelta` say, in elements. */
+  /** Holds the gradients of u and delta (B, L, D) of each direction, at the elements that `du` and `ddelta` say. */
   readonly grads: Storage;
-  /** The gradient of the gate, null without one: where it was asked for, or in a storage of its own. */
+  /** The gradient of the gate, where it was asked for or in a storage of its own; null without a gate. */
   readonly dz: Rows | null;
   /**
    * `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that
@@ -92,7 +92,8 @@ export interface ScanBackwardOptions {
   /** Where dz is written; default a new storage. */
   readonly dz?: Rows;
   /**
-   * Bytes of partial sums at a time, if those of one batch item fit. A larger batch is run in parts. Default 64 MiB.
+   * Most bytes of partial sums at a time, but room for one batch item at least. A larger batch is run in parts. Default
+   * 64 MiB.
    */
   readonly sumsBytes?: number;
 }
@@ -101,7 +102,7 @@ const SUMS_BYTES = 64 * 2 ** 20;
 
 const whole = (storage: Storage): Operand => ({ storage, byteOffset: 0 });
 
-/** Elements between gradients in one buffer: each begins where a binding may begin. */
+/** Elements from one gradient to the next in one buffer: each begins where a binding may begin. */
 function regionSize(device: Device, { batch, length, channels, dtype }: ScanProblem): number {
   const align = device.limits.minStorageBufferOffsetAlignment / sizeOf(dtype);
   return Math.ceil((batch * length * channels) / align) * align;
@@ -180,13 +181,13 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
   return { out, packed, saved };
 }
 
-/** Slots of saved states: one a stride, and the last states. */
+/** Slots of saved states: one for every interval, and one for the last states. */
 function slotsOf(length: number, saveInterval: number): number {
   return Math.ceil(length / saveInterval) + 1;
 }
 
 /**
- * Both directions in one dispatch, or one by one where the adapter has too few buffers for what each of them has, and
+ * Both directions in one dispatch; or one by one, where the adapter has too few buffers for what each of them has and
  * `others`.
  */
 function runsOf(
@@ -220,8 +221,8 @@ export function scanLastState(
 }
 
 /**
- * All gradients, from the upstream gradient `dout` (B, L, D), dense where there is no gate, and what the forward kept.
- * How the batch is divided for the partial sums doesn't change a bit of the result.
+ * All gradients, from the upstream gradient `dout` (B, L, D), which is dense where there is no gate, and what forward
+ * kept. In how many parts the batch is run changes no bit of the result.
  */
 export function scanBackward(
   device: Device,
@@ -327,7 +328,10 @@ export function scanBackward(
   return { grads, dz, sets: results };
 }
 
-/** The gradient before the gate, in a storage of its own, and that of the gate. Without a gate `dout` itself. */
+/**
+ * The gradient before the gate, in a storage of its own, and the gradient of the gate. Without a gate it is `dout`
+ * itself.
+ */
 function gateBackward(
   device: Device,
   { batch, length, channels, dtype, z }: ScanProblem,

@@ -1,5 +1,5 @@
-// How the scan is laid out: which lanes own which channels, states and tokens. All that an adapter can compute, and
-// what to take unmeasured; tunable.ts measures.
+// How the scan is laid out: which lanes own which channels, states and tokens. Lists every layout that an adapter can
+// run, and the one to take unmeasured; tunable.ts measures them.
 
 import type { KernelEnv } from '../../core/gpu/kernel.ts';
 
@@ -7,45 +7,46 @@ export interface Layout {
   /** Tokens that are computed at a time, in registers. A power of two. */
   readonly stretch: number;
   /**
-   * Where B and C of a token, the same for all channels, come from: each lane of a team fetches a part and broadcasts
-   * it, all read the same address, or a workgroup puts those of some tokens into its memory.
+   * Where a lane gets B and C of a token, which all channels share: `broadcast`, each lane of a team loads a part and
+   * the others take it from there; `direct`, every lane loads for itself; `staged`, a workgroup puts those of some
+   * tokens into its memory.
    */
   readonly fetch: 'broadcast' | 'direct' | 'staged';
-  /** Invocations of a team: a run of them, one a channel, that exchange values. A power of two. */
+  /** Lanes of a team: neighbours, one a channel, that exchange values. A power of two. */
   readonly width: number;
   /** Teams of a workgroup that own different channels. */
   readonly teams: number;
   /**
-   * Parts of the sequence, each with a team of its own in the workgroup, for few rows: states at the seams are found by
-   * a first pass over each part. More than 1 only with one team.
+   * Parts that the sequence is cut into, for problems of few rows. Each part has a team of its own in the workgroup; a
+   * first pass over each part finds the states where parts meet. More than 1 only with one team.
    */
   readonly chunks: number;
   /**
-   * Lanes of a team that share as many channels, each with that part of every channel's states: B and C are read in
-   * parts then, and sums over channels begin in registers. 1, 2 or 4, for they lie in a quad, and a divisor of the
-   * vec4s of a channel; more than 1 needs subgroups.
+   * Lanes that share as many channels, each with a part of every channel's states: a lane then reads only a part of B
+   * and C, and sums over channels begin in registers. 1, 2 or 4, as they lie in a quad; it divides the vec4s of a
+   * channel. More than 1 needs subgroups.
    */
   readonly split: number;
-  /** Whether both directions run the same code, which chooses where it loads, or each its own. */
+  /** Whether both directions run the same code, with a branch where they load, or each its own code. */
   readonly merged: boolean;
 }
 
 export interface ForwardLayout extends Layout {
-  /** Whether the next stretch's loads are in flight while this one is computed. Only with direct fetches. */
+  /** Whether the loads of the next stretch are in flight while this one is computed. Only with direct fetches. */
   readonly ahead: boolean;
 }
 
 export interface BackwardLayout extends Layout {
-  /** Whether a team lies within one subgroup; otherwise it sums in workgroup memory. */
+  /** Whether a team lies within one subgroup; otherwise it adds up in workgroup memory. */
   readonly subgroups: boolean;
   /**
-   * Where a lane keeps states and step sizes between recomputing and using them. An array that is indexed costs a CPU a
-   * dozen instructions a value, workgroup memory, of which each lane has a part to itself, three or four.
+   * Where a lane keeps states and step sizes from recomputing them until they are used. Indexing a private array costs
+   * a CPU a dozen instructions a value; workgroup memory, of which each lane uses a part of its own, three or four.
    */
   readonly history: 'private' | 'workgroup';
 }
 
-/** What training fixes together: saved states are written by one kernel and read by the other. */
+/** What the kernels of a training step must agree on: one writes the saved states, the other reads them. */
 export interface BackwardPlan {
   /** Tokens between saved states. A multiple of the stretches. */
   readonly saveInterval: number;
@@ -103,7 +104,7 @@ export function backwardBytes(quads: number, { saveInterval, layout }: BackwardP
   );
 }
 
-/** Tokens of a part of the sequence: whole strides of saved states. */
+/** Tokens of a part of the sequence: a multiple of the save interval. */
 export function chunkLength(length: number, saveInterval: number, { chunks }: Layout): number {
   return Math.ceil(Math.ceil(length / saveInterval) / chunks) * saveInterval;
 }
@@ -115,25 +116,25 @@ function team(env: KernelEnv): { width: number; subgroups: boolean } {
 }
 
 /**
- * Subgroups as narrow as this are those of CPUs: their compilers take seconds over long programs, and their memory is
- * read one lane at a time.
+ * Whether subgroups are as narrow as those of CPUs. Their compilers take seconds for long programs, and they read
+ * memory one lane at a time.
  */
 function narrow(env: KernelEnv): boolean {
   const { width, subgroups } = team(env);
   return subgroups && width <= 8 && env.subgroupMaxSize === width;
 }
 
-/** Tokens at a time on a CPU: two where that is not too long a program. */
+/** Tokens at a time on a CPU: two, unless that makes the program too long. */
 const narrowStretch = (quads: number): number => (quads <= 4 ? 2 : 1);
 
-/** Tokens whose states may be recomputed into private memory: 512 values of it at most. */
+/** Most tokens whose states may be recomputed into private memory, which holds 512 values. */
 function historyTokens(quads: number): number {
   let saveInterval = 32;
   while (saveInterval > 2 && saveInterval * quads * 4 > 512) saveInterval /= 2;
   return saveInterval;
 }
 
-/** The most tokens at a time whose values fit into registers beside the states of a lane. */
+/** Most tokens at a time whose values fit into registers beside the states of a lane. */
 function longestStretch(quads: number): number {
   return Math.max(1, Math.min(4, 2 ** Math.floor(Math.log2(16 / quads))));
 }
@@ -142,7 +143,8 @@ function longestStretch(quads: number): number {
 const ENOUGH_TEAMS = 1024;
 
 /**
- * Parts of the sequence that keep a large GPU at work where rows alone don't; at most 8, none shorter than a stride.
+ * Parts of the sequence that give a large GPU enough to do where there are too few rows; at most 8, none shorter than a
+ * save interval.
  */
 function chunksFor(
   { batch, length, channels, states }: ScanSize,
@@ -161,8 +163,8 @@ function chunksFor(
 }
 
 /**
- * The same layout in parts of the sequence, and with several teams a workgroup: the one that suits the size first. A
- * stage is for teams that have the same tokens.
+ * The layout in parts of the sequence, and the layout with several teams a workgroup; the one that suits the size comes
+ * first. Only teams that work on the same tokens can share a stage.
  */
 function shared<L extends Layout>(
   layout: Omit<L, 'teams' | 'chunks'>,
@@ -175,7 +177,9 @@ function shared<L extends Layout>(
   return chunks > 1 ? [{ ...layout, fetch: 'direct', teams: 1, chunks } as L, whole] : [whole];
 }
 
-/** Every stride and layout of the backward scan that is worth measuring. The first is the one to take unmeasured. */
+/**
+ * Every save interval and layout of the backward scan that is worth measuring. The first is the one to take unmeasured.
+ */
 export function backwardPlans(env: ScanAdapter, size: ScanSize): BackwardPlan[] {
   const quads = quadsOf(size.states);
   const { width, subgroups } = team(env);
@@ -230,7 +234,7 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, saveInterval: n
   const { width, subgroups } = team(env);
   if (narrow(env)) {
     const one = { fetch: 'broadcast', width, teams: 1, chunks: 1, split: 1, ahead: false } as const;
-    // Code of its own for each direction has no branches, which a CPU takes both of.
+    // A CPU executes both sides of a branch, so each direction has its own code.
     const list: ForwardLayout[] = [
       { ...one, stretch: narrowStretch(quads), merged: false },
       { ...one, stretch: 1, merged: true },
@@ -240,7 +244,7 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, saveInterval: n
   const chunks = chunksFor(size, 1, width, saveInterval);
   const longest = subgroups ? longestStretch(quads) : 1,
     split = subgroups ? Math.min(4, quads & -quads) : 1;
-  // Loads ahead make up for a short stretch; with all of the sequence before it a lane has time for a long one.
+  // Loads ahead make up for a short stretch. A lane that has the whole sequence gains from a long one.
   const stretches = unique(
     (chunks > 1 ? [longest, 2 * longest] : [2 * longest, longest]).map((stretch) =>
       subgroups ? Math.min(stretch, saveInterval) : 1,
@@ -255,7 +259,7 @@ export function forwardLayouts(env: ScanAdapter, size: ScanSize, saveInterval: n
   );
 }
 
-/** The layout for this adapter and size, unmeasured. */
+/** The plan for this adapter and size, unmeasured. */
 export function scanPlan(env: ScanAdapter, size: ScanSize): ScanPlan {
   const [{ saveInterval, layout }] = backwardPlans(env, size);
   return {

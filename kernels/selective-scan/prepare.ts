@@ -1,5 +1,5 @@
-// Packs what the scan reads of its small arguments: A·log2(e), D and the bias per channel, B and C per token. A may
-// come as the logarithm of -A, which models learn: that saves a dispatch each way.
+// Packs the small arguments of the scan into one buffer: A·log2(e), D and the bias of each channel, B and C of each
+// token. A may be given as log(-A), which is what models learn: that saves a dispatch each way.
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -10,7 +10,7 @@ export interface PrepareVariant {
   readonly dtype: FloatDType;
   /** A holds log(-A). */
   readonly logA: boolean;
-  /** What each direction has of what it may have. */
+  /** Which optional arguments each direction has. */
   readonly sets: readonly { readonly skip: boolean; readonly bias: boolean }[];
 }
 
@@ -20,9 +20,9 @@ export function packedSize(quads: number, channels: number, rows: number): numbe
 }
 
 /**
- * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e, then (D, 4) of [D, bias, 0, 0], then (B·L,
- * quads, 2, 4) of B and C, so that what a lane reads of both lies in one sector; zeros fill up. One invocation a vec4,
- * z the direction.
+ * Layout, in f32, one direction after the other: (quads, D, 4) of A·log2 e; (D, 4) of [D, bias, 0, 0]; (B·L, quads, 2,
+ * 4) of B and C, side by side, as a lane reads both. Missing states are 0. One invocation writes a vec4; z is the
+ * direction.
  */
 export const prepareKernel = defineKernel<PrepareVariant>('selectiveScan.prepare', ({ states, dtype, logA, sets }) => {
   const quads = Math.ceil(states / 4);

@@ -1,4 +1,4 @@
-// Second stage of the scan's sums, and the layout of its last states.
+// The second stage of the scan's sums, and the last states in their usual layout.
 
 import type { FloatDType } from '../../core/index.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
@@ -6,9 +6,9 @@ import type { Direction } from '../direction.ts';
 import { partSums, type Sharing } from '../partSums.ts';
 
 /**
- * dB, dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's own order,
- * blocks, quads, 8), both as rows anywhere in one buffer a direction. One invocation four values, z the direction,
- * blocks in order. `start` counts vec4s.
+ * Adds up dB and dC (batch, L, N) of each direction from partial sums (directions, batch, padded L in the scan's order,
+ * blocks, quads, 8), block after block. dB and dC are rows anywhere in one buffer a direction. An invocation makes four
+ * values; z is the direction. `start` counts vec4s.
  */
 export const reduceTokensKernel = defineKernel<{ states: number; dtype: FloatDType; directions: readonly Direction[] }>(
   'selectiveScan.reduceTokens',
@@ -60,9 +60,9 @@ export interface ReduceChannelsVariant {
 export const channelSums = (states: number): number => 4 * Math.ceil(states / 4) + 2;
 
 /**
- * dA (D, N), dD (D), dbias (D), one behind the other in a buffer a direction, from partial sums (directions, parts,
- * 4·quads + 2, D), parts in a fixed order; z the direction. With `logA` dA is the gradient of log(-A), which the kernel
- * then reads.
+ * Adds up dA (D, N), dD (D) and dbias (D), one behind the other in a buffer for each direction, from partial sums
+ * (directions, parts, 4·quads + 2, D), part after part; z is the direction. With `logA` the kernel reads log(-A), and
+ * dA is the gradient of that.
  */
 export const reduceChannelsKernel = defineKernel<ReduceChannelsVariant>(
   'selectiveScan.reduceChannels',
@@ -94,7 +94,7 @@ export const reduceChannelsKernel = defineKernel<ReduceChannelsVariant>(
 );
 
 /**
- * Last states (B, D, N) from the last slot of the saved ones (B, slots, quads, columns) vec4s, where `split` lanes
+ * The last states (B, D, N), from the last slot of saved states (B, slots, quads, columns) of vec4, where `split` lanes
  * shared channels.
  */
 export const lastStateKernel = defineKernel<{ states: number; split: number }>(
@@ -114,7 +114,7 @@ export const lastStateKernel = defineKernel<{ states: number; split: number }>(
   let n = flat % ${states}u;
   let d = flat / ${states}u % p.channels;
   let b = flat / (${states}u * p.channels);
-  // The lane that had this part of the channel, and which of its channels that was.
+  // The lane that had this part of the channel's states, and which of its channels this was.
   let owner = n / 4u / ${held}u;
   let row = ((d ^ owner) & ${split - 1}u) * ${held}u + n / 4u % ${held}u;
   let column = (d & ~${split - 1}u) | owner;

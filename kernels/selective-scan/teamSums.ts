@@ -1,10 +1,10 @@
-// Sums over the channels of a workgroup, for dB and dC of every token. Eight values of a token come at a time: those of
-// one vec4 of states.
+// Sums over the channels of a workgroup, for dB and dC of every token. Eight values of a token are summed at a time:
+// those of one vec4 of states.
 //
-// With subgroups by reduce-scatter: at each exchange a lane keeps half of its values and gives the other half away, so
-// that a whole sum costs about one shuffle a value in place of log2(width). After three exchanges a lane holds one
-// value; with those of other tokens it goes on. Without subgroups, and between teams, the sums go through workgroup
-// memory.
+// With subgroups it is a reduce-scatter: at each exchange a lane keeps half of its values and gives the other half
+// away, so that a whole sum costs about one shuffle a value, not log2(width). After three exchanges a lane holds one
+// value; the remaining exchanges go on with the values of other tokens. Without subgroups, and between teams, the sums
+// go through workgroup memory.
 
 import type { BackwardLayout, BackwardPlan } from './plan.ts';
 import { each } from './wgsl.ts';
@@ -17,19 +17,20 @@ const valuesOf = (j: number): string[] =>
   Array.from({ length: VALUES }, (_, i) => `g${i < VALUES / 2 ? 'B' : 'C'}${j}[${i % 4}]`);
 
 /**
- * Code that sums, in quad q, the values of each token and leaves them at `sums[block(token) + 8 q …]`, the token
- * counted from `begin`.
+ * Code that adds up the values of each token in quad q and leaves the sums at `sums[block(token) + 8 q …]`. The token
+ * is counted from `begin`.
  */
 export interface TeamSums {
   readonly declarations: string;
-  /** Before everything. */
+  /** Goes before everything else. */
   readonly begin: string;
-  /** After token j of the stretch in quad q; tokens come last first. */
+  /** Goes after token j of the stretch in quad q. The last token comes first. */
   token(q: number, j: number): string;
-  /** After all tokens of quad q. */
+  /** Goes after all tokens of quad q. */
   quad(q: number): string;
   /**
-   * After the stretches between two saved states, as many as the WGSL expression says: teams meet once for all of them.
+   * Goes after the stretches between two saved states, whose number is the WGSL expression given. Teams meet once for
+   * all of them.
    */
   end(stretches: string): string;
 }
@@ -45,7 +46,7 @@ function shuffled(quads: number, { saveInterval, layout }: BackwardPlan, block: 
   const within = masks.slice(0, Math.log2(VALUES));
   const between = masks.slice(within.length);
   const group = Math.min(stretch, 2 ** between.length);
-  /** Lanes that differ in these bits hold the same. */
+  /** Lanes that differ only in these bits hold the same sums. */
   const copies = between.slice(Math.log2(group)).reduce((sum, mask) => sum + mask, 0);
   const exchange = (lines: string[], held: readonly string[], mask: number, label: string): string[] => {
     const half = held.length / 2;
@@ -83,7 +84,7 @@ function shuffled(quads: number, { saveInterval, layout }: BackwardPlan, block: 
       for (const mask of within) held = exchange(lines, held, mask, `s${j}`);
       pending.set(j, held);
       if (j % group === 0) {
-        // With fewer lanes than values a lane holds several of a token; otherwise one.
+        // With fewer lanes than values, a lane holds several values of a token; otherwise one.
         const sums = Array.from({ length: held.length }, (_, i) => {
           let mine = Array.from({ length: group }, (_, k) => pending.get(j + k)![i]);
           for (const mask of between) mine = exchange(lines, mine, mask, `t${j}v${i}`);
@@ -117,7 +118,7 @@ function shared({ width, stretch }: BackwardLayout, block: (token: string) => st
       valuesOf(j)
         .map((name, i) => `tile[${(j * VALUES + i) * width}u + li] = ${name};`)
         .join(' '),
-    // Reading from a rotated place keeps the lanes on different banks.
+    // Starting at another place in each lane keeps the lanes on different memory banks.
     quad: (q) => `workgroupBarrier();
     for (var e = li; e < ${count}u; e += ${width}u) {
       var total = 0.0;

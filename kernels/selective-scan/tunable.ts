@@ -1,6 +1,6 @@
-// How the scan is tuned: what shares a layout, and how one is measured. The stride of the saved states belongs to the
-// backward scan, which is measured with the forward scan that saves them; the forward layout is then one for that
-// stride.
+// How the scan is tuned: which problems share a layout, and how a layout is measured. The save interval belongs to the
+// backward scan, which is measured together with the forward scan that saves the states. The forward layout is then
+// measured for that interval.
 
 import { choose, sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
@@ -27,7 +27,7 @@ interface ForwardClass extends ScanClass {
 }
 
 /**
- * The plan for a scan on this adapter: what was measured, or its rule of thumb. `save`: whether gradients are to come.
+ * The plan for a scan on this adapter: what was measured, or the rule of thumb. `save`: whether gradients are needed.
  */
 export function chooseScanPlan(
   device: Device,
@@ -35,7 +35,7 @@ export function chooseScanPlan(
   save: boolean,
 ): ScanPlan {
   const size = { batch, length, channels, states, directions, dtype };
-  // Without gradients nothing is saved, and any stride will do.
+  // Without gradients nothing is saved, and any interval will do.
   const { saveInterval, layout } = save ? choose(device, backwardTunable, size) : backwardPlans(device, size)[0];
   return {
     quads: quadsOf(states),
@@ -45,7 +45,7 @@ export function chooseScanPlan(
   };
 }
 
-/** Two classes an octave. */
+/** Sizes in classes, two an octave. */
 const bucket = (n: number): string => `2^${Math.round(2 * Math.log2(n)) / 2}`;
 
 /** Batch × tokens × channels × states, directions, type. */
@@ -117,7 +117,7 @@ function among(config: unknown, list: readonly unknown[]): boolean {
   return list.some((c) => JSON.stringify(c) === text);
 }
 
-/** Memory of a gated scan of this size, and the scan with a plan. */
+/** Memory for a gated scan of this size, and the scan with a plan. */
 function memoryOf(
   device: Device,
   { batch, length, channels, states, directions, dtype }: ScanClass,
@@ -125,7 +125,7 @@ function memoryOf(
   const all: Storage[] = [];
   const make = (elements: number, bytes: number): Storage => {
     const storage = new Storage(device, elements * bytes, 'tuning');
-    // What a buffer of the pool holds may be anything, also numbers that a CPU is slow with.
+    // A buffer of the pool may hold anything, also denormal numbers, which a CPU is slow with.
     device.stream.clear(storage.buffer);
     all.push(storage);
     return storage;

@@ -1,4 +1,4 @@
-// The pieces of WGSL that the scan's forward and backward share.
+// WGSL that the forward and the backward scan share.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { KernelBinding } from '../../core/gpu/kernel.ts';
@@ -6,7 +6,7 @@ import type { Direction } from '../direction.ts';
 import { SIGMOID } from '../sigmoid.ts';
 import { seamBytes, type Layout } from './plan.ts';
 
-/** What both kernels are made for. */
+/** What both kernels depend on. */
 export interface ScanVariant {
   /** vec4s that hold the states of a channel. */
   readonly quads: number;
@@ -14,7 +14,7 @@ export interface ScanVariant {
   readonly saveInterval: number;
   readonly dtype: FloatDType;
   readonly directions: readonly Direction[];
-  /** Index of the first direction, where the directions of one scan are run one by one. */
+  /** Index of the first direction, where the directions are run one by one. */
   readonly first: number;
   readonly softplus: boolean;
 }
@@ -25,9 +25,9 @@ export function each(count: number, text: (i: number) => string, separator = '\n
 }
 
 /**
- * log(1 + e) for e in [0, 1] by the polynomial of least relative error, 3e-8: log(1.0 + e) loses the digits of a small
- * e, which is a small step size. From it the softplus, overflow-safe and equal to x in f32 from far below the threshold
- * 20.
+ * log(1 + e) for e in [0, 1], by a polynomial with a relative error of 3e-8; log(1.0 + e) would lose the digits of a
+ * small e, and so of a small step size. The softplus made of it doesn't overflow, and equals x in f32 well below the
+ * threshold of 20.
  */
 export const FUNCTIONS = `${SIGMOID}
 struct Gate { value: f32, slope: f32 }
@@ -72,8 +72,8 @@ export function setsOf({ directions, first }: ScanVariant): number[] {
 }
 
 /**
- * A text for each of a lane's slots, a channel and a vec4 of its states: slot (k, r) holds vec4 `quad + r` of channel
- * `d{k}`.
+ * A text for each of a lane's slots. A slot is one vec4 of states of one channel: slot (k, r) holds vec4 `quad + r` of
+ * channel `d{k}`.
  */
 export type Slots = (text: (k: number, r: number) => string, separator?: string) => string;
 
@@ -86,17 +86,16 @@ export function slotsOf(quads: number, { split }: Layout): { held: number; slots
 }
 
 /**
- * The value of the lane that owns the channel of slot k, or the other way round. The lanes that share channels lie in
- * one quad: a swap in a quad can't leave the subgroup, where Dawn follows every `subgroupShuffleXor` with a select in
- * case it does.
+ * The value of the lane that owns the channel of slot k, or the other way round. Lanes that share channels lie in one
+ * quad. A swap in a quad cannot leave the subgroup; after a `subgroupShuffleXor`, which could, Dawn adds a select.
  */
 export function across(value: string, k: number): string {
   return k === 0 ? value : `quadSwap${['X', 'Y', 'Diagonal'][k - 1]}(${value})`;
 }
 
 /**
- * Statements that set the lane's channels and the vec4s that it has of each. Parameters that loops use are read once,
- * ahead of them.
+ * Sets the lane's channels, and which vec4s of their states it has. Parameters that loops use are read once, before
+ * them.
  */
 export function laneSetup(
   { quads, saveInterval }: ScanVariant,
@@ -130,22 +129,22 @@ export function directionSetup({ quads }: ScanVariant, slots: Slots, sets: reado
   ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}];`)}`;
 }
 
-/** Columns of a row of saved states: as many lanes as have a part of some channel. */
+/** Columns of a row of saved states: one for each lane that has a part of some channel. */
 export function savedColumns(channels: number, { split }: Pick<Layout, 'split'>): number {
   return Math.ceil(channels / split) * split;
 }
 
 /**
- * The vec4 index of what the lane has in slot (k, r), in slot `slot` of saved states: a row for each, in the order of
- * the lanes, so that they lie side by side.
+ * The index, in vec4s, of slot (k, r) of the lane in slot `slot` of the saved states. There is a row for each (k, r),
+ * in the order of the lanes, so that neighbouring lanes write neighbouring vec4s.
  */
 export function savedIndex({ quads }: ScanVariant, { split }: Layout, slot: string, k: number, r: number): string {
   return `(states + ${slot} * ${quads}u + ${k * (quads / split) + r}u) * savedRow + savedColumn`;
 }
 
 /**
- * Statements that name, of the stretch of tokens from `first` on in the scan's own order, the rows `t0…` and whether
- * they are `live0…`: tokens past the end are not, and have the last token's row.
+ * Names the rows `t0…` of the stretch of tokens from `first` on, in the scan's order, and whether they exist
+ * (`live0…`). Tokens past the end get the row of the last token.
  */
 export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): string {
   return each(stretch, (j) =>
@@ -156,8 +155,8 @@ export function placeStretch(v: ScanVariant, { stretch, chunks }: Layout): strin
 }
 
 /**
- * Values that a stretch reads from memory: declared as variables `{prefix}x0…`, so that they may be loaded where one
- * likes.
+ * Values that a stretch reads from memory. They are declared as variables `{prefix}x0…`, so that they can be loaded
+ * earlier than they are used.
  */
 export interface Loads {
   /** Declarations of the variables. */
@@ -168,17 +167,17 @@ export interface Loads {
   take(prefix: string): string;
 }
 
-/** What of its arguments a piece of code reads. */
+/** Which arguments a piece of code reads. */
 export interface Wanted {
   /** u and delta, or delta alone. */
   readonly steps?: 'u and delta' | 'delta';
-  /** Parts of B and C, where every lane loads for itself. */
+  /** Parts of B and C, where each lane loads for itself. */
   readonly B?: boolean;
   readonly C?: boolean;
-  /** Tokens, default those of a stretch; of B and C maybe fewer. */
+  /** Number of tokens; default those of a stretch. It may be less for B and C. */
   readonly tokens?: number;
   readonly tokensOfB?: number;
-  /** Further values by name, from the row of token j. */
+  /** Further values, by name and by the row of token j. */
   readonly others?: readonly { readonly name: string; readonly from: (j: number) => string }[];
 }
 
@@ -221,7 +220,7 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
   }
   return {
     declare: (prefix = '') => names.map(({ name, type }) => `var ${prefix}${name}: ${type};`).join(' '),
-    // One branch for all loads: they wait together.
+    // One branch for all loads, so that they wait together.
     load: (prefix = '') => {
       const own = (set: number): string => bySet.map((text) => text(prefix, set)).join('\n');
       return `${bySet.length === 0 ? '' : sets.length === 1 ? own(sets[0]) : `if (way == ${sets[0]}u) {\n${own(sets[0])}\n} else {\n${own(sets[1])}\n}`}
@@ -232,11 +231,11 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
 }
 
 /**
- * Statements that make step sizes `delta0…` of what was loaded, with `slope` their derivatives `slope0…`. Tokens past
- * the end have a step of 0, which leaves every state as it is.
+ * Computes the step sizes `delta0…` from what was loaded, and with `slope` their derivatives `slope0…`. Tokens past the
+ * end have a step size of 0, which changes no state.
  */
 export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = false): string {
-  // Far enough below zero a softplus and its derivative are 0.
+  // For a very negative argument a softplus and its derivative are 0.
   return each(
     tokens,
     (j) => `let full${j} = select(${softplus ? '-1e30' : '0.0'}, raw${j} + skip.y, live${j});
@@ -246,9 +245,9 @@ export function stepSizes({ softplus }: ScanVariant, tokens: number, slope = fal
 }
 
 /**
- * Statements that load B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team
- * shares the loads: each lane fetches another vec4 and all take it from there. A shuffle is one instruction of a CPU, a
- * broadcast three. Empty otherwise.
+ * Loads B, C or both of the stretch's tokens into `B{quad}x{token}` and `C{quad}x{token}`, where a team shares the
+ * loads: each lane loads another vec4, and all take it from there. A shuffle is one instruction of a CPU, a broadcast
+ * three. Empty for other layouts.
  */
 export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, parts: 'B' | 'C' | 'BC'): string {
   const { quads } = v;
@@ -272,20 +271,20 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
 }
 
 /**
- * B and C of a run of tokens in workgroup memory, for all teams of a workgroup; two of them, of which one is filled
- * while the other is read.
+ * B and C of a run of tokens in workgroup memory, for all teams of a workgroup. There are two such places: one is
+ * filled while the other is read.
  */
 export interface Stage {
   readonly declarations: string;
-  /** Declarations ahead of everything. */
+  /** Declarations before everything else. */
   readonly begin: string;
-  /** Statements that load this lane's part of the tokens from `first` on. */
+  /** Loads this lane's part of the tokens from `first` on. */
   readonly load: string;
-  /** Statements that put it where the next tokens read it, after a barrier. */
+  /** Writes it to the place that the next tokens read, after a barrier. */
   readonly put: string;
-  /** Statements that turn to what was put. */
+  /** Switches to the place that was written. */
   readonly turn: string;
-  /** Where the lane reads, from token `at` on: for `stageAt`. */
+  /** Where the lane reads from, for the token `at`: the value of `stageAt`. */
   place(at: string): string;
 }
 
@@ -314,8 +313,8 @@ export function stageOf(v: ScanVariant, { width, teams }: Layout, tokens: number
 }
 
 /**
- * Statements that take the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known; `after` is said
- * after each.
+ * Advances the states `h{k}q{r}` over tokens whose step sizes and inputs `dx0…` are known. `after` gives a statement to
+ * follow each of them.
  */
 export function advanceStates(
   v: ScanVariant,
@@ -333,24 +332,22 @@ export function advanceStates(
   );
 }
 
-/** Workgroup memory and code to pass what leaves one part of the sequence on to the next. Only for layouts in parts. */
+/** Workgroup memory and code that pass states from one part of the sequence to the next. Only for layouts in parts. */
 export interface Seams {
   readonly declarations: string;
   readonly bytes: number;
   /**
-   * Statements by which each part leaves its values `{name}{k}q{r}`, made from zero, and `total`, its sum of step
-   * sizes.
+   * Each part leaves its values `{name}{k}q{r}`, computed from a start of zero, and `total`, the sum of its step sizes.
    */
   leave(name: string, total: string): string;
   /**
-   * Statements that set `{name}{k}q{r}`, declared before, to what comes in from the parts before this one, in the order
-   * of `order`.
+   * Sets `{name}{k}q{r}`, declared before, to what comes in from the parts before this one, in the order of `order`.
    */
   enter(name: string): string;
 }
 
 /**
- * `order`: whether values pass from the first part to the last (states) or from the last to the first (their
+ * `order`: `up` passes values from the first part to the last (states), `down` from the last to the first (their
  * derivatives).
  */
 export function seams(quads: number, layout: Layout, order: 'up' | 'down'): Seams {
