@@ -60,7 +60,7 @@ export class Tanh extends Module {
 export interface SoftplusOptions {
   /** Default 1. */
   readonly beta?: number;
-  /** Above it, counted in beta · x, the result is x. Default 20. */
+  /** Where beta · x is above it, the result is x. Default 20. */
   readonly threshold?: number;
 }
 

@@ -1,19 +1,19 @@
-// Regularisation by leaving out: single values, or whole samples of a residual branch.
+// Dropout, of single values or of whole samples of a residual branch.
 
 import { scope, ShapeError, show, type Generator, type Tensor } from '../core/index.ts';
 import { checkProbability } from './checks.ts';
 import { Module } from './module.ts';
 
 /**
- * Sets each value to 0 with probability p and divides the others by 1 - p, so that the mean stays (Srivastava et al.,
- * JMLR 15, 2014). In evaluation mode, x.
+ * Sets each value to 0 with probability p and divides the others by 1 - p, so that the mean stays the same (Srivastava
+ * et al., JMLR 15, 2014). In evaluation mode it returns x.
  */
 export class Dropout extends Module {
   readonly p: number;
   private readonly generator: Generator;
 
   /**
-   * @param generator draws what is left out
+   * @param generator draws which values are dropped
    * @param p default 0.5
    * @throws ValueError
    */
@@ -31,13 +31,13 @@ export class Dropout extends Module {
 }
 
 export interface DropPathOptions {
-  /** Divide what stays by 1 - p. Default true. */
+  /** Whether to divide the values that stay by 1 - p. Default true. */
   readonly scaleByKeep?: boolean;
 }
 
 /**
  * Stochastic depth: sets a whole sample to 0 with probability p and divides the others by 1 - p (Huang et al., arXiv
- * 1603.09382), on a residual branch before it is added. In evaluation mode, x. Shapes: x, y (N, …).
+ * 1603.09382). Use it on a residual branch before it is added. In evaluation mode it returns x. Shapes: x, y (N, …).
  */
 export class DropPath extends Module {
   readonly p: number;
@@ -45,7 +45,7 @@ export class DropPath extends Module {
   private readonly generator: Generator;
 
   /**
-   * @param generator draws which samples are left out
+   * @param generator draws which samples are dropped
    * @param p default 0
    * @throws ValueError
    */
@@ -57,7 +57,7 @@ export class DropPath extends Module {
     this.generator = generator;
   }
 
-  /** @throws ShapeError when x has no dimension of samples */
+  /** @throws ShapeError when x has no dimensions */
   forward(x: Tensor): Tensor {
     if (!this.training || this.p === 0) return x;
     if (x.ndim === 0) throw new ShapeError('DropPath', `x has shape ${show(x.shape)}`, { expected: '(N, …)' });

@@ -5,8 +5,8 @@ import type { Module } from './module.ts';
 import { loadEntries, type StateEntries } from './stateDict.ts';
 
 /**
- * `average ← decay · average + (1 - decay) · parameter` after each step; it begins as a copy. Averages are f32.
- * Trainers that use `FusedAdamW` get the same in the optimizer's own dispatch.
+ * `average ← decay · average + (1 - decay) · parameter` after each step. It starts as a copy. Averages are f32.
+ * `FusedAdamW` does the same in the optimizer's own dispatch.
  */
 export class ExponentialMovingAverage {
   readonly decay: number;
@@ -28,7 +28,7 @@ export class ExponentialMovingAverage {
     this.blend = fuse((average, value) => average.add(value.sub(average).mul(1 - decay)), 'ema');
   }
 
-  /** Takes the parameters' present values in. Dispatches only: may be part of a captured step. */
+  /** Updates the averages with the present parameters. Makes dispatches only, so it may be part of a captured step. */
   update(): void {
     if (this.stored)
       throw new ValueError('ExponentialMovingAverage', 'The module holds the averages themselves', {
@@ -45,8 +45,8 @@ export class ExponentialMovingAverage {
   }
 
   /**
-   * Writes the averages into a module of the same parameters; into its own by default, whose values `restore()` brings
-   * back.
+   * Writes the averages into a module with the same parameters; by default into its own, whose values `restore()`
+   * brings back.
    */
   copyTo(module: Module = this.module): void {
     if (module === this.module) this.stored ??= copies(module.namedParameters());
@@ -64,7 +64,7 @@ export class ExponentialMovingAverage {
     });
   }
 
-  /** Brings back what the own module held before `copyTo()`. */
+  /** Restores what the own module held before `copyTo()`. */
   restore(): void {
     const { stored } = this;
     if (!stored)
@@ -86,7 +86,7 @@ export class ExponentialMovingAverage {
     loadEntries(this.averages, entries);
   }
 
-  /** Frees the averages; not the module. */
+  /** Frees the averages, but not the module. */
   dispose(): void {
     for (const t of [...this.averages.values(), ...(this.stored?.values() ?? [])]) t.dispose();
   }

@@ -7,7 +7,7 @@ import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
 export interface EmbeddingOptions {
-  /** A row that begins as zeros and gets no gradient; negative counts from the end. Default none. */
+  /** A row that starts as zeros and gets no gradient; a negative number counts from the end. Default none. */
   readonly paddingIdx?: number;
 }
 
@@ -15,8 +15,8 @@ export interface EmbeddingOptions {
  * `y[…] = weight[index[…]]`.
  *
  * Shapes: index (…) of i32 or u32, from 0 to numEmbeddings - 1; y (…, embeddingDim); `weight` (numEmbeddings,
- * embeddingDim). Initialisation: N(0, 1), as in PyTorch. An index out of range can't raise an error on the GPU: it
- * reads some row.
+ * embeddingDim). Initialisation: N(0, 1), as in PyTorch. The GPU cannot raise an error for an index out of range: such
+ * an index reads some other row.
  */
 export class Embedding extends Module {
   readonly weight: Tensor;

@@ -1,4 +1,4 @@
-// From feature maps to vectors.
+// Joins dimensions, for instance from feature maps to vectors.
 
 import type { Tensor } from '../core/index.ts';
 import { Module } from './module.ts';

@@ -16,11 +16,11 @@ export interface GroupNormOptions {
 const scaleShift = /* @__PURE__ */ fuse((x, weight, bias) => x.mul(weight).add(bias).cast(x.type), 'scaleShift');
 
 /**
- * `y = (x - mean) / √(var + eps) · weight + bias`, mean and biased variance over the channels of a group and all
- * places, weight and bias per channel (Wu and He, arXiv 1803.08494).
+ * `y = (x - mean) / √(var + eps) · weight + bias`, with mean and biased variance over the channels of a group and all
+ * positions, and weight and bias per channel (Wu and He, arXiv 1803.08494).
  *
- * Shapes: x, y (N, numChannels, …); `weight`, `bias` (numChannels). Initialisation: weight 1, bias 0. Sums are taken in
- * f32. The kernel has a first derivative only.
+ * Shapes: x, y (N, numChannels, …); `weight`, `bias` (numChannels). Initialisation: weight 1, bias 0. Sums are f32.
+ * There is no second derivative.
  */
 export class GroupNorm extends Module {
   readonly weight: Tensor | null;

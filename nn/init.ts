@@ -1,6 +1,5 @@
 // Initialisers: each overwrites a tensor in place and returns it. Names, formulas and defaults are those of
-// `torch.nn.init`. nn exports them under the name `init`: `init.zeros` overwrites a tensor where the engine's `zeros`
-// makes one.
+// `torch.nn.init`. nn exports them as `init`: `init.zeros` overwrites a tensor, while the engine's `zeros` makes one.
 
 import {
   full,
@@ -15,7 +14,7 @@ import {
   type Tensor,
 } from '../core/index.ts';
 
-/** What follows a layer, as far as its gain is known. */
+/** Activations whose gain is known. */
 export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu';
 
 export interface XavierOptions {
@@ -24,17 +23,17 @@ export interface XavierOptions {
 }
 
 export interface KaimingOptions {
-  /** Slope of the leaky ReLU below 0; only used with 'leakyRelu'. Default 0. */
+  /** Slope of the leaky ReLU below 0; used with 'leakyRelu' only. Default 0. */
   readonly a?: number;
-  /** Keep the variance of values ('fanIn', the default) or that of gradients ('fanOut'). */
+  /** Whether to keep the variance of values ('fanIn', the default) or of gradients ('fanOut'). */
   readonly mode?: 'fanIn' | 'fanOut';
-  /** Default 'leakyRelu', which with a slope of 0 is the ReLU. */
+  /** Default 'leakyRelu', which is ReLU with the default slope of 0. */
   readonly nonlinearity?: Nonlinearity;
 }
 
 /**
- * Values that an output is a sum of, and outputs that a value goes into: for a weight (out, in, …window) in · |window|
- * and out · |window|.
+ * fanIn: how many values an output is a sum of. fanOut: how many outputs a value goes into. For a weight (out, in,
+ * …window) they are in · |window| and out · |window|.
  *
  * @throws ShapeError for fewer than two dimensions
  */
@@ -48,8 +47,8 @@ export function fans(shape: Shape): { fanIn: number; fanOut: number } {
 }
 
 /**
- * How much an activation shrinks the standard deviation, inverted: √2 for ReLU, √(2 / (1 + a²)) for a leaky one, 5/3
- * for tanh.
+ * The factor that makes up for how much an activation shrinks the standard deviation: √2 for ReLU, √(2 / (1 + a²)) for
+ * a leaky ReLU, 5/3 for tanh.
  */
 export function gain(nonlinearity: Nonlinearity, a = 0.01): number {
   switch (nonlinearity) {
@@ -90,8 +89,8 @@ export function normal(
   return fill(t, () => generator.normal(t.shape, { mean, std }));
 }
 
-// The inverse error function: Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), its
-// single-precision form.
+// The inverse error function, by Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), single
+// precision.
 const CENTRE = [
   2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 0.00021858087, -0.00125372503, -0.00417768164,
   0.246640727, 1.50140941,
@@ -101,7 +100,7 @@ const TAIL = [
   1.00167406, 2.83297682,
 ];
 const erfinv = /* @__PURE__ */ fuse((given) => {
-  // The result at ±1 would be infinite; this is the float next to it.
+  // At ±1 the result would be infinite. This is the float next to it.
   const x = given.clamp(2 ** -24 - 1, 1 - 2 ** -24);
   const w = x.mul(x).neg().log1p().neg();
   const horner = (coefficients: readonly number[], at: typeof x): typeof x =>
@@ -121,7 +120,7 @@ export interface TruncNormalOptions {
   readonly b?: number;
 }
 
-/** N(mean, std²) given that values lie in [a, b], by inverting the distribution function. */
+/** N(mean, std²), restricted to [a, b], by inverting the distribution function. */
 export function truncNormal(
   t: Tensor,
   generator: Generator,
@@ -140,7 +139,7 @@ export function truncNormal(
   );
 }
 
-/** erf in float64, to 1e-7 (Abramowitz and Stegun 7.1.26): the ends of the range need no more. */
+/** erf in float64 to 1e-7 (Abramowitz and Stegun 7.1.26), which is enough for the ends of the range. */
 function erf(x: number): number {
   const r = 1 / (1 + 0.3275911 * Math.abs(x));
   const tail =
@@ -150,7 +149,7 @@ function erf(x: number): number {
   return Math.sign(x) * (1 - tail);
 }
 
-/** One value everywhere. */
+/** Fills with one value. */
 export function constant(t: Tensor, value: number): Tensor {
   return fill(t, () => full(t.device, t.shape, value, t.dtype));
 }

@@ -31,7 +31,7 @@ export interface LayerNormOptions {
  * Kiros and Hinton, arXiv 1607.06450).
  *
  * Shapes: x, y (…, ...normalizedShape); `weight`, `bias` normalizedShape. Initialisation: weight 1, bias 0. Sums are
- * taken in f32. The kernel has a first derivative only.
+ * f32. There is no second derivative.
  */
 export class LayerNorm extends Module {
   readonly weight: Tensor | null;

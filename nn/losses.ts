@@ -3,7 +3,7 @@
 
 import { fuse, isFloat, sameShape, scope, ShapeError, show, ValueError, where, type Tensor } from '../core/index.ts';
 
-/** What becomes of the single losses. */
+/** How the losses of single elements are reduced. */
 export type Reduction = 'none' | 'mean' | 'sum';
 
 export interface LossOptions {
@@ -102,7 +102,7 @@ export function binaryCrossEntropyWithLogits(
 export interface ClassLossOptions extends LossOptions {
   /** (C): factor of each class. 'mean' then divides by the sum of the factors used. */
   readonly weight?: Tensor;
-  /** A class index that counts for nothing. Default -100. */
+  /** A class index to leave out. Default -100. */
   readonly ignoreIndex?: number;
 }
 
@@ -127,20 +127,20 @@ function checkClasses(op: string, input: Tensor, target: Tensor, { weight }: Cla
   return axis;
 }
 
-/** Factor of each target: its class's weight, 0 where it is ignored. */
+/** Factor of each target: the weight of its class, or 0 where it is left out. */
 function targetWeights(input: Tensor, target: Tensor, { weight, ignoreIndex = -100 }: ClassLossOptions): Tensor {
   const counted = target.ne(ignoreIndex);
   if (!weight) return counted.cast(input.dtype);
   return where(counted, weight.indexSelect(0, target.reshape(target.numel)).reshape(...target.shape), 0);
 }
 
-/** `-weight · logProbability` of the target's class; 0 where the weight is. */
+/** `-weight · logProbability` of the target's class; 0 where the weight is 0. */
 const weightedNegative = /* @__PURE__ */ fuse(
   (logProbability, weight) => weight.eq(0).where(0, logProbability.mul(weight).neg()),
   'weightedNegative',
 );
 
-/** Single losses, and the factors that a mean of them is over. */
+/** The losses of single elements, and the factors that their mean is weighted by. */
 interface Weighted {
   readonly losses: Tensor;
   readonly weights: Tensor;

@@ -1,5 +1,5 @@
-// Learning rates as functions of progress. A schedule is a pure function: a resumed run asks for step n and gets what
-// an uninterrupted one got.
+// Learning rates as functions of progress. A schedule is a pure function, so a resumed run gets the same rate at step n
+// as one that was not interrupted.
 
 import { ValueError } from '../core/errors.ts';
 
@@ -19,11 +19,11 @@ export interface WarmupCosineOptions {
 
 /**
  * Linear warm-up, then half a cosine: `lr · p / warmup` for p < warmup, else
- * `minLr + (lr - minLr) · ½ (1 + cos(π (p - warmup) / (total - warmup)))`. The unit of p is the caller's: fractional
- * epochs as the official DiS and MAE code has it (`(step / stepsPerEpoch) + epoch`), or optimizer steps. Beyond `total`
- * the rate stays at `minLr` instead of climbing up the next half of the cosine.
+ * `minLr + (lr - minLr) · ½ (1 + cos(π (p - warmup) / (total - warmup)))`. The unit of p is the caller's choice:
+ * fractional epochs as in the official DiS and MAE code (`(step / stepsPerEpoch) + epoch`), or optimizer steps. After
+ * `total` the rate stays at `minLr`; it doesn't rise with the next half of the cosine.
  *
- * @throws ValueError for a negative or non-finite rate, or a warm-up that does not end before the total.
+ * @throws ValueError for a negative or non-finite rate, or a warm-up that does not end before the total
  */
 export function warmupCosine({ lr, minLr = 0, warmup = 0, total }: WarmupCosineOptions): LrSchedule {
   checkRate('warmupCosine', 'lr', lr);
@@ -46,9 +46,9 @@ export function warmupCosine({ lr, minLr = 0, warmup = 0, total }: WarmupCosineO
 }
 
 /**
- * `lr` throughout, after a linear warm-up from 0 if one is asked for.
+ * Always `lr`, after a linear warm-up from 0 if there is one.
  *
- * @throws ValueError for a negative or non-finite rate or warm-up.
+ * @throws ValueError for a negative or non-finite rate or warm-up
  */
 export function constantLr(lr: number, warmup = 0): LrSchedule {
   checkRate('constantLr', 'lr', lr);
@@ -56,9 +56,7 @@ export function constantLr(lr: number, warmup = 0): LrSchedule {
   return (progress) => (progress < warmup ? (lr * progress) / warmup : lr);
 }
 
-/**
- * The same schedule asked by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`.
- */
+/** The same schedule by optimizer step: `perStep(schedule, stepsPerEpoch)(step) = schedule(step / stepsPerEpoch)`. */
 export function perStep(schedule: LrSchedule, stepsPerEpoch: number): LrSchedule {
   if (!(stepsPerEpoch > 0 && Number.isFinite(stepsPerEpoch)))
     throw new ValueError('perStep', `is ${stepsPerEpoch}`, { option: 'stepsPerEpoch', expected: 'a positive number' });

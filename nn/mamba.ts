@@ -1,6 +1,6 @@
-// The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens both ways (Vision
-// Mamba, arXiv 2401.09417, §3.3; "bimamba v2" of its code). Nothing is flipped, copied or concatenated; all between the
-// outer projections is one operation, kernels/mamba-inner.
+// The bidirectional Mamba mixer: selective state spaces (arXiv 2312.00752) that read the tokens in both directions
+// (Vision Mamba, arXiv 2401.09417, §3.3; "bimamba v2" in its code). Nothing is flipped, copied or concatenated;
+// everything between the outer projections is one operation, kernels/mamba-inner.
 
 import {
   noGrad,
@@ -32,7 +32,10 @@ export interface MambaOptions {
   readonly expand?: number;
   /** R, rank of the step-size projection. Default 'auto', ⌈dModel / 16⌉. */
   readonly dtRank?: number | 'auto';
-  /** Step sizes of the forward direction begin log-uniform between dtMin (default 0.001) and dtMax (0.1). */
+  /**
+   * Range of the initial step sizes of the forward direction, log-uniform: dtMin (default 0.001) to dtMax (default
+   * 0.1).
+   */
   readonly dtMin?: number;
   readonly dtMax?: number;
   readonly dtInit?: 'random' | 'constant';
@@ -44,7 +47,7 @@ export interface MambaOptions {
   readonly bias?: boolean;
 }
 
-/** The inverse of softplus: x + log(1 - exp(-x)), after a floor. */
+/** The inverse of softplus, x + log(1 - exp(-x)), of x raised to a minimum. */
 const stepBias = (steps: Tensor, floor: number): Tensor => {
   const dt = steps.maximum(floor);
   return dt.add(dt.neg().expm1().neg().log());
@@ -77,7 +80,7 @@ export class Mamba extends Module {
   readonly x_proj_b: Linear;
   readonly dt_proj_b: Linear;
   readonly out_proj: Linear;
-  /** Width inside. */
+  /** Inner width. */
   readonly dInner: number;
   readonly dState: number;
   readonly dtRank: number;

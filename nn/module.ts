@@ -1,5 +1,5 @@
-// The base of all layers. A module's state is found by walking its own properties: tensors marked by parameter() or
-// buffer(), modules, and arrays of either. Nothing is registered; names are property names and array indices, as in
+// The base of all layers. A module finds its state by going through its own properties: tensors marked by parameter()
+// or buffer(), modules, and arrays of these. Nothing is registered. Names are property names and array indices, as in
 // PyTorch.
 
 import { ShapeError } from '../core/errors.ts';
@@ -12,8 +12,8 @@ export type { HostTensor, LoadReport, StateEntries } from './stateDict.ts';
 type Slot = Record<string, unknown>;
 
 /**
- * A layer or a model. Subclasses assign parameters, buffers and child modules to properties and add a `forward`.
- * Order is PyTorch's: a module's own tensors, then its children's, each in order of assignment.
+ * A layer or a model. Subclasses assign parameters, buffers and child modules to properties and add a `forward`. The
+ * order is PyTorch's: a module's own tensors, then those of its children, each in order of assignment.
  */
 export abstract class Module {
   /** Whether dropout and the like are active. */
@@ -63,20 +63,20 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Freezes or unfreezes every parameter. */
+  /** Freezes or unfreezes all parameters. */
   requiresGrad_(wanted = true): this {
     for (const p of this.parameters()) p.requiresGrad_(wanted);
     return this;
   }
 
-  /** Forgets the gradients of every parameter. */
+  /** Drops the gradients of all parameters. */
   zeroGrad(): void {
     for (const p of this.parameters()) p.grad = null;
   }
 
   /**
-   * Parameters and persistent buffers by full name: the tensors themselves, not copies. A shared one appears under each
-   * name.
+   * Parameters and persistent buffers by full name: the tensors themselves, not copies. A shared tensor appears under
+   * each of its names.
    */
   stateDict(prefix = ''): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
@@ -96,7 +96,7 @@ export abstract class Module {
   }
 
   /**
-   * Converts parameters and floating-point buffers to a type, `f32` or `f16`. The tensors are new ones: make optimizers
+   * Converts parameters and floating-point buffers to `f32` or `f16`. The tensors are new ones, so make optimizers
    * after it.
    */
   to(dtype: DType): this {
@@ -120,8 +120,8 @@ export abstract class Module {
   }
 
   /**
-   * Puts other tensors in the place of parameters or buffers, by identity; a shared one is replaced everywhere. Roles
-   * and requiresGrad go over; the old tensors are left to the caller. Optimizers that lay parameters out anew use it.
+   * Replaces parameters or buffers by other tensors; a shared one is replaced everywhere. Roles and requiresGrad are
+   * kept. The caller still owns the old tensors. Optimizers that move parameters use it.
    */
   replaceTensors(replacements: ReadonlyMap<Tensor, Tensor>): void {
     for (const { tensor, replace } of [...walk(this, '')]) {
@@ -141,7 +141,7 @@ export abstract class Module {
     }
   }
 
-  /** Gives the memory of all parameters and buffers back. Idempotent. */
+  /** Frees the memory of all parameters and buffers. May be called again. */
   dispose(): void {
     for (const { tensor } of walk(this, '')) tensor.dispose();
   }
@@ -157,7 +157,7 @@ interface Found {
   readonly replace: (t: Tensor) => void;
 }
 
-/** Modules and marked tensors that a module holds, with their names; arrays are looked into. */
+/** Modules and marked tensors that a module holds, with their names, also those in arrays. */
 function* slots(
   owner: object,
   prefix = '',

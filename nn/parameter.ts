@@ -1,5 +1,5 @@
-// What a module's state consists of: tensors marked as parameters or buffers. The mark says what a tensor is to a
-// module, apart from requiresGrad, so that a frozen parameter stays one.
+// What a module's state consists of: tensors marked as parameters or buffers. The mark is apart from requiresGrad, so
+// that a frozen parameter is still a parameter.
 
 import { DTypeError } from '../core/errors.ts';
 import { isFloat, keep, type Tensor } from '../core/index.ts';

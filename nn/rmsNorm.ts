@@ -16,8 +16,8 @@ export interface RMSNormOptions {
 /**
  * `y = x / √(mean(x²) + eps) · weight`, over the last dimensions (Zhang and Sennrich, arXiv 1910.07467).
  *
- * Shapes: x, y (…, ...normalizedShape); `weight` normalizedShape. Initialisation: weight 1. Sums are taken in f32. The
- * kernel has a first derivative only.
+ * Shapes: x, y (…, ...normalizedShape); `weight` normalizedShape. Initialisation: weight 1. Sums are f32. There is no
+ * second derivative.
  */
 export class RMSNorm extends Module {
   readonly weight: Tensor | null;

@@ -1,4 +1,4 @@
-// Layers one after the other.
+// A chain of layers.
 
 import { scope, type Tensor } from '../core/index.ts';
 import { Module } from './module.ts';
@@ -9,8 +9,8 @@ export interface Layer extends Module {
 }
 
 /**
- * `y = layerₙ(… layer₁(layer₀(x)))`. Names in the state are PyTorch's: `0.weight`, `1.bias`, … For a list of layers
- * that isn't a chain (PyTorch's ModuleList), a module takes an array as a property.
+ * `y = layerₙ(… layer₁(layer₀(x)))`. Names in the state are PyTorch's: `0.weight`, `1.bias`, … For layers that are not
+ * a chain (PyTorch's ModuleList), assign an array of modules to a property.
  */
 export class Sequential extends Module {
   constructor(...layers: readonly Layer[]) {

@@ -1,4 +1,4 @@
-// Between tensors of a state and entries of a safetensors file.
+// Converts between the tensors of a state and the entries of a safetensors file.
 
 import { DTypeError, ShapeError, ValueError } from '../core/errors.ts';
 import { noGrad, sameShape, show, Tensor, tensor, type Device, type DType, type HostArray } from '../core/index.ts';
@@ -11,7 +11,7 @@ export interface HostTensor {
   readonly data: HostArray;
 }
 
-/** What a state can be loaded from: tensors, host values, or a safetensors file's entries. */
+/** What a state can be loaded from: tensors, host values, or entries of a safetensors file. */
 export type StateEntries = ReadonlyMap<string, Tensor | HostTensor | SafetensorsEntry>;
 
 /** Names that did not fit, when `strict` is false. */
@@ -40,7 +40,7 @@ export function hostValues(entry: SafetensorsEntry | { readonly data: HostArray 
   }
 }
 
-/** Which tensor type holds an entry's values; null where none does. */
+/** The tensor type that holds an entry's values; null where there is none. */
 function tensorType(entry: SafetensorsEntry): DType | null {
   switch (entry.dtype) {
     case 'F64':
@@ -64,7 +64,7 @@ function tensorType(entry: SafetensorsEntry): DType | null {
   }
 }
 
-/** Reads a tensor's values back as an entry: f32 → F32, f16 → F16, i32 → I32, u32 → U32, bool → BOOL. */
+/** Reads a tensor's values into an entry: f32 → F32, f16 → F16, i32 → I32, u32 → U32, bool → BOOL. */
 export async function toEntry(t: Tensor): Promise<SafetensorsEntry> {
   const data = await t.data();
   const shape = [...t.shape];
@@ -98,7 +98,7 @@ export function fromEntry(device: Device, entry: SafetensorsEntry, dtype?: DType
   return tensor(device, hostValues(entry) as HostArray & ArrayBufferView, { shape: entry.shape, dtype: type });
 }
 
-/** Reads a whole state back, tensor by tensor, in order. */
+/** Reads a whole state, tensor by tensor, in order. */
 export async function toEntries(state: ReadonlyMap<string, Tensor>): Promise<Map<string, SafetensorsEntry>> {
   const entries = new Map<string, SafetensorsEntry>();
   for (const [name, t] of state) entries.set(name, await toEntry(t));

@@ -1,4 +1,4 @@
-// Adam, and AdamW with the weight decay apart from the gradient.
+// Adam, and AdamW, whose weight decay is apart from the gradient.
 
 import { fuse, type Expr, type Tensor } from '../../core/index.ts';
 import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';

@@ -1,5 +1,4 @@
-// One flat tensor that holds many: what an optimizer does to every parameter then takes one dispatch instead of
-// hundreds.
+// One flat tensor that holds many. What an optimizer does to all parameters then takes one dispatch, not hundreds.
 
 import {
   EngineError,
@@ -14,8 +13,8 @@ import {
 } from '../../core/index.ts';
 
 /**
- * Elements that places begin at a multiple of: 256 bytes even for f16, the largest alignment of bindings that adapters
- * ask for.
+ * Each tensor begins at a multiple of so many elements: 256 bytes even in f16, the largest alignment of bindings that
+ * adapters ask for.
  */
 const ALIGNMENT = 128;
 
@@ -42,14 +41,14 @@ export class ArenaLayout {
     this.numel = offset;
   }
 
-  /** First element after those of the tensors named, which must be the first ones; gaps included. */
+  /** The first element after the tensors named, gaps included. They must be the first ones. */
   end(names: readonly string[]): number {
     const last = names.length ? this.places.get(names[names.length - 1])! : null;
     return last ? Math.ceil((last.offset + last.numel) / ALIGNMENT) * ALIGNMENT : 0;
   }
 }
 
-/** An arena of one type. It lives until `dispose()`, and its memory as long as any view of it. */
+/** An arena of one type. It lives until `dispose()`; its memory lives as long as any view of it. */
 export class Arena {
   readonly layout: ArenaLayout;
   /** The whole as one tensor. */
@@ -60,13 +59,13 @@ export class Arena {
     this.flat = keep(zeros(device, [layout.numel], dtype));
   }
 
-  /** A new handle of one tensor's place. */
+  /** A new view of one tensor. */
   view(name: string): Tensor {
     const { shape, numel, offset } = this.place(name);
     return noGrad(() => scope(() => this.flat.slice(0, offset, offset + numel).reshape(...shape)));
   }
 
-  /** Values of all tensors, read at once. */
+  /** Values of all tensors, in one readback. */
   async read(): Promise<Map<string, { readonly shape: Shape; readonly data: Float32Array }>> {
     const all = (await this.flat.data()) as Float32Array;
     return new Map(
@@ -77,7 +76,7 @@ export class Arena {
     );
   }
 
-  /** Overwrites everything; `values` gives each tensor's, in row-major order. */
+  /** Overwrites everything. `values` gives the values of each tensor, in row-major order. */
   write(values: (name: string, shape: Shape) => ArrayLike<number>): void {
     const all = new Float32Array(this.layout.numel);
     for (const [name, { shape, offset }] of this.layout.places) all.set(values(name, shape), offset);

@@ -1,15 +1,15 @@
-// Bounds gradients by their common norm.
+// Limits the norm of all gradients together.
 
 import { keep, noGrad, scope, ValueError, type Tensor } from '../../core/index.ts';
 import { leaves, type Parameters } from './optimizer.ts';
 
 /**
- * Scales all gradients by `min(1, maxNorm / (norm + 1e-6))`, norm being that of all of them as one vector:
+ * Scales all gradients by `min(1, maxNorm / (norm + 1e-6))`. norm is that of all gradients as one vector:
  * `(Σ |g|ᵖ)^(1/p)`, or the largest |g| for p = Infinity. As `torch.nn.utils.clip_grad_norm_` (Pascanu et al., arXiv
  * 1211.5063, §3.2).
  *
  * @param normType p; default 2
- * @returns the norm before scaling, of one element
+ * @returns the norm before scaling, a tensor of one element
  * @throws ValueError
  */
 export function clipGradNorm(parameters: Parameters, maxNorm: number, normType = 2): Tensor {
@@ -31,7 +31,7 @@ export function clipGradNorm(parameters: Parameters, maxNorm: number, normType =
               .reduce((a, b) => a.add(b))
               .pow(1 / normType);
       const factor = total.add(1e-6).reciprocal().mul(maxNorm).minimum(1);
-      // Gradients may share memory: each gets new values instead of being scaled in place.
+      // Gradients may share memory, so each gets new values and is not scaled in place.
       owners.forEach((p, i) => {
         p.grad = keep(gradients[i].mul(factor).cast(p.dtype));
       });

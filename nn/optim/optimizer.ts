@@ -1,5 +1,6 @@
-// What optimizers made of tensor operations share: parameters, a learning rate, step counts, and state by PyTorch's
-// names. Everything that changes from step to step is in a tensor, so that a step can be captured and replayed.
+// What the optimizers that are made of tensor operations share: parameters, a learning rate, step counts, and state by
+// PyTorch's names. Everything that changes from step to step is in a tensor, so that a step can be captured and
+// replayed.
 
 import { keep, noGrad, scope, tensor, ValueError, zeros, type Device, type Tensor } from '../../core/index.ts';
 import { Module } from '../module.ts';
@@ -26,8 +27,8 @@ export function checkNumber(op: string, name: string, value: number, end = Infin
 }
 
 /**
- * Base of the optimizers. Per step: `zeroGrad()`, `loss.backward()`, `step()`. Parameters without a gradient are passed
- * over, as in PyTorch.
+ * Base of the optimizers. Per step: `zeroGrad()`, `loss.backward()`, `step()`. Parameters without a gradient are
+ * skipped, as in PyTorch.
  */
 export abstract class Optimizer {
   readonly params: readonly Tensor[];
@@ -38,7 +39,7 @@ export abstract class Optimizer {
   private readonly counts: Tensor;
   private learningRate: number;
 
-  /** @param slots names of the tensors, like a parameter each, that the optimizer keeps */
+  /** @param slots names of the tensors that the optimizer keeps for each parameter, of the parameter's shape */
   protected constructor(parameters: Parameters, lr: number, slots: readonly string[]) {
     this.params = leaves(new.target.name, parameters);
     this.device = this.params[0].device;
@@ -60,12 +61,12 @@ export abstract class Optimizer {
     this.rate.write([value]);
   }
 
-  /** Forgets all gradients. */
+  /** Drops all gradients. */
   zeroGrad(): void {
     for (const p of this.params) p.grad = null;
   }
 
-  /** Updates every parameter that has a gradient. */
+  /** Updates all parameters that have a gradient. */
   step(): void {
     noGrad(() =>
       scope(() => {
@@ -96,7 +97,7 @@ export abstract class Optimizer {
     [this.learningRate] = await this.rate.data();
   }
 
-  /** Frees the state; not the parameters. */
+  /** Frees the state, but not the parameters. */
   dispose(): void {
     for (const t of this.state.values()) t.dispose();
   }
@@ -105,7 +106,7 @@ export abstract class Optimizer {
     this.dispose();
   }
 
-  /** Updates a parameter in place. `step` holds how many steps it has taken with this one. */
+  /** Updates a parameter in place. `step`: how many steps it has taken, this one included. */
   protected abstract update(p: Tensor, gradient: Tensor, index: number, step: Tensor): void;
 
   /** A tensor that the optimizer keeps for a parameter. */

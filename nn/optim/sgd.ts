@@ -6,13 +6,13 @@ import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
   readonly lr?: number;
-  /** Share of the last update's direction that stays. Default 0. */
+  /** Share of the last update's direction that is kept. Default 0. */
   readonly momentum?: number;
-  /** Share of the gradient that doesn't go into the momentum. Default 0. */
+  /** Share of the gradient that does not go into the momentum. Default 0. */
   readonly dampening?: number;
   /** L2 penalty: added to the gradient as weightDecay · parameter. Default 0. */
   readonly weightDecay?: number;
-  /** Look ahead along the momentum. Default false. */
+  /** Nesterov momentum. Default false. */
   readonly nesterov?: boolean;
 }
 
