@@ -1,6 +1,16 @@
 // The moving average of a module's parameters, which gives better samples than the parameters themselves.
 
-import { fuse, keep, noGrad, scope, sameShape, ShapeError, show, ValueError, type Tensor } from '../core/index.ts';
+import {
+  fuseInPlace,
+  keep,
+  noGrad,
+  scope,
+  sameShape,
+  ShapeError,
+  show,
+  ValueError,
+  type Tensor,
+} from '../core/index.ts';
 import type { Module } from './module.ts';
 import { loadEntries, type StateEntries } from './stateDict.ts';
 
@@ -12,7 +22,7 @@ export class ExponentialMovingAverage {
   readonly decay: number;
   private readonly module: Module;
   private readonly averages: Map<string, Tensor>;
-  private readonly blend: (average: Tensor, value: Tensor) => Tensor;
+  private readonly blend: (average: Tensor, value: Tensor) => void;
   private stored: Map<string, Tensor> | null = null;
 
   /**
@@ -25,7 +35,7 @@ export class ExponentialMovingAverage {
     this.module = module;
     this.decay = decay;
     this.averages = copies(module.namedParameters());
-    this.blend = fuse((average, value) => average.add(value.sub(average).mul(1 - decay)), 'ema');
+    this.blend = fuseInPlace((average, value) => average.add(value.sub(average).mul(1 - decay)), 'ema');
   }
 
   /** Updates the averages with the present parameters. Makes dispatches only, so it may be part of a captured step. */
@@ -36,10 +46,7 @@ export class ExponentialMovingAverage {
       });
     noGrad(() =>
       scope(() => {
-        for (const [name, p] of this.module.namedParameters()) {
-          const average = this.averages.get(name)!;
-          average.copy_(this.blend(average, p));
-        }
+        for (const [name, p] of this.module.namedParameters()) this.blend(this.averages.get(name)!, p);
       }),
     );
   }

@@ -1,15 +1,14 @@
-// Scalar expressions: what an elementwise operation computes for one element. An expression is written once; its WGSL (scalar and
-// vec4) and its derivative come from it. Equal expressions are one object, so that code generation computes nothing twice.
+// Scalar expressions: what an elementwise operation computes for one element. An expression is written once; its WGSL (scalar, and for
+// four elements) and its derivative come from it.
 
 import { isFloat, promote, type DType } from '../tensor/dtype.ts';
 import { OPS, type OpName } from './operators.ts';
+import { isComparison, nearestWhole, SWAPPED, wholeComparison, type Comparison } from './whole.ts';
 
 type Kind = 'input' | 'scalar' | 'const' | 'op' | 'cast';
 
 /** A number, or an expression. */
 export type ExprLike = Expr | number | boolean;
-
-const interned = new Map<string, Expr>();
 
 export class Expr {
   readonly kind: Kind;
@@ -18,71 +17,69 @@ export class Expr {
   readonly args: readonly Expr[];
   /** Number of the input or scalar; value of the constant. */
   readonly value: number;
-  readonly id: number;
 
-  private constructor(kind: Kind, type: DType, op: OpName | null, args: readonly Expr[], value: number, id: number) {
+  /** @internal */
+  constructor(kind: Kind, type: DType, op: OpName | null, args: readonly Expr[], value: number) {
     this.kind = kind;
     this.type = type;
     this.op = op;
     this.args = args;
     this.value = value;
-    this.id = id;
   }
 
-  private static make(kind: Kind, type: DType, op: OpName | null, args: readonly Expr[], value: number): Expr {
-    const key = `${kind}:${type}:${op ?? ''}:${Object.is(value, -0) ? '-0' : value}:${args.map((a) => a.id).join()}`;
-    let expr = interned.get(key);
-    if (!expr) {
-      expr = new Expr(kind, type, op, args, value, interned.size);
-      interned.set(key, expr);
-    }
-    return expr;
-  }
-
-  /** Element of the `index`th tensor. */
+  /** Input `index`: an element of a tensor, or what else the kernel's sources say. */
   static input(index: number, type: DType): Expr {
-    return Expr.make('input', type, null, [], index);
+    return new Expr('input', type, null, [], index);
   }
 
   /** The `index`th number given at run time: it changes without a new pipeline. */
   static scalar(index: number, type: DType = 'f32'): Expr {
-    return Expr.make('scalar', type, null, [], index);
+    return new Expr('scalar', type, null, [], index);
   }
 
   static constant(value: number, type: DType = 'f32'): Expr {
-    return Expr.make('const', type, null, [], value);
+    return new Expr('const', type, null, [], value);
   }
 
-  /** Applies an operation, after bringing its arguments to the type that it computes in. */
+  /**
+   * Applies an operation, after bringing its arguments to the type that it computes in. Comparisons of whole numbers are exact, also
+   * of i32 with u32 and with numbers that the type can't hold.
+   *
+   * @throws ValueError for a whole number that doesn't fit the type of the integers beside it
+   */
   static apply(op: OpName, ...operands: ExprLike[]): Expr {
     const spec = OPS[op];
     const typed = operands.filter((a): a is Expr => a instanceof Expr);
+    if (isComparison(op) && !typed.some((a) => isFloat(a.type))) {
+      const exact = compareWhole(op, operands);
+      if (exact) return exact;
+    }
     let common = typed.map((a) => a.type).reduce((a, b) => promote(a, b), 'bool');
     const literals = operands.filter((a): a is number => typeof a === 'number');
-    if (!isFloat(common)) {
+    if (!isFloat(common) && spec.domain !== 'bool') {
       if (literals.some((v) => !Number.isInteger(v))) common = 'f32';
       else if (literals.length && common === 'bool') common = 'i32';
-      else if (common === 'u32' && literals.some((v) => v < 0)) common = 'i32';
     }
     if (spec.domain === 'float' && !isFloat(common)) common = 'f32';
     if (spec.domain === 'number' && common === 'bool') common = 'i32';
     const args = operands.map((a, i) => {
       const target = spec.domain === 'bool' || spec.condition === i ? 'bool' : common;
-      return a instanceof Expr ? a.cast(target) : Expr.constant(Number(a), target);
+      if (a instanceof Expr) return a.cast(target);
+      return Expr.constant(
+        isFloat(target) || target === 'bool' ? Number(a) : nearestWhole(op, Number(a), target, i),
+        target,
+      );
     });
     const values = spec.condition === undefined ? args : args.filter((_, i) => i !== spec.condition);
     const type = spec.result ?? values.map((a) => a.type).reduce(promote);
-    return simplify(op, args) ?? Expr.make('op', type, op, args, 0);
+    return simplify(op, args) ?? new Expr('op', type, op, args, 0);
   }
 
   cast(type: DType): Expr {
     if (this.type === type) return this;
-    if (this.kind === 'const')
-      return Expr.constant(
-        type === 'bool' ? Number(this.value !== 0) : isFloat(type) ? this.value : Math.trunc(this.value),
-        type,
-      );
-    return Expr.make('cast', type, null, [this], 0);
+    if (this.kind === 'const' && (isFloat(type) || Number.isInteger(this.value) || type === 'bool'))
+      return Expr.constant(type === 'bool' ? Number(this.value !== 0) : this.value, type);
+    return new Expr('cast', type, null, [this], 0);
   }
 
   get isConstant(): boolean {
@@ -197,6 +194,10 @@ export class Expr {
   erf(): Expr {
     return Expr.apply('erf', this);
   }
+  /** 1 - erf(x), to all digits where it is small. */
+  erfc(): Expr {
+    return Expr.apply('erfc', this);
+  }
   softplus(): Expr {
     return Expr.apply('softplus', this);
   }
@@ -230,7 +231,7 @@ export class Expr {
   }
   /** x·Φ(x) by the error function, as PyTorch's default. */
   gelu(): Expr {
-    return this.mul(0.5).mul(this.mul(Math.SQRT1_2).erf().add(1));
+    return this.mul(0.5).mul(this.mul(-Math.SQRT1_2).erfc());
   }
   /** GELU's tanh form. */
   geluTanh(): Expr {
@@ -241,6 +242,22 @@ export class Expr {
         .add(1),
     );
   }
+}
+
+/** Comparisons that have to be exact though the types differ; null where the general way will do. */
+function compareWhole(op: Comparison, [x, y]: readonly ExprLike[]): Expr | null {
+  if (!(x instanceof Expr)) return Expr.apply(SWAPPED[op], y, x);
+  if (!(y instanceof Expr)) {
+    if (x.type !== 'i32' && x.type !== 'u32') return null;
+    const [exact, threshold] = wholeComparison(op, Number(y), x.type);
+    return new Expr('op', 'bool', exact, [x, Expr.constant(threshold, x.type)], 0);
+  }
+  if (x.type === 'u32' && y.type === 'i32') return Expr.apply(SWAPPED[op], y, x);
+  if (x.type !== 'i32' || y.type !== 'u32') return null;
+  // What is negative is below every u32.
+  const negative = x.lt(0);
+  const others = Expr.apply(op, x.cast('u32'), y);
+  return op === 'lt' || op === 'le' || op === 'ne' ? negative.or(others) : negative.not().and(others);
 }
 
 /** x + 0, x · 1 and the like: derivatives are full of them. Not 0 · x, which is NaN where x is not finite. */
@@ -262,99 +279,3 @@ function simplify(op: OpName, args: readonly Expr[]): Expr | null {
       return null;
   }
 }
-
-/**
- * Reverse-mode derivative: for each input of `wanted`, d(Σ seeds·outputs)/d(input) as an expression of the same inputs and the
- * seeds, or null where it doesn't depend on it.
- */
-export function differentiate(
-  outputs: readonly Expr[],
-  seeds: readonly Expr[],
-  wanted: readonly number[],
-): (Expr | null)[] {
-  const order = topological(outputs);
-  const gradients = new Map<Expr, Expr>();
-  const give = (to: Expr, g: Expr | null): void => {
-    if (!g || !isFloat(to.type) || (g.kind === 'const' && g.value === 0)) return;
-    const known = gradients.get(to);
-    gradients.set(to, known ? known.add(g) : g);
-  };
-  outputs.forEach((out, i) => give(out, seeds[i]));
-  for (const node of order.reverse()) {
-    const g = gradients.get(node);
-    if (!g) continue;
-    if (node.kind === 'cast') give(node.args[0], g);
-    else if (node.op) OPS[node.op].grad?.(node.args, node, g).forEach((d, i) => give(node.args[i], d));
-  }
-  return wanted.map((index) => {
-    for (const [node, g] of gradients) if (node.kind === 'input' && node.value === index) return g;
-    return null;
-  });
-}
-
-/** Every node below the outputs, each after its arguments. */
-export function topological(outputs: readonly Expr[]): Expr[] {
-  const order: Expr[] = [];
-  const seen = new Set<Expr>();
-  const walk = (node: Expr): void => {
-    if (seen.has(node)) return;
-    seen.add(node);
-    node.args.forEach(walk);
-    order.push(node);
-  };
-  outputs.forEach(walk);
-  return order;
-}
-
-/** WGSL of the computation: `let` lines, and the name that holds each output. `vec` computes four elements at once. */
-export function generate(
-  outputs: readonly Expr[],
-  vec: boolean,
-  input: (index: number) => string,
-  scalar: (index: number) => string,
-): { lines: string[]; results: string[]; helpers: Set<string> } {
-  const lines: string[] = [];
-  const helpers = new Set<string>();
-  const names = new Map<Expr, string>();
-  // f16 is computed in f32.
-  const base = (type: DType): string => (type === 'f16' ? 'f32' : type);
-  const typeName = (type: DType): string => (vec ? `vec4<${base(type)}>` : base(type));
-  for (const node of topological(outputs)) {
-    const args = node.args.map((a) => names.get(a)!);
-    const t = typeName(node.type);
-    let text: string;
-    if (node.kind === 'input') text = input(node.value);
-    else if (node.kind === 'scalar') text = `${t}(${scalar(node.value)})`;
-    else if (node.kind === 'const') text = literal(node.value, node.type, t);
-    else if (node.kind === 'cast') text = typeName(node.args[0].type) === t ? args[0] : `${t}(${args[0]})`;
-    else {
-      const spec = OPS[node.op!];
-      const float = isFloat(node.args.at(-1)!.type);
-      if (spec.helper && (float || !spec.wgsl)) {
-        const name = `${node.op}_${base(node.args.at(-1)!.type)}${vec ? 'x4' : ''}`;
-        helpers.add(
-          spec.helper(name, typeName(node.args.at(-1)!.type), vec ? 'vec4<u32>' : 'u32', vec ? 'vec4<bool>' : 'bool'),
-        );
-        text = `${name}(${args.join(', ')})`;
-      } else text = spec.wgsl!(args, t, float);
-    }
-    const name = `t${names.size}`;
-    lines.push(`let ${name} = ${text};`);
-    names.set(node, name);
-  }
-  return { lines, results: outputs.map((o) => names.get(o)!), helpers };
-}
-
-function literal(value: number, type: DType, t: string): string {
-  if (type === 'bool') return `${t}(${value !== 0})`;
-  if (!isFloat(type)) return `${t}(${Math.trunc(value)})`;
-  // WGSL refuses infinities and NaN in constant expressions; a variable is not constant.
-  if (!Number.isFinite(Math.fround(value)))
-    return `${t}(special(${Number.isNaN(value) ? '0x7fc00000u' : value > 0 ? '0x7f800000u' : '0xff800000u'}))`;
-  const rounded = Math.fround(value);
-  const text = Object.is(rounded, -0) ? '-0.0' : String(rounded);
-  return `${t}(${/[.e]/.test(text) ? text : `${text}.0`})`;
-}
-
-/** Makes the bits of an infinity or NaN a value at run time. */
-export const SPECIAL = 'fn special(bits: u32) -> f32 { var b = bits; return bitcast<f32>(b); }';

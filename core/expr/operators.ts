@@ -1,9 +1,22 @@
-// The scalar operations that expressions are made of: WGSL and derivative of each. Accuracy matters here: log1p, expm1 and erf
-// have no WGSL builtin and keep their relative accuracy near zero. So does NaN, which must reach the result: WGSL leaves open what
-// max(NaN, 0) is, and compilers fold x != x to false, so that NaN is told by its bits.
+// The scalar operations that expressions are made of: WGSL and derivative of each. Functions that WGSL has no good form of come from
+// wgslMath.ts. NaN must reach the result: WGSL leaves open what max(NaN, 0) is.
 
 import type { DType } from '../tensor/dtype.ts';
 import type { Expr } from './expr.ts';
+import type { MathName } from './wgslMath.ts';
+
+/** What an operation is written for. */
+export interface WgslContext {
+  /** Type that it computes in, one element or four. */
+  readonly t: string;
+  /** Unsigned integers, as many. */
+  readonly u: string;
+  readonly type: 'f32' | 'i32' | 'u32' | 'bool';
+  /** The name of a function of wgslMath.ts, which is then declared. */
+  readonly math: (name: MathName) => string;
+  /** The name of a function that is declared by this text. */
+  readonly declare: (name: string, text: (name: string) => string) => string;
+}
 
 interface OpSpec {
   /** What it computes in: floats only, any number, whatever it is given, or booleans. */
@@ -12,35 +25,42 @@ interface OpSpec {
   readonly result?: DType;
   /** Argument that is a condition. */
   readonly condition?: number;
-  readonly wgsl?: (args: string[], t: string, float: boolean) => string;
-  /** A WGSL function for it, given its name and the types to use (scalar or vec4). Where there is `wgsl` too, for floats only. */
-  readonly helper?: (name: string, t: string, u: string, b: string) => string;
+  readonly wgsl: (args: readonly string[], context: WgslContext) => string;
   /** Gradients of the arguments. */
   readonly grad?: (args: readonly Expr[], out: Expr, g: Expr) => (Expr | null)[];
 }
 
+type Wgsl = OpSpec['wgsl'];
 const infix =
-  (symbol: string) =>
-  (a: string[]): string =>
+  (symbol: string): Wgsl =>
+  (a) =>
     `(${a[0]} ${symbol} ${a[1]})`;
 const call =
-  (name: string) =>
-  (a: string[]): string =>
+  (name: string): Wgsl =>
+  (a) =>
     `${name}(${a.join(', ')})`;
+/** A function of wgslMath.ts, where there is a built-in for integers. */
+const math =
+  (name: MathName, ofIntegers?: string): Wgsl =>
+  (a, w) =>
+    `${w.type === 'f32' ? w.math(name) : ofIntegers}(${a.join(', ')})`;
 const compare = (symbol: string): OpSpec => ({ domain: 'number', result: 'bool', wgsl: infix(symbol) });
-const unary = (name: string, grad: (x: Expr, out: Expr, g: Expr) => Expr | null): OpSpec => ({
+const unary = (wgsl: Wgsl, grad: (x: Expr, out: Expr, g: Expr) => Expr | null): OpSpec => ({
   domain: 'float',
-  wgsl: call(name),
+  wgsl,
   grad: ([x], out, g) => [grad(x, out, g)],
 });
-
 /** Integers are whole already. */
 const rounding = (name: string): OpSpec => ({
   domain: 'number',
-  wgsl: (a, _t, float) => (float ? `${name}(${a[0]})` : a[0]),
+  wgsl: (a, w) => (w.type === 'f32' ? `${name}(${a[0]})` : a[0]),
 });
-/** Whether a float, or each of a vector, is NaN. `u` is u32 or a vector of it. */
-const nan = (x: string, u: string): string => `((bitcast<${u}>(${x}) & ${u}(0x7fffffffu)) > ${u}(0x7f800000u))`;
+/** Compares the bits of a float without its sign with those of infinity. */
+const magnitude = (symbol: string): OpSpec => ({
+  domain: 'float',
+  result: 'bool',
+  wgsl: ([x], { u }) => `((bitcast<${u}>(${x}) & ${u}(0x7fffffffu)) ${symbol} ${u}(0x7f800000u))`,
+});
 
 const TWO_OVER_SQRT_PI = 2 / Math.sqrt(Math.PI);
 
@@ -85,6 +105,7 @@ export type OpName =
   | 'log1p'
   | 'expm1'
   | 'erf'
+  | 'erfc'
   | 'softplus'
   | 'isNan'
   | 'isInf'
@@ -98,31 +119,25 @@ export const OPS: Record<OpName, OpSpec> = {
   // 0 - x is there for u32 too, but would make -0 of no zero.
   neg: {
     domain: 'number',
-    wgsl: (a, t, float) => (float ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`),
+    wgsl: (a, { t, type }) => (type === 'f32' ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`),
     grad: (_a, _o, g) => [g.neg()],
   },
   abs: { domain: 'number', wgsl: call('abs'), grad: ([x], _o, g) => [g.mul(x.sign())] },
-  sign: { domain: 'number', wgsl: (a, t) => (t.includes('u32') ? `min(${a[0]}, ${t}(1))` : `sign(${a[0]})`) },
-  minimum: {
+  sign: {
     domain: 'number',
-    wgsl: call('min'),
-    helper: (name, t, u) =>
-      `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(min(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
-    grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g),
+    wgsl: ([x], w) =>
+      w.type === 'f32'
+        ? `select(sign(${x}), ${x}, ${w.math('nan')}(${x}))`
+        : w.type === 'u32'
+          ? `min(${x}, ${w.t}(1))`
+          : `sign(${x})`,
   },
-  maximum: {
-    domain: 'number',
-    wgsl: call('max'),
-    helper: (name, t, u) =>
-      `fn ${name}(x: ${t}, y: ${t}) -> ${t} { return select(select(max(x, y), y, ${nan('y', u)}), x, ${nan('x', u)}); }`,
-    grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g),
-  },
+  minimum: { domain: 'number', wgsl: math('minimum', 'min'), grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g) },
+  maximum: { domain: 'number', wgsl: math('maximum', 'max'), grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g) },
   // Where the bounds cross, the upper one counts. A value on a bound keeps its gradient, as in PyTorch.
   clamp: {
     domain: 'number',
-    wgsl: (a) => `min(max(${a[0]}, ${a[1]}), ${a[2]})`,
-    helper: (name, t, u) =>
-      `fn ${name}(x: ${t}, lo: ${t}, hi: ${t}) -> ${t} { return select(min(max(x, lo), hi), x, ${nan('x', u)}); }`,
+    wgsl: ([x, lo, hi], w) => `${math('minimum', 'min')([math('maximum', 'max')([x, lo], w), hi], w)}`,
     grad: ([x, lo, hi], _o, g) => [
       x.ge(lo).and(x.le(hi)).where(g, 0),
       x.lt(lo).and(lo.lt(hi)).where(g, 0),
@@ -131,20 +146,12 @@ export const OPS: Record<OpName, OpSpec> = {
   },
   relu: {
     domain: 'number',
-    wgsl: (a, t) => `max(${a[0]}, ${t}(0))`,
-    helper: (name, t, u) => `fn ${name}(x: ${t}) -> ${t} { return select(max(x, ${t}(0.0)), x, ${nan('x', u)}); }`,
+    wgsl: ([x], w) => math('maximum', 'max')([x, `${w.t}(0)`], w),
     grad: ([x], _o, g) => [x.le(0).where(0, g)],
   },
-  // WGSL's pow is undefined for a negative base, and drivers disagree on 0.
   pow: {
     domain: 'float',
-    helper: (name, t) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
-  let magnitude = select(pow(abs(x), y), select(${t}(0.0), ${t}(special(0x7f800000u)), y < ${t}(0.0)), x == ${t}(0.0));
-  let whole = y == floor(y);
-  let odd = whole & (abs(y - 2.0 * floor(y * 0.5)) == ${t}(1.0));
-  let negative = select(${t}(special(0x7fc00000u)), select(magnitude, -magnitude, odd), whole);
-  return select(select(magnitude, negative, x < ${t}(0.0)), ${t}(1.0), y == ${t}(0.0));
-}`,
+    wgsl: math('pow'),
     grad: ([x, y], out, g) => [
       y.eq(0).where(0, g.mul(y).mul(x.pow(y.sub(1)))),
       x.eq(0).and(y.ge(0)).where(0, g.mul(out).mul(x.log())),
@@ -153,7 +160,8 @@ export const OPS: Record<OpName, OpSpec> = {
   // By squaring, modulo 2³². A negative exponent leaves nothing but powers of 1 and -1.
   powInteger: {
     domain: 'number',
-    helper: (name, t, u) => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
+    wgsl: (a, { t, u, type, declare }) => {
+      const text = (name: string): string => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
   var result = ${t}(1); var base = x; var rest = ${u}(y);
   for (var i = 0; i < 32; i++) {
     result = select(result, result * base, (rest & ${u}(1u)) == ${u}(1u));
@@ -161,18 +169,24 @@ export const OPS: Record<OpName, OpSpec> = {
     rest >>= ${u}(1u);
   }
   return select(result, ${t}(0), (y < ${t}(0)) & (x * x != ${t}(1)));
-}`,
+}`;
+      return `${declare(`powInteger_${type}`, text)}(${a.join(', ')})`;
+    },
   },
   // Python's and PyTorch's remainder: it has the sign of the divisor.
   remainder: {
     domain: 'number',
-    wgsl: (a, t, float) =>
-      float
-        ? `(${a[0]} - ${a[1]} * floor(${a[0]} / ${a[1]}))`
-        : t.includes('u32')
-          ? `(${a[0]} % ${a[1]})`
-          : `(((${a[0]} % ${a[1]}) + ${a[1]}) % ${a[1]})`,
-    grad: ([x, y], _o, g) => [g, g.mul(x.div(y).floor()).neg()],
+    wgsl: (a, { t, type, math: functions, declare }) => {
+      if (type === 'f32') return `${functions('remainder')}(${a.join(', ')})`;
+      if (type === 'u32') return `(${a[0]} % ${a[1]})`;
+      // Of two signs, so that the sum doesn't overflow.
+      const text = (name: string): string => `fn ${name}(x: ${t}, y: ${t}) -> ${t} {
+  let r = x % y;
+  return select(r, r + y, (r != ${t}(0)) & ((r < ${t}(0)) != (y < ${t}(0))));
+}`;
+      return `${declare('remainder_i32', text)}(${a.join(', ')})`;
+    },
+    grad: ([x, y], out, g) => [g, g.mul(x.sub(out).div(y).round()).neg()],
   },
   eq: { domain: 'any', result: 'bool', wgsl: infix('==') },
   // WGSL's != is false for NaN on some drivers.
@@ -190,90 +204,26 @@ export const OPS: Record<OpName, OpSpec> = {
     wgsl: (a) => `select(${a[2]}, ${a[1]}, ${a[0]})`,
     grad: ([c], _o, g) => [null, c.where(g, 0), c.where(0, g)],
   },
-  exp: unary('exp', (_x, out, g) => g.mul(out)),
-  log: unary('log', (x, _out, g) => g.div(x)),
-  sqrt: unary('sqrt', (_x, out, g) => g.mul(0.5).div(out)),
-  rsqrt: unary('inverseSqrt', (_x, out, g) => g.mul(-0.5).mul(out.mul(out).mul(out))),
-  sin: unary('sin', (x, _out, g) => g.mul(x.cos())),
-  cos: unary('cos', (x, _out, g) => g.mul(x.sin()).neg()),
+  exp: unary(math('exp'), (_x, out, g) => g.mul(out)),
+  log: unary(math('log'), (x, _out, g) => g.div(x)),
+  sqrt: unary(call('sqrt'), (_x, out, g) => g.mul(0.5).div(out)),
+  rsqrt: unary(call('inverseSqrt'), (_x, out, g) => g.mul(-0.5).mul(out.mul(out).mul(out))),
+  sin: unary(math('sin'), (x, _out, g) => g.mul(x.cos())),
+  cos: unary(math('cos'), (x, _out, g) => g.mul(x.sin()).neg()),
   floor: rounding('floor'),
   ceil: rounding('ceil'),
   round: rounding('round'),
   trunc: rounding('trunc'),
-  // Some drivers overflow in tanh.
-  tanh: {
-    domain: 'float',
-    helper: (name, t, u) =>
-      `fn ${name}(x: ${t}) -> ${t} { return select(tanh(clamp(x, ${t}(-15.0), ${t}(15.0))), x, ${nan('x', u)}); }`,
-    grad: (_a, out, g) => [g.mul(out.mul(out).neg().add(1))],
-  },
-  sigmoid: {
-    domain: 'float',
-    wgsl: (a, t) => `(${t}(1.0) / (${t}(1.0) + exp(-${a[0]})))`,
-    grad: (_a, out, g) => [g.mul(out).mul(out.neg().add(1))],
-  },
-  // log(1+x) = 2·artanh(x/(2+x)), a short series near zero.
-  log1p: {
-    domain: 'float',
-    helper: (name, t) => `fn ${name}(x: ${t}) -> ${t} {
-  let s = x / (x + 2.0);
-  let q = s * s;
-  let near = 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0))))));
-  return select(log(x + 1.0), near, abs(x) < ${t}(0.5));
-}`,
-    grad: ([x], _o, g) => [g.div(x.add(1))],
-  },
-  expm1: {
-    domain: 'float',
-    helper: (name, t) => `fn ${name}(x: ${t}) -> ${t} {
-  let near = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0 + x * (1.0 / 5040.0 + x * (1.0 / 40320.0))))))));
-  return select(exp(x) - 1.0, near, abs(x) < ${t}(0.5));
-}`,
-    grad: (_a, out, g) => [g.mul(out.add(1))],
-  },
-  // Maclaurin series below 1, Abramowitz & Stegun 7.1.26 above.
-  erf: {
-    domain: 'float',
-    helper: (name, t) => `fn ${name}(x: ${t}) -> ${t} {
-  let q = x * x;
-  let near = x * ${TWO_OVER_SQRT_PI} * (1.0 + q * (-1.0 / 3.0 + q * (0.1 + q * (-1.0 / 42.0 + q * (1.0 / 216.0 + q * (-1.0 / 1320.0 + q * (1.0 / 9360.0
-    + q * (-1.0 / 75600.0 + q * (1.0 / 685440.0 + q * (-1.0 / 6894720.0))))))))));
-  let r = 1.0 / (1.0 + 0.3275911 * abs(x));
-  let tail = r * (0.254829592 + r * (-0.284496736 + r * (1.421413741 + r * (-1.453152027 + r * 1.061405429)))) * exp(-q);
-  return select(sign(x) * (1.0 - tail), near, abs(x) < ${t}(1.0));
-}`,
-    grad: ([x], _o, g) => [g.mul(TWO_OVER_SQRT_PI).mul(x.mul(x).neg().exp())],
-  },
-  // PyTorch's: x above the threshold 20, log1p(exp(x)) below; written so that exp never overflows.
-  softplus: {
-    domain: 'float',
-    helper: (name, t) => `fn ${name}(x: ${t}) -> ${t} {
-  let e = exp(-abs(x));
-  let s = e / (e + 2.0);
-  let q = s * s;
-  let near = 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0))))));
-  let l = select(log(1.0 + e), near, e < ${t}(0.5));
-  return select(max(x, ${t}(0.0)) + l, x, x > ${t}(20.0));
-}`,
-    grad: ([x], _o, g) => [g.mul(x.gt(20).where(1, x.sigmoid()))],
-  },
-  isNan: {
-    domain: 'float',
-    result: 'bool',
-    helper: (name, t, u, b) => `fn ${name}(x: ${t}) -> ${b} { return ${nan('x', u)}; }`,
-  },
-  isInf: {
-    domain: 'float',
-    result: 'bool',
-    helper: (name, t, u, b) =>
-      `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) == ${u}(0x7f800000u); }`,
-  },
-  isFinite: {
-    domain: 'float',
-    result: 'bool',
-    helper: (name, t, u, b) =>
-      `fn ${name}(x: ${t}) -> ${b} { return (bitcast<${u}>(x) & ${u}(0x7fffffffu)) < ${u}(0x7f800000u); }`,
-  },
+  tanh: unary(math('tanh'), (_x, out, g) => g.mul(out.mul(out).neg().add(1))),
+  sigmoid: unary(math('sigmoid'), (_x, out, g) => g.mul(out).mul(out.neg().add(1))),
+  log1p: unary(math('log1p'), (x, _out, g) => g.div(x.add(1))),
+  expm1: unary(math('expm1'), (_x, out, g) => g.mul(out.add(1))),
+  erf: unary(math('erf'), (x, _out, g) => g.mul(TWO_OVER_SQRT_PI).mul(x.mul(x).neg().exp())),
+  erfc: unary(math('erfc'), (x, _out, g) => g.mul(-TWO_OVER_SQRT_PI).mul(x.mul(x).neg().exp())),
+  softplus: unary(math('softplus'), (x, _out, g) => g.mul(x.gt(20).where(1, x.sigmoid()))),
+  isNan: magnitude('>'),
+  isInf: magnitude('=='),
+  isFinite: magnitude('<'),
 };
 
 /** A tie of min or max shares its gradient, as PyTorch does. */

@@ -1,5 +1,6 @@
 // What the kernels of the family share: bindings, parameters, loads, the k-loop's blocks and the epilogue.
 
+import { wgslMath } from '../expr/wgslMath.ts';
 import type { KernelBinding, KernelExtension, KernelParam } from '../gpu/kernel.ts';
 import type { GemmActivation, OperandForm, ProblemForm } from './spec.ts';
 
@@ -58,20 +59,17 @@ fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${nam
 }
 
 /**
- * GELU is the exact one, x·Φ(x), with erf from Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). SiLU bounds its
- * exponent, as WGSL leaves overflow undefined. Where `when` is false the function returns its argument.
+ * SiLU x·σ(x) or GELU x·Φ(x), as the operations on tensors compute them. Where `when` is false the function returns its
+ * argument.
  */
 export function activationFunction(activation: GemmActivation | null, when?: string): string {
   const unless = when ? `if (!${when}) { return v; } ` : '';
   if (activation === 'silu')
-    return `fn activate(v: vec4f) -> vec4f { ${unless}return v / (1.0 + exp(min(-v, vec4f(80.0)))); }`;
+    return `${wgslMath([], ['sigmoid'])}
+fn activate(v: vec4f) -> vec4f { ${unless}return v * mathSigmoid4(v); }`;
   if (activation === 'gelu') {
-    return `fn activate(v: vec4f) -> vec4f {
-  ${unless}let x = abs(v) * 0.7071067811865476;
-  let t = 1.0 / (1.0 + 0.3275911 * x);
-  let tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * exp(-min(x * x, vec4f(80.0)));
-  return max(v, vec4f()) - 0.5 * abs(v) * tail;
-}`;
+    return `${wgslMath([], ['erfc'])}
+fn activate(v: vec4f) -> vec4f { ${unless}return 0.5 * v * mathErfc4(v * ${-Math.SQRT1_2}); }`;
   }
   return 'fn activate(v: vec4f) -> vec4f { return v; }';
 }

@@ -217,6 +217,11 @@ export abstract class ElementwiseMethods extends HostMethods {
     return ops.erf(this);
   }
 
+  /** 1 − erf(x), to all digits where it is small. */
+  erfc(this: Tensor): Tensor {
+    return ops.erfc(this);
+  }
+
   /** The largest whole number ≤ x. */
   floor(this: Tensor): Tensor {
     return ops.floor(this);

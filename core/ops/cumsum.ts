@@ -9,7 +9,7 @@ import { axisOf, numelOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
 import { flip } from './movement.ts';
-import { denseOperand } from './reduce.ts';
+import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
   readonly type: 'f32' | 'f16' | 'i32' | 'u32';

@@ -1,25 +1,52 @@
 // The built-in elementwise operations. Each is one expression; numbers may stand for tensors.
 
 import { isFloat, type DType } from '../tensor/dtype.ts';
-import { elementwise } from '../expr/elementwise.ts';
+import { elementwise, type NumberRule } from '../expr/elementwise.ts';
 import { ValueError } from '../errors.ts';
-import type { Expr } from '../expr/expr.ts';
+import { Expr } from '../expr/expr.ts';
+import { nearestWhole, SWAPPED, wholeComparison, type Comparison } from '../expr/whole.ts';
 import type { Tensor, TensorLike } from '../tensor.ts';
 
 type Binary = (x: TensorLike, y: TensorLike) => Tensor;
 type Unary = (x: Tensor) => Tensor;
 
-/** The operation is made at its first use: making it when the module loads would run into the import cycle with Tensor. */
-function lazy(name: string, fn: (...x: Expr[]) => Expr): (...operands: TensorLike[]) => Tensor {
-  let made: ((...operands: TensorLike[]) => Tensor) | undefined;
-  return (...operands) => (made ??= elementwise(name, fn))(...operands);
+/** A number takes the type of the integers beside it where it is whole, and has to fit it; else it is a float. */
+const beside =
+  (op: string): NumberRule =>
+  (value, position, tensors) => {
+    if (isFloat(tensors)) return { value, type: tensors };
+    if (!Number.isInteger(value)) return { value, type: 'f32' };
+    if (tensors === 'bool') return { value, type: value < 2 ** 31 && value >= -(2 ** 31) ? 'i32' : 'f32' };
+    return { value: nearestWhole(op, value, tensors, position), type: tensors };
+  };
+/** For what computes in floats anyway. */
+const asFloat: NumberRule = (value, _position, tensors) => ({ value, type: isFloat(tensors) ? tensors : 'f32' });
+/** For logic: NaN is true. */
+const asCondition: NumberRule = (value) => ({ value: Object.is(value, 0) || value === 0 ? 0 : 1, type: 'u32' });
+
+/** An operation whose numbers follow the rule. */
+function made(name: string, fn: (...x: Expr[]) => Expr, rule = beside(name)): (...operands: TensorLike[]) => Tensor {
+  return elementwise(name, fn, rule);
 }
 
-export const add: Binary = lazy('add', (x, y) => x.add(y));
-export const sub: Binary = lazy('sub', (x, y) => x.sub(y));
-export const mul: Binary = lazy('mul', (x, y) => x.mul(y));
-export const div: Binary = lazy('div', (x, y) => x.div(y));
-const power: Binary = lazy('pow', (x, y) => x.pow(y));
+/** A comparison, exact for whole numbers beside any number. */
+function comparison(op: Comparison): Binary {
+  const compare = made(op, (x, y) => Expr.apply(op, x, y));
+  return (x, y) => {
+    if (typeof y === 'number' && typeof x !== 'number' && (x.dtype === 'i32' || x.dtype === 'u32')) {
+      const [exact, threshold] = wholeComparison(op, y, x.dtype);
+      return exact === op ? compare(x, threshold) : COMPARISONS[exact](x, threshold);
+    }
+    if (typeof x === 'number' && typeof y !== 'number' && !isFloat(y.dtype)) return COMPARISONS[SWAPPED[op]](y, x);
+    return compare(x, y);
+  };
+}
+
+export const add: Binary = made('add', (x, y) => x.add(y));
+export const sub: Binary = made('sub', (x, y) => x.sub(y));
+export const mul: Binary = made('mul', (x, y) => x.mul(y));
+export const div: Binary = made('div', (x, y) => x.div(y), asFloat);
+const power: Binary = made('pow', (x, y) => x.pow(y));
 /**
  * xʸ. A negative base has a power for whole exponents only, else NaN. Integers to integer powers stay integers; there a negative
  * exponent gives 0, except for the bases 1 and -1. Small whole numbers are multiplied out.
@@ -39,70 +66,73 @@ export function pow(x: TensorLike, y: TensorLike): Tensor {
   }
   return power(x, y);
 }
-const cube = lazy('cube', (x) => x.mul(x).mul(x));
+const cube = made('cube', (x) => x.mul(x).mul(x));
 /** Remainder with the sign of the divisor, as in Python. */
-export const remainder: Binary = lazy('remainder', (x, y) => x.remainder(y));
+export const remainder: Binary = made('remainder', (x, y) => x.remainder(y));
 /** The smaller; NaN where either is. At a tie both get half of the gradient. */
-export const minimum: Binary = lazy('minimum', (x, y) => x.minimum(y));
+export const minimum: Binary = made('minimum', (x, y) => x.minimum(y));
 /** The larger; NaN where either is. At a tie both get half of the gradient. */
-export const maximum: Binary = lazy('maximum', (x, y) => x.maximum(y));
-export const eq: Binary = lazy('eq', (x, y) => x.eq(y));
-export const ne: Binary = lazy('ne', (x, y) => x.ne(y));
-export const lt: Binary = lazy('lt', (x, y) => x.lt(y));
-export const le: Binary = lazy('le', (x, y) => x.le(y));
-export const gt: Binary = lazy('gt', (x, y) => x.gt(y));
-export const ge: Binary = lazy('ge', (x, y) => x.ge(y));
-export const logicalAnd: Binary = lazy('logicalAnd', (x, y) => x.and(y));
-export const logicalOr: Binary = lazy('logicalOr', (x, y) => x.or(y));
-export const logicalNot: Unary = lazy('logicalNot', (x) => x.not());
+export const maximum: Binary = made('maximum', (x, y) => x.maximum(y));
+export const eq: Binary = comparison('eq');
+export const ne: Binary = comparison('ne');
+export const lt: Binary = comparison('lt');
+export const le: Binary = comparison('le');
+export const gt: Binary = comparison('gt');
+export const ge: Binary = comparison('ge');
+const COMPARISONS: Readonly<Record<Comparison, Binary>> = { eq, ne, lt, le, gt, ge };
+export const logicalAnd: Binary = made('logicalAnd', (x, y) => x.and(y), asCondition);
+export const logicalOr: Binary = made('logicalOr', (x, y) => x.or(y), asCondition);
+export const logicalNot: Unary = made('logicalNot', (x) => x.not());
 /** `condition ? x : y`, elementwise. */
-export const where: (condition: Tensor, x: TensorLike, y: TensorLike) => Tensor = lazy('where', (c, x, y) =>
+export const where: (condition: Tensor, x: TensorLike, y: TensorLike) => Tensor = made('where', (c, x, y) =>
   c.where(x, y),
 );
 /** min(max(x, lo), hi); NaN stays. A value on a bound keeps its gradient. */
-export const clamp: (x: Tensor, lo: TensorLike, hi: TensorLike) => Tensor = lazy('clamp', (x, lo, hi) =>
+export const clamp: (x: Tensor, lo: TensorLike, hi: TensorLike) => Tensor = made('clamp', (x, lo, hi) =>
   x.clamp(lo, hi),
 );
 
-export const neg: Unary = lazy('neg', (x) => x.neg());
-export const abs: Unary = lazy('abs', (x) => x.abs());
-export const sign: Unary = lazy('sign', (x) => x.sign());
-export const square: Unary = lazy('square', (x) => x.square());
-export const reciprocal: Unary = lazy('reciprocal', (x) => x.reciprocal());
-export const exp: Unary = lazy('exp', (x) => x.exp());
-export const log: Unary = lazy('log', (x) => x.log());
-export const log1p: Unary = lazy('log1p', (x) => x.log1p());
-export const expm1: Unary = lazy('expm1', (x) => x.expm1());
-export const sqrt: Unary = lazy('sqrt', (x) => x.sqrt());
-export const rsqrt: Unary = lazy('rsqrt', (x) => x.rsqrt());
-export const sin: Unary = lazy('sin', (x) => x.sin());
-export const cos: Unary = lazy('cos', (x) => x.cos());
-export const tanh: Unary = lazy('tanh', (x) => x.tanh());
-export const sigmoid: Unary = lazy('sigmoid', (x) => x.sigmoid());
-export const erf: Unary = lazy('erf', (x) => x.erf());
+export const neg: Unary = made('neg', (x) => x.neg());
+export const abs: Unary = made('abs', (x) => x.abs());
+export const sign: Unary = made('sign', (x) => x.sign());
+export const square: Unary = made('square', (x) => x.square());
+export const reciprocal: Unary = made('reciprocal', (x) => x.reciprocal());
+export const exp: Unary = made('exp', (x) => x.exp());
+export const log: Unary = made('log', (x) => x.log());
+export const log1p: Unary = made('log1p', (x) => x.log1p());
+export const expm1: Unary = made('expm1', (x) => x.expm1());
+export const sqrt: Unary = made('sqrt', (x) => x.sqrt());
+export const rsqrt: Unary = made('rsqrt', (x) => x.rsqrt());
+export const sin: Unary = made('sin', (x) => x.sin());
+export const cos: Unary = made('cos', (x) => x.cos());
+export const tanh: Unary = made('tanh', (x) => x.tanh());
+export const sigmoid: Unary = made('sigmoid', (x) => x.sigmoid());
+export const erf: Unary = made('erf', (x) => x.erf());
+/** 1 - erf(x), to all digits where it is small. */
+export const erfc: Unary = made('erfc', (x) => x.erfc());
 /** log(1 + eˣ), and x above 20. */
-export const softplus: Unary = lazy('softplus', (x) => x.softplus());
-export const silu: Unary = lazy('silu', (x) => x.silu());
-export const gelu: Unary = lazy('gelu', (x) => x.gelu());
-export const geluTanh: Unary = lazy('geluTanh', (x) => x.geluTanh());
-export const relu: Unary = lazy('relu', (x) => x.relu());
-export const floor: Unary = lazy('floor', (x) => x.floor());
-export const ceil: Unary = lazy('ceil', (x) => x.ceil());
+export const softplus: Unary = made('softplus', (x) => x.softplus());
+export const silu: Unary = made('silu', (x) => x.silu());
+export const gelu: Unary = made('gelu', (x) => x.gelu());
+export const geluTanh: Unary = made('geluTanh', (x) => x.geluTanh());
+export const relu: Unary = made('relu', (x) => x.relu());
+export const floor: Unary = made('floor', (x) => x.floor());
+export const ceil: Unary = made('ceil', (x) => x.ceil());
 /** To the nearest whole number, ties to even. */
-export const round: Unary = lazy('round', (x) => x.round());
-export const trunc: Unary = lazy('trunc', (x) => x.trunc());
-export const isNan: Unary = lazy('isNan', (x) => x.isNan());
-export const isInf: Unary = lazy('isInf', (x) => x.isInf());
-export const isFinite: Unary = lazy('isFinite', (x) => x.isFinite());
+export const round: Unary = made('round', (x) => x.round());
+export const trunc: Unary = made('trunc', (x) => x.trunc());
+export const isNan: Unary = made('isNan', (x) => x.isNan());
+export const isInf: Unary = made('isInf', (x) => x.isInf());
+export const isFinite: Unary = made('isFinite', (x) => x.isFinite());
 
 const casts = new Map<DType, Unary>();
 export function cast(x: Tensor, dtype: DType): Tensor {
   let op = casts.get(dtype);
-  if (!op) casts.set(dtype, (op = lazy(`cast${dtype}`, (e) => e.cast(dtype))));
+  if (!op) casts.set(dtype, (op = made(`cast${dtype}`, (e) => e.cast(dtype))));
   return op(x);
 }
 
-const identity: Unary = lazy('copy', (x) => x);
+const identity: Unary = made('copy', (x) => x);
 /** A copy on memory of its own, row-major. */
 export function clone(x: Tensor): Tensor {
   return identity(x);

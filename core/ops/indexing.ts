@@ -12,7 +12,7 @@ import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
 import { arange, zeros } from './create.ts';
 import { pad, reshape, slice } from './movement.ts';
-import { denseOperand } from './reduce.ts';
+import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
   readonly scatter: boolean;

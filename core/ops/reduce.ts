@@ -6,13 +6,14 @@ import { defineOp } from '../autograd/tape.ts';
 import { noGrad } from '../autograd/gradMode.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
+import { denseOperand } from '../expr/dense.ts';
+import { wgslMath } from '../expr/wgslMath.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { scope } from '../tensor/scope.ts';
 import { axesOf, axisOf, numelOf, sameShape, show, type Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
-import { contiguous } from './elementwise.ts';
 import { expand, permute, reshape } from './movement.ts';
 
 type ReduceOp = 'sum' | 'max' | 'min' | 'argmax' | 'argmin';
@@ -39,20 +40,16 @@ export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row
   const t = from === 'f16' ? 'f32' : from;
   const float = t === 'f32';
   const extremum = op === 'max' || op === 'argmax' ? 'max' : 'min';
-  const beats = `v ${extremum === 'max' ? '>' : '<'} acc${float ? ' || (isNan(v) && !isNan(acc))' : ''}`;
+  const beats = `v ${extremum === 'max' ? '>' : '<'} acc${float ? ' || (mathNan(v) && !mathNan(acc))' : ''}`;
   const step = (at: string): string =>
     arg ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }` : `acc = join(acc, ${t}(x[${at}]));`;
   // Infinities can't be written as constants; an ordinary first element can.
   const begin = `var acc = ${op === 'sum' ? `${t}(0)` : `${t}(x[base + first * p.inner])`};
   ${arg ? 'var best = first;' : ''}`;
   const join =
-    op === 'sum'
-      ? 'a + b'
-      : float
-        ? `select(select(${extremum}(a, b), b, isNan(b)), a, isNan(a))`
-        : `${extremum}(a, b)`;
+    op === 'sum' ? 'a + b' : float ? `math${extremum === 'max' ? 'Maximum' : 'Minimum'}(a, b)` : `${extremum}(a, b)`;
   const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
-  const declarations = `${float ? 'fn isNan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }' : ''}
+  const declarations = `${float ? wgslMath(['nan', extremum === 'max' ? 'maximum' : 'minimum']) : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   /** All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time, so that they wait together. They are joined in their order. */
   const loop = (from: string, stride: number, at: (r: string) => string): string => {
@@ -107,7 +104,7 @@ var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: arr
   workgroupBarrier();
   if (li == 0u) {
     for (var k = 1u; k < ${GROUP}u; k++) {
-      ${arg ? `let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && isNan(v) == isNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }` : 'acc = join(acc, part[k]);'}
+      ${arg ? `let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && mathNan(v) == mathNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }` : 'acc = join(acc, part[k]);'}
     }
     ${result}
   }`,
@@ -155,12 +152,6 @@ function pieceCount(outer: number, reduced: number, inner: number): number {
     if (reduced >= 65536 || (reduced >= 8192 && outer < 64)) length = Math.max(1024, Math.ceil(reduced / 256));
   } else if (reduced >= 4096 || (reduced >= 256 && outer * inner < 16384)) length = Math.ceil(Math.sqrt(reduced));
   return Math.ceil(reduced / Math.max(1, length));
-}
-
-/** Row-major, with an offset that the adapter can bind. */
-export function denseOperand(x: Tensor): Tensor {
-  const t = contiguous(x);
-  return t.byteOffset % x.device.limits.minStorageBufferOffsetAlignment === 0 ? t : t.clone();
 }
 
 /** Brings the reduced axes together: a permutation that leaves outer × reduced × inner, without moving data where it can. */

@@ -11,7 +11,7 @@ import { grid1d } from '../gpu/grid.ts';
 import { numelOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
-import { denseOperand } from './reduce.ts';
+import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
   readonly dtype: FloatDType;

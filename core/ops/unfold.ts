@@ -8,7 +8,7 @@ import { defineKernel } from '../gpu/kernel.ts';
 import { sameShape, show, type Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
-import { denseOperand } from './reduce.ts';
+import { denseOperand } from '../expr/dense.ts';
 
 /** One number for both directions, or (height, width). */
 export type Pair = number | readonly [number, number];

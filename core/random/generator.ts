@@ -8,6 +8,7 @@ import type { Device } from '../gpu/device.ts';
 import type { Positioned } from '../gpu/recorder.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
+import { wgslMath } from '../expr/wgslMath.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
@@ -31,6 +32,21 @@ export interface SampleRange {
 
 type Distribution = 'bits' | 'uniform' | 'normal' | 'randint' | 'bernoulli';
 
+/** Normal numbers of four random words. */
+const GAUSS = `${wgslMath(['log', 'sinCosPart'])}
+// Sine and cosine of u in [0, 1] turns: the nearest quarter turn leaves an angle within pi/4.
+fn sinCos(u: f32) -> array<f32, 2> {
+  let quarter = round(4.0 * u);
+  return mathSinCosPart(i32(quarter), (u - 0.25 * quarter) * ${2 * Math.PI});
+}
+fn gauss(r: vec4u) -> vec4f {
+  // Box and Muller; the radius never takes the logarithm of 0, nor the root of a logarithm that was rounded upwards.
+  let u = (vec4f(r >> vec4u(8u)) + 0.5) * ${2 ** -24};
+  let radius = sqrt(max(-2.0 * vec2f(mathLog(u.x), mathLog(u.z)), vec2f()));
+  let a = sinCos(u.y); let b = sinCos(u.w);
+  return vec4f(radius.x * a[1], radius.x * a[0], radius.y * b[1], radius.y * b[0]);
+}`;
+
 const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i32' | 'u32' }>(
   'random',
   ({ kind, type }) => {
@@ -39,7 +55,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
       uniform: `(p.a + (p.b - p.a) * ${type === 'f16' ? `vec4f(r >> vec4u(21u)) * ${2 ** -11}` : 'unit(r)'})`,
       normal: 'p.a + p.b * gauss(r)',
       randint:
-        'vec4i(p.low) + vec4i(vec4u(mulHi(r.x, p.span), mulHi(r.y, p.span), mulHi(r.z, p.span), mulHi(r.w, p.span)))',
+        'vec4i(p.low) + vec4i(vec4u(mathMulHi(r.x, p.span), mathMulHi(r.y, p.span), mathMulHi(r.z, p.span), mathMulHi(r.w, p.span)))',
       bernoulli: 'select(vec4f(0.0), vec4f(1.0), unit(r) < vec4f(p.a))',
     };
     return {
@@ -62,27 +78,7 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
       enable: type === 'f16' ? ['f16'] : [],
       declarations: `${PHILOX_WGSL}
 fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
-// Sine and cosine of whole turns u in [0, 1]: WGSL's own may be off by 2^-11, differently on every adapter. The nearest quarter turn
-// k leaves an angle within pi/4, for which Taylor's polynomials are as good as f32.
-fn sinCos(u: vec2f) -> array<vec2f, 2> {
-  let quarter = round(4.0 * u);
-  let r = (u - 0.25 * quarter) * ${2 * Math.PI};
-  let s = r * r;
-  let sine = r * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s * (1.0 / 362880.0)))));
-  let cosine = 1.0 + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40320.0))));
-  let k = vec2u(quarter);
-  let odd = (k & vec2u(1u)) == vec2u(1u);
-  let a = select(sine, cosine, odd); let b = select(cosine, sine, odd);
-  return array(select(a, -a, (k & vec2u(2u)) != vec2u()), select(b, -b, ((k + 1u) & vec2u(2u)) != vec2u()));
-}
-fn gauss(r: vec4u) -> vec4f {
-  // Box and Muller; the radius never takes the logarithm of 0, nor the root of a logarithm that was rounded upwards.
-  let u = (vec4f(r >> vec4u(8u)) + 0.5) * ${2 ** -24};
-  let radius = sqrt(max(-2.0 * log(u.xz), vec2f()));
-  let angle = sinCos(u.yw);
-  let x = radius * angle[1]; let y = radius * angle[0];
-  return vec4f(x.x, y.x, x.y, y.y);
-}`,
+${kind === 'normal' ? GAUSS : ''}`,
       // p.sample is the number of elements of a sample: y begins with sample state[4] of a whole that is drawn in parts. Where that is
       // not at the beginning of a block, an invocation writes the end of one block and no element of the next.
       body: `  let skipped = state[4] * p.sample;

@@ -1,6 +1,8 @@
 // Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a bijection of a 128-bit counter under a
 // 64-bit key. A seed and a position give the same bits on every machine.
 
+import { wgslMath } from '../expr/wgslMath.ts';
+
 const M0 = 0xd2511f53,
   M1 = 0xcd9e8d57,
   W0 = 0x9e3779b9,
@@ -28,16 +30,11 @@ function mulHi(a: number, b: number): number {
 }
 
 /** The same in WGSL: `philox(counter: vec4u, key: vec2u) -> vec4u`. */
-export const PHILOX_WGSL = `
-fn mulHi(a: u32, b: u32) -> u32 {
-  let al = a & 0xffffu; let ah = a >> 16u; let bl = b & 0xffffu; let bh = b >> 16u;
-  let low = al * bl; let m1 = ah * bl + (low >> 16u); let m2 = al * bh + (m1 & 0xffffu);
-  return ah * bh + (m1 >> 16u) + (m2 >> 16u);
-}
+export const PHILOX_WGSL = `${wgslMath(['mulHi'])}
 fn philox(counter: vec4u, key: vec2u) -> vec4u {
   var c = counter; var k = key;
   for (var i = 0; i < 10; i++) {
-    c = vec4u(mulHi(${M1}u, c.z) ^ c.y ^ k.x, ${M1}u * c.z, mulHi(${M0}u, c.x) ^ c.w ^ k.y, ${M0}u * c.x);
+    c = vec4u(mathMulHi(${M1}u, c.z) ^ c.y ^ k.x, ${M1}u * c.z, mathMulHi(${M0}u, c.x) ^ c.w ^ k.y, ${M0}u * c.x);
     k += vec2u(${W0}u, ${W1}u);
   }
   return c;

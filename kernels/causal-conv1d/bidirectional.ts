@@ -6,7 +6,7 @@ import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Device, Operand, FloatDType } from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
-import { SIGMOID } from '../sigmoid.ts';
+import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { CHANNELS, each, STEP, stretchOf, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
@@ -54,7 +54,7 @@ function common(v: Variant): { bindings: KernelBinding[]; declarations: string; 
 fn row(b: u32, t: i32) -> u32 { return b * p.L + u32(clamp(t, 0, i32(p.L) - 1)); }
 fn within(t: i32) -> bool { return t >= 0 && t < i32(p.L); }
 fn input(b: u32, t: i32, d: u32) -> f32 { return select(0.0, f32(x[p.x0 + row(b, t) * p.xRow + d]), within(t)); }
-${SIGMOID}`,
+${wgslMath(['quickSigmoid'])}`,
     setup: `
   let channel = gid.x;
   if (channel >= p.D) { return; }
@@ -97,8 +97,8 @@ const forwardKernel = defineKernel<Variant>('causalConv1d.forwardPair', (v) => {
       (j) => `${outputs(W, j)}
     if (c + ${j} < end) {
       let at = row(b, c + ${j}) * p.D + d;
-      y[p.y0 + at] = ${v.dtype}(${v.silu ? `a${j} * sigmoid(a${j})` : `a${j}`});
-      y[p.y1 + at] = ${v.dtype}(${v.silu ? `e${j} * sigmoid(e${j})` : `e${j}`});
+      y[p.y0 + at] = ${v.dtype}(${v.silu ? `a${j} * mathQuickSigmoid(a${j})` : `a${j}`});
+      y[p.y1 + at] = ${v.dtype}(${v.silu ? `e${j} * mathQuickSigmoid(e${j})` : `e${j}`});
     }`,
     )}
     ${shift('x', 2 * W - 2)}
@@ -115,7 +115,9 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
   const { bindings, declarations, setup } = common(v);
   const W = v.width;
   const slope = (a: string): string =>
-    v.silu ? `let s${a} = sigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));` : `const u${a} = 1.0;`;
+    v.silu
+      ? `let s${a} = mathQuickSigmoid(${a}); let u${a} = s${a} * (1.0 + ${a} * (1.0 - s${a}));`
+      : `const u${a} = 1.0;`;
   return {
     enable: v.dtype === 'f16' ? ['f16'] : [],
     bindings: [

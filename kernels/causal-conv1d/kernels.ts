@@ -9,7 +9,7 @@ import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Direction } from '../direction.ts';
-import { SIGMOID } from '../sigmoid.ts';
+import { wgslMath } from '../../core/expr/wgslMath.ts';
 
 export interface ConvVariant {
   readonly width: number;
@@ -61,7 +61,7 @@ function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; dec
     ],
     declarations: `
 fn token(i: i32) -> u32 { return ${token}; }
-fn input(b: u32, i: i32, d: u32) -> f32 { return f32(x[p.x0 + (b * p.L + token(clamp(i, 0, i32(p.L) - 1))) * p.xRow + d]); }${SIGMOID}`,
+fn input(b: u32, i: i32, d: u32) -> f32 { return f32(x[p.x0 + (b * p.L + token(clamp(i, 0, i32(p.L) - 1))) * p.xRow + d]); }${wgslMath(['quickSigmoid'])}`,
     setup: `
   let channel = gid.x;
   if (channel >= p.D) { return; }
@@ -92,7 +92,7 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
     ${each(
       STEP,
       (j) => `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
-    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * sigmoid(y${j})` : `y${j}`}); }`,
+    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * mathQuickSigmoid(y${j})` : `y${j}`}); }`,
     )}
     ${each(W - 1, (k) => `x${k} = x${k + STEP};`, ' ')}
   }`,
@@ -133,7 +133,7 @@ export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backwa
       (j) => `${
         v.silu
           ? `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
-    let s${j} = sigmoid(y${j});`
+    let s${j} = mathQuickSigmoid(y${j});`
           : ''
       }
     let g${W - 1 + j} = select(0.0, up${j}${v.silu ? ` * s${j} * (1.0 + y${j} * (1.0 - s${j}))` : ''}, i + ${j} < i32(p.L));

@@ -12,6 +12,7 @@ import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
 import type { Operand } from '../../core/gpu/dispatcher.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
+import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
 import { grid1d } from '../../core/gpu/grid.ts';
 import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
@@ -29,11 +30,8 @@ export const advanceKernel = defineKernel<{ norm: boolean }>('adamWAdvance', ({ 
   workgroupSize: [1],
   // For a beta near 1 and a small t, 1 - beta^t keeps its digits only as -expm1(t log beta).
   declarations: `${ADAMW_STATE_WGSL}
-fn oneMinusPower(t: f32, logBeta: f32) -> f32 {
-  let x = t * logBeta;
-  if (x < -0.3) { return 1 - exp(x); }
-  return -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7))))));
-}`,
+${wgslMath(['expm1'])}
+fn oneMinusPower(t: f32, logBeta: f32) -> f32 { return -mathExpm1(t * logBeta); }`,
   body: `
 let scaled = ${norm ? 'norm[0] / state.lossScale' : '0f'};
 let bad = ${norm ? 'norm[1] != 0' : 'false'};

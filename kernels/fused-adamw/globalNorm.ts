@@ -6,6 +6,7 @@ import type { Device } from '../../core/gpu/device.ts';
 import type { Operand } from '../../core/gpu/dispatcher.ts';
 import type { DType } from '../../core/tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
+import { mathName, wgslMath } from '../../core/expr/wgslMath.ts';
 import { defineKernel } from '../../core/gpu/kernel.ts';
 import { grid1d } from '../../core/gpu/grid.ts';
 
@@ -53,7 +54,6 @@ interface PartialVariant {
  */
 export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', ({ vector, dtype, shared }) => {
   const value = vector === 4 ? 'vec4f' : 'f32';
-  const bits = vector === 4 ? 'vec4u' : 'u32';
   return {
     bindings: [
       { name: 'grads', type: `array<${vector === 4 ? `vec4<${dtype}>` : dtype}>`, access: 'read' },
@@ -66,9 +66,8 @@ export const squaresKernel = defineKernel<PartialVariant>('globalNormSquares', (
     workgroupSize: [GROUP],
     workgroupBytes: shared ? GROUP * 8 : 0,
     enable: dtype === 'f16' ? ['f16'] : [],
-    declarations: shared
-      ? `var<workgroup> sums: array<f32, ${GROUP}>;\nvar<workgroup> flags: array<u32, ${GROUP}>;`
-      : '',
+    declarations: `${vector === 4 ? wgslMath([], ['notFinite']) : wgslMath(['notFinite'])}
+${shared ? `var<workgroup> sums: array<f32, ${GROUP}>;\nvar<workgroup> flags: array<u32, ${GROUP}>;` : ''}`,
     // Adds up blocks of 16 first: a long chain of additions loses digits.
     body: `
 let stride = nwg.x * ${GROUP}u;
@@ -80,7 +79,7 @@ for (var begin = flat; begin < p.count; begin += 16u * stride) {
   for (var i = begin; i < end; i += stride) {
     let g = ${value}(grads[i]);
     block += g * g;
-    bad = bad || any((bitcast<${bits}>(g) & ${bits}(0x7f800000u)) == ${bits}(0x7f800000u));
+    bad = bad || any(${mathName('notFinite', vector === 4)}(g));
   }
   sum += ${vector === 4 ? 'dot(block, vec4f(1))' : 'block'};
 }
@@ -114,16 +113,18 @@ export const normTotalKernel = defineKernel<{ shared: boolean }>('globalNormTota
     params: [{ name: 'count', type: 'u32' }],
     workgroupSize: [size],
     workgroupBytes: size * 8,
-    declarations: `var<workgroup> sums: array<f32, ${size}>;\nvar<workgroup> flags: array<u32, ${size}>;`,
+    declarations: `${wgslMath(['notFinite'])}
+var<workgroup> sums: array<f32, ${size}>;
+var<workgroup> flags: array<u32, ${size}>;`,
     body: `
 var sum = 0f;
 var bad = 0u;
 for (var begin = li; begin < p.count; begin += ${16 * size}u) {
   var block = 0f;
   for (var i = begin; i < min(p.count, begin + ${16 * size}u); i += ${size}u) {
-    let bits = partial[i];
-    bad |= select(0u, 1u, (bits & 0x7f800000u) == 0x7f800000u);
-    block += bitcast<f32>(bits);
+    let square = bitcast<f32>(partial[i]);
+    bad |= select(0u, 1u, mathNotFinite(square));
+    block += square;
   }
   sum += block;
 }
@@ -137,9 +138,8 @@ for (var half = ${(size / 2) | 0}u; half > 0u; half >>= 1u) {
   }
 }
 if (li == 0u) {
-  let overflowed = (bitcast<u32>(sums[0]) & 0x7f800000u) == 0x7f800000u;
   result[0] = sqrt(sums[0]);
-  result[1] = select(0f, 1f, flags[0] != 0u || overflowed);
+  result[1] = select(0f, 1f, flags[0] != 0u || mathNotFinite(sums[0]));
 }`,
   };
 });

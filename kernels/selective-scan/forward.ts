@@ -82,7 +82,7 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
      */
     const delayed = ahead && one && !save;
     const result = (j: number): string =>
-      `${dtype}(${gate && last ? `y${j} * gate${j} * sigmoid(gate${j})` : `y${j}`})`;
+      `${dtype}(${gate && last ? `y${j} * gate${j} * mathQuickSigmoid(gate${j})` : `y${j}`})`;
     /** Writes the results of the stretch that ends before token `end`; `live` says whether token j of it exists. */
     const writeBefore = (end: string, live: (j: number) => string): string =>
       each(

@@ -40,7 +40,7 @@ export const gateBackwardKernel = defineKernel<{ dtype: FloatDType; vector: 1 | 
   let row = flat / p.width;
   let column = flat % p.width;
   let gate = ${wide}(z[p.z0 + row * p.zRow + column]);
-  let open = ${wide}(${parts((part) => `sigmoid(gate${part})`)});
+  let open = ${wide}(${parts((part) => `mathQuickSigmoid(gate${part})`)});
   let up = ${wide}(dout[p.dout0 + row * p.doutRow + column]) * open;
   dy[flat] = ${type}(up * gate);
   dz[p.dz0 + row * p.dzRow + column] = ${type}(up * (1.0 + gate * (1.0 - open)) * ${wide}(ungated[flat]));`,

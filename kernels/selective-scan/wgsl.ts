@@ -3,7 +3,7 @@
 import type { FloatDType } from '../../core/index.ts';
 import type { KernelBinding } from '../../core/gpu/kernel.ts';
 import type { Direction } from '../direction.ts';
-import { SIGMOID } from '../sigmoid.ts';
+import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { seamBytes, type Layout } from './plan.ts';
 
 /** What both kernels depend on. */
@@ -25,18 +25,14 @@ export function each(count: number, text: (i: number) => string, separator = '\n
 }
 
 /**
- * log(1 + e) for e in [0, 1], by a polynomial with a relative error of 3e-8; log(1.0 + e) would lose the digits of a
- * small e, and so of a small step size. The softplus made of it doesn't overflow, and equals x in f32 well below the
+ * Softplus and its slope. A small step size keeps its digits; nothing overflows, and softplus equals x in f32 well below the
  * threshold of 20.
  */
-export const FUNCTIONS = `${SIGMOID}
+export const FUNCTIONS = `${wgslMath(['quickSigmoid', 'log1pUnit'])}
 struct Gate { value: f32, slope: f32 }
-fn log1pUnit(e: f32) -> f32 {
-  return e * (0.99999994 + e * (-0.49999493 + e * (0.33319098 + e * (-0.24842982 + e * (0.19106007 + e * (-0.13663246 + e * (0.07822596 + e * (-0.02950524 + e * 0.005232694))))))));
-}
 fn softplus(x: f32) -> Gate {
   let e = exp(-abs(x));
-  return Gate(max(x, 0.0) + log1pUnit(e), select(e, 1.0, x >= 0.0) / (1.0 + e));
+  return Gate(max(x, 0.0) + mathLog1pUnit(e), select(e, 1.0, x >= 0.0) / (1.0 + e));
 }`;
 
 /** The place of the ith token in the order of direction `way`. */

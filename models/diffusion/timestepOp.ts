@@ -2,10 +2,17 @@
 // one backward.
 
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { differentiate, Expr } from '../../core/expr/expr.ts';
-import { defineOp, isFloat, numelOf, sameShape, show, type Tensor } from '../../core/index.ts';
+import { differentiate } from '../../core/expr/differentiate.ts';
+import {
+  mapSamples,
+  SampleProgram,
+  sumSamples,
+  type SampleOutput,
+  type SampleSize,
+  type Source,
+} from '../../core/expr/samples.ts';
+import { defineOp, Expr, isFloat, numelOf, sameShape, show, type Tensor } from '../../core/index.ts';
 import { COEFFICIENTS, type Coefficient } from './coefficients.ts';
-import { program, runMap, runSum, type Operands, type Output, type Program, type Source } from './timestepProgram.ts';
 
 /** Tensors by name, each with the number of parts that a sample has in it: 2 for an output whose channels are two halves. */
 export type Inputs<Name extends string> = Readonly<Record<Name, 1 | 2>>;
@@ -75,17 +82,19 @@ function define<Name extends string, Column extends string>(
   const names = Object.keys(inputs) as Name[];
   const parts = names.map((n) => inputs[n]);
   const { exprs, sources } = expressions(names, parts, build, columns);
-  const forward = program(
-    name,
+  const forward = new SampleProgram(
+    `diffusion.${name}`,
     sources,
-    exprs.map((expr, i): Output => ({ expr, part: 0, parts: 1, before: i })),
+    exprs.map((expr, i): SampleOutput => ({ expr, part: 0, parts: 1, before: i })),
   );
   const count = names.length;
+  // Numbers of the tensors: the inputs, table and timesteps, gradients of the outputs.
+  const first = count + 2;
 
   /** Gradients of the `wanted` tensors from those of the outputs `seeded`. */
-  const gradient = (wanted: readonly number[], seeded: readonly number[]): Program => {
+  const gradient = (wanted: readonly number[], seeded: readonly number[]): SampleProgram => {
     const seeds = seeded.map((_, j): Source =>
-      reduce ? { kind: 'sample', tensor: count + j } : { kind: 'element', tensor: count + j, part: 0, parts: 1 },
+      reduce ? { kind: 'sample', tensor: first + j } : { kind: 'element', tensor: first + j },
     );
     const wantedInputs = wanted.flatMap((i) =>
       Array.from({ length: parts[i] }, (_, part) => inputNumber(parts, i, part)),
@@ -97,7 +106,7 @@ function define<Name extends string, Column extends string>(
     );
     let before = 0;
     const outputs = wanted.flatMap((i) => {
-      const here = Array.from({ length: parts[i] }, (_, part): Output => ({
+      const here = Array.from({ length: parts[i] }, (_, part): SampleOutput => ({
         expr: found.shift() ?? Expr.constant(0),
         part,
         parts: parts[i],
@@ -106,10 +115,10 @@ function define<Name extends string, Column extends string>(
       before += parts[i];
       return here;
     });
-    return program(`${name}.backward`, [...sources, ...seeds], outputs);
+    return new SampleProgram(`diffusion.${name}.backward`, [...sources, ...seeds], outputs);
   };
-  const gradients = new Map<string, Program>();
-  const gradientOf = (wanted: readonly number[], seeded: readonly number[]): Program => {
+  const gradients = new Map<string, SampleProgram>();
+  const gradientOf = (wanted: readonly number[], seeded: readonly number[]): SampleProgram => {
     const key = `${wanted.join()}|${seeded.join()}`;
     let prog = gradients.get(key);
     if (!prog) gradients.set(key, (prog = gradient(wanted, seeded)));
@@ -121,7 +130,7 @@ function define<Name extends string, Column extends string>(
     firstDerivativeOnly: true,
     forward(ctx, table, t, ...tensors) {
       const { shape } = tensors[0];
-      const operands: Operands = { table, t, tensors, batch: shape[0], size: numelOf(shape.slice(1)) };
+      const samples: SampleSize = { batch: shape[0], size: numelOf(shape.slice(1)) };
       const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
       if (wanted.length) {
         const { reads } = gradientOf(
@@ -133,27 +142,25 @@ function define<Name extends string, Column extends string>(
           wanted,
           used,
           shapes: tensors.map((x) => x.shape),
-          batch: operands.batch,
-          size: operands.size,
+          samples,
         });
         ctx.save(table, t, ...used.map((i) => tensors[i]));
       }
       if (reduce) {
-        const y = runSum(table.device, forward, operands);
+        const y = sumSamples(table.device, forward, [...tensors, table, t], samples);
         return exprs.map((_, i) => y.select(0, i));
       }
       return partsOf(
-        runMap(table.device, forward, operands),
+        mapSamples(table.device, forward, [...tensors, table, t], samples),
         exprs.map(() => shape),
       );
     },
     backward(ctx, ...grads) {
-      const { wanted, used, shapes, batch, size } = ctx.state as {
+      const { wanted, used, shapes, samples } = ctx.state as {
         wanted: number[];
         used: number[];
         shapes: number[][];
-        batch: number;
-        size: number;
+        samples: SampleSize;
       };
       const [table, t, ...saved] = ctx.saved;
       const tensors: (Tensor | null)[] = new Array<Tensor | null>(count).fill(null);
@@ -166,9 +173,9 @@ function define<Name extends string, Column extends string>(
       const total: Tensor[] = [];
       for (let at = 0; at < given.length; at += portion) {
         const seeded = given.slice(at, at + portion);
-        const operands: Operands = { table, t, tensors: [...tensors, ...seeded.map((o) => grads[o])], batch, size };
+        const all = [...tensors, table, t, ...seeded.map((o) => grads[o])];
         const found = partsOf(
-          runMap(table.device, gradientOf(wanted, seeded), operands),
+          mapSamples(table.device, gradientOf(wanted, seeded), all, samples),
           wanted.map((i) => shapes[i]),
         );
         found.forEach((g, j) => {
@@ -215,7 +222,8 @@ function expressions<Name extends string, Column extends string>(
     }
   });
   const first = sources.length;
-  columns.forEach((_, column) => sources.push({ kind: 'coefficient', column }));
+  const [table, row] = [names.length, names.length + 1];
+  columns.forEach((_, column) => sources.push({ kind: 'row', table, row, column, columns: columns.length }));
   const k: CoefficientExpr<Column> = (name) => Expr.input(first + columns.indexOf(name), 'f32');
   return { exprs: build({ of, detached, k }), sources };
 }

@@ -1,6 +1,6 @@
 // Adam, and AdamW, whose weight decay is apart from the gradient.
 
-import { fuse, type Expr, type Tensor } from '../../core/index.ts';
+import { fuseInPlace, type Expr, type Tensor } from '../../core/index.ts';
 import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';
 
 export interface AdamOptions {
@@ -27,7 +27,8 @@ export interface AdamOptions {
  */
 export class Adam extends Optimizer {
   private readonly slots: readonly string[];
-  private readonly run: (p: Tensor, gradient: Tensor, rate: Tensor, step: Tensor, ...slots: Tensor[]) => Tensor[];
+  /** Overwrites the parameter and the slots. */
+  private readonly run: (...tensors: Tensor[]) => void;
 
   /** @throws ValueError */
   constructor(parameters: Parameters, options: AdamOptions = {}, decoupled = false) {
@@ -43,7 +44,9 @@ export class Adam extends Optimizer {
         .mul(Math.max(Math.log(beta), -1e3))
         .expm1()
         .neg();
-    this.run = fuse((p, gradient, rate, step, m, v, most) => {
+    this.run = fuseInPlace((p, m, v, ...rest) => {
+      const [gradient, rate, step] = rest.slice(-3);
+      const [most] = rest;
       const g = decoupled ? gradient : gradient.add(p.mul(weightDecay));
       const kept = decoupled ? p.sub(rate.mul(weightDecay).mul(p)) : p;
       const first = m.add(g.sub(m).mul(1 - beta1));
@@ -57,8 +60,7 @@ export class Adam extends Optimizer {
 
   protected override update(p: Tensor, gradient: Tensor, index: number, step: Tensor): void {
     const slots = this.slots.map((name) => this.slot(name, index));
-    const next = this.run(p, gradient, this.rate, step, ...slots);
-    [p, ...slots].forEach((t, i) => t.copy_(next[i]));
+    this.run(p, ...slots, gradient, this.rate, step);
   }
 }
 

@@ -1,6 +1,6 @@
 // Stochastic gradient descent.
 
-import { fuse, ValueError, type Tensor } from '../../core/index.ts';
+import { fuseInPlace, ValueError, type Tensor } from '../../core/index.ts';
 import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';
 
 export interface SGDOptions {
@@ -16,17 +16,15 @@ export interface SGDOptions {
   readonly nesterov?: boolean;
 }
 
-type Update = (p: Tensor, gradient: Tensor, rate: Tensor) => Tensor;
-type MomentumUpdate = (p: Tensor, gradient: Tensor, rate: Tensor, buffer: Tensor, step: Tensor) => Tensor[];
-
 /**
  * `p ← p - lr · d` with `g = gradient + weightDecay · p` and, where there is momentum,
  * `b ← momentum · b + (1 - dampening) · g` (b = g in the first step), `d = b`, or `g + momentum · b` with nesterov;
  * else `d = g`. As `torch.optim.SGD` (Sutskever et al., ICML 2013). State: `momentum_buffer`.
  */
 export class SGD extends Optimizer {
-  private readonly plain: Update | null = null;
-  private readonly accelerated: MomentumUpdate | null = null;
+  /** Overwrites the parameter and, where there is momentum, the buffer. */
+  private readonly run: (...tensors: Tensor[]) => void;
+  private readonly accelerated: boolean;
 
   /** @throws ValueError */
   constructor(parameters: Parameters, options: SGDOptions = {}) {
@@ -37,25 +35,18 @@ export class SGD extends Optimizer {
         expected: 'a momentum and no dampening',
       });
     super(parameters, lr, momentum ? ['momentum_buffer'] : []);
-    if (!momentum) {
-      this.plain = fuse((p, gradient, rate) => p.sub(rate.mul(gradient.add(p.mul(weightDecay)))), 'sgd');
-    } else {
-      this.accelerated = fuse((p, gradient, rate, buffer, step) => {
-        const g = gradient.add(p.mul(weightDecay));
-        const b = buffer.mul(momentum).add(step.eq(1).where(g, g.mul(1 - dampening)));
-        return [p.sub(rate.mul(nesterov ? g.add(b.mul(momentum)) : b)), b];
-      }, 'sgdMomentum');
-    }
+    this.accelerated = momentum !== 0;
+    this.run = momentum
+      ? fuseInPlace((p, buffer, gradient, rate, step) => {
+          const g = gradient.add(p.mul(weightDecay));
+          const b = buffer.mul(momentum).add(step.eq(1).where(g, g.mul(1 - dampening)));
+          return [p.sub(rate.mul(nesterov ? g.add(b.mul(momentum)) : b)), b];
+        }, 'sgdMomentum')
+      : fuseInPlace((p, gradient, rate) => p.sub(rate.mul(gradient.add(p.mul(weightDecay)))), 'sgd');
   }
 
   protected override update(p: Tensor, gradient: Tensor, index: number, step: Tensor): void {
-    if (!this.accelerated) {
-      p.copy_(this.plain!(p, gradient, this.rate));
-      return;
-    }
-    const buffer = this.slot('momentum_buffer', index);
-    const [next, b] = this.accelerated(p, gradient, this.rate, buffer, step);
-    p.copy_(next);
-    buffer.copy_(b);
+    if (this.accelerated) this.run(p, this.slot('momentum_buffer', index), gradient, this.rate, step);
+    else this.run(p, gradient, this.rate);
   }
 }
