@@ -22,6 +22,7 @@ import { Progress, say, type ProgressStyle } from './progress.ts';
 import { learningRate, type RunConfig } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
 import { labelsOfRows, writeSamples } from './sampleSheet.ts';
+import type { StepProfile } from './stepProfile.ts';
 import { loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
 
 export interface TrainRunOptions {
@@ -33,6 +34,8 @@ export interface TrainRunOptions {
   readonly resume?: CheckpointEntry;
   readonly style: ProgressStyle;
   readonly signal?: AbortSignal;
+  /** Measures some of the steps. */
+  readonly profile?: StepProfile;
 }
 
 export interface TrainOutcome {
@@ -88,6 +91,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     });
   } finally {
     progress.end();
+    options.profile?.stop();
     if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
     trainer?.dispose();
     diffusion.dispose();
@@ -204,6 +208,7 @@ class Loop {
       config: { settings, plan },
       data,
       signal,
+      profile,
     } = this.#options;
     const loader = new DataLoader(data.dataset, {
       batchSize: settings.batch,
@@ -217,10 +222,12 @@ class Loop {
       const stops = [plan.checkpointEvery, plan.sampleEvery]
         .filter((every) => every > 0)
         .map((every) => (Math.floor(trainer.step / every) + 1) * every);
+      stops.push(...(profile?.stops.filter((step) => step > trainer.step) ?? []));
       for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
         await this.#log(record);
       }
       if (signal?.aborted) break;
+      await profile?.reached(trainer.step);
       if (due(plan.checkpointEvery)) await this.#save(trainer.step >= plan.steps);
       if (due(plan.sampleEvery)) await this.#sheet();
     }

@@ -20,6 +20,7 @@ import { defaultStyle, say, type ProgressStyle } from '../progress.ts';
 import { makeRunConfig, type RunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
 import { skipReporter } from '../skipReporter.ts';
+import { StepProfile } from '../stepProfile.ts';
 import { resumeCommand, trainRun } from '../trainRun.ts';
 
 interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
@@ -30,6 +31,8 @@ interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOp
   readonly resume?: string | true;
   readonly progress: 'auto' | ProgressStyle;
   readonly quiet?: boolean;
+  /** Where a trace of some steps is written. */
+  readonly profile?: string;
 }
 
 /** Flags that a resumed run may give anew. */
@@ -42,7 +45,7 @@ const PLAN = [
   'guidance',
 ] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
-const ASIDE = new Set(['epochs', 'out', 'resume', 'progress', 'quiet', 'adapter', 'tier', ...PLAN]);
+const ASIDE = new Set(['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier', ...PLAN]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
 const PLACES = new Set(['data']);
 
@@ -158,6 +161,13 @@ export function trainCommand(): Command {
       ),
     )
     .option('-q, --quiet', 'the same as --progress none')
+    .addOption(
+      flag(
+        '--profile <file>',
+        'measure a few steps: a Chrome trace of their kernels in this file, and a table at the end',
+        text,
+      ),
+    )
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
   return command.action(async (options: TrainOptions) => {
@@ -192,7 +202,10 @@ async function train(options: TrainOptions, given: Given, flagName: FlagName): P
       }
       if (signal.aborted) return stopped(undefined);
       using device = await openCliDevice(options);
-      const outcome = await trainRun({ device, folder, config, data, resume, style, signal });
+      const profile =
+        options.profile === undefined ? undefined : new StepProfile(device, options.profile, resume?.step ?? 0);
+      const outcome = await trainRun({ device, folder, config, data, resume, style, signal, profile });
+      if (profile && style !== 'none') process.stdout.write(profile.report);
       if (!outcome.done) return stopped(outcome.checkpoint && { step: outcome.checkpoint.step, folder });
       if (style === 'bar' || style === 'lines')
         say(`Done: ${grouped(outcome.step)} steps. Look at samples with ${invocation('sample', folder.shown)}`);
