@@ -40,7 +40,7 @@ export function checkpointFiles(config: RunConfig, state: TrainerState): [name: 
 
 /**
  * Reads everything a trainer goes on from.
- * @throws {FileError | FormatError} naming the file that is missing or damaged
+ * @throws FileError, FormatError naming the file that is missing or damaged
  */
 export async function readCheckpoint(folder: string): Promise<TrainerState> {
   const json = (await readJson(join(folder, 'state.json'))) as unknown as TrainerState['json'];
@@ -59,7 +59,7 @@ export async function readCheckpoint(folder: string): Promise<TrainerState> {
 
 /**
  * The model of a checkpoint in evaluation mode; the caller disposes of it.
- * @throws {FileError | FormatError} naming the file that is missing or damaged; ShapeError where it is another model's
+ * @throws FileError, FormatError naming the file that is missing or damaged; ShapeError where it is another model's
  */
 export async function loadModel(
   device: Device,

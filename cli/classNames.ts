@@ -10,7 +10,7 @@ const caseless = (name: string): string => composed(composed(name).toUpperCase()
 
 /**
  * Labels of the classes that a list names, parted by commas; a name may hold commas itself.
- * @throws {UsageError} for a name that is no class, or could be several
+ * @throws UsageError for a name that is no class, or could be several
  */
 export function labelsOf(list: string, classNames: readonly string[], numClasses: number): number[] {
   const exact = index(classNames, composed),

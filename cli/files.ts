@@ -43,7 +43,7 @@ export type FileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterabl
 /**
  * Writes a file so that it appears at once and whole: temporary name in the same folder, fsync, rename, fsync of the folder.
  * A file of that name is replaced. On failure nothing changes and the temporary file is removed.
- * @throws {FileError} when it cannot be written; the message names the path and the reason
+ * @throws FileError when it cannot be written; the message names the path and the reason
  */
 export async function writeFileAtomic(path: string, data: FileData): Promise<void> {
   const folder = dirname(path);

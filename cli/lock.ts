@@ -16,7 +16,7 @@ interface Holder {
  * Creates a lock file that names this process; remove it to let go. One that a dead process of this machine left is replaced.
  * @param folder what is locked, for the error
  * @returns `path`
- * @throws {UsageError} while another process holds it; {FileError} when it cannot be written
+ * @throws UsageError while another process holds it; FileError when it cannot be written
  */
 export async function acquireLock(path: string, folder: string): Promise<string> {
   const mine = JSON.stringify({ pid: process.pid, host: hostname() } satisfies Holder);

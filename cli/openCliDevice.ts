@@ -26,7 +26,7 @@ export function adapterFlags(): Option[] {
 
 /**
  * Opens the chosen adapter.
- * @throws {UsageError} when none has the name given, with those there are; AdapterError when there is none at all
+ * @throws UsageError when none has the name given, with those there are; AdapterError when there is none at all
  */
 export async function openCliDevice({ adapter, tier }: AdapterOptions): Promise<Device> {
   try {

@@ -130,7 +130,7 @@ export const IMAGE_ENDINGS: readonly string[] = Object.keys(ENCODERS);
 
 /**
  * Writes one image, whole or not at all; the name's ending (.png, .webp, .avif, .jpg) chooses the format. PNG and WebP are lossless.
- * @throws {ValueError} for another ending; {FileError} when the file cannot be written
+ * @throws ValueError for another ending; FileError when the file cannot be written
  */
 export async function writeImage(path: string, image: PixelImage): Promise<void> {
   const encode = ENCODERS[extname(path).toLowerCase()];
@@ -178,7 +178,7 @@ export interface AnimationOptions {
 
 /**
  * Writes frames of one size as an animated .gif or .webp (lossless).
- * @throws {ValueError} for another ending or no frame; {ShapeError} when frames differ in size
+ * @throws ValueError for another ending or no frame; ShapeError when frames differ in size
  */
 export async function writeAnimation(
   path: string,

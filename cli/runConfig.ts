@@ -114,7 +114,7 @@ export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: Tra
 
 const DAMAGED: ErrorDetails = { remedy: 'it is damaged, use another checkpoint' };
 
-/** Checks what was read from a config.json. @throws {FormatError} naming the file */
+/** Checks what was read from a config.json. @throws FormatError naming the file */
 export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: string): RunConfig {
   const config = value as unknown as RunConfig;
   const bad = (what: string, options?: ErrorDetails): FormatError =>

@@ -83,7 +83,7 @@ export class RunFolder {
    * Writes a checkpoint so that it appears whole or not at all: files into a temporary folder, each synced, then one rename.
    * A checkpoint of that step that is there already stays.
    * @returns its folder
-   * @throws {FileError} when it cannot be written; nothing of it is left then, and older checkpoints are untouched
+   * @throws FileError when it cannot be written; nothing of it is left then, and older checkpoints are untouched
    */
   async writeCheckpoint(step: number, files: Iterable<readonly [name: string, data: FileData]>): Promise<string> {
     const parent = join(this.path, CHECKPOINTS);
@@ -123,7 +123,7 @@ export class RunFolder {
 
 /**
  * Makes the folder of a new run and locks it.
- * @throws {FileError} when the folder holds a run, or anything else, or cannot be made
+ * @throws FileError when the folder holds a run, or anything else, or cannot be made
  */
 export async function createRun(path: string): Promise<RunFolder> {
   const root = resolve(path);
@@ -159,7 +159,7 @@ export async function createRun(path: string): Promise<RunFolder> {
 
 /**
  * Locks the folder of a run that exists, and clears away what a killed process left half-written.
- * @throws {FileError} when another process trains there
+ * @throws FileError when another process trains there
  */
 export async function openRun(path: string): Promise<RunFolder> {
   const root = resolve(path);
@@ -181,7 +181,7 @@ export interface Located {
 
 /**
  * Finds the newest checkpoint of a run's folder, or takes the checkpoint folder that was named.
- * @throws {FileError} when the path is neither
+ * @throws FileError when the path is neither
  */
 export async function locateCheckpoint(path: string): Promise<Located> {
   const root = resolve(path);
@@ -229,7 +229,7 @@ async function readStep(folder: string): Promise<number> {
   return typeof state.step === 'number' ? state.step : 0;
 }
 
-/** Reads a JSON object. @throws {FileError | FormatError} when it is missing or damaged */
+/** Reads a JSON object. @throws FileError, FormatError when it is missing or damaged */
 export async function readJson(path: string): Promise<Record<string, unknown>> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw fileError('readJson', 'read', path, error);

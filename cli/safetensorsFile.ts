@@ -22,7 +22,7 @@ export function* safetensorsPieces(
 
 /**
  * Reads a whole file.
- * @throws {FormatError} naming the file and what is wrong in it; {FileError} when it cannot be read
+ * @throws FormatError naming the file and what is wrong in it; FileError when it cannot be read
  */
 export async function readSafetensorsFile(path: string): Promise<Map<string, SafetensorsEntry>> {
   let file: FileHandle;

@@ -58,7 +58,7 @@ const HOPELESS = 100;
 
 /**
  * Trains until the plan's last step or the signal; either way what was reached is in a checkpoint when this returns.
- * @throws DeviceLostError that says how to go on, {FileError} when the last checkpoint cannot be written, and the engine's errors
+ * @throws DeviceLostError that says how to go on, FileError when the last checkpoint cannot be written, and the engine's errors
  */
 export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> {
   const { folder, config, data, resume, style } = options;

@@ -45,7 +45,7 @@ export async function loadTuning(device: Device, path?: string): Promise<number>
 /**
  * Remembers what was measured.
  * @param path the file of a run instead of the cache's: also what comes with the engine is written there, as another version may bring other things
- * @throws {FileError} when it cannot be written
+ * @throws FileError when it cannot be written
  */
 export async function storeTuning(device: Device, path?: string): Promise<void> {
   const file = path ?? tuningPath(device);

@@ -61,7 +61,7 @@ async function locate(path: string, kind: CifarKind): Promise<{ folder: string; 
 /**
  * CIFAR-10 or CIFAR-100 from a folder with its binary files (`data_batch_1.bin` …, or `train.bin`), or from one that holds the
  * archive's folder. Class names are read from the text files beside them where there are any.
- * @throws {FileError} when the folder or the files of the split are missing; {FormatError} when a file is damaged
+ * @throws FileError when the folder or the files of the split are missing; FormatError when a file is damaged
  */
 export async function openCifar(
   path: string,

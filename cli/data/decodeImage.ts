@@ -17,7 +17,7 @@ const tolerance = { failOn: 'error' } as const;
 
 /**
  * Checks a background once, before any file is decoded with it.
- * @throws {ValueError} for what is no colour, or a transparent one
+ * @throws ValueError for what is no colour, or a transparent one
  */
 export async function checkBackground(background: string): Promise<void> {
   const bad = (what: string): ValueError =>

@@ -103,7 +103,7 @@ export class ImageFolder implements Dataset {
 
   /**
    * Image `index`, cropped, and its label. In place of an image that is damaged comes the next one in order that isn't.
-   * @throws {FormatError} when no image of the folder can be decoded; {FileError} when one cannot be read, or has changed
+   * @throws FormatError when no image of the folder can be decoded; FileError when one cannot be read, or has changed
    */
   async item(index: number): Promise<DatasetItem> {
     for (let i = 0; i < this.length; i++) {
@@ -167,7 +167,7 @@ const folderOf = (name: string): string => (name.includes('/') ? name.slice(0, n
  * Labels are the first-level folders in code-unit order, unless as many images lie beside them as in them; the few beside are left out.
  * Files whose header cannot be decoded are left out and reported through `onSkip`; files that prove damaged later are replaced by
  * their successor (see `ImageFolder.item`). A file that cannot be read at all is tried again, then ends the opening.
- * @throws {FileError} when the path is missing or not a folder, or holds too few images, or a file cannot be read; {ValueError} for a
+ * @throws FileError when the path is missing or not a folder, or holds too few images, or a file cannot be read; ValueError for a
  *   background that is no colour
  */
 export async function openImageFolder(root: string, options: ImageFolderOptions): Promise<ImageFolder> {

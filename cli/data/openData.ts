@@ -47,7 +47,7 @@ function withoutLabels(dataset: Dataset): Dataset {
 /**
  * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `folder:FOLDER`, or a plain path, which is
  * CIFAR where its binary files are found and a folder of images otherwise. A folder that is really called shapes is `./shapes`.
- * @throws {FileError | FormatError | ValueError} with one sentence on what is wrong
+ * @throws FileError, FormatError, ValueError with one sentence on what is wrong
  */
 export async function openData(spec: string, options: OpenDataOptions): Promise<OpenedData> {
   const { size, unlabelled = false, split, cifarLabels, shapesSeed = 0, shapesLength } = options;

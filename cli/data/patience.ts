@@ -44,7 +44,7 @@ export class Patience {
 
   /**
    * Runs `attempt` until it succeeds; errors that are not the system's go through at once.
-   * @throws {FileError} when the last attempt failed as well; the signal's reason
+   * @throws FileError when the last attempt failed as well; the signal's reason
    */
   async read<T>(path: string, attempt: () => Promise<T>): Promise<T> {
     const { pauses = PAUSES, onRetry, signal } = this.#options;

@@ -48,7 +48,7 @@ export async function examine({ name, path, stats }: ListedImage, known?: Pictur
   };
 }
 
-/** The bytes of a picture. @throws {ChangedError} when they are not those that were looked into */
+/** The bytes of a picture. @throws ChangedError when they are not those that were looked into */
 export async function readUnchanged(path: string, { hash }: IndexedPicture): Promise<Uint8Array> {
   const bytes = await readFile(path);
   if (contentHash(bytes) !== hash) throw new ChangedError(`${path} has changed`);

@@ -53,7 +53,7 @@ export async function listGpus(): Promise<Gpu[]> {
  *
  * @param oversubscribe several ranks may share a GPU, or an adapter that is none
  * @returns a place for each rank
- * @throws {UsageError} where there are not as many
+ * @throws UsageError where there are not as many
  */
 export function chooseGpus(wanted: number | readonly number[], gpus: readonly Gpu[], oversubscribe: boolean): number[] {
   const places = typeof wanted === 'number' ? Array.from({ length: wanted }, (_, k) => k) : [...wanted];

@@ -16,7 +16,7 @@ export function roundHalfToEven(x: number): number {
  * The central `size` x `size` square of an image: halves with the box filter while the shorter side is at least 2 * size, resizes by
  * bicubic so that the shorter side is `size` (sides rounded half to even), then crops from `(side - size) // 2`.
  * Pixels equal those of the official `center_crop_arr`.
- * @throws {ValueError} when `size` is not a positive integer
+ * @throws ValueError when `size` is not a positive integer
  */
 export function centerCropArr(image: PixelImage, size: number): PixelImage {
   checkImage('centerCropArr', image);

@@ -41,7 +41,7 @@ export interface CifarFile {
 
 /**
  * CIFAR-10 or CIFAR-100 from the bytes of its binary files, in the order given.
- * @throws {FormatError} when a file is empty or not a whole number of records, or a label is out of range; the file is named
+ * @throws FormatError when a file is empty or not a whole number of records, or a label is out of range; the file is named
  */
 export function cifarDataset(
   files: readonly CifarFile[],

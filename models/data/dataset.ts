@@ -112,7 +112,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   #order: { epoch: number; items: Uint32Array } | undefined;
   #ahead: Prefetch | undefined;
 
-  /** @throws {ValueError} when the batch is larger than the data set and `dropLast` would leave nothing, or a number is out of range */
+  /** @throws ValueError when the batch is larger than the data set and `dropLast` would leave nothing, or a number is out of range */
   constructor(dataset: Dataset, options: DataLoaderOptions) {
     const {
       batchSize,

@@ -120,7 +120,7 @@ function resampleColumns(image: PixelImage, height: number, kernel: Kernel): Pix
  *
  * Output pixel x covers the source interval around `(x + 0.5) * scale`, with `scale = inWidth / width`; the filter is widened
  * by `max(scale, 1)`. Horizontal pass first; a direction whose size stays is not filtered. Returns a new image always.
- * @throws {ValueError} when a size is not a positive integer
+ * @throws ValueError when a size is not a positive integer
  */
 export function resize(image: PixelImage, width: number, height: number, filter: ResizeFilter): PixelImage {
   checkImage('resize', image);

@@ -147,7 +147,7 @@ function checkStyle(size: number, variation: number): void {
  * Item `index` of the shapes data set: one shape of class `index % 10` in a saturated colour near the centre of a plain dark background.
  * Colour, position, size and rotation are functions of (seed, index) alone; so are the pixels, on every machine.
  * @returns pixels (size, size, 3), channels last, and the label, an index into SHAPE_CLASSES
- * @throws {ValueError} when the size is less than 8, the variation is not in [0, 1] or the index is not a natural number
+ * @throws ValueError when the size is less than 8, the variation is not in [0, 1] or the index is not a natural number
  */
 export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: ShapeStyle): DatasetItem {
   checkStyle(size, variation);

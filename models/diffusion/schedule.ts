@@ -32,7 +32,7 @@ export interface BetaRange {
  * - `jsd` 1/T, 1/(T-1), …, 1;
  * - `squaredcos_cap_v2` β = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), 0.999) with ᾱ(s) = cos²(π/2 · (s + 0.008)/1.008) (Nichol & Dhariwal, §3.2).
  *
- * @throws ValueError for an unknown name, fewer than one step, or a β outside (0, 1].
+ * @throws ValueError for an unknown name, fewer than one step, or a β outside (0, 1]
  */
 export function betaSchedule(name: NoiseSchedule, steps: number, range: BetaRange = {}): Float64Array {
   if (!Number.isInteger(steps) || steps < 1)
@@ -108,7 +108,7 @@ export interface ScheduleTables {
 /**
  * Derives all tables from β.
  *
- * @throws ValueError if `betas` is empty or has a value outside (0, 1].
+ * @throws ValueError if `betas` is empty or has a value outside (0, 1]
  */
 export function scheduleTables(betas: Float64Array): ScheduleTables {
   checkBetas('scheduleTables', betas);
@@ -154,7 +154,7 @@ export function scheduleTables(betas: Float64Array): ScheduleTables {
  * sections and so many are taken of each. `'ddim50'`: the fixed integer stride of the DDIM paper that gives exactly 50.
  * `''`: all. Fractional places round to nearest, ties to even, as the official code's do.
  *
- * @throws ValueError if a section has fewer steps than asked for, no stride gives the number, or the text is not of that form.
+ * @throws ValueError if a section has fewer steps than asked for, no stride gives the number, or the text is not of that form
  */
 export function spaceTimesteps(steps: number, respacing: string | readonly number[]): number[] {
   if (respacing === '') return Array.from({ length: steps }, (_, t) => t);
@@ -194,7 +194,7 @@ export function spaceTimesteps(steps: number, respacing: string | readonly numbe
  * The β of a process that visits only the kept timesteps and has the same ᾱ there: β'_i = 1 - ᾱ_{τ_i} / ᾱ_{τ_{i-1}}.
  *
  * @returns the shortened β, and `timestepMap` τ: step of the short process → timestep that the model was trained with.
- * @throws ValueError for a kept timestep outside the process, or none.
+ * @throws ValueError for a kept timestep outside the process, or none
  */
 export function respaceBetas(
   betas: Float64Array,

@@ -61,7 +61,7 @@ export interface DiffusionOptions {
 /**
  * Settings of the official `create_diffusion`.
  *
- * @throws ValueError for an unknown schedule, or a respacing that the process cannot be cut into.
+ * @throws ValueError for an unknown schedule, or a respacing that the process cannot be cut into
  */
 export function diffusionSettings(options: DiffusionOptions = {}): DiffusionSettings {
   const {
@@ -93,7 +93,7 @@ export interface ProcessTypes {
 /**
  * Settings of any β and any combination of types, also those that `create_diffusion` has no option for.
  *
- * @throws ValueError for an unknown type, or β outside (0, 1].
+ * @throws ValueError for an unknown type, or β outside (0, 1]
  */
 export function settingsOfBetas(
   betas: Float64Array,

@@ -118,7 +118,7 @@ export const DIS_NAMES: readonly DisName[] = (['N', 'Ti', 'XS', 'S', 'B', 'M', '
 /**
  * Width, depth and patch size of a named configuration.
  *
- * @throws ValueError for a name that is none, listing those there are.
+ * @throws ValueError for a name that is none, listing those there are
  */
 export function disSize(name: string): Pick<DisConfig, 'embedDim' | 'depth' | 'patchSize'> {
   if (!(DIS_NAMES as readonly string[]).includes(name)) {
@@ -141,7 +141,7 @@ export function disSize(name: string): Pick<DisConfig, 'embedDim' | 'depth' | 'p
  *
  * @param base a named size, or options over the official defaults.
  * @param options go over those of the name.
- * @throws ValueError for an unknown name or option, or a value that makes no model.
+ * @throws ValueError for an unknown name or option, or a value that makes no model
  */
 export function disConfig(base: DisName | DisOptions, options: DisOptions = {}): DisConfig {
   const named = typeof base === 'string' ? disSize(base) : base;
@@ -173,7 +173,7 @@ const OFFICIAL_WITHOUT_EFFECT = new Set([
  * Options from the names of the official constructor (`img_size`, `num_classes: -1`, `ssm_cfg: {d_state: …}` …), as checkpoints
  * and configuration files of the Python code have them.
  *
- * @throws ValueError for an unknown name, or a mixer other than the bidirectional `v2`.
+ * @throws ValueError for an unknown name, or a mixer other than the bidirectional `v2`
  */
 export function disOptionsFromOfficial(official: Readonly<Record<string, unknown>>): DisOptions {
   const options: Record<string, unknown> = {};

@@ -89,7 +89,7 @@ export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
  * How many bytes from the start of a file hold the length field and the header, told from its first 8 bytes: read 8
  * bytes, ask here, read that many, and hand them to {@link readSafetensorsHeader}.
  *
- * @throws FormatError if fewer than 8 bytes are given or the announced length is beyond 100 MB.
+ * @throws FormatError if fewer than 8 bytes are given or the announced length is beyond 100 MB
  */
 export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number {
   const bytes = asBytes(first);
@@ -160,7 +160,7 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
 /**
  * Reads a complete file. Values are views of `file` where its alignment allows, copies otherwise.
  *
- * @throws FormatError naming what is wrong, as {@link readSafetensorsHeader}.
+ * @throws FormatError naming what is wrong, as {@link readSafetensorsHeader}
  */
 export function readSafetensors(file: Uint8Array | ArrayBuffer): Safetensors {
   const bytes = asBytes(file);
@@ -178,7 +178,7 @@ export function readSafetensors(file: Uint8Array | ArrayBuffer): Safetensors {
 /**
  * Gives the bytes of one tensor, read from `[dataStart + begin, dataStart + end)` of its file, their type and shape.
  *
- * @throws FormatError if `bytes` has not the size that `info` says.
+ * @throws FormatError if `bytes` has not the size that `info` says
  */
 export function safetensorsEntry(info: SafetensorsInfo, bytes: Uint8Array): SafetensorsEntry {
   const { dtype, shape } = info;
@@ -259,7 +259,7 @@ export function layoutSafetensors(
  *
  * @param tensors name → entry, as a Map or any iterable of pairs; `data.length` must be the product of `shape`.
  * @param metadata strings kept under `__metadata__`.
- * @throws ValueError as {@link layoutSafetensors}, or when values do not fit the shape or the dtype.
+ * @throws ValueError as {@link layoutSafetensors}, or when values do not fit the shape or the dtype
  */
 export function writeSafetensors(
   tensors: Iterable<readonly [string, SafetensorsEntry]>,

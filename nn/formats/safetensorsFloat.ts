@@ -27,7 +27,7 @@ export function toFloat32(entry: SafetensorsEntry): Float32Array {
 /**
  * An entry of dtype F32, F16 or BF16 from float32 values; the 16-bit types round to nearest, ties to even.
  *
- * @throws ValueError if `data` does not hold as many values as `shape` says.
+ * @throws ValueError if `data` does not hold as many values as `shape` says
  */
 export function fromFloat32(
   data: Float32Array,
