@@ -94,14 +94,16 @@ export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
 export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number {
   const bytes = asBytes(first);
   if (bytes.length < LENGTH_BYTES) {
-    throw bad(`the file is empty or cut: it has ${bytes.length} bytes`, {
+    throw bad(`the file has ${bytes.length} bytes`, {
       expected: `at least ${LENGTH_BYTES} for the header length`,
+      remedy: 'it is empty or cut',
     });
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw bad(`this is not a safetensors file: the header length is ${length} bytes`, {
+    throw bad(`the header length is ${length} bytes`, {
       expected: `at most ${MAX_HEADER_BYTES}`,
+      remedy: 'this is not a safetensors file',
     });
   }
   return LENGTH_BYTES + Number(length);
@@ -119,9 +121,9 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
   const bytes = asBytes(first);
   const dataStart = safetensorsHeaderBytes(bytes);
   if (fileBytes !== undefined && dataStart > fileBytes) {
-    throw bad(
-      `the file is cut, or not a safetensors file: the header ends at byte ${dataStart} but the file has ${fileBytes} bytes`,
-    );
+    throw bad(`the header ends at byte ${dataStart} but the file has ${fileBytes} bytes`, {
+      remedy: 'it is cut, or not a safetensors file',
+    });
   }
   if (bytes.length < dataStart)
     throw bad(`${bytes.length} bytes were given`, { expected: `the whole header of ${dataStart} bytes` });
@@ -149,10 +151,9 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
   const dataBytes = checkTiling(tensors);
   if (fileBytes !== undefined && dataStart + dataBytes !== fileBytes) {
     const has = fileBytes - dataStart;
-    throw bad(
-      `${has < dataBytes ? 'the file is cut' : 'the bytes after the last tensor belong to none'}: ` +
-        `the tensors take ${dataBytes} bytes but ${has} follow the header`,
-    );
+    throw bad(`the tensors take ${dataBytes} bytes but ${has} follow the header`, {
+      remedy: has < dataBytes ? 'the file is cut' : 'the bytes after the last tensor belong to none',
+    });
   }
   return { metadata, tensors, dataStart, dataBytes };
 }
