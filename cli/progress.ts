@@ -56,21 +56,21 @@ export function defaultStyle(
 
 /** Progress of one loop. Losses are shown smoothed over about the last fifty steps, the pace over about the last twenty. */
 export class Progress {
-  readonly #style: ProgressStyle;
-  readonly #terminal: Terminal;
-  readonly #output: Terminal;
-  readonly #noun: string;
-  readonly #total: number;
-  readonly #every: number;
-  readonly #now: () => number;
-  #step: number;
-  #loss = { sum: 0, weight: 0 };
-  #secondsPerImage: number | undefined;
-  #pace: number | undefined;
-  #changed: number;
-  #drawn = -Infinity;
-  #lined: number;
-  #visible = false;
+  private readonly style: ProgressStyle;
+  private readonly terminal: Terminal;
+  private readonly output: Terminal;
+  private readonly noun: string;
+  private readonly total: number;
+  private readonly every: number;
+  private readonly now: () => number;
+  private step: number;
+  private loss = { sum: 0, weight: 0 };
+  private secondsPerImage: number | undefined;
+  private pace: number | undefined;
+  private changed: number;
+  private drawn = -Infinity;
+  private lined: number;
+  private visible = false;
 
   constructor({
     noun = 'step',
@@ -82,121 +82,120 @@ export class Progress {
     every = 10,
     now = () => performance.now(),
   }: ProgressOptions) {
-    this.#noun = noun;
-    this.#total = total;
-    this.#step = start;
-    this.#style = style;
-    this.#terminal = terminal;
-    this.#output = output;
-    this.#every = every * 1000;
-    this.#now = now;
-    this.#changed = this.#lined = now();
-    this.#draw();
+    this.noun = noun;
+    this.total = total;
+    this.step = start;
+    this.style = style;
+    this.terminal = terminal;
+    this.output = output;
+    this.every = every * 1000;
+    this.now = now;
+    this.changed = this.lined = now();
+    this.draw();
   }
 
   update(record: ProgressRecord): void {
-    const now = this.#now();
-    const steps = record.step - this.#step;
+    const now = this.now();
+    const steps = record.step - this.step;
     if (steps > 0) {
-      const pace = (now - this.#changed) / steps;
+      const pace = (now - this.changed) / steps;
       // The first step compiles; what it took says nothing of the rest.
-      if (this.#pace === undefined)
-        this.#pace = this.#loss.weight === 0 && record.loss !== undefined ? undefined : pace;
-      else this.#pace += (pace - this.#pace) * (1 - 0.95 ** steps);
-      this.#changed = now;
+      if (this.pace === undefined) this.pace = this.loss.weight === 0 && record.loss !== undefined ? undefined : pace;
+      else this.pace += (pace - this.pace) * (1 - 0.95 ** steps);
+      this.changed = now;
     }
-    this.#step = record.step;
+    this.step = record.step;
     if (record.loss !== undefined && Number.isFinite(record.loss)) {
-      this.#loss.sum += (record.loss - this.#loss.sum) * 0.02;
-      this.#loss.weight += (1 - this.#loss.weight) * 0.02;
+      this.loss.sum += (record.loss - this.loss.sum) * 0.02;
+      this.loss.weight += (1 - this.loss.weight) * 0.02;
     }
     const seconds = 1 / (record.imagesPerSecond ?? NaN);
-    if (this.#pace === undefined || this.#secondsPerImage === undefined)
-      this.#secondsPerImage = Number.isFinite(seconds) ? seconds : undefined;
-    else if (Number.isFinite(seconds)) this.#secondsPerImage += (seconds - this.#secondsPerImage) * 0.1;
-    if (this.#style === 'bar' && (now - this.#drawn >= REDRAW_MS || record.step >= this.#total)) this.#draw();
+    if (this.pace === undefined || this.secondsPerImage === undefined)
+      this.secondsPerImage = Number.isFinite(seconds) ? seconds : undefined;
+    else if (Number.isFinite(seconds)) this.secondsPerImage += (seconds - this.secondsPerImage) * 0.1;
+    if (this.style === 'bar' && (now - this.drawn >= REDRAW_MS || record.step >= this.total)) this.draw();
     if (
-      (this.#style === 'lines' || this.#style === 'json') &&
-      (now - this.#lined >= this.#every || record.step >= this.#total)
+      (this.style === 'lines' || this.style === 'json') &&
+      (now - this.lined >= this.every || record.step >= this.total)
     ) {
-      this.#lined = now;
-      if (this.#style === 'json') this.#output.write(`${JSON.stringify(this.#summary())}\n`);
-      else this.#terminal.write(`${this.#fields().join('  ')}\n`);
+      this.lined = now;
+      if (this.style === 'json') this.output.write(`${JSON.stringify(this.summary())}\n`);
+      else this.terminal.write(`${this.fields().join('  ')}\n`);
     }
   }
 
   /** A sentence for people, above the bar. Quiet runs say it too: it is about something that went wrong. */
   warn(text: string): void {
-    this.#print(text);
+    this.print(text);
   }
 
   /** A sentence for people that a program or a quiet run can do without. */
   note(text: string): void {
-    if (this.#style === 'bar' || this.#style === 'lines') this.#print(text);
+    if (this.style === 'bar' || this.style === 'lines') this.print(text);
   }
 
   /** Leaves the bar as it is and goes on below it. */
   end(): void {
-    if (this.#style !== 'bar' || !this.#visible) return;
-    this.#draw();
-    this.#terminal.write('\n');
-    this.#visible = false;
+    if (this.style !== 'bar' || !this.visible) return;
+    this.draw();
+    this.terminal.write('\n');
+    this.visible = false;
   }
 
-  #print(text: string): void {
-    if (this.#visible) this.#terminal.write(ERASE);
-    this.#terminal.write(`${text}\n`);
-    if (this.#visible) this.#draw();
+  private print(text: string): void {
+    if (this.visible) this.terminal.write(ERASE);
+    this.terminal.write(`${text}\n`);
+    if (this.visible) this.draw();
   }
 
-  get #smoothLoss(): number | undefined {
-    return this.#loss.weight > 0 ? this.#loss.sum / this.#loss.weight : undefined;
+  private get smoothLoss(): number | undefined {
+    return this.loss.weight > 0 ? this.loss.sum / this.loss.weight : undefined;
   }
 
-  get #imagesPerSecond(): number | undefined {
-    return this.#secondsPerImage === undefined ? undefined : 1 / this.#secondsPerImage;
+  private get imagesPerSecond(): number | undefined {
+    return this.secondsPerImage === undefined ? undefined : 1 / this.secondsPerImage;
   }
 
-  get #secondsLeft(): number | undefined {
-    return this.#pace === undefined ? undefined : (Math.max(0, this.#total - this.#step) * this.#pace) / 1000;
+  private get secondsLeft(): number | undefined {
+    return this.pace === undefined ? undefined : (Math.max(0, this.total - this.step) * this.pace) / 1000;
   }
 
-  #summary(): Record<string, number | undefined> {
-    const secondsLeft = this.#secondsLeft;
+  private summary(): Record<string, number | undefined> {
+    const secondsLeft = this.secondsLeft;
     return {
-      [this.#noun]: this.#step,
-      total: this.#total,
-      loss: this.#smoothLoss,
-      imagesPerSecond: this.#imagesPerSecond,
+      [this.noun]: this.step,
+      total: this.total,
+      loss: this.smoothLoss,
+      imagesPerSecond: this.imagesPerSecond,
       secondsLeft: secondsLeft === undefined ? undefined : Math.round(secondsLeft),
     };
   }
 
   /** `step 120/1,000`, `loss 0.0512`, `348 images/s`, `3:12 left`, as far as they are known. */
-  #fields(): string[] {
-    const total = grouped(this.#total);
-    const fields = [`${this.#noun} ${grouped(this.#step).padStart(total.length)}/${total}`];
-    const loss = this.#smoothLoss,
-      speed = this.#imagesPerSecond,
-      seconds = this.#secondsLeft;
+  private fields(): string[] {
+    const total = grouped(this.total);
+    const fields = [`${this.noun} ${grouped(this.step).padStart(total.length)}/${total}`];
+    const loss = this.smoothLoss,
+      speed = this.imagesPerSecond,
+      seconds = this.secondsLeft;
     if (loss !== undefined) fields.push(`loss ${small(loss)}`);
     if (speed !== undefined)
       fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
-    if (seconds !== undefined && this.#step < this.#total) fields.push(`${duration(seconds)} left`);
+    if (seconds !== undefined && this.step < this.total) fields.push(`${duration(seconds)} left`);
     return fields;
   }
 
-  #draw(): void {
-    if (this.#style !== 'bar') return;
-    this.#drawn = this.#now();
-    this.#visible = true;
-    const [count, ...rest] = this.#fields();
-    const done = this.#total > 0 ? Math.min(1, this.#step / this.#total) : 1;
+  private draw(): void {
+    if (this.style !== 'bar') return;
+    this.drawn = this.now();
+    this.visible = true;
+    const [count, ...rest] = this.fields();
+    const done = this.total > 0 ? Math.min(1, this.step / this.total) : 1;
     const percent = `${Math.floor(done * 100)} %`.padStart(5);
-    const columns = (this.#terminal.columns ?? 80) - 1;
+    const columns = (this.terminal.columns ?? 80) - 1;
     const width = Math.max(0, Math.min(30, columns - [count, percent, ...rest].join('  ').length - 3));
     const parts = [count, ...(width >= 5 ? [bar(done, width)] : []), percent, ...rest];
-    this.#terminal.write(`${ERASE}${parts.join('  ').slice(0, columns)}`);
+    this.terminal.write(`${ERASE}${parts.join('  ').slice(0, columns)}`);
   }
 }
 

@@ -64,14 +64,14 @@ export class ImageFolder implements Dataset {
   readonly beside: readonly string[];
   /** What is known of every picture, those left out included. */
   readonly index: PictureIndex;
-  readonly #patience: Patience;
-  readonly #labels: Int32Array;
-  readonly #options: ImageFolderOptions;
-  readonly #skipped: SkippedFile[] = [];
-  readonly #limit: <T>(task: () => Promise<T>) => Promise<T>;
+  private readonly patience: Patience;
+  private readonly labels: Int32Array;
+  private readonly options: ImageFolderOptions;
+  private readonly skippedFiles: SkippedFile[] = [];
+  private readonly limit: <T>(task: () => Promise<T>) => Promise<T>;
   /** Crops by index: those under way, those kept, and undefined for files that cannot be decoded. */
-  readonly #crops = new Map<number, Promise<Uint8Array | undefined>>();
-  #cacheRoom: number;
+  private readonly crops = new Map<number, Promise<Uint8Array | undefined>>();
+  private cacheRoom: number;
 
   /** @internal See `openImageFolder`. */
   constructor(root: string, found: Contents, options: ImageFolderOptions, patience: Patience) {
@@ -83,13 +83,13 @@ export class ImageFolder implements Dataset {
     this.classNames = found.classNames;
     this.numClasses = found.classNames.length;
     this.index = found.index;
-    this.#options = options;
-    this.#patience = patience;
-    this.#skipped.push(...found.skipped);
-    this.#limit = limiter(options.concurrency ?? 8);
-    this.#cacheRoom = options.cacheBytes ?? 512 * 2 ** 20;
+    this.options = options;
+    this.patience = patience;
+    this.skippedFiles.push(...found.skipped);
+    this.limit = limiter(options.concurrency ?? 8);
+    this.cacheRoom = options.cacheBytes ?? 512 * 2 ** 20;
     const labelOf = new Map(found.classNames.map((name, label) => [name, label]));
-    this.#labels = Int32Array.from(found.files, ({ name }) => labelOf.get(folderOf(name)) ?? 0);
+    this.labels = Int32Array.from(found.files, ({ name }) => labelOf.get(folderOf(name)) ?? 0);
   }
 
   get length(): number {
@@ -98,7 +98,7 @@ export class ImageFolder implements Dataset {
 
   /** Files that could not be read so far. */
   get skipped(): readonly SkippedFile[] {
-    return this.#skipped;
+    return this.skippedFiles;
   }
 
   /**
@@ -108,8 +108,8 @@ export class ImageFolder implements Dataset {
   async item(index: number): Promise<DatasetItem> {
     for (let i = 0; i < this.length; i++) {
       const at = (index + i) % this.length;
-      const pixels = await this.#crop(at);
-      if (pixels) return { pixels, label: this.#labels[at] };
+      const pixels = await this.crop(at);
+      if (pixels) return { pixels, label: this.labels[at] };
     }
     throw new FormatError('imageFolder', `none of the ${this.length} images in ${this.root} can be decoded`, {
       expected: 'at least one',
@@ -117,33 +117,33 @@ export class ImageFolder implements Dataset {
     });
   }
 
-  #crop(index: number): Promise<Uint8Array | undefined> {
-    const known = this.#crops.get(index);
+  private crop(index: number): Promise<Uint8Array | undefined> {
+    const known = this.crops.get(index);
     if (known) return known;
-    const crop = this.#limit(() => this.#decode(index));
-    this.#crops.set(index, crop);
+    const crop = this.limit(() => this.decode(index));
+    this.crops.set(index, crop);
     crop.then(
       (pixels) => {
         const bytes = pixels?.length ?? 0;
         // What is kept stays: under shuffled epochs nothing is gained by replacing one image with another.
-        if (bytes > this.#cacheRoom) this.#crops.delete(index);
-        else this.#cacheRoom -= bytes;
+        if (bytes > this.cacheRoom) this.crops.delete(index);
+        else this.cacheRoom -= bytes;
       },
       // Whoever asked for it is told; the next one to ask tries again.
-      () => this.#crops.delete(index),
+      () => this.crops.delete(index),
     );
     return crop;
   }
 
-  async #decode(index: number): Promise<Uint8Array | undefined> {
+  private async decode(index: number): Promise<Uint8Array | undefined> {
     const { path, name } = this.files[index];
-    const bytes = await this.#patience.read(path, () => readUnchanged(path, this.index.get(name)!));
+    const bytes = await this.patience.read(path, () => readUnchanged(path, this.index.get(name)!));
     try {
-      return centerCropArr(await decodeImage(bytes, this.#options), this.size).data;
+      return centerCropArr(await decodeImage(bytes, this.options), this.size).data;
     } catch (error) {
       const file = { path, reason: reasonOf(error) };
-      this.#skipped.push(file);
-      this.#options.onSkip?.(file);
+      this.skippedFiles.push(file);
+      this.options.onSkip?.(file);
       return undefined;
     }
   }

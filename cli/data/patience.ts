@@ -33,13 +33,13 @@ export class ChangedError extends Error {
 
 /** Runs what reads files of one place; see `read`. */
 export class Patience {
-  readonly #options: PatienceOptions;
-  #told = false;
+  private readonly options: PatienceOptions;
+  private told = false;
   /** After one reading was given up, others that wait beside it are not kept waiting as long again. */
-  #hopeless = false;
+  private hopeless = false;
 
   constructor(options: PatienceOptions = {}) {
-    this.#options = options;
+    this.options = options;
   }
 
   /**
@@ -47,27 +47,27 @@ export class Patience {
    * @throws FileError when the last attempt failed as well; the signal's reason
    */
   async read<T>(path: string, attempt: () => Promise<T>): Promise<T> {
-    const { pauses = PAUSES, onRetry, signal } = this.#options;
+    const { pauses = PAUSES, onRetry, signal } = this.options;
     for (let tries = 0; ; tries++) {
       signal?.throwIfAborted();
       try {
         const result = await attempt();
-        this.#told = this.#hopeless = false;
+        this.told = this.hopeless = false;
         return result;
       } catch (error) {
         const code = errorCode(error);
         if (code === undefined && !(error instanceof ChangedError)) throw error;
         const why = code === undefined ? 'its content is not what it was when the run began' : reason(code);
-        if (tries >= pauses.length || this.#hopeless) {
-          this.#hopeless = true;
+        if (tries >= pauses.length || this.hopeless) {
+          this.hopeless = true;
           throw new FileError('data', `Cannot read ${path}: ${why}`, {
             path,
             remedy: 'bring it back as it was',
             cause: error,
           });
         }
-        if (!this.#told) onRetry?.(path, why);
-        this.#told = true;
+        if (!this.told) onRetry?.(path, why);
+        this.told = true;
         await sleep(pauses[tries], undefined, { signal }).catch(() => undefined);
       }
     }

@@ -100,17 +100,17 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   readonly dataset: Dataset;
   /** Batches in an epoch. */
   readonly batchesPerEpoch: number;
-  readonly #batchSize: number;
-  readonly #seed: number;
-  readonly #shuffle: boolean;
-  readonly #flip: boolean;
-  readonly #usable: number;
-  readonly #epochs: number;
-  readonly #signal: AbortSignal | undefined;
-  readonly #part: { readonly index: number; readonly of: number };
-  #cursor: DataCursor;
-  #order: { epoch: number; items: Uint32Array } | undefined;
-  #ahead: Prefetch | undefined;
+  private readonly batchSize: number;
+  private readonly seed: number;
+  private readonly shuffle: boolean;
+  private readonly flip: boolean;
+  private readonly usable: number;
+  private readonly epochs: number;
+  private readonly signal: AbortSignal | undefined;
+  private readonly part: { readonly index: number; readonly of: number };
+  private position: DataCursor;
+  private order: { epoch: number; items: Uint32Array } | undefined;
+  private ahead: Prefetch | undefined;
 
   /** @throws ValueError when the batch is larger than the data set and `dropLast` would leave nothing, or a number is out of range */
   constructor(dataset: Dataset, options: DataLoaderOptions) {
@@ -160,25 +160,25 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     }
     this.dataset = dataset;
     this.batchesPerEpoch = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
-    this.#batchSize = batchSize;
-    this.#seed = seed;
-    this.#shuffle = shuffle;
-    this.#flip = flip;
-    this.#usable = dropLast ? this.batchesPerEpoch * batchSize : dataset.length;
-    this.#epochs = epochs;
-    this.#signal = signal;
+    this.batchSize = batchSize;
+    this.seed = seed;
+    this.shuffle = shuffle;
+    this.flip = flip;
+    this.usable = dropLast ? this.batchesPerEpoch * batchSize : dataset.length;
+    this.epochs = epochs;
+    this.signal = signal;
     if (batchSize % part.of !== 0 || (!dropLast && dataset.length % part.of !== 0)) {
       throw new ValueError('DataLoader', `Batches of ${batchSize} can't be divided into ${part.of} equal parts`, {
         remedy: 'choose a batch size that can, and drop the last',
       });
     }
-    this.#part = part;
-    this.#cursor = cursor ? this.#checkCursor(cursor) : { epoch: 0, index: 0 };
+    this.part = part;
+    this.position = cursor ? this.checkCursor(cursor) : { epoch: 0, index: 0 };
   }
 
   /** The place after the last batch handed out. */
   get cursor(): DataCursor {
-    return this.#cursor;
+    return this.position;
   }
 
   [Symbol.asyncIterator](): this {
@@ -186,25 +186,25 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   }
 
   async next(): Promise<IteratorResult<Batch, undefined>> {
-    this.#signal?.throwIfAborted();
-    if (this.#cursor.epoch >= this.#epochs) return { done: true, value: undefined };
-    const current = this.#ahead ?? this.#prefetch(this.#cursor);
-    this.#ahead = undefined;
+    this.signal?.throwIfAborted();
+    if (this.position.epoch >= this.epochs) return { done: true, value: undefined };
+    const current = this.ahead ?? this.prefetch(this.position);
+    this.ahead = undefined;
     current.start();
     const batch = await current.batch;
-    this.#signal?.throwIfAborted();
-    this.#cursor = batch.next;
-    if (batch.next.epoch < this.#epochs) this.#ahead = this.#prefetch(batch.next);
+    this.signal?.throwIfAborted();
+    this.position = batch.next;
+    if (batch.next.epoch < this.epochs) this.ahead = this.prefetch(batch.next);
     return { done: false, value: batch };
   }
 
   return(): Promise<IteratorResult<Batch, undefined>> {
-    this.#ahead = undefined;
+    this.ahead = undefined;
     return Promise.resolve({ done: true, value: undefined });
   }
 
   /** Loads the batch at `cursor` when the host is next idle, or at once when `start` is called. */
-  #prefetch(cursor: DataCursor): Prefetch {
+  private prefetch(cursor: DataCursor): Prefetch {
     let start = (): void => {};
     const idle = new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, 0);
@@ -213,19 +213,19 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
         resolve();
       };
     });
-    const batch = idle.then(() => this.#load(cursor));
+    const batch = idle.then(() => this.load(cursor));
     // A failure is reported by the `next` that asks for the batch, which may come late or never.
     batch.catch(() => {});
     return { batch, start };
   }
 
-  async #load({ epoch, index }: DataCursor): Promise<Batch> {
+  private async load({ epoch, index }: DataCursor): Promise<Batch> {
     const { size, channels } = this.dataset;
-    const end = Math.min(index + this.#batchSize, this.#usable);
-    const count = (end - index) / this.#part.of;
-    const first = index + this.#part.index * count;
-    const indices = Array.from({ length: count }, (_, i) => this.#itemAt(epoch, first + i));
-    this.#signal?.throwIfAborted();
+    const end = Math.min(index + this.batchSize, this.usable);
+    const count = (end - index) / this.part.of;
+    const first = index + this.part.index * count;
+    const indices = Array.from({ length: count }, (_, i) => this.itemAt(epoch, first + i));
+    this.signal?.throwIfAborted();
     // Async, because a throw here would leave the items begun before with nobody to see them fail.
     const items = await Promise.all(indices.map(async (i) => this.dataset.item(i)));
     const images = new Float32Array(count * channels * size * size);
@@ -233,26 +233,25 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     items.forEach(({ pixels, label }, i) => {
       normalizeToChw(
         { data: pixels, width: size, height: size, channels },
-        { out: images, offset: i * pixels.length, flip: this.#flip && epochFlip(indices[i], this.#seed, epoch) },
+        { out: images, offset: i * pixels.length, flip: this.flip && epochFlip(indices[i], this.seed, epoch) },
       );
       labels[i] = label;
     });
-    const next = end === this.#usable ? { epoch: epoch + 1, index: 0 } : { epoch, index: end };
+    const next = end === this.usable ? { epoch: epoch + 1, index: 0 } : { epoch, index: end };
     return { images, labels, shape: [count, channels, size, size], epoch, next };
   }
 
-  #itemAt(epoch: number, place: number): number {
-    if (!this.#shuffle) return place;
-    if (this.#order?.epoch !== epoch)
-      this.#order = { epoch, items: epochOrder(this.dataset.length, this.#seed, epoch) };
-    return this.#order.items[place];
+  private itemAt(epoch: number, place: number): number {
+    if (!this.shuffle) return place;
+    if (this.order?.epoch !== epoch) this.order = { epoch, items: epochOrder(this.dataset.length, this.seed, epoch) };
+    return this.order.items[place];
   }
 
-  #checkCursor({ epoch, index }: DataCursor): DataCursor {
-    if (!natural(epoch) || !natural(index) || index >= this.#usable || index % this.#batchSize !== 0) {
+  private checkCursor({ epoch, index }: DataCursor): DataCursor {
+    if (!natural(epoch) || !natural(index) || index >= this.usable || index % this.batchSize !== 0) {
       throw new ValueError('DataLoader', `is at item ${index} of epoch ${epoch}`, {
         option: 'cursor',
-        expected: `a multiple of batchSize ${this.#batchSize} below ${this.#usable}`,
+        expected: `a multiple of batchSize ${this.batchSize} below ${this.usable}`,
         remedy: 'resume with the data set and batch size of the checkpoint, or start again',
       });
     }

@@ -21,16 +21,16 @@ export function hash32(...keys: readonly number[]): number {
 
 /** A stream of random numbers that is a function of its keys alone. */
 export class HashStream {
-  readonly #key: number;
-  #counter = 0;
+  private readonly key: number;
+  private counter = 0;
 
   constructor(...keys: readonly number[]) {
-    this.#key = hash32(...keys);
+    this.key = hash32(...keys);
   }
 
   /** Uniform integer in [0, 2^32). */
   next(): number {
-    return mix32(mix32(this.#counter++ + 0x9e3779b9) ^ this.#key);
+    return mix32(mix32(this.counter++ + 0x9e3779b9) ^ this.key);
   }
 
   /** Uniform number in [low, high). */

@@ -74,7 +74,7 @@ export class LossSecondMomentResampler implements TimestepSampler {
   readonly numTimesteps: number;
   readonly historyPerTerm: number;
   readonly uniformProb: number;
-  readonly #history: number[][];
+  private readonly history: number[][];
 
   /** @throws ValueError for counts below 1 or a probability outside [0, 1]. */
   constructor(numTimesteps: number, { historyPerTerm = 10, uniformProb = 0.001 }: LossSecondMomentOptions = {}) {
@@ -87,13 +87,13 @@ export class LossSecondMomentResampler implements TimestepSampler {
       });
     }
     this.uniformProb = uniformProb;
-    this.#history = Array.from({ length: numTimesteps }, () => []);
+    this.history = Array.from({ length: numTimesteps }, () => []);
   }
 
   weights(): Float64Array {
-    if (!this.#history.every((losses) => losses.length === this.historyPerTerm))
+    if (!this.history.every((losses) => losses.length === this.historyPerTerm))
       return new Float64Array(this.numTimesteps).fill(1);
-    const moments = Float64Array.from(this.#history, (losses) =>
+    const moments = Float64Array.from(this.history, (losses) =>
       Math.sqrt(losses.reduce((sum, loss) => sum + loss * loss, 0) / losses.length),
     );
     const total = moments.reduce((sum, moment) => sum + moment, 0);
@@ -120,7 +120,7 @@ export class LossSecondMomentResampler implements TimestepSampler {
       );
     }
     for (let i = 0; i < timesteps.length; i++) {
-      const history = this.#history[timesteps[i]];
+      const history = this.history[timesteps[i]];
       if (!history)
         throw new ValueError(
           'LossSecondMomentResampler.update',
@@ -143,7 +143,7 @@ export class LossSecondMomentResampler implements TimestepSampler {
       numTimesteps: this.numTimesteps,
       historyPerTerm: this.historyPerTerm,
       uniformProb: this.uniformProb,
-      history: this.#history.map((losses) => [...losses]),
+      history: this.history.map((losses) => [...losses]),
     };
   }
 }
