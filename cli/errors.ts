@@ -60,6 +60,7 @@ const SYSTEM: Record<string, string> = {
   ENOENT: 'it does not exist; check the path',
   ENOTDIR: 'a part of the path is not a folder; check the path',
   EISDIR: 'it is a folder, and a file is expected; check the path',
+  EFBIG: 'the file would be larger than allowed; raise the limit with `ulimit -f`',
   EMFILE: 'too many files are open; raise the limit with `ulimit -n`',
   EIO: 'the disk reports an error; check it and choose another place',
 };

@@ -1,10 +1,12 @@
 // Files that are whole or absent: written under another name in the same folder, synced, then renamed. Whoever reads the folder, or
 // pulls the plug, sees the old file or the new one.
-import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { constants, hostname } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { EngineError } from '../core/errors.ts';
 import type { ErrorDetails } from '../core/errors.ts';
+import { isRunning } from './processes.ts';
 
 /** A file or folder cannot be read or written. `code` is the system's error code, such as ENOSPC, where there is one. */
 export class FileError extends EngineError {
@@ -19,10 +21,12 @@ export class FileError extends EngineError {
   }
 }
 
-/** The system's code of an error (ENOENT, …), if it has one. */
+/** The system's code of an error (ENOENT, …), if it has one. Those that Node has no name for, EDQUOT among them, go by their number. */
 export function errorCode(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | null | undefined)?.code;
-  return typeof code === 'string' ? code : undefined;
+  const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
+  if (typeof code !== 'string') return undefined;
+  if (!code.startsWith('Unknown system error') || typeof errno !== 'number') return code;
+  return Object.entries(constants.errno).find(([, value]) => value === -errno)?.[0] ?? code;
 }
 
 const advice: Record<string, readonly [problem: string, remedy: string]> = {
@@ -34,11 +38,62 @@ const advice: Record<string, readonly [problem: string, remedy: string]> = {
   EACCES: ['permission is denied', 'choose a path that you may use'],
   EPERM: ['permission is denied', 'choose a path that you may use'],
   EROFS: ['the file system is read-only', 'choose another folder'],
+  EFBIG: ['the file would be larger than allowed', 'raise the limit with `ulimit -f`, or choose another folder'],
+  EIO: ['the disk reports an error', 'check it, or choose another folder'],
   EMFILE: ['too many files are open', 'raise the limit of open files'],
 };
 
 /** What goes into a file: text, bytes, or pieces of them that are written one after another. */
 export type FileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+// Tells the machines of a shared folder apart.
+const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 6);
+const TEMPORARY = new RegExp(`^\\..+\\.${HOST}-(\\d+)\\.[0-9a-f]{8}\\.tmp$`);
+
+/** Removes the temporary files that `writeFileAtomic` left in a folder when a process of this machine was killed. */
+export async function sweepTemporary(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const [, pid] = TEMPORARY.exec(name) ?? [];
+    if (pid !== undefined && !isRunning(Number(pid))) await rm(join(folder, name), { force: true }).catch(() => {});
+  }
+}
+
+/**
+ * Makes a folder, with those above it.
+ * @returns removes what was made, as far as it is empty
+ */
+export async function makeFolder(path: string): Promise<() => Promise<void>> {
+  const first = await mkdir(path, { recursive: true });
+  return async () => {
+    if (first === undefined) return;
+    for (let folder = resolve(path); ; folder = dirname(folder)) {
+      const gone = await rmdir(folder).then(
+        () => true,
+        () => false,
+      );
+      if (!gone || folder === resolve(first)) return;
+    }
+  };
+}
+
+/**
+ * Finds out whether a file can be written, by writing one beside it, and clears away what killed processes left there.
+ * @throws FileError when it cannot
+ */
+export async function checkWritable(path: string): Promise<void> {
+  const folder = dirname(path);
+  await sweepTemporary(folder);
+  if ((await stat(path).catch(() => undefined))?.isDirectory())
+    throw fileError('checkWritable', 'write', path, Object.assign(new Error(), { code: 'EISDIR' }));
+  const probe = join(folder, `.probe.${HOST}-${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
+  try {
+    await writeFileSynced(probe, 'x');
+  } catch (error) {
+    throw fileError('checkWritable', 'write', path, error);
+  } finally {
+    await rm(probe, { force: true }).catch(() => {});
+  }
+}
 
 /**
  * Writes a file so that it appears at once and whole: temporary name in the same folder, fsync, rename, fsync of the folder.
@@ -47,7 +102,7 @@ export type FileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterabl
  */
 export async function writeFileAtomic(path: string, data: FileData): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
+  const temporary = join(folder, `.${basename(path)}.${HOST}-${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
   try {
     await writeFileSynced(temporary, data);
     await rename(temporary, path);

@@ -1,19 +1,21 @@
 // The metrics of a run: JSON lines that are only ever appended to.
 
-import { createReadStream } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
-import { isDiskFull } from './errors.ts';
-import { errorCode, fileError, writeFileAtomic } from './files.ts';
+import { errorCode, fileError } from './files.ts';
+
+/** Bytes of records that wait where the disk refuses them; beyond, the oldest are given up. */
+const MOST_WAITING = 16 * 2 ** 20;
 
 /**
- * Appends metrics, a line a record. Lines that a full disk refuses wait in memory and are tried again with the next.
+ * Appends metrics, a line a record. Lines that the disk refuses, full or failing, wait in memory and are tried again with the next: a run
+ * is worth more than its metrics.
  */
 export class MetricsFile {
   readonly path: string;
   readonly #file: FileHandle;
   #pending: Buffer = Buffer.alloc(0);
+  #problem: unknown;
 
   private constructor(path: string, file: FileHandle) {
     this.path = path;
@@ -28,17 +30,23 @@ export class MetricsFile {
     }
   }
 
+  /** Why the last records are not written: an error of the system; undefined where they are. */
+  get problem(): unknown {
+    return this.#problem;
+  }
+
   /** @returns whether everything so far is written */
   append(record: object): Promise<boolean> {
     this.#pending = Buffer.concat([this.#pending, Buffer.from(`${JSON.stringify(record)}\n`)]);
+    if (this.#pending.length > MOST_WAITING)
+      this.#pending = this.#pending.subarray(this.#pending.indexOf(10, this.#pending.length - MOST_WAITING / 2) + 1);
     return this.#write();
   }
 
-  /** Makes what was written last through a power cut. */
+  /** Makes what was written last through a power cut, as far as the disk does. */
   async sync(): Promise<void> {
     await this.#file.sync().catch((error: unknown) => {
-      // EINVAL: a pipe or a device, which has nothing to sync.
-      if (!isDiskFull(error) && errorCode(error) !== 'EINVAL') throw fileError('metrics', 'write', this.path, error);
+      if (errorCode(error) === undefined) throw error;
     });
   }
 
@@ -49,7 +57,8 @@ export class MetricsFile {
       await this.sync();
       return whole;
     } finally {
-      await this.#file.close();
+      // Some file systems say only now that they lost something.
+      await this.#file.close().catch(() => undefined);
     }
   }
 
@@ -59,33 +68,86 @@ export class MetricsFile {
         const { bytesWritten } = await this.#file.write(this.#pending);
         this.#pending = this.#pending.subarray(bytesWritten);
       }
+      this.#problem = undefined;
       return true;
     } catch (error) {
-      if (isDiskFull(error)) return false;
-      throw fileError('metrics', 'write', this.path, error);
+      if (errorCode(error) === undefined) throw error;
+      this.#problem = error;
+      return false;
     }
   }
 }
 
-/** Drops the records of steps after `step`, and a last line that was cut: what a run that goes on from there writes again. */
+/** Bytes read at a time, and the longest line that can be a record. */
+const PIECE = 65536;
+
+/**
+ * Drops the records of steps after `step`, and a last line that was cut: what a run that goes on from there writes again. They are at the
+ * end, so the file is read from there and cut once, whatever its size.
+ */
 export async function truncateMetrics(path: string, step: number): Promise<void> {
+  let file: FileHandle;
   try {
-    await writeFileAtomic(path, keptLines(path, step));
+    file = await open(path, 'r+');
   } catch (error) {
-    if (errorCode(error) !== 'ENOENT') throw fileError('metrics', 'read', path, error);
+    if (errorCode(error) === 'ENOENT') return;
+    throw fileError('metrics', 'read', path, error);
+  }
+  try {
+    const info = await file.stat();
+    if (!info.isFile()) return;
+    const kept = await endOfKept(file, info.size, step);
+    if (kept < info.size) {
+      await file.truncate(kept);
+      await file.sync();
+    }
+  } catch (error) {
+    throw fileError('metrics', 'write', path, error);
+  } finally {
+    await file.close();
   }
 }
 
-async function* keptLines(path: string, step: number): AsyncGenerator<Uint8Array> {
-  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-    if (stepOfLine(line) <= step) yield Buffer.from(`${line}\n`);
+/** Where the last line ends that stays. */
+async function endOfKept(file: FileHandle, size: number, step: number): Promise<number> {
+  // What comes after the last newline was cut.
+  let end = (await lastNewline(file, size)) + 1;
+  while (end > 0) {
+    const from = Math.max(0, end - PIECE);
+    const piece = await read(file, from, end);
+    let at = piece.length;
+    while (at > 0) {
+      const begin = piece.subarray(0, at - 1).lastIndexOf(10) + 1;
+      if (begin === 0 && from > 0) break; // it begins before this piece
+      if (stepOfLine(piece.toString('utf8', begin, at)) <= step) return from + at;
+      at = begin;
+    }
+    // A line that is longer than a piece is no record.
+    end = at < piece.length ? from + at : (await lastNewline(file, end - 1)) + 1;
   }
+  return 0;
+}
+
+/** The place of the last newline before `end`; -1 where there is none. */
+async function lastNewline(file: FileHandle, end: number): Promise<number> {
+  for (let at = end; at > 0; at -= PIECE) {
+    const begin = Math.max(0, at - PIECE);
+    const found = (await read(file, begin, at)).lastIndexOf(10);
+    if (found >= 0) return begin + found;
+  }
+  return -1;
+}
+
+async function read(file: FileHandle, begin: number, end: number): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(end - begin), 0, end - begin, begin);
+  return buffer.subarray(0, bytesRead);
 }
 
 /** Infinity for a line that is no record. */
 function stepOfLine(line: string): number {
   try {
-    return (JSON.parse(line) as { step?: number }).step ?? -Infinity;
+    const { step } = JSON.parse(line) as { step?: unknown };
+    return typeof step === 'number' ? step : -Infinity; // a note of somebody else's stays
   } catch {
     return Infinity;
   }

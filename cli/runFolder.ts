@@ -10,12 +10,13 @@
 //
 // The newest checkpoint is the one with the highest step: there is no pointer that could be wrong.
 
-import { mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { lstat, mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { FormatError } from '../core/errors.ts';
+import { UsageError, isDiskFull } from './errors.ts';
 import type { FileData } from './files.ts';
-import { FileError, errorCode, fileError, syncFolder, writeFileAtomic, writeFileSynced } from './files.ts';
-import { acquireLock } from './lock.ts';
+import { FileError, errorCode, fileError, makeFolder, syncFolder, writeFileAtomic, writeFileSynced } from './files.ts';
+import { acquireLock, type Lock } from './lock.ts';
 
 export interface CheckpointEntry {
   readonly step: number;
@@ -40,12 +41,14 @@ function stepOfName(name: string): number | undefined {
 /** A run's folder, held by this process alone until `close()`. Make one with `createRun` or `openRun`. */
 export class RunFolder {
   readonly path: string;
-  readonly #lock: string;
+  readonly #lock: Lock;
+  readonly #unmake: () => Promise<void>;
 
   /** @internal */
-  constructor(path: string, lock: string) {
+  constructor(path: string, lock: Lock, unmake: () => Promise<void> = () => Promise.resolve()) {
     this.path = path;
     this.#lock = lock;
+    this.#unmake = unmake;
   }
 
   /** The path as a person at this place would type it. */
@@ -81,15 +84,42 @@ export class RunFolder {
 
   /**
    * Writes a checkpoint so that it appears whole or not at all: files into a temporary folder, each synced, then one rename.
-   * A checkpoint of that step that is there already stays.
+   * A checkpoint of that step that is there already stays. Where the disk is full, older checkpoints may go to make room, the newest never.
+   * @param files names and contents; gone through again after an older checkpoint went
+   * @param onRemove given, older checkpoints may go; called for each one that went
    * @returns its folder
-   * @throws FileError when it cannot be written; nothing of it is left then, and older checkpoints are untouched
+   * @throws FileError when it cannot be written; nothing of it is left then, and the newest checkpoint is untouched. UsageError when
+   *   another process took the folder over
    */
-  async writeCheckpoint(step: number, files: Iterable<readonly [name: string, data: FileData]>): Promise<string> {
-    const parent = join(this.path, CHECKPOINTS);
-    const path = join(parent, nameOfStep(step));
+  async writeCheckpoint(
+    step: number,
+    files: Iterable<readonly [name: string, data: FileData]>,
+    onRemove?: (removed: CheckpointEntry) => void,
+  ): Promise<string> {
+    const path = join(this.path, CHECKPOINTS, nameOfStep(step));
     if (await isFolder(path)) return path;
-    const temporary = join(parent, `.${nameOfStep(step)}.${process.pid}.tmp`);
+    if (!(await this.#lock.isHeld())) {
+      throw new UsageError(
+        `${this.shown} was taken over by another process while this one stood still; its checkpoint is not written.`,
+      );
+    }
+    for (;;) {
+      try {
+        await this.#write(path, files);
+        return path;
+      } catch (error) {
+        const [oldest, ...newer] = await this.checkpoints();
+        if (!isDiskFull(error) || onRemove === undefined || newer.length === 0)
+          throw fileError('writeCheckpoint', 'write the checkpoint', path, error);
+        await this.#remove(oldest);
+        onRemove(oldest);
+      }
+    }
+  }
+
+  async #write(path: string, files: Iterable<readonly [name: string, data: FileData]>): Promise<void> {
+    const parent = dirname(path);
+    const temporary = join(parent, `.${basename(path)}.${process.pid}.tmp`);
     try {
       await rm(temporary, { recursive: true, force: true });
       await mkdir(temporary, { recursive: true });
@@ -99,25 +129,38 @@ export class RunFolder {
       await syncFolder(parent);
     } catch (error) {
       await rm(temporary, { recursive: true, force: true }).catch(() => {});
-      throw fileError('writeCheckpoint', 'write the checkpoint', path, error);
+      throw error;
     }
-    return path;
   }
 
   /** Removes all but the `keep` newest checkpoints; 0 keeps all. */
   async prune(keep: number): Promise<void> {
     if (keep <= 0) return;
-    for (const { path } of (await this.checkpoints()).slice(0, -keep)) {
-      // Renamed first, so that a removal cut short leaves no half checkpoint.
-      const doomed = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-      await rename(path, doomed);
-      await rm(doomed, { recursive: true, force: true });
-    }
+    for (const old of (await this.checkpoints()).slice(0, -keep)) await this.#remove(old);
+  }
+
+  async #remove({ path }: CheckpointEntry): Promise<void> {
+    // Renamed first, so that a removal cut short leaves no half checkpoint.
+    const doomed = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+    await rename(path, doomed);
+    await rm(doomed, { recursive: true, force: true });
   }
 
   /** Lets other processes have the folder. */
   async close(): Promise<void> {
-    await rm(this.#lock, { force: true });
+    await this.#lock.release();
+  }
+
+  /** The same at a command's end: the folder of a run in which nothing came about goes, as far as it was made for it. */
+  async leave(): Promise<void> {
+    const began = (await stat(this.metrics).catch(() => undefined))?.size ?? 0;
+    const empty = began === 0 && (await this.checkpoints().catch(() => [undefined])).length === 0;
+    if (empty) {
+      for (const name of [CONFIG, METRICS, TUNING, DATA]) await rm(join(this.path, name), { force: true });
+      for (const name of [CHECKPOINTS, SAMPLES]) await rmdir(join(this.path, name)).catch(() => undefined);
+    }
+    await this.close();
+    if (empty) await this.#unmake();
   }
 }
 
@@ -146,15 +189,46 @@ export async function createRun(path: string): Promise<RunFolder> {
       expected: 'a new or empty folder',
       remedy: 'give another one with --out',
     });
+  let unmake: () => Promise<void>;
   try {
+    unmake = await makeFolder(root);
+    await refuseLinks(root);
     await mkdir(join(root, CHECKPOINTS), { recursive: true });
     await mkdir(join(root, SAMPLES), { recursive: true });
   } catch (error) {
     throw fileError('createRun', 'make the folder', path, error);
   }
-  const run = new RunFolder(root, await acquireLock(join(root, LOCK), path));
+  const run = new RunFolder(root, await acquireLock(join(root, LOCK), path), unmake);
+  await sweep(root);
   await rm(run.metrics, { force: true });
   return run;
+}
+
+/**
+ * Refuses a run whose folders are links: what is written and pruned in a run that came from somebody else would be another folder's.
+ * Its metrics may lead to a device or a pipe, but to no other file.
+ */
+async function refuseLinks(root: string): Promise<void> {
+  for (const name of [CHECKPOINTS, SAMPLES, METRICS]) {
+    const path = join(root, name);
+    const info = await lstat(path).catch(() => undefined);
+    if (!info?.isSymbolicLink() || (name === METRICS && !(await isFile(path)))) continue;
+    throw new FileError('openRun', `${path} is a link`, {
+      path,
+      expected: `the run's own ${name === METRICS ? 'file' : 'folder'}`,
+      remedy: 'move what it leads to here, or remove it',
+    });
+  }
+}
+
+/** Clears away what killed processes left half-written; only the holder of the lock may. */
+async function sweep(root: string): Promise<void> {
+  for (const folder of [root, join(root, CHECKPOINTS), join(root, SAMPLES)]) {
+    for (const name of await readdir(folder).catch(() => [])) {
+      const ours = /^\..+\.tmp$/.test(name) || (name.startsWith(`${LOCK}.`) && name.endsWith('.tmp'));
+      if (ours) await rm(join(folder, name), { recursive: true, force: true });
+    }
+  }
 }
 
 /**
@@ -163,11 +237,9 @@ export async function createRun(path: string): Promise<RunFolder> {
  */
 export async function openRun(path: string): Promise<RunFolder> {
   const root = resolve(path);
+  await refuseLinks(root);
   const run = new RunFolder(root, await acquireLock(join(root, LOCK), path));
-  const parent = join(root, CHECKPOINTS);
-  for (const name of await readdir(parent).catch(() => [])) {
-    if (/^\.step-.*\.tmp$/.test(name)) await rm(join(parent, name), { recursive: true, force: true });
-  }
+  await sweep(root);
   await mkdir(run.samples, { recursive: true });
   return run;
 }
@@ -255,6 +327,7 @@ function parseLine(text: string): Record<string, unknown> | undefined {
 
 async function listCheckpoints(root: string): Promise<CheckpointEntry[]> {
   const parent = join(root, CHECKPOINTS);
+  await refuseLinks(root);
   const names = await readdir(parent).catch((error: unknown) => {
     if (errorCode(error) === 'ENOENT') return [];
     throw fileError('checkpoints', 'read', parent, error);

@@ -7,17 +7,22 @@ import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
 import { layoutSafetensors, readSafetensorsHeader, safetensorsEntry, safetensorsHeaderBytes } from '../nn/index.ts';
 import { fileError } from './files.ts';
 
-/** The pieces of a file, in order; what `writeFileAtomic` takes. */
-export function* safetensorsPieces(
+/** The pieces of a file, in order; what `writeFileAtomic` takes. They may be gone through again, when a first writing failed. */
+export function safetensorsPieces(
   tensors: ReadonlyMap<string, SafetensorsEntry>,
   metadata: Readonly<Record<string, string>> = {},
-): Generator<Uint8Array> {
+): Iterable<Uint8Array> {
   const layout = layoutSafetensors(tensors, Object.entries(metadata));
-  yield layout.header;
-  for (const [name] of [...layout.tensors].sort(([, a], [, b]) => a.begin - b.begin)) {
-    const { data } = tensors.get(name)!;
-    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  }
+  const order = [...layout.tensors].sort(([, a], [, b]) => a.begin - b.begin);
+  return {
+    *[Symbol.iterator]() {
+      yield layout.header;
+      for (const [name] of order) {
+        const { data } = tensors.get(name)!;
+        yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      }
+    },
+  };
 }
 
 /**

@@ -1,7 +1,7 @@
 // A training run in its folder: the trainer's loop, with metrics, checkpoints, sample sheets and a good end whatever ends it.
 
 import { join } from 'node:path';
-import { DeviceLostError, EngineError } from '../core/errors.ts';
+import { CompileError, DeviceLostError, DisposedError, EngineError, GpuError, LimitError } from '../core/errors.ts';
 import type { Device } from '../core/index.ts';
 import { Generator } from '../core/index.ts';
 import { DataLoader } from '../models/data/dataset.ts';
@@ -12,7 +12,8 @@ import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
-import { FileError } from './files.ts';
+import { FileError, errorCode } from './files.ts';
+import { describeCheckpoints, tightDisk } from './diskSpace.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
 import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
@@ -56,9 +57,14 @@ const INIT_KEY = 1,
 /** So many steps without a finite gradient mean that none will come; a loss scale for f16 is found in fewer. */
 const HOPELESS = 100;
 
+/** Errors after which nothing on the device can be relied on. */
+const ON_THE_DEVICE = [DeviceLostError, GpuError, CompileError, LimitError, DisposedError] as const;
+
 /**
- * Trains until the plan's last step or the signal; either way what was reached is in a checkpoint when this returns.
- * @throws DeviceLostError that says how to go on, FileError when the last checkpoint cannot be written, and the engine's errors
+ * Trains until the plan's last step or the signal; either way what was reached is in a checkpoint when this returns. The same is tried
+ * when something fails that leaves the state whole: data that vanish, disks that refuse.
+ * @throws DeviceLostError that says how to go on, FileError when the last checkpoint cannot be written or the data cannot be read, and
+ *   the engine's errors
  */
 export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> {
   const { folder, config, data, resume, style } = options;
@@ -66,40 +72,56 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
   const state = resume && (await readCheckpoint(resume.path));
   const start = state?.json.step ?? 0;
   if (resume) await truncateMetrics(folder.metrics, start);
-  const metrics = await MetricsFile.open(folder.metrics);
-  if (style === 'bar' || style === 'lines') for (const line of introduction(options, start)) say(line);
-  const progress = new Progress({ total: plan.steps, start, style });
-  await chooseKernels(options, progress);
-  const model = newModel(options);
-  const diffusion = createDiffusion(options.device, config.diffusion);
-  let trainer: Trainer | undefined;
-  let saved = resume;
+  // What was begun last ends first, however far this gets.
+  const ends: (() => unknown)[] = [];
+  const owned = <T extends { dispose(): void }>(made: T): T => {
+    ends.unshift(() => made.dispose());
+    return made;
+  };
   try {
-    trainer = newTrainer(options, model, diffusion);
-    if (state) trainer.loadState(state);
-    saved = await new Loop(options, trainer, model, metrics, progress, resume).run();
-    return { step: trainer.step, done: trainer.step >= plan.steps, checkpoint: saved };
-  } catch (error) {
-    if (!(error instanceof DeviceLostError)) throw error;
-    const last = (await folder.checkpoints()).at(-1);
-    const how = last
-      ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}`
-      : 'no checkpoint was written yet, begin again';
-    throw new DeviceLostError('train', 'The GPU device was lost, after a driver reset or because its memory ran out', {
-      remedy: how,
-      cause: error,
+    const metrics = await MetricsFile.open(folder.metrics);
+    ends.unshift(async () => {
+      if (await metrics.close()) return;
+      say(`The last metrics are lost: ${describeFailure(metrics.problem).message}`);
     });
+    if (style === 'bar' || style === 'lines') for (const line of introduction(options, start)) say(line);
+    const tight = await tightDisk(folder, config);
+    if (tight !== undefined) say(tight);
+    const progress = new Progress({ total: plan.steps, start, style });
+    ends.unshift(() => {
+      progress.end();
+      options.profile?.stop();
+      const skipped = data.skipped().length;
+      if (skipped > 0)
+        say(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
+    });
+    await chooseKernels(options, progress);
+    const model = owned(newModel(options));
+    const diffusion = owned(createDiffusion(options.device, config.diffusion));
+    const trainer = owned(newTrainer(options, model, diffusion));
+    if (state) trainer.loadState(state);
+    const loop = new Loop(options, trainer, model, metrics, progress, resume);
+    const checkpoint = await loop.run().catch(async (error: unknown) => {
+      if (error instanceof DeviceLostError) throw await lost(error, folder);
+      await loop.rescue(error);
+      throw error;
+    });
+    return { step: trainer.step, done: trainer.step >= plan.steps, checkpoint };
   } finally {
-    progress.end();
-    options.profile?.stop();
-    if (!(await metrics.close())) progress.warn('The disk is full: the last metrics are lost.');
-    trainer?.dispose();
-    diffusion.dispose();
-    model.dispose();
-    const skipped = data.skipped().length;
-    if (skipped > 0)
-      progress.warn(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
+    for (const end of ends) await end();
   }
+}
+
+/** What to say of a lost device. */
+async function lost(error: DeviceLostError, folder: RunFolder): Promise<DeviceLostError> {
+  const last = (await folder.checkpoints()).at(-1);
+  const how = last
+    ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}`
+    : 'no checkpoint was written yet, begin again';
+  return new DeviceLostError('train', 'The GPU device was lost, after a driver reset or because its memory ran out', {
+    remedy: how,
+    cause: error,
+  });
 }
 
 /**
@@ -139,6 +161,7 @@ function introduction({ device, folder, config, data, resume }: TrainRunOptions,
     `data     ${data.description}`,
     `model    ${settings.model}, ${si(parameters)} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
     `adapter  ${adapterLabel(device)}`,
+    `disk     ${describeCheckpoints(config)}`,
     `run      ${folder.shown}${resume ? `, from step ${grouped(start)}` : ''}`,
   ];
 }
@@ -182,7 +205,9 @@ class Loop {
   readonly #metrics: MetricsFile;
   readonly #progress: Progress;
   #saved: CheckpointEntry | undefined;
-  #metricsFull = false;
+  #metricsWait = false;
+  /** Step whose checkpoint could not be written. */
+  #unsaved = 0;
   #hopeless = 0;
 
   constructor(
@@ -223,8 +248,13 @@ class Loop {
         .filter((every) => every > 0)
         .map((every) => (Math.floor(trainer.step / every) + 1) * every);
       stops.push(...(profile?.stops.filter((step) => step > trainer.step) ?? []));
-      for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
-        await this.#log(record);
+      try {
+        for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
+          await this.#log(record);
+        }
+      } catch (error) {
+        // Also the waiting for data ends with the signal.
+        if (!signal?.aborted || error !== signal.reason) throw error;
       }
       if (signal?.aborted) break;
       await profile?.reached(trainer.step);
@@ -238,9 +268,14 @@ class Loop {
   async #log(record: { readonly step: number; readonly loss: number; readonly skipped: boolean }): Promise<void> {
     this.#progress.update(record);
     const written = await this.#metrics.append(record);
-    if (!written && !this.#metricsFull)
-      this.#progress.warn('The disk is full: metrics wait in memory until there is space.');
-    this.#metricsFull = !written;
+    if (!written && !this.#metricsWait) {
+      this.#progress.warn(
+        isDiskFull(this.#metrics.problem)
+          ? 'The disk is full: metrics wait in memory until there is space.'
+          : `Metrics wait in memory: ${describeFailure(this.#metrics.problem).message}`,
+      );
+    }
+    this.#metricsWait = !written;
     this.#hopeless = record.skipped || !Number.isFinite(record.loss) ? this.#hopeless + 1 : 0;
     if (this.#hopeless >= HOPELESS) {
       throw new TrainingError(
@@ -249,20 +284,47 @@ class Loop {
     }
   }
 
-  /** @param last whether there is no later chance, so that a full disk is an error */
+  /** @param last whether there is no later chance, so that a disk that refuses is an error */
   async #save(last: boolean): Promise<void> {
     const { folder, config } = this.#options;
     const { step } = this.#trainer;
     await this.#metrics.sync();
+    const files = checkpointFiles(config, await this.#trainer.state());
+    const makeRoom = (removed: CheckpointEntry): void =>
+      this.#progress.warn(
+        `The disk is full: the checkpoint of step ${grouped(removed.step)} went, to make room for that of step ${grouped(step)}.`,
+      );
     try {
-      const path = await folder.writeCheckpoint(step, checkpointFiles(config, await this.#trainer.state()));
+      // Whoever keeps all of them wants to lose none.
+      const path = await folder.writeCheckpoint(step, files, config.plan.keep > 0 ? makeRoom : undefined);
       this.#saved = { step, path };
       await folder.prune(config.plan.keep);
     } catch (error) {
-      if (last || !isDiskFull(error)) throw error;
+      if (this.#saved?.step !== step) this.#unsaved = step;
+      if (last || errorCode(error) === undefined) throw error;
       const kept = this.#saved ? `step ${grouped(this.#saved.step)} is kept` : 'there is none yet';
+      const why = isDiskFull(error) ? 'The disk is full' : describeFailure(error).message.replace(/\.$/, '');
       this.#progress.warn(
-        `The disk is full: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`,
+        `${why}: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`,
+      );
+    }
+  }
+
+  /** Writes a checkpoint after a failure that leaves the state whole, and says what to go on from. */
+  async rescue(error: unknown): Promise<void> {
+    const { step } = this.#trainer;
+    if (ON_THE_DEVICE.some((type) => error instanceof type) || error instanceof TrainingError) return;
+    try {
+      if (step > (this.#saved?.step ?? 0) && step !== this.#unsaved) await this.#save(true);
+    } catch (failure) {
+      this.#progress.warn(
+        `No checkpoint of step ${grouped(step)} could be written: ${describeFailure(failure).message}`,
+      );
+    }
+    if (this.#saved) {
+      const { step: reached } = this.#saved;
+      this.#progress.warn(
+        `Step ${grouped(reached)} is in a checkpoint; go on from it with ${resumeCommand(this.#options.folder)}`,
       );
     }
   }
@@ -290,6 +352,7 @@ class Loop {
         await writeSamples(path, images, { classes, classNames: config.classNames });
       });
     } catch (error) {
+      if (signal?.aborted && error === signal.reason) return;
       const { message, unexpected } = describeFailure(error);
       if (unexpected || (error instanceof EngineError && !(error instanceof FileError))) throw error;
       this.#progress.warn(`The sample sheet could not be written: ${message}`);

@@ -122,7 +122,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         ].join('\n'),
       );
     } finally {
-      await folder.close();
+      await folder.leave();
     }
   } catch (error) {
     if (signal.aborted && error === signal.reason) return stopped(options);

@@ -210,7 +210,7 @@ async function train(options: TrainOptions, given: Given, flagName: FlagName): P
       if (style === 'bar' || style === 'lines')
         say(`Done: ${grouped(outcome.step)} steps. Look at samples with ${invocation('sample', folder.shown)}`);
     } finally {
-      await folder.close();
+      await folder.leave();
     }
   } catch (error) {
     if (interrupt.signal.aborted && (error as Error)?.name === 'AbortError') return stopped(undefined);
@@ -253,7 +253,7 @@ async function begin(options: TrainOptions, signal: AbortSignal): Promise<Prepar
     if (data.index) await writeIndex(folder.data, data.index);
     await folder.writeConfig(config);
   } catch (error) {
-    await folder.close();
+    await folder.leave();
     throw error;
   }
   return { folder, config, data };

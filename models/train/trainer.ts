@@ -288,7 +288,16 @@ export class Trainer {
     if (this.taken < steps && !signal?.aborted) await this.prepare();
     try {
       while (this.taken < steps && !signal?.aborted) {
-        const { value: batch } = await loader.next();
+        let batch: Batch | undefined;
+        try {
+          ({ value: batch } = await loader.next());
+        } catch (error) {
+          // The step before is taken, and its record is told before the loader's failure.
+          const last = ahead;
+          ahead = null;
+          if (last) yield await last;
+          throw error;
+        }
         if (!batch) break;
         const record = this.trainBatch(batch);
         record.catch(() => {});
