@@ -4,7 +4,13 @@ import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
 import { FormatError, errorClause } from '../core/errors.ts';
 import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
-import { layoutSafetensors, readSafetensorsHeader, safetensorsEntry, safetensorsHeaderBytes } from '../nn/index.ts';
+import {
+  layoutSafetensors,
+  readSafetensorsHeader,
+  safetensorsEntry,
+  safetensorsHeaderBytes,
+  SafetensorsTensors,
+} from '../nn/index.ts';
 import { fileError } from './files.ts';
 
 /** The pieces of a file, in order; what `writeFileAtomic` takes. They may be gone through again, when a first writing failed. */
@@ -40,7 +46,7 @@ export async function readSafetensorsFile(path: string): Promise<Map<string, Saf
     const { size } = await file.stat();
     const first = await readAt(file, 0, Math.min(8, size));
     const header = readSafetensorsHeader(await readAt(file, 0, Math.min(safetensorsHeaderBytes(first), size)), size);
-    const tensors = new Map<string, SafetensorsEntry>();
+    const tensors = new SafetensorsTensors(header.unreadable);
     for (const [name, info] of header.tensors)
       tensors.set(
         name,

@@ -3,7 +3,24 @@
 export { buffer, parameter, roleOf, type TensorRole } from './parameter.ts';
 export { Module, type HostTensor, type LoadReport, type StateEntries } from './module.ts';
 export { fromEntry, loadEntries, saveStateDict, toEntries, toEntry } from './stateDict.ts';
-export * from './formats/safetensors.ts';
+export {
+  readSafetensors,
+  readSafetensorsHeader,
+  safetensorsBytesPerElement,
+  safetensorsEntry,
+  safetensorsHeaderBytes,
+  SafetensorsTensors,
+  type Safetensors,
+  type SafetensorsData,
+  type SafetensorsDtype,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+  type SafetensorsInfo,
+  type UnreadableInfo,
+} from './formats/safetensors.ts';
+export * from './formats/safetensorsWrite.ts';
+export * from './formats/byteSource.ts';
+export * from './formats/pt/index.ts';
 export * from './formats/safetensorsFloat.ts';
 export * from './lrSchedule.ts';
 export * from './activations.ts';

@@ -2,7 +2,8 @@
 
 import { DTypeError, ShapeError, ValueError } from '../core/errors.ts';
 import { noGrad, sameShape, show, Tensor, tensor, type Device, type DType, type HostArray } from '../core/index.ts';
-import { writeSafetensors, type SafetensorsEntry } from './formats/safetensors.ts';
+import type { SafetensorsEntry } from './formats/safetensors.ts';
+import { writeSafetensors } from './formats/safetensorsWrite.ts';
 import { fromFloat32, toFloat32 } from './formats/safetensorsFloat.ts';
 
 /** Row-major values on the host. */

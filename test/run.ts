@@ -2,8 +2,8 @@
 //
 //   node --import tsx test/run.ts [--jobs N] [--serial TEXT] [--timeout SECONDS] [--golden FOLDER] [FILTER…]
 //
-// A FILTER is part of a path; a file runs when it matches any. What the machine or the reference folder lacks is listed as not run,
-// and counts neither as passed nor as failed. The last line is `N passed, N failed`.
+// A FILTER is part of a path; a file runs when it matches any. What the machine or the reference folder lacks is listed
+// as not run, and counts neither as passed nor as failed. The last line is `N passed, N failed`.
 
 import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
@@ -14,8 +14,8 @@ import { parseArgs, stripVTControlCharacters } from 'node:util';
 
 const TEST_FOLDER = dirname(fileURLToPath(import.meta.url));
 const PROJECT = dirname(TEST_FOLDER);
-// Mesa's software driver spends most of the tests' time in LLVM's optimizer. What it makes of a kernel is checked where the numbers
-// of the original are: in the golden tests, the command line's and the browser's.
+// Mesa's software driver spends most of the tests' time in LLVM's optimizer. What it makes of a kernel is checked where
+// the numbers of the original are: in the golden tests, the command line's and the browser's.
 const QUICK_COMPILER = { GALLIVM_PERF: 'nopt' };
 // The longest, begun first: otherwise the last of them runs alone at the end.
 const FIRST = [
@@ -24,7 +24,8 @@ const FIRST = [
   'test/golden/models.test.ts',
   'test/cli/commands.test.ts',
 ];
-// How long a process may live on in silence after its tests are done: whoever holds on to the adapter keeps it from exiting.
+// How long a process may live on in silence after its tests are done: whoever holds on to the adapter keeps it from
+// exiting.
 const EXIT_GRACE_MS = 30_000;
 
 interface Outcome {

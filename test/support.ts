@@ -1,5 +1,5 @@
-// What tests of GPU code share: one device a process, a check that a test leaves no tensor behind, and the word for what an adapter
-// or a machine lacks: such a test is reported as not run, and test/run.ts does not count it as passed.
+// What tests of GPU code share: one device a process, a check that a test leaves no tensor behind, and the word for
+// what an adapter or a machine lacks: such a test is reported as not run, and test/run.ts does not count it as passed.
 
 import { suite, type Test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -33,7 +33,9 @@ export interface GpuSuite<Name extends string = never> extends GpuTests<Name> {
 /** Options of the suite's `device` and of further ones, which tests get under the names given here. */
 type Devices<Name extends string> = { readonly device?: DeviceOptions } & { readonly [N in Name]: DeviceOptions };
 
-/** A suite whose tests share devices. Each test must end with as many live tensors as it began with, on each of them. */
+/**
+ * A suite whose tests share devices. Each test must end with as many live tensors as it began with, on each of them.
+ */
 export function gpuSuite<Name extends string = never>(
   title: string,
   devices = {} as Devices<Exclude<Name, 'device'>>,
@@ -109,7 +111,9 @@ export function notRun(reason: string, title = current): void {
   process.stdout.write(`\nnot run: ${title} (${reason})\n`);
 }
 
-/** Whether `device` has the feature; where it lacks it, says that the running test leaves out the part that needs it. */
+/**
+ * Whether `device` has the feature; where it lacks it, says that the running test leaves out the part that needs it.
+ */
 export function hasFeature(device: Device, feature: Feature): boolean {
   if (device.has(feature)) return true;
   const note = `${current} (in part: the adapter has no ${feature})`;

@@ -5,6 +5,9 @@
 export type HeaderJson = null | boolean | number | string | HeaderJson[] | Map<string, HeaderJson>;
 
 const MAX_DEPTH = 32;
+/** Values and objects in one text: a Map takes hundreds of bytes where a file needs two. */
+const MAX_VALUES = 2_500_000,
+  MAX_OBJECTS = 250_000;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const SPACE = /[ \t\r\n]*/y;
 
@@ -15,7 +18,9 @@ const SPACE = /[ \t\r\n]*/y;
  *   than 32.
  */
 export function parseHeaderJson(text: string): HeaderJson {
-  let at = 0;
+  let at = 0,
+    values = 0,
+    objects = 0;
 
   function fail(what: string): never {
     throw new SyntaxError(`${what} at character ${at}`);
@@ -59,6 +64,7 @@ export function parseHeaderJson(text: string): HeaderJson {
   }
 
   function object(depth: number): Map<string, HeaderJson> {
+    if (++objects > MAX_OBJECTS) fail(`more than ${MAX_OBJECTS} objects`);
     const members = new Map<string, HeaderJson>();
     expect('{');
     skipSpace();
@@ -72,7 +78,7 @@ export function parseHeaderJson(text: string): HeaderJson {
       const key = string();
       if (members.has(key)) {
         at = keyAt;
-        fail(`repeated key ${JSON.stringify(key)}`);
+        fail(`repeated key ${JSON.stringify(key.length > 80 ? `${key.slice(0, 77)}...` : key)}`);
       }
       skipSpace();
       expect(':');
@@ -105,6 +111,7 @@ export function parseHeaderJson(text: string): HeaderJson {
 
   function value(depth: number): HeaderJson {
     if (depth > MAX_DEPTH) fail(`nesting deeper than ${MAX_DEPTH}`);
+    if (++values > MAX_VALUES) fail(`more than ${MAX_VALUES} values`);
     skipSpace();
     const first = text[at];
     if (first === '{') return object(depth);

@@ -1,13 +1,15 @@
-// Reads and writes safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian header
+// Reads safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian header
 // length, a JSON header {name: {dtype, shape, data_offsets}}, then the raw little-endian values. Files come from
 // strangers, so the header is checked in full before any value is looked at: sizes are exact integers, every byte of
 // the data belongs to exactly one tensor, no name occurs twice. Nothing is allocated beyond what the file really holds.
 
-import { FormatError, ValueError } from '../../core/errors.ts';
+import { FormatError } from '../../core/errors.ts';
 import type { ErrorDetails } from '../../core/errors.ts';
 import { parseHeaderJson, type HeaderJson } from './headerJson.ts';
 
-/** How the values of each dtype are held. F16 and BF16 are their 16-bit patterns, BOOL is 0 or 1 in a byte. */
+/**
+ * How the values of each dtype are held. F16, BF16 and the F8 types are their bit patterns, BOOL is 0 or 1 in a byte.
+ */
 export interface SafetensorsData {
   F64: Float64Array;
   F32: Float32Array;
@@ -22,6 +24,8 @@ export interface SafetensorsData {
   U16: Uint16Array;
   U8: Uint8Array;
   BOOL: Uint8Array;
+  F8_E4M3: Uint8Array;
+  F8_E5M2: Uint8Array;
 }
 
 export type SafetensorsDtype = keyof SafetensorsData;
@@ -39,10 +43,20 @@ export interface SafetensorsInfo {
   readonly end: number;
 }
 
+/** A tensor of a type that isn't read, such as F4: where it lies, and nothing more. */
+export interface UnreadableInfo {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
 export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
   /** In the order of the header. */
   readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
+  /** Tensors of types that the format has but that aren't read here. */
+  readonly unreadable: ReadonlyMap<string, UnreadableInfo>;
   /** File offset of the first value. */
   readonly dataStart: number;
   /** Bytes of all values; a complete file has exactly `dataStart + dataBytes` bytes. */
@@ -51,7 +65,27 @@ export interface SafetensorsHeader {
 
 export interface Safetensors {
   readonly metadata: ReadonlyMap<string, string>;
-  readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
+  readonly tensors: SafetensorsTensors;
+}
+
+/** The tensors of a file. Those of a type that isn't read are left out, and refused by name when they are asked for. */
+export class SafetensorsTensors extends Map<string, SafetensorsEntry> {
+  readonly unreadable: ReadonlyMap<string, UnreadableInfo>;
+
+  constructor(unreadable: ReadonlyMap<string, UnreadableInfo> = new Map()) {
+    super();
+    this.unreadable = unreadable;
+  }
+
+  /** @throws FormatError for a tensor that the file has, but of a type that isn't read */
+  override get(name: string): SafetensorsEntry | undefined {
+    const info = this.unreadable.get(name);
+    if (info)
+      throw bad(`tensor ${quote(name)} has dtype ${info.dtype}, which is not read`, {
+        expected: `one of ${dtypeList()}`,
+      });
+    return super.get(name);
+  }
 }
 
 type ArrayConstructor<D extends SafetensorsDtype> = {
@@ -59,7 +93,7 @@ type ArrayConstructor<D extends SafetensorsDtype> = {
   readonly BYTES_PER_ELEMENT: number;
 };
 
-const ARRAYS: { readonly [D in SafetensorsDtype]: ArrayConstructor<D> } = {
+export const SAFETENSORS_ARRAYS: { readonly [D in SafetensorsDtype]: ArrayConstructor<D> } = {
   F64: Float64Array,
   F32: Float32Array,
   F16: Uint16Array,
@@ -73,40 +107,51 @@ const ARRAYS: { readonly [D in SafetensorsDtype]: ArrayConstructor<D> } = {
   U16: Uint16Array,
   U8: Uint8Array,
   BOOL: Uint8Array,
+  F8_E4M3: Uint8Array,
+  F8_E5M2: Uint8Array,
 };
 
-const LENGTH_BYTES = 8;
-/** The reference implementation's own bound on the header. */
-const MAX_HEADER_BYTES = 100_000_000;
-const METADATA = '__metadata__';
+export const SAFETENSORS_LENGTH_BYTES = 8;
+/**
+ * The reference implementation takes 100 MB of header, of which a reader makes gigabytes. The largest models have some
+ * 10,000 tensors a file, in 1 MB.
+ */
+const MAX_HEADER_BYTES = 2 ** 24;
+/**
+ * Types that the format has or may get, beside those that are read: parts of bytes, scales, complex numbers. They tell
+ * their bits.
+ */
+const FOREIGN_DTYPE = /^(?:[FIU](4)|F(4|6|8)_E\d+M\d+[A-Z]*|C(32|64|128))$/;
+const MAX_RANK = 64;
+export const SAFETENSORS_METADATA = '__metadata__';
 
 /** Bytes of one value of `dtype`. */
 export function safetensorsBytesPerElement(dtype: SafetensorsDtype): number {
-  return ARRAYS[dtype].BYTES_PER_ELEMENT;
+  return SAFETENSORS_ARRAYS[dtype].BYTES_PER_ELEMENT;
 }
 
 /**
  * How many bytes from the start of a file hold the length field and the header, told from its first 8 bytes: read 8
  * bytes, ask here, read that many, and hand them to {@link readSafetensorsHeader}.
  *
- * @throws FormatError if fewer than 8 bytes are given or the announced length is beyond 100 MB
+ * @throws FormatError if fewer than 8 bytes are given or the announced length is beyond 16 MiB
  */
 export function safetensorsHeaderBytes(first: Uint8Array | ArrayBuffer): number {
   const bytes = asBytes(first);
-  if (bytes.length < LENGTH_BYTES) {
+  if (bytes.length < SAFETENSORS_LENGTH_BYTES) {
     throw bad(`the file has ${bytes.length} bytes`, {
-      expected: `at least ${LENGTH_BYTES} for the header length`,
+      expected: `at least ${SAFETENSORS_LENGTH_BYTES} for the header length`,
       remedy: 'it is empty or cut',
     });
   }
-  const length = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
+  const length = new DataView(bytes.buffer, bytes.byteOffset, SAFETENSORS_LENGTH_BYTES).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
     throw bad(`the header length is ${length} bytes`, {
       expected: `at most ${MAX_HEADER_BYTES}`,
-      remedy: 'this is not a safetensors file',
+      remedy: 'this is not a safetensors file, or one of too many tensors',
     });
   }
-  return LENGTH_BYTES + Number(length);
+  return SAFETENSORS_LENGTH_BYTES + Number(length);
 }
 
 /**
@@ -130,7 +175,9 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
 
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes.subarray(LENGTH_BYTES, dataStart));
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
+      bytes.subarray(SAFETENSORS_LENGTH_BYTES, dataStart),
+    );
   } catch {
     throw bad('the header is not UTF-8');
   }
@@ -144,18 +191,24 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
 
   let metadata = new Map<string, string>();
   const tensors = new Map<string, SafetensorsInfo>();
+  const unreadable = new Map<string, UnreadableInfo>();
   for (const [name, value] of root) {
-    if (name === METADATA) metadata = readMetadata(value);
-    else tensors.set(name, readInfo(name, value));
+    if (name === SAFETENSORS_METADATA) {
+      metadata = readMetadata(value);
+      continue;
+    }
+    const info = readInfo(name, value);
+    if (isReadable(info)) tensors.set(name, info);
+    else unreadable.set(name, info);
   }
-  const dataBytes = checkTiling(tensors);
+  const dataBytes = checkTiling([...tensors, ...unreadable]);
   if (fileBytes !== undefined && dataStart + dataBytes !== fileBytes) {
     const has = fileBytes - dataStart;
     throw bad(`the tensors take ${dataBytes} bytes but ${has} follow the header`, {
       remedy: has < dataBytes ? 'the file is cut' : 'the bytes after the last tensor belong to none',
     });
   }
-  return { metadata, tensors, dataStart, dataBytes };
+  return { metadata, tensors, unreadable, dataStart, dataBytes };
 }
 
 /**
@@ -166,7 +219,7 @@ export function readSafetensorsHeader(first: Uint8Array | ArrayBuffer, fileBytes
 export function readSafetensors(file: Uint8Array | ArrayBuffer): Safetensors {
   const bytes = asBytes(file);
   const header = readSafetensorsHeader(bytes, bytes.length);
-  const tensors = new Map<string, SafetensorsEntry>();
+  const tensors = new SafetensorsTensors(header.unreadable);
   for (const [name, info] of header.tensors) {
     tensors.set(
       name,
@@ -188,121 +241,28 @@ export function safetensorsEntry(info: SafetensorsInfo, bytes: Uint8Array): Safe
       expected: `${info.end - info.begin}`,
     });
   }
-  const array = ARRAYS[dtype];
+  const array = SAFETENSORS_ARRAYS[dtype];
   const aligned = bytes.byteOffset % array.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
   const data = new array(aligned.buffer, aligned.byteOffset, aligned.length / array.BYTES_PER_ELEMENT);
   return { dtype, shape, data } as SafetensorsEntry;
 }
 
-/** A header ready to be written, and the order in which the tensors' bytes follow it. */
-export interface SafetensorsLayout {
-  /** Length field and padded JSON; a multiple of 8 bytes. */
-  readonly header: Uint8Array;
-  /** Name → place, in file order, so that a writer can stream tensor after tensor. */
-  readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
-  readonly fileBytes: number;
-}
-
-/**
- * Plans a file without its values, so that a checkpoint larger than memory can be written tensor by tensor. The header
- * keeps the order given; the data is laid out by falling element size, so that every tensor is aligned to its own type.
- *
- * @throws ValueError for a repeated or reserved name, an unknown dtype, or a shape that is not of non-negative
- *   integers.
- */
-export function layoutSafetensors(
-  tensors: Iterable<readonly [string, { readonly dtype: SafetensorsDtype; readonly shape: readonly number[] }]>,
-  metadata: Iterable<readonly [string, string]> = [],
-): SafetensorsLayout {
-  const entries: { name: string; dtype: SafetensorsDtype; shape: readonly number[]; bytes: number }[] = [];
-  const names = new Set<string>();
-  for (const [name, { dtype, shape }] of tensors) {
-    if (name === METADATA)
-      throw refuse(`a tensor is called ${METADATA}, which the format reserves`, { remedy: 'rename it' });
-    if (names.has(name)) throw refuse(`two tensors are called ${JSON.stringify(name)}`, { expected: 'each name once' });
-    if (!Object.hasOwn(ARRAYS, dtype))
-      throw refuse(`${JSON.stringify(name)} has dtype ${dtype}`, { expected: `one of ${dtypeList()}` });
-    const bytes = byteSize(dtype, shape);
-    if (bytes === undefined)
-      throw refuse(`${JSON.stringify(name)} has shape (${shape.join(',')})`, {
-        expected: 'non-negative integers of a countable product',
-      });
-    names.add(name);
-    entries.push({ name, dtype, shape: [...shape], bytes });
-  }
-
-  const placed = new Map<string, SafetensorsInfo>();
-  let end = 0;
-  for (const { name, dtype, shape, bytes } of [...entries].sort(
-    (a, b) => safetensorsBytesPerElement(b.dtype) - safetensorsBytesPerElement(a.dtype),
-  )) {
-    placed.set(name, { dtype, shape, begin: end, end: end + bytes });
-    end += bytes;
-  }
-
-  const members: string[] = [];
-  const pairs = metadataMembers(metadata);
-  if (pairs.length > 0) members.push(`${JSON.stringify(METADATA)}:{${pairs.join(',')}}`);
-  for (const { name } of entries) {
-    const { dtype, shape, begin, end: last } = placed.get(name) as SafetensorsInfo;
-    members.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, last] })}`);
-  }
-  const json = new TextEncoder().encode(`{${members.join(',')}}`);
-  const padded = Math.ceil(json.length / 8) * 8;
-  const header = new Uint8Array(LENGTH_BYTES + padded).fill(0x20);
-  new DataView(header.buffer).setBigUint64(0, BigInt(padded), true);
-  header.set(json, LENGTH_BYTES);
-  return { header, tensors: placed, fileBytes: header.length + end };
-}
-
-/**
- * Writes a complete file.
- *
- * @param tensors name → entry, as a Map or any iterable of pairs; `data.length` must be the product of `shape`.
- * @param metadata strings kept under `__metadata__`.
- * @throws ValueError as {@link layoutSafetensors}, or when values do not fit the shape or the dtype
- */
-export function writeSafetensors(
-  tensors: Iterable<readonly [string, SafetensorsEntry]>,
-  metadata: Iterable<readonly [string, string]> = [],
-): Uint8Array {
-  const entries = [...tensors];
-  for (const [name, { dtype, shape, data }] of entries) {
-    if (Object.hasOwn(ARRAYS, dtype) && !(data instanceof (ARRAYS[dtype] as unknown as new () => object))) {
-      throw refuse(`${JSON.stringify(name)} of dtype ${dtype} holds a ${data.constructor.name}`, {
-        expected: `a ${(ARRAYS[dtype] as unknown as { name: string }).name}`,
-      });
-    }
-    const length = shape.reduce((product, size) => product * size, 1);
-    if (data.length !== length) {
-      throw refuse(`${JSON.stringify(name)} of shape (${shape.join(',')}) holds ${data.length} values`, {
-        expected: `${length}`,
-      });
-    }
-  }
-  const layout = layoutSafetensors(entries, metadata);
-  const file = new Uint8Array(layout.fileBytes);
-  file.set(layout.header, 0);
-  for (const [name, { data }] of entries) {
-    const { begin } = layout.tensors.get(name) as SafetensorsInfo;
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), layout.header.length + begin);
-  }
-  return file;
-}
-
 function readMetadata(value: HeaderJson): Map<string, string> {
-  if (!(value instanceof Map)) throw bad(`${METADATA} is ${describe(value)}`, { expected: 'an object of strings' });
+  if (!(value instanceof Map))
+    throw bad(`${SAFETENSORS_METADATA} is ${describe(value)}`, { expected: 'an object of strings' });
   const metadata = new Map<string, string>();
   for (const [key, text] of value) {
     if (typeof text !== 'string')
-      throw bad(`${METADATA} entry ${JSON.stringify(key)} is ${describe(text)}`, { expected: 'a string' });
+      throw bad(`${SAFETENSORS_METADATA} entry ${quote(key)} is ${describe(text)}`, { expected: 'a string' });
     metadata.set(key, text);
   }
   return metadata;
 }
 
-function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
-  const label = `tensor ${JSON.stringify(name)}`;
+const isReadable = (info: UnreadableInfo): info is SafetensorsInfo => Object.hasOwn(SAFETENSORS_ARRAYS, info.dtype);
+
+function readInfo(name: string, value: HeaderJson): UnreadableInfo {
+  const label = `tensor ${quote(name)}`;
   if (!(value instanceof Map))
     throw bad(`${label} is ${describe(value)}`, { expected: 'an object with dtype, shape and data_offsets' });
   for (const key of ['dtype', 'shape', 'data_offsets']) {
@@ -310,15 +270,16 @@ function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
   }
   for (const key of value.keys()) {
     if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets')
-      throw bad(`${label} has an unknown field ${JSON.stringify(key)}`);
+      throw bad(`${label} has an unknown field ${quote(key)}`);
   }
   const dtype = value.get('dtype');
-  if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {
-    throw bad(`${label} has dtype ${JSON.stringify(dtype)}`, { expected: `one of ${dtypeList()}` });
-  }
+  const bits = typeof dtype === 'string' ? bitsPerElement(dtype) : undefined;
+  if (bits === undefined) throw bad(`${label} has dtype ${describe(dtype)}`, { expected: `one of ${dtypeList()}` });
   const shape = value.get('shape');
-  if (!Array.isArray(shape) || !shape.every(isCount)) {
-    throw bad(`${label} has shape ${describe(shape)}`, { expected: 'an array of non-negative integers' });
+  if (!Array.isArray(shape) || shape.length > MAX_RANK || !shape.every(isCount)) {
+    throw bad(`${label} has shape ${describe(shape)}`, {
+      expected: `an array of non-negative integers, ${MAX_RANK} at most`,
+    });
   }
   const offsets = value.get('data_offsets');
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
@@ -326,28 +287,37 @@ function readInfo(name: string, value: HeaderJson): SafetensorsInfo {
   }
   const [begin, end] = offsets as [number, number];
   if (begin > end) throw bad(`${label} has data_offsets [${begin},${end}]`, { expected: 'begin <= end' });
-  const bytes = byteSize(dtype as SafetensorsDtype, shape as number[]);
-  if (bytes === undefined) throw bad(`${label} has shape (${shape.join(',')}), whose size overflows`);
-  if (bytes !== end - begin) {
+  const size = productOf(shape, bits);
+  if (size === undefined) throw bad(`${label} has shape (${shape.join(',')}), whose size overflows`);
+  if (size !== 8 * (end - begin)) {
     throw bad(
-      `${label} of dtype ${dtype} and shape (${shape.join(',')}) needs ${bytes} bytes, its data_offsets [${begin},${end}] ` +
-        `give ${end - begin}`,
+      `${label} of dtype ${describe(dtype)} and shape (${shape.join(',')}) needs ${size / 8} bytes, its data_offsets ` +
+        `[${begin},${end}] give ${end - begin}`,
     );
   }
-  return { dtype: dtype as SafetensorsDtype, shape: shape as number[], begin, end };
+  return { dtype: dtype as string, shape: shape as number[], begin, end };
+}
+
+/** Bits of one value, also of a type that isn't read; undefined for what is no type. */
+function bitsPerElement(dtype: string): number | undefined {
+  if (Object.hasOwn(SAFETENSORS_ARRAYS, dtype)) return 8 * safetensorsBytesPerElement(dtype as SafetensorsDtype);
+  const bits = FOREIGN_DTYPE.exec(dtype)
+    ?.slice(1)
+    .find((digits) => digits !== undefined);
+  return bits === undefined ? undefined : Number(bits);
 }
 
 /** Every byte must belong to exactly one tensor; returns how many there are. */
-function checkTiling(tensors: ReadonlyMap<string, SafetensorsInfo>): number {
+function checkTiling(tensors: [string, UnreadableInfo][]): number {
   let last = 0;
-  const ordered = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  const ordered = tensors.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   for (const [name, { begin, end }] of ordered) {
     if (begin > last)
-      throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}`, {
+      throw bad(`tensor ${quote(name)} begins at ${begin}`, {
         expected: `${last}: bytes ${last} to ${begin} belong to no tensor`,
       });
     if (begin < last)
-      throw bad(`tensor ${JSON.stringify(name)} begins at ${begin}`, {
+      throw bad(`tensor ${quote(name)} begins at ${begin}`, {
         expected: `${last}: it overlaps the tensor before it`,
       });
     last = end;
@@ -355,25 +325,19 @@ function checkTiling(tensors: ReadonlyMap<string, SafetensorsInfo>): number {
   return last;
 }
 
-function byteSize(dtype: SafetensorsDtype, shape: readonly number[]): number | undefined {
-  let bytes = safetensorsBytesPerElement(dtype);
-  for (const size of shape) {
-    if (!isCount(size)) return undefined;
-    bytes *= size;
-    if (!Number.isSafeInteger(bytes)) return undefined;
-  }
-  return bytes;
+/** Bytes of a tensor, or undefined where the shape is none or the size overflows. */
+export function safetensorsByteSize(dtype: SafetensorsDtype, shape: readonly number[]): number | undefined {
+  return productOf(shape, safetensorsBytesPerElement(dtype));
 }
 
-function metadataMembers(metadata: Iterable<readonly [string, string]>): string[] {
-  const seen = new Set<string>();
-  return [...metadata].map(([key, text]) => {
-    if (seen.has(key)) throw refuse(`metadata key ${JSON.stringify(key)} is given twice`);
-    if (typeof text !== 'string')
-      throw refuse(`metadata ${JSON.stringify(key)} is a ${typeof text}`, { expected: 'a string' });
-    seen.add(key);
-    return `${JSON.stringify(key)}:${JSON.stringify(text)}`;
-  });
+function productOf(shape: readonly unknown[], unit: number): number | undefined {
+  let product = unit;
+  for (const size of shape) {
+    if (!isCount(size)) return undefined;
+    product *= size;
+    if (!Number.isSafeInteger(product)) return undefined;
+  }
+  return product;
 }
 
 function isCount(value: unknown): value is number {
@@ -386,18 +350,19 @@ function asBytes(source: Uint8Array | ArrayBuffer): Uint8Array {
 
 function describe(value: HeaderJson | undefined): string {
   if (value instanceof Map) return 'an object';
-  const text = JSON.stringify(value, (_, item: unknown) => (item instanceof Map ? {} : item)) ?? 'missing';
+  const part = Array.isArray(value) ? value.slice(0, 40) : typeof value === 'string' ? value.slice(0, 80) : value;
+  const text = JSON.stringify(part, (_, item: unknown) => (item instanceof Map ? {} : item)) ?? 'missing';
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);
+}
+
 function dtypeList(): string {
-  return Object.keys(ARRAYS).join(', ');
+  return Object.keys(SAFETENSORS_ARRAYS).join(', ');
 }
 
 function bad(what: string, options?: ErrorDetails): FormatError {
   return new FormatError('readSafetensors', what, options);
-}
-
-function refuse(what: string, options?: ErrorDetails): ValueError {
-  return new ValueError('writeSafetensors', what, options);
 }

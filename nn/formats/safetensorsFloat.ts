@@ -6,7 +6,8 @@ import type { SafetensorsEntry } from './safetensors.ts';
 
 /**
  * Values of any entry as float32, in row-major order. F32 is returned as it is, without a copy; F64 is rounded to
- * nearest; 64-bit integers beyond 2^24 lose precision as any float32 does; BOOL gives 0 and 1.
+ * nearest; 64-bit integers beyond 2^24 lose precision as any float32 does; BOOL gives 0 and 1;
+ * F8 types give their numbers.
  */
 export function toFloat32(entry: SafetensorsEntry): Float32Array {
   switch (entry.dtype) {
@@ -16,6 +17,9 @@ export function toFloat32(entry: SafetensorsEntry): Float32Array {
       return float16BitsToFloat32(entry.data);
     case 'BF16':
       return bfloat16BitsToFloat32(entry.data);
+    case 'F8_E4M3':
+    case 'F8_E5M2':
+      return float8BitsToFloat32(entry.data, entry.dtype);
     case 'I64':
     case 'U64':
       return Float32Array.from(entry.data as ArrayLike<bigint>, Number);
@@ -49,6 +53,21 @@ export function bfloat16BitsToFloat32(bits: Uint16Array): Float32Array {
   const words = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
   return new Float32Array(words.buffer);
+}
+
+/**
+ * Numbers of 8-bit floats (Micikevicius et al. 2022, arXiv 2209.05433). E5M2 is the upper half of a float16. E4M3 has
+ * no infinity: its largest pattern is NaN, and what would be infinities are numbers up to 448.
+ */
+export function float8BitsToFloat32(bits: Uint8Array, dtype: 'F8_E4M3' | 'F8_E5M2'): Float32Array {
+  if (dtype === 'F8_E5M2') return float16BitsToFloat32(Uint16Array.from(bits, (b) => b << 8));
+  return Float32Array.from(bits, (b) => {
+    const exponent = (b >> 3) & 15,
+      fraction = b & 7;
+    const size =
+      (b & 0x7f) === 0x7f ? NaN : exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10);
+    return b & 0x80 ? -size : size;
+  });
 }
 
 /** Float32 to bfloat16 patterns. A NaN stays a NaN: rounding its payload could otherwise carry into infinity. */

@@ -1,4 +1,5 @@
-// The diffusion process against the official code: forward process, single steps, losses with their gradients, and whole loops.
+// The diffusion process against the official code: forward process, single steps, losses with their gradients, and
+// whole loops.
 
 import * as assert from 'uvu/assert';
 import { grad, scope, type Device, type Tensor } from '../../core/index.ts';

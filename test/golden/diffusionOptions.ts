@@ -20,8 +20,8 @@ export const camelCase = (name: string): string =>
   name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 /**
- * Options from the arguments of create_diffusion among the entries of `official`. Where there is a timestep map and no number of
- * steps, the process has as many as its map tells.
+ * Options from the arguments of create_diffusion among the entries of `official`. Where there is a timestep map and no
+ * number of steps, the process has as many as its map tells.
  */
 export function diffusionOptions(official: object, timestepMap?: readonly number[]): DiffusionOptions {
   const given = official as Readonly<Record<string, unknown>>;
@@ -32,7 +32,10 @@ export function diffusionOptions(official: object, timestepMap?: readonly number
   return { ...options, diffusionSteps: stepsOfMap(String(options.timestepRespacing ?? ''), timestepMap) };
 }
 
-/** The number of steps of which `respacing` keeps those in `map`: one of `likely`, 1000, or what the map itself suggests. */
+/**
+ * The number of steps of which `respacing` keeps those in `map`: one of `likely`, 1000, or what the map itself
+ * suggests.
+ */
 export function stepsOfMap(respacing: string, map: readonly number[], likely: readonly number[] = []): number {
   const last = map[map.length - 1];
   const stride = map.length > 1 ? map[1] - map[0] : 1;
@@ -49,8 +52,8 @@ export function stepsOfMap(respacing: string, map: readonly number[], likely: re
 }
 
 /**
- * The closed-form model that a sidecar describes, `concat_channels(SUM, SUM)` of multiples of x_t and of t. `parts` is 1 where the
- * variance is fixed: it then has no second half.
+ * The closed-form model that a sidecar describes, `concat_channels(SUM, SUM)` of multiples of x_t and of t. `parts` is
+ * 1 where the variance is fixed: it then has no second half.
  *
  * @throws Error where the description is none
  */

@@ -1,4 +1,5 @@
-// Whole sampling as the official scripts do it: a DiS with classifier-free guidance, from recorded noise, captured and not.
+// Whole sampling as the official scripts do it: a DiS with classifier-free guidance, from recorded noise, captured and
+// not.
 
 import * as assert from 'uvu/assert';
 import { Generator, scope, type Tensor } from '../../core/index.ts';

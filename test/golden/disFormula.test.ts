@@ -1,5 +1,5 @@
-// Real-size models whose weights anybody can compute: a hash of the element's and the tensor's number. Outputs, and for one of them
-// the loss and every parameter's gradient, as its norm and its product with a hash vector.
+// Real-size models whose weights anybody can compute: a hash of the element's and the tensor's number. Outputs, and for
+// one of them the loss and every parameter's gradient, as its norm and its product with a hash vector.
 
 import * as assert from 'uvu/assert';
 import { Generator, grad, noGrad, scope, tensor, type Tensor } from '../../core/index.ts';

@@ -80,8 +80,8 @@ gpuFamily(
         const standard = (6 * Math.SQRT2 * expected.std) / Math.sqrt(count);
         assert.ok(Math.abs(mean - expected.mean) <= standard + slack, `mean ${mean}, expected ${expected.mean}`);
         assert.ok(Math.abs(std - expected.std) <= standard + slack, `std ${std}, expected ${expected.std}`);
-        // The ends of a uniform distribution, which lie within √3 of its standard deviation, are met ever more closely; those of a
-        // normal one only within about one of them.
+        // The ends of a uniform distribution, which lie within √3 of its standard deviation, are met ever more closely;
+        // those of a normal one only within about one of them.
         const isNormal = expected.max - expected.min > 5 * expected.std;
         const spread = isNormal ? expected.std : (expected.max - expected.min) * Math.min(0.2, 12 / count) + slack;
         assert.ok(

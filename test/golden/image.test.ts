@@ -1,5 +1,5 @@
-// Crops, tensors and the sample sheet of the official pipeline (Pillow, torchvision). All of it is integer arithmetic or single f32
-// operations, so that nothing less than equality will do.
+// Crops, tensors and the sample sheet of the official pipeline (Pillow, torchvision). All of it is integer arithmetic
+// or single f32 operations, so that nothing less than equality will do.
 import { existsSync } from 'node:fs';
 import * as assert from 'uvu/assert';
 import { decodeImage } from '../../cli/data/decodeImage.ts';

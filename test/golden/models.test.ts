@@ -1,4 +1,5 @@
-// DiS against the official class: intermediate values, outputs, guidance and all gradients of small models with every option.
+// DiS against the official class: intermediate values, outputs, guidance and all gradients of small models with every
+// option.
 
 import * as assert from 'uvu/assert';
 import { Generator, grad, keep, noGrad, scope, type Device, type Tensor } from '../../core/index.ts';

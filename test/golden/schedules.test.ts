@@ -22,8 +22,8 @@ interface SchedulesSidecar {
 }
 
 /**
- * The case name says how a process was made: the schedule (`cosine` is squaredcos_cap_v2, none is linear), perhaps its number of
- * steps (`linear200`), and perhaps `respaced_<respacing>`. What isn't respaced has as many steps as values.
+ * The case name says how a process was made: the schedule (`cosine` is squaredcos_cap_v2, none is linear), perhaps its
+ * number of steps (`linear200`), and perhaps `respaced_<respacing>`. What isn't respaced has as many steps as values.
  */
 function processOf(
   name: string,

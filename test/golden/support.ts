@@ -1,5 +1,6 @@
-// Golden tests: reference values computed with the official PyTorch code. They are read from the folder that GOLDEN_DIR names,
-// else from test/fixtures; cases, shapes and settings come from the files, so the same tests run on any folder of that layout.
+// Golden tests: reference values computed with the official PyTorch code. They are read from the folder that GOLDEN_DIR
+// names, else from test/fixtures; cases, shapes and settings come from the files, so the same tests run on any folder
+// of that layout.
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -57,8 +58,9 @@ const KINDS = new Set([
 ]);
 
 /**
- * Groups tensors `[case.]kind[.setting].name` by case: case → (`kind[.setting].name` → entry). The case is whatever stands
- * before the first segment that is a kind, '' where nothing does; a name without any kind has its first segment as case.
+ * Groups tensors `[case.]kind[.setting].name` by case: case → (`kind[.setting].name` → entry). The case is whatever
+ * stands before the first segment that is a kind, '' where nothing does; a name without any kind has its first segment
+ * as case.
  */
 export function cases(golden: Golden): Map<string, Map<string, SafetensorsEntry>> {
   const grouped = new Map<string, Map<string, SafetensorsEntry>>();
@@ -74,7 +76,9 @@ export function cases(golden: Golden): Map<string, Map<string, SafetensorsEntry>
   return grouped;
 }
 
-/** The tensors whose names begin with `prefix.`, under the rest of their names: `subset(g, 'param')` is a state dict. */
+/**
+ * The tensors whose names begin with `prefix.`, under the rest of their names: `subset(g, 'param')` is a state dict.
+ */
 export function subset(golden: Golden, prefix: string): Map<string, SafetensorsEntry> {
   const found = new Map<string, SafetensorsEntry>();
   for (const [name, entry] of golden)
@@ -94,7 +98,10 @@ export function numbers(entry: SafetensorsEntry): number[] {
   return Array.from(entry.data as ArrayLike<number | bigint>, Number);
 }
 
-/** `max|a-b| / max|b|`, or `max|a-b|` where b is all zero; infinite where one is NaN or infinite and the other is not the same. */
+/**
+ * `max|a-b| / max|b|`, or `max|a-b|` where b is all zero; infinite where one is NaN or infinite and the other is not
+ * the same.
+ */
 export function relativeToPeak(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   return worst(actual, expected).error;
 }
@@ -131,8 +138,8 @@ export function assertClose(
 }
 
 /**
- * Registers the tests of one family, a path below the golden folder without extension. Where the folder lacks it, or one of
- * `files`, a test that is reported as not run stands in its place.
+ * Registers the tests of one family, a path below the golden folder without extension. Where the folder lacks it, or
+ * one of `files`, a test that is reported as not run stands in its place.
  */
 export function family(
   name: string,
@@ -148,8 +155,9 @@ export function family(
 }
 
 /**
- * The families of a folder whose sidecar `belongs`: their paths without extension. A folder holds as many as it likes, under any
- * name; what a sidecar says tells what they are. Where none belongs, a test that is reported as not run stands for them.
+ * The families of a folder whose sidecar `belongs`: their paths without extension. A folder holds as many as it likes,
+ * under any name; what a sidecar says tells what they are. Where none belongs, a test that is reported as not run
+ * stands for them.
  */
 export function familiesOf<T extends object>(
   folder: string,
@@ -165,7 +173,9 @@ export function familiesOf<T extends object>(
   return found;
 }
 
-/** Reports as not run what the folder's own index, or that of the whole set, lists below `folder` and the folder lacks. */
+/**
+ * Reports as not run what the folder's own index, or that of the whole set, lists below `folder` and the folder lacks.
+ */
 export function reportAbsent(folder: string): void {
   if (!hasGolden('index.json')) return;
   const { files } = loadSidecar<{ files: Record<string, unknown> }>('index');
@@ -194,7 +204,10 @@ export interface ReferenceErrors {
   readonly f32_vs_f64?: Readonly<Record<string, { readonly max_rel_to_peak?: number }>>;
 }
 
-/** The limit of the reference set, or ten times what float32 costs the reference itself, where a folder's numbers make that more. */
+/**
+ * The limit of the reference set, or ten times what float32 costs the reference itself, where a folder's numbers make
+ * that more.
+ */
 export function limitOf(suggested: number, sidecar: ReferenceErrors, ...measured: readonly string[]): number {
   const errors = measured.map((name) => sidecar.f32_vs_f64?.[name]?.max_rel_to_peak ?? 0);
   return Math.max(suggested, ...errors.map((error) => 10 * error));
@@ -206,8 +219,8 @@ export function truth(golden: Golden, kind: 'out' | 'grad' | 'gradparam', name: 
 }
 
 /**
- * Fails when a mean of products y·r is off by more than `limit` times the mean of their sizes: where they cancel, the mean itself
- * says nothing of what rounding does to it.
+ * Fails when a mean of products y·r is off by more than `limit` times the mean of their sizes: where they cancel, the
+ * mean itself says nothing of what rounding does to it.
  */
 export function assertMean(
   actual: number,

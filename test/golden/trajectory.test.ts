@@ -1,4 +1,5 @@
-// The training loop against the official one: losses and gradient norms of every step, and the parameters after all of them.
+// The training loop against the official one: losses and gradient norms of every step, and the parameters after all of
+// them.
 
 import * as assert from 'uvu/assert';
 import { Generator, scope } from '../../core/index.ts';

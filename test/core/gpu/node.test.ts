@@ -1,4 +1,5 @@
-// The instance under Node: a real round trip, its errors, its polling, and that it neither outlives nor leaves its process.
+// The instance under Node: a real round trip, its errors, its polling, and that it neither outlives nor leaves its
+// process.
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -167,7 +168,9 @@ onLinux('a driver folder that is none is named', async () => {
   }
 });
 
-/** A package of this module without a driver of its own, in a folder beside `data`, and what opening it in `data` gives. */
+/**
+ * A package of this module without a driver of its own, in a folder beside `data`, and what opening it in `data` gives.
+ */
 function inPackage(prepare: (folder: string) => NodeJS.ProcessEnv): {
   status: number | null;
   out: string;

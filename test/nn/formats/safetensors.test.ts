@@ -1,14 +1,13 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  layoutSafetensors,
   readSafetensors,
   readSafetensorsHeader,
   safetensorsEntry,
   safetensorsHeaderBytes,
-  writeSafetensors,
   type SafetensorsEntry,
 } from '../../../nn/formats/safetensors.ts';
+import { layoutSafetensors, writeSafetensors } from '../../../nn/formats/safetensorsWrite.ts';
 import {
   bfloat16BitsToFloat32,
   float16BitsToFloat32,
@@ -251,6 +250,76 @@ test('header JSON agrees with JSON.parse on what both accept', () => {
       (error: Error) => error instanceof SyntaxError,
       text,
     );
+  }
+});
+
+test('8-bit floats are numbers', () => {
+  const file = writeSafetensors([
+    [
+      'e4m3',
+      {
+        dtype: 'F8_E4M3',
+        shape: [10],
+        data: Uint8Array.of(0x38, 0xb8, 0x01, 0x07, 0x08, 0x7e, 0xfe, 0x7f, 0xff, 0x80),
+      },
+    ],
+    ['e5m2', { dtype: 'F8_E5M2', shape: [8], data: Uint8Array.of(0x3c, 0xbc, 0x01, 0x04, 0x7b, 0x7c, 0xfc, 0x7e) }],
+  ]);
+  const { tensors } = readSafetensors(file);
+  // Values of the types' table (arXiv 2209.05433).
+  assert.equal([...toFloat32(tensors.get('e4m3')!)], [1, -1, 2 ** -9, 7 * 2 ** -9, 2 ** -6, 448, -448, NaN, NaN, -0]);
+  assert.equal([...toFloat32(tensors.get('e5m2')!)], [1, -1, 2 ** -16, 2 ** -14, 57344, Infinity, -Infinity, NaN]);
+});
+
+test('a tensor of a type that is not read leaves the others readable, and is refused when it is asked for', () => {
+  for (const [dtype, bytes] of [
+    ['F4', 2],
+    ['F6_E2M3', 3],
+    ['F8_E8M0', 4],
+    ['C64', 32],
+  ] as const) {
+    const header = `{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"${dtype}","shape":[4],"data_offsets":[4,${4 + bytes}]}}`;
+    const { tensors } = readSafetensors(fileOf(header, 4 + bytes));
+    assert.equal([...tensors.keys()], ['a']);
+    assert.equal([...tensors.get('a')!.data], [0]);
+    assert.is(tensors.unreadable.get('b')!.dtype, dtype);
+    assert.throws(
+      () => tensors.get('b'),
+      new RegExp(`tensor "b" has dtype ${dtype}, which is not read, expected one of F64`),
+    );
+    // Its size is checked all the same.
+    assert.throws(() => readSafetensors(fileOf(header.replace('[4]', '[12]'), 4 + bytes)), /needs \d+ bytes/);
+  }
+});
+
+test('a header that would take gigabytes is refused within seconds and megabytes', () => {
+  const million = Array.from(
+    { length: 1_000_000 },
+    (_, i) => `"t${i}":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`,
+  );
+  const fill = (text: string, bytes: number): string => text.repeat(Math.floor(bytes / text.length));
+  const most = 2 ** 24 - 64;
+  const headers: [string, RegExp][] = [
+    [`{${million.join(',')}}`, /header length is \d+ bytes, expected at most 16777216; .* too many tensors/],
+    [`{${million.slice(0, 240_000).join(',')},"x":0}`, /"x" is 0/],
+    [`{"a":[${fill('{},', most)}0]}`, /more than 250000 objects/],
+    [`{"a":[${fill('0,', most)}0]}`, /more than 2500000 values/],
+    [`{"a":[${fill('[],', most)}0]}`, /more than 2500000 values/],
+    [`{"__metadata__":{${fill('"a":"",', 64)}"a":""}}`, /repeated key "a"/],
+    [`{"${fill('n', most)}":0}`, /^.{0,300}$/],
+    [`{"a":"${fill('\\\\', most)}"}`, /^.{0,300}$/],
+    [fill('[', most), /nesting deeper than 32/],
+    [fill(' ', most), /not valid JSON/],
+  ];
+  for (const [header, pattern] of headers) {
+    const file = fileOf(header);
+    const [cpu, peak] = [process.cpuUsage(), process.resourceUsage().maxRSS];
+    assert.throws(() => readSafetensors(file), pattern);
+    const { user, system } = process.cpuUsage(cpu);
+    const seconds = (user + system) / 1e6,
+      megabytes = (process.resourceUsage().maxRSS - peak) / 1024;
+    // Of the processor, since others may use it too.
+    assert.ok(seconds < 2 && megabytes < 300, `${header.slice(0, 40)}…: ${seconds} s, ${megabytes} MB`);
   }
 });
 
