@@ -1,4 +1,5 @@
-// Add + norm as differentiable operations: the residual stream's addition and the norm that follows it, in one pass each way.
+// Add + norm as differentiable operations: the addition to the residual stream and the norm after it, in one pass
+// forward and one backward.
 
 import {
   defineOp,
@@ -21,9 +22,9 @@ import { normBackward, normForward, normPartials } from './launch.ts';
 export interface AddNormArgs {
   /** (..., width), f32 or f16. */
   readonly x: Tensor;
-  /** (x.shape[0]) f32: each sample of x is multiplied by its factor first, as in stochastic depth. Gets no gradient. */
+  /** (x.shape[0]) f32: each sample of x is first multiplied by its factor, as in stochastic depth. Gets no gradient. */
   readonly factors?: Tensor | null;
-  /** Of x's shape; added to x before the norm. */
+  /** Of x's shape. Is added to x before the norm. */
   readonly residual?: Tensor | null;
   /** (width). */
   readonly weight?: Tensor | null;
@@ -31,23 +32,23 @@ export interface AddNormArgs {
   readonly bias?: Tensor | null;
   /** Default 1e-5. */
   readonly eps?: number;
-  /** Give x + residual back too. */
+  /** Return x + residual, too. */
   readonly prenorm?: boolean;
   /** Store x + residual in f32 even where x and residual are f16. */
   readonly residualInF32?: boolean;
-  /** How the rows are shared out; the default fits the adapter. */
+  /** How teams of invocations share the rows; the default suits the adapter. */
   readonly config?: NormConfig;
 }
 
-/** What `prenorm` gives: the normalised rows, and x + residual for the next block. */
+/** Result with `prenorm`: the normalised rows, and x + residual for the next block. */
 export interface PrenormResult {
   readonly y: Tensor;
   readonly residualOut: Tensor;
 }
 
 /**
- * `y = h / sqrt(mean(h^2) + eps) * weight + bias` over the last axis, with `h = factors x + residual` (Zhang and Sennrich,
- * arXiv 1910.07467, after the addition of a pre-norm block). Sums are taken in f32; y has x's type.
+ * `y = h / sqrt(mean(h^2) + eps) * weight + bias` over the last axis, with `h = factors x + residual` (Zhang and
+ * Sennrich, arXiv 1910.07467, after the addition of a pre-norm block). Sums are taken in f32; y has x's type.
  *
  * @returns y, of x's shape; with `prenorm` { y, residualOut: h }
  * @throws ShapeError, DTypeError
@@ -59,8 +60,8 @@ export function addRmsNorm(args: AddNormArgs): Tensor | PrenormResult {
 }
 
 /**
- * `y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias` over the last axis, with `h = factors x + residual` and the biased
- * variance (Ba, Kiros and Hinton, arXiv 1607.06450). Sums are taken in f32; y has x's type.
+ * `y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias` over the last axis, with `h = factors x + residual` and the
+ * biased variance (Ba, Kiros and Hinton, arXiv 1607.06450). Sums are taken in f32; y has x's type.
  *
  * @returns y, of x's shape; with `prenorm` { y, residualOut: h }
  * @throws ShapeError, DTypeError
@@ -139,7 +140,7 @@ interface Settings {
   readonly config: NormConfig;
 }
 
-/** What the derivative knows of the forward. */
+/** What the derivative needs to know of forward. */
 interface Kept {
   readonly settings: Settings;
   readonly factors: 'before' | 'after' | null;

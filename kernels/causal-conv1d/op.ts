@@ -21,13 +21,13 @@ import { convReduce } from './reduce.ts';
 export interface CausalConv1dOptions {
   /** (B, L, D) f32 or f16. May be columns of a wider array. */
   readonly x: Tensor;
-  /** (D, W), W from 2 to 4; the last tap meets the present token. */
+  /** (D, W), W from 2 to 4; the last tap is for the token itself. */
   readonly weight: Tensor;
   /** (D) */
   readonly bias?: Tensor | null;
   /** Default none. */
   readonly activation?: 'silu' | null;
-  /** `reverse` looks at later tokens in place of earlier ones. */
+  /** `reverse` uses later tokens, not earlier ones. */
   readonly direction?: Direction;
 }
 
@@ -37,13 +37,13 @@ interface Config {
 }
 
 /**
- * Depthwise causal convolution over time, zeros before the first token:
+ * Depthwise causal convolution over time, with zeros before the first token:
  *
  *     out[b,t,d] = act(bias[d] + Σ_w weight[d,w] x[b, t - (W-1-w), d])
  *
- * Shapes: x, out (B, L, D); weight (D, W); bias (D). With `direction: 'reverse'` x[b, t + (W-1-w), d]: the same as flipping time
- * before and after. Sums accumulate in f32; the gradient is deterministic; there is no second derivative. Source: causal-conv1d of
- * Mamba (arXiv 2312.00752).
+ * Shapes: x, out (B, L, D); weight (D, W); bias (D). `direction: 'reverse'` has x[b, t + (W-1-w), d] there: the same as
+ * flipping time before and after. Sums are f32. The gradient is deterministic; there is no second derivative. Source:
+ * causal-conv1d of Mamba (arXiv 2312.00752).
  *
  * @throws ShapeError, DTypeError, ValueError
  */

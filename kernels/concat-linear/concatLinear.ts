@@ -1,5 +1,6 @@
-// A linear layer over a concatenation that is never made: one product for each part, accumulated into one output, and one for each
-// stretch of columns of the weight's gradient. The long skip connections of U-shaped transformers (arXiv 2209.12152) are such layers.
+// A linear layer over a concatenation that is never made: one product for each part, added into one output; backward
+// one product for each part of the weight's columns. The long skip connections of U-shaped transformers (arXiv
+// 2209.12152) are such layers.
 
 import {
   defineOp,
@@ -18,9 +19,9 @@ import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
 /**
  * `linear(concat(parts, -1), weight, bias)` = Σᵢ partsᵢ · W[:, columns of i]ᵀ + b.
  *
- * Shapes: parts (…, inᵢ), alike except in the last size; weight (out, Σ inᵢ); bias (out); result (…, out). Parts and weight
- * have one type, f32 or f16, the bias may have the other; sums are f32, kept in the result's type between parts. There is no second
- * derivative.
+ * Shapes: parts (…, inᵢ), equal except in the last size; weight (out, Σ inᵢ); bias (out); result (…, out). Parts and
+ * weight have one type, f32 or f16; the bias may have the other. Sums are f32, and rounded to the result's type between
+ * parts. There is no second derivative.
  *
  * @throws ShapeError, DTypeError
  */
@@ -58,7 +59,7 @@ function check(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null): v
     throw new DTypeError('concatLinear', `bias is ${bias.dtype}`, { expected: 'f32 or f16', remedy: 'cast() it' });
 }
 
-/** A contiguous (…, columns) tensor as a matrix; `from` begins it at a column. */
+/** A contiguous (…, columns) tensor as a matrix that begins at column `from`. */
 function matrix(t: Tensor, from = 0): GemmMatrix {
   return {
     storage: t.storage,

@@ -1,12 +1,12 @@
-// What lies between the projections of a bidirectional Mamba mixer, as one operation: convolution, the products that give step sizes,
-// B and C, and the selective scan. Knowing the whole, its backward writes every gradient where it is consumed:
-// - du of the scan takes the gradient through x_proj by an accumulating product (no second du, no addition);
-// - d(dt), dB and dC go to columns of one matrix, d(x) and d(z) to columns of d(xz) (nothing is concatenated);
-// - both directions' convolutions share one dispatch each way and leave one d(x) (see causal-conv1d/bidirectional.ts);
-// - A = -exp(A_log) is taken when the scan packs its arguments, its derivative when the scan sums dA.
-// Against the same work by its parts: 32 dispatches instead of 54 (DiS-S at batch 8, products as they are chosen unmeasured), and per
-// value of x 14 values less to move (1 forward; backward 5 at the convolution, 4 at du, 4 at d(xz)): 85 MB a block of DiS-S/2 at batch 8. In
-// alternation on a software adapter, batch 4, before the scan added up in place, forward took 0.92 of the time, forward and backward 0.82.
+// What lies between the projections of a bidirectional Mamba mixer, as one operation: convolution, the products that
+// give step sizes, B and C, and the selective scan. As it knows the whole, its backward writes each gradient where it
+// is used:
+// - the product that carries the gradient through x_proj adds to du of the scan (there is no second du to add);
+// - d(dt), dB and dC are columns of one matrix, d(x) and d(z) are columns of d(xz) (nothing is concatenated);
+// - the convolutions of both directions share one dispatch each way and leave one d(x);
+// - A = -exp(A_log) is computed where the scan packs its arguments, its derivative where the scan adds up dA.
+//
+// docs/kernels/mamba-inner.md has what that saves.
 
 import {
   concat,
@@ -65,7 +65,7 @@ export interface MambaInnerOptions {
 type DirectionArguments = [Tensor, Tensor | null, Tensor, Tensor, Tensor, Tensor, Tensor];
 const PER_DIRECTION = 7;
 const DIRECTIONS = ['forward', 'reverse'] as const;
-/** du and ddelta of each direction, as the scan's backward leaves them. */
+/** Gradients of the scan's backward pass: du and ddelta of each direction. */
 const GRADIENT_REGIONS = 4;
 
 /**
@@ -74,9 +74,9 @@ const GRADIENT_REGIONS = 4;
  *     u = silu(causalConv1d(x) + convBias);   [dt | B | C] = xProj u;   delta = dtProj dt
  *     y = (scan(u, softplus(delta + dtBias), -exp(aLog), B, C) + D u) · silu(z)
  *
- * and the sum of both y, (B, L, I): `mamba_inner_fn_no_out_proj` of Vision Mamba (arXiv 2401.09417, §3.3), forward and reversed.
- * Sums are f32. The gradient is deterministic; there is no second derivative. A batch
- * whose gradients exceed the adapter's largest binding is computed in parts.
+ * Returns the sum of both y, (B, L, I): `mamba_inner_fn_no_out_proj` of Vision Mamba (arXiv 2401.09417, §3.3), forward
+ * and reversed. Sums are f32. The gradient is deterministic; there is no second derivative. A batch whose gradients
+ * exceed the adapter's largest binding is computed in parts.
  *
  * @throws ShapeError, DTypeError
  */
@@ -108,7 +108,7 @@ function direction(d: MambaDirection): DirectionArguments {
   return [d.convWeight, d.convBias, d.xProj, d.dtProj, d.dtBias, d.aLog, d.D];
 }
 
-/** Shapes of a direction; sizes that nothing else fixes are those of the forward one. */
+/** Checks the shapes of a direction. Sizes that nothing else fixes are taken from the forward one. */
 function check(name: string, given: MambaDirection, first: MambaDirection, xz: Tensor): void {
   const inner = xz.shape[2] / 2;
   const expected: Record<keyof MambaDirection, Shape> = {
@@ -148,9 +148,12 @@ interface Sizes {
   readonly channels: number;
   readonly rank: number;
   readonly states: number;
-  /** Elements between the directions in a buffer of both. */
+  /** Elements from one direction to the other in a buffer of both. */
   readonly region: number;
-  /** Step sizes' rank, B and C of a token lie side by side in rows so far apart: a matrix unit's operands are read 8 elements at a time. */
+  /**
+   * Elements from one token's row of dt, B and C to the next: a multiple of 8, as the matrix unit's operands are read 8
+   * elements at a time.
+   */
   readonly width: number;
 }
 
@@ -311,7 +314,7 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
   return [dxz, ...perSet];
 }
 
-/** The arguments of both directions from those that are not null. */
+/** The arguments of both directions, from the list without those that are null. */
 function directionsOf(flat: readonly Tensor[], bias: boolean): DirectionArguments[] {
   const count = bias ? PER_DIRECTION : PER_DIRECTION - 1;
   return DIRECTIONS.map((_, i) => {
@@ -379,12 +382,12 @@ function half(xz: Tensor, from: number): Rows {
   return { ...rows, offset: rows.offset + from };
 }
 
-/** Rows of `columns` values in a tensor's memory, from an element on. */
+/** Rows of `columns` values in a tensor's memory, from element `offset` on. */
 function matrix(t: Tensor, columns: number, offset = 0): GemmMatrix {
   return { storage: t.storage, offset: t.offset + offset, rowStride: columns, dtype: t.dtype as FloatDType };
 }
 
-/** A two-dimensional tensor; what is not row-major is copied. */
+/** A two-dimensional tensor. It is copied unless it is row-major. */
 function matrixOf(t: Tensor): GemmMatrix {
   const rows = t.contiguous();
   return matrix(rows, rows.shape[1]);

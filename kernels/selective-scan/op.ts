@@ -69,7 +69,7 @@ interface Config {
 /** u, delta, A, B, C, D, deltaBias of one direction. */
 type SetArguments = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | null, Tensor | null];
 const PER_SET = 7;
-/** States of a channel stay in registers; more than this no adapter has. */
+/** The states of a channel stay in registers, and no adapter has room for more than these. */
 const MAX_STATES = 128;
 
 /**
@@ -79,9 +79,10 @@ const MAX_STATES = 128;
  *     h[t,n] = exp(s[t] A[d,n]) h[t-1,n] + s[t] B[t,n] u[t,d],   h[-1,n] = 0
  *     out[t,d] = (Σ_n C[t,n] h[t,n] + D[d] u[t,d]) · silu(z[t,d])
  *
- * Shapes: u, delta, z (B, L, D); A (D, N); B, C (B, L, N); D, deltaBias (D); N from 1 to 128. u, delta, z, B, C share one type, f32
- * or f16; states are f32 and sums accumulate in f32. The gradient is deterministic; there is no second derivative. `lastState`
- * (B, D, N) f32 carries no gradient. Nothing is copied where the rows of an argument lie evenly apart, else once.
+ * Shapes: u, delta, z (B, L, D); A (D, N); B, C (B, L, N); D, deltaBias (D); N from 1 to 128. u, delta, z, B and C have
+ * one type, f32 or f16; states and sums are f32. The gradient is deterministic; there is no second derivative.
+ * `lastState` (B, D, N) f32 has no gradient. Arguments whose rows are a fixed distance apart are read in place, others
+ * are copied once. docs/kernels/selective-scan.md explains it.
  *
  * @throws ShapeError, DTypeError, LimitError
  */
@@ -107,9 +108,9 @@ export function selectiveScan(options: SelectiveScanOptions): Tensor | { out: Te
 }
 
 /**
- * A forward and a reverse selective scan over the same tokens, each with its own arguments, in one dispatch and added up:
- * `selectiveScan({...forward, z}) + selectiveScan({...reverse, z, direction: 'reverse'})` (Vision Mamba, arXiv 2401.09417, section
- * 3.3, as DiS has it: without a division by two). Arguments as in `selectiveScan`.
+ * A forward and a reverse selective scan over the same tokens, each with its own arguments, in one dispatch and added
+ * up: `selectiveScan({...forward, z}) + selectiveScan({...reverse, z, direction: 'reverse'})` (Vision Mamba, arXiv
+ * 2401.09417, section 3.3; without its division by two, as in DiS). Arguments as in `selectiveScan`.
  *
  * @throws ShapeError, DTypeError, LimitError
  */

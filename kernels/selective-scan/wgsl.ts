@@ -25,8 +25,8 @@ export function each(count: number, text: (i: number) => string, separator = '\n
 }
 
 /**
- * Softplus and its slope. A small step size keeps its digits; nothing overflows, and softplus equals x in f32 well below the
- * threshold of 20.
+ * Softplus and its slope. A small step size keeps its digits; nothing overflows, and softplus equals x in f32 well
+ * below the threshold of 20.
  */
 export const FUNCTIONS = `${wgslMath(['quickSigmoid', 'log1pUnit'])}
 struct Gate { value: f32, slope: f32 }
