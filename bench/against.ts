@@ -1,8 +1,8 @@
 // Two builds side by side in one run: this working tree and another commit in a worktree of its own, each in a process, asked in turn.
 // The harness is this tree's in both, so that only the library differs.
 
-import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Tier } from '../core/index.ts';
 import { idOf, type BenchCase } from './case.ts';
 import { Worker } from './channel.ts';
@@ -47,6 +47,26 @@ export function resolveCommit(name: string): string {
 const SHARED = ['node_modules', '.vulkan'] as const,
   HARNESS = ['core/tuning/warmUp.ts'] as const;
 
+/** Where older builds have what the harness imports, by its path from core/tuning; the newest place first. */
+const OLDER_PLACES: Readonly<Record<string, readonly string[]>> = {
+  '../gpu/device.ts': ['../device.ts'],
+  '../gpu/kernel.ts': ['../kernel.ts'],
+  '../gpu/grid.ts': ['../gpu/kernel.ts', '../kernel.ts'],
+  '../gpu/storage.ts': ['../storage.ts'],
+};
+
+/** Gives another build a file of the harness, with imports that this build has. */
+function lend(file: string, folder: string): void {
+  const beside = join(folder, dirname(file));
+  let text = readFileSync(join(ROOT, file), 'utf8');
+  for (const [place, older] of Object.entries(OLDER_PLACES)) {
+    const found = [place, ...older].find((path) => existsSync(join(beside, path)));
+    if (found !== undefined) text = text.replaceAll(`'${place}'`, `'${found}'`);
+  }
+  mkdirSync(beside, { recursive: true });
+  writeFileSync(join(folder, file), text);
+}
+
 /** Checks the commit out beside the project, with this tree's benchmark and its installed packages. */
 function checkOut(commit: string): string {
   const folder = join(ROOT, '.cache', 'against', commit.slice(0, 12));
@@ -58,7 +78,7 @@ function checkOut(commit: string): string {
     recursive: true,
     filter: (path) => !path.includes(join('peers', 'node_modules')),
   });
-  for (const file of HARNESS) cpSync(join(ROOT, file), join(folder, file));
+  for (const file of HARNESS) lend(file, folder);
   for (const name of SHARED)
     if (existsSync(join(ROOT, name))) symlinkSync(join(ROOT, name), join(folder, name), 'junction');
   return folder;
