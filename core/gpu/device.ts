@@ -129,7 +129,7 @@ export class Device implements KernelEnv, Memory {
   }
 
   /** Reads bytes back. */
-  async readBytes(storage: Storage, offset: number, bytes: number): Promise<ArrayBuffer> {
+  readBytes(storage: Storage, offset: number, bytes: number): Promise<ArrayBuffer> {
     this.check();
     return this.readback.read(storage, offset, bytes, this.lost, () => this.settled());
   }
