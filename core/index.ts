@@ -20,8 +20,15 @@ export { capture, captureAhead, CapturedStep, cut, type CapturePlan } from './ca
 export { Generator, type GeneratorState, type SampleRange } from './random/generator.ts';
 export { philox4x32 } from './random/philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
-export { backward, grad, valueAndGrad, type AccumulateOptions, type BackwardOptions } from './autograd/backward.ts';
-export { defineOp, type OpContext, type OpDefinition } from './autograd/tape.ts';
+export {
+  backward,
+  grad,
+  valueAndGrad,
+  type AccumulateOptions,
+  type BackwardOptions,
+  type GradOptions,
+} from './autograd/backward.ts';
+export { defineOp, type GradientsOf, type Needs, type Op, type OpDefinition } from './autograd/defineOp.ts';
 export { enableGrad, isGradEnabled, noGrad } from './autograd/gradMode.ts';
 export { observeOps, type OpEvent } from './autograd/observe.ts';
 export { detectAnomaly, type AnomalyOptions } from './autograd/anomaly.ts';

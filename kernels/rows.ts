@@ -1,16 +1,7 @@
 // Arguments of shape (batch, length, width) that a kernel reads in place: rows a fixed distance apart. Columns of a
 // wider array are such rows.
 
-import {
-  contiguousStrides,
-  viewOf,
-  type Device,
-  type DType,
-  type Operand,
-  type Shape,
-  type Storage,
-  type Tensor,
-} from '../core/index.ts';
+import { contiguousStrides, viewOf, type Operand, type Shape, type Storage, type Tensor } from '../core/index.ts';
 
 /** Rows (batch · length, width) inside a storage. Offset and distance in elements. */
 export interface Rows {
@@ -33,13 +24,6 @@ export function rowsOf(t: Tensor): Rows {
 /** The whole storage that rows lie in. Kernels add the offset themselves, so that it may be any number. */
 export function bindRows(rows: Rows): Operand {
   return { storage: rows.storage, byteOffset: 0 };
-}
-
-/** A tensor that takes over a storage. */
-export function adopt(device: Device, storage: Storage, shape: Shape, dtype: DType): Tensor {
-  const t = viewOf(device, storage, { shape, strides: contiguousStrides(shape), offset: 0, dtype });
-  storage.release();
-  return t;
 }
 
 /** A contiguous part of a storage, from element `offset` on, that no other tensor overlaps. */

@@ -37,14 +37,18 @@ function reachable(roots: readonly GradEdge[]): GradNode[] {
   return [...seen].sort((a, b) => a.id - b.id);
 }
 
-/** Runs the tape backwards; gradients that arrive at an edge for which `target` is given are handed to it. */
+/**
+ * Runs the tape backwards; gradients that arrive at a target are delivered.
+ *
+ * @returns the nodes that lie on a path to a target
+ */
 function run(
   op: string,
   roots: readonly Tensor[],
   options: BackwardOptions,
   isTarget: (node: GradNode) => boolean,
   deliver: (node: GradNode, grads: Gradients) => void,
-): void {
+): ReadonlySet<GradNode> {
   const given =
     options.gradient === undefined ? [] : isTensor(options.gradient) ? [options.gradient] : options.gradient;
   const edges = roots.map((root, i) => {
@@ -142,6 +146,7 @@ function run(
       if (!isTarget(node)) grads.forEach((g) => g?.dispose());
     }
   });
+  return useful;
 }
 
 /** Adds d(root)/d(leaf) to the `grad` of every leaf that the root depends on. */
@@ -173,14 +178,30 @@ export function backward(root: Tensor | readonly Tensor[], options: AccumulateOp
   });
 }
 
+export interface GradOptions extends BackwardOptions {
+  /** Give null for an input that the root doesn't depend on, in place of an error. Default false. */
+  allowUnused?: boolean;
+}
+
 /**
- * Gradients of `root` with respect to `inputs` (leaves or intermediate tensors), null for one that it doesn't depend on.
- * `grad` of leaves stays as it is.
+ * Gradients of `root` with respect to `inputs` (leaves or intermediate tensors), in their order. `grad` of leaves stays as it is.
+ *
+ * @throws GradError for an input that the root doesn't depend on, unless `allowUnused`; for one that needs no gradient
  */
 export function grad(
   root: Tensor | readonly Tensor[],
   inputs: readonly Tensor[],
-  options: BackwardOptions = {},
+  options?: GradOptions & { readonly allowUnused?: false },
+): Tensor[];
+export function grad(
+  root: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions,
+): (Tensor | null)[];
+export function grad(
+  root: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions = {},
 ): (Tensor | null)[] {
   const roots = isTensor(root) ? [root] : root;
   const found = new Map<GradNode, Gradients>();
@@ -194,7 +215,7 @@ export function grad(
   });
   const targets = new Set(edges.map((edge) => edge.node));
   return scope(() => {
-    run(
+    const reached = run(
       'grad',
       roots,
       options,
@@ -202,9 +223,15 @@ export function grad(
       (node, grads) => found.set(node, grads),
     );
     const used = new Set<Tensor>();
-    return edges.map((edge) => {
+    return edges.map((edge, i) => {
       const g = found.get(edge.node)?.[edge.index];
-      if (!g) return null;
+      // A path whose derivative is zero everywhere gives no gradient: floor(), for one.
+      if (!g && reached.has(edge.node)) return inputs[i].zerosLike();
+      if (!g && options.allowUnused) return null;
+      if (!g)
+        throw new GradError('grad', `The root doesn't depend on input ${i}, of shape ${show(inputs[i].shape)}`, {
+          remedy: 'leave it out, or pass allowUnused to get null for it',
+        });
       if (used.has(g)) return g.alias();
       used.add(g);
       return g;
@@ -221,7 +248,7 @@ export function valueAndGrad<A extends readonly Tensor[]>(
     scope(() => {
       const inputs = args.map((a) => (options.createGraph && a.requiresGrad ? a : a.detach().requiresGrad_()));
       const value = enableGrad(() => fn(...(inputs as unknown as A)));
-      const grads = grad(value, inputs, options).map((g, i) => g ?? inputs[i].zerosLike());
+      const grads = grad(value, inputs, { ...options, allowUnused: true }).map((g, i) => g ?? inputs[i].zerosLike());
       return {
         value: options.createGraph ? value : value.detach(),
         grads: grads as unknown as { [K in keyof A]: Tensor },

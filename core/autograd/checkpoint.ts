@@ -1,7 +1,7 @@
 // Recomputation: memory for time. What a function computes on the way is not kept for the backward pass but computed again there.
 
 import { grad } from './backward.ts';
-import { defineOp } from './tape.ts';
+import { defineOp } from './defineOp.ts';
 import { enableGrad } from './gradMode.ts';
 import type { Tensor } from '../tensor.ts';
 
@@ -28,24 +28,24 @@ export function checkpoint(
   options: CheckpointOptions = {},
 ): Tensor {
   const { parameters = [], generator } = options;
-  const recompute = defineOp<Tensor[], Tensor>({
+  const recompute = defineOp({
     name: 'checkpoint',
     firstDerivativeOnly: true,
-    forward(ctx, ...tensors) {
-      ctx.state.from = generator?.getState();
-      ctx.save(...tensors.slice(0, inputs.length));
-      return fn(...tensors.slice(0, inputs.length));
+    forward({ inputs }: { inputs: readonly Tensor[]; parameters: readonly Tensor[] }) {
+      const from = generator?.getState();
+      return { out: fn(...inputs), saved: { inputs, from } };
     },
-    backward(ctx, g) {
+    backward(g, { inputs, from }, needs) {
       const now = generator?.getState();
-      if (generator) generator.rewind(ctx.state.from as { position: number });
-      const leaves = ctx.saved.map((t, i) => (ctx.needs[i] ? t.detach().requiresGrad_() : t.detach()));
+      if (generator && from) generator.rewind(from);
+      const leaves = inputs.map((t, i) => (needs.inputs[i] ? t.detach().requiresGrad_() : t.detach()));
       const out = enableGrad(() => fn(...leaves));
       if (generator && now) generator.rewind(now);
-      const wanted = [...leaves, ...parameters].filter((_, i) => ctx.needs[i]);
-      const grads = grad(out, wanted, { gradient: g! });
-      return ctx.needs.map((needed) => (needed ? grads.shift()! : null));
+      const wanted = [...leaves.filter((_, i) => needs.inputs[i]), ...parameters.filter((_, i) => needs.parameters[i])];
+      const grads = grad(out, wanted, { gradient: g, allowUnused: true });
+      const next = (needed: boolean): Tensor | null => (needed ? grads.shift()! : null);
+      return { inputs: needs.inputs.map(next), parameters: needs.parameters.map(next) };
     },
   });
-  return recompute(...inputs, ...parameters);
+  return recompute({ inputs, parameters });
 }

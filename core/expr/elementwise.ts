@@ -2,47 +2,46 @@
 // that overwrites its arguments. The derivative is another program, run the same way.
 
 import { isGradEnabled } from '../autograd/gradMode.ts';
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { GradError, ShapeError } from '../errors.ts';
 import { isFloat, promote, type DType } from '../tensor/dtype.ts';
-import { broadcastShapes, sameShape, show, type Shape } from '../tensor/shape.ts';
+import { broadcastShapes, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { Expr, type ExprLike } from './expr.ts';
 import { runGrid } from './grid.ts';
 import { copyProgram, Program, type Gradient } from './program.ts';
 
-const applyOp = defineOp<[Program, readonly number[], ...Tensor[]], Tensor[]>({
-  name: (program) => program.name,
-  forward(ctx, program, scalars, ...tensors) {
+/** How a program is run: with the numbers given at run time. */
+interface Call {
+  readonly program: Program;
+  readonly scalars: readonly number[];
+}
+
+const applyOp = defineOp({
+  name: ({ program }: Call) => program.name,
+  forward({ tensors }: { tensors: readonly Tensor[] }, { program, scalars }: Call, needs) {
     let wanted = 0;
-    tensors.forEach((_, i) => {
-      if (ctx.needs[i + 2]) wanted += 2 ** i;
+    needs.tensors.forEach((need, i) => {
+      if (need) wanted += 2 ** i;
     });
-    if (wanted) {
-      const gradient = program.gradient(wanted);
-      Object.assign(ctx.state, { program, gradient, scalars, shapes: tensors.map((t) => t.shape) });
-      ctx.save(...gradient.used.map((i) => tensors[i]));
-    }
-    return runGrid(program, tensors, scalars, tensors[0].device);
+    const out = runGrid(program, tensors, scalars, tensors[0].device);
+    if (!wanted) return { out, saved: null };
+    const used = program.gradient(wanted).used.map((i) => tensors[i]);
+    return { out, saved: { program, wanted, used, scalars, shapes: tensors.map((t) => t.shape) } };
   },
-  backward(ctx, ...grads) {
-    const { program, gradient, scalars, shapes } = ctx.state as {
-      program: Program;
-      gradient: Gradient;
-      scalars: number[];
-      shapes: Shape[];
-    };
+  backward(grads, saved) {
+    const { program, wanted, used, scalars, shapes } = saved!;
+    const gradient = program.gradient(wanted);
     const count = program.inputs.length;
-    const { saved } = ctx;
-    const sources = new Map<number, Tensor>(gradient.used.map((i, k) => [i, saved[k]]));
+    const sources = new Map<number, Tensor>(gradient.used.map((i, k) => [i, used[k]]));
     const some = grads.find((g) => g !== null)!;
     program.outputs.forEach((o, k) => {
       const g = grads[k] ?? (isFloat(o.type) ? some.zerosLike() : null);
       if (g) sources.set(count + k, g);
     });
-    const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
-    for (const [i, g] of gradientsFrom(gradient, sources, scalars)) results[i + 2] = g.sumToSize(shapes[i]);
-    return results;
+    const tensors = new Array<Tensor | null>(count).fill(null);
+    for (const [i, g] of gradientsFrom(gradient, sources, scalars)) tensors[i] = g.sumToSize(shapes[i]);
+    return { tensors };
   },
 });
 
@@ -52,9 +51,8 @@ function gradientsFrom(
   sources: ReadonlyMap<number, Tensor>,
   scalars: readonly number[],
 ): [number, Tensor][] {
-  const computed = program
-    ? applyOp(program, scalars, ...reads.map((i, k) => sources.get(i)!.cast(program.inputs[k])))
-    : [];
+  const tensors = program ? reads.map((i, k) => sources.get(i)!.cast(program.inputs[k])) : [];
+  const computed = program ? applyOp({ tensors }, { program, scalars }) : [];
   return wanted.flatMap((input, k): [number, Tensor][] => {
     const place = from[k];
     return place ? [[input, 'input' in place ? sources.get(place.input)! : computed[place.output]]] : [];
@@ -112,7 +110,7 @@ export function fuse(
         );
       },
     );
-    const results = applyOp(program, [], ...tensors);
+    const results = applyOp({ tensors }, { program, scalars: [] });
     return many ? results : results[0];
   };
 }
@@ -199,7 +197,7 @@ export function elementwise(
       });
       return new Program(name, [fn(...args)], inputs, types);
     });
-    return applyOp(program, scalars, ...tensors)[0];
+    return applyOp({ tensors }, { program, scalars })[0];
   };
 }
 

@@ -1,6 +1,7 @@
 // Views, and operations that move or pick elements, as methods of tensors.
 
 import * as indexing from '../ops/indexing.ts';
+import { pad } from '../ops/join.ts';
 import * as ops from '../ops/movement.ts';
 import type { Tensor } from '../tensor.ts';
 import { ReductionMethods } from './reductions.ts';
@@ -80,7 +81,7 @@ export abstract class MovementMethods extends ReductionMethods {
 
   /** A copy with `value` around it: [before, after] for each dimension. */
   pad(this: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
-    return ops.pad(this, widths, value);
+    return pad(this, widths, value);
   }
 
   /** y[…, j, …] = x[…, index[…, j, …], …] along an axis. */

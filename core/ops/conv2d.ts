@@ -1,14 +1,15 @@
 // Convolution as a matrix product over unfolded windows. It saves its input alone and unfolds again in the backward pass. Where the
 // unfolded windows of a large image would not fit, it works through samples, then through bands of rows.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { sizeOf } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import { numelOf, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { matmul } from './matmul.ts';
-import { concat, pad, permute, reshape, slice, transpose } from './movement.ts';
+import { concat, pad } from './join.ts';
+import { permute, reshape, slice, transpose } from './movement.ts';
 import { checkFloat, foldOp, matrixShape, unfoldOp, windows, type Windows, type WindowOptions } from './unfold.ts';
 
 /** (O, C/groups, kH, kW) as a matrix for each group. */
@@ -20,26 +21,25 @@ function filters(weight: Tensor, groups: number): Tensor {
 /** The unfolded windows as a matrix for each group: windows of the whole batch side by side. */
 function grouped(x: Tensor, w: Windows, groups: number): Tensor {
   const [rows, columns] = matrixShape(w);
-  return reshape(unfoldOp(x, w), [groups, rows / groups, columns]);
+  return reshape(unfoldOp({ x }, w), [groups, rows / groups, columns]);
 }
 
-const conv2dOp = defineOp<[Tensor, Tensor, Windows, number], Tensor>({
+const conv2dOp = defineOp({
   name: 'conv2d',
-  forward(ctx, x, weight, w, groups) {
-    Object.assign(ctx.state, { w, groups });
-    ctx.save(x, weight);
+  forward({ x, weight }: { x: Tensor; weight: Tensor }, { w, groups }: { w: Windows; groups: number }) {
     const y = matmul(filters(weight, groups), grouped(x, w, groups));
-    return permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
+    const out = permute(reshape(y, [weight.shape[0], x.shape[0], ...w.output]), [1, 0, 2, 3]);
+    return { out, saved: { x, weight, w, groups } };
   },
-  backward(ctx, dy) {
-    const [x, weight] = ctx.saved;
-    const { w, groups } = ctx.state as { w: Windows; groups: number };
-    const columns = matrixShape(w)[1];
-    const rows = reshape(permute(dy!, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
-    return [
-      ctx.needs[0] ? foldOp(reshape(matmul(transpose(filters(weight, groups), 1, 2), rows), matrixShape(w)), w) : null,
-      ctx.needs[1] ? reshape(matmul(rows, transpose(grouped(x, w, groups), 1, 2)), weight.shape) : null,
-    ];
+  backward(g, { x, weight, w, groups }, needs) {
+    const [rows, columns] = matrixShape(w);
+    const dy = reshape(permute(g, [1, 0, 2, 3]), [groups, weight.shape[0] / groups, columns]);
+    const dcols = (): Tensor => reshape(matmul(transpose(filters(weight, groups), 1, 2), dy), [rows, columns]);
+    const dfilters = (): Tensor => matmul(dy, transpose(grouped(x, w, groups), 1, 2));
+    return {
+      x: needs.x ? foldOp({ cols: dcols() }, w) : null,
+      weight: needs.weight ? reshape(dfilters(), weight.shape) : null,
+    };
   },
 });
 
@@ -51,7 +51,7 @@ export function conv2dInParts(x: Tensor, weight: Tensor, w: Windows, groups: num
   const [samples, ...image] = w.input;
   const [rows, columns] = w.output;
   const bytes = numelOf(matrixShape(w)) * sizeOf(x.dtype);
-  if (bytes <= limit || (samples === 1 && rows === 1)) return conv2dOp(x, weight, w, groups);
+  if (bytes <= limit || (samples === 1 && rows === 1)) return conv2dOp({ x, weight }, { w, groups });
   if (samples > 1) {
     const each = Math.max(1, Math.floor((samples * limit) / bytes));
     const parts: Tensor[] = [];
@@ -77,7 +77,10 @@ export function conv2dInParts(x: Tensor, weight: Tensor, w: Windows, groups: num
     const end = Math.min(rows, begin + each);
     const band = slice(padded, 2, begin * w.stride[0], (end - 1) * w.stride[0] + w.dilation[0] * (w.kernel[0] - 1) + 1);
     bands.push(
-      conv2dOp(band, weight, { ...w, input: band.shape, padding: [0, 0], output: [end - begin, columns] }, groups),
+      conv2dOp(
+        { x: band, weight },
+        { w: { ...w, input: band.shape, padding: [0, 0], output: [end - begin, columns] }, groups },
+      ),
     );
   }
   return concat(bands, 2);

@@ -1,7 +1,7 @@
 // Running sums along an axis. A long axis is cut into pieces that are summed side by side; the sums of the pieces are then summed in
 // the same way and added.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { storageType } from '../tensor/dtype.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
@@ -69,20 +69,16 @@ function scan(x: Tensor, y: Tensor, outer: number, size: number, inner: number):
   x.device.run(cumsumKernel, { type, totals: false, carry: true }, [from, before, y], params, grid);
 }
 
-const cumsumOp = defineOp<[Tensor, number], Tensor>({
+const cumsumOp = defineOp({
   name: 'cumsum',
-  forward(ctx, x, axis) {
-    ctx.state.axis = axis;
+  forward({ x }: { x: Tensor }, { axis }: { axis: number }) {
     const y = emptyTensor(x.device, x.shape, x.dtype);
     if (y.numel) scan(x, y, numelOf(x.shape.slice(0, axis)), x.shape[axis], numelOf(x.shape.slice(axis + 1)));
-    return y;
+    return { out: y, saved: { axis } };
   },
-  backward(ctx, g) {
-    const axis = ctx.state.axis as number;
-    return [flip(cumsum(flip(g!, axis), axis), axis)];
-  },
+  backward: (g, { axis }) => ({ x: flip(cumsum(flip(g, axis), axis), axis) }),
 });
 /** y[k] = x[0] + … + x[k] along an axis. Accumulates in f32; booleans are counted in i32. */
 export function cumsum(x: Tensor, axis: number): Tensor {
-  return cumsumOp(x.dtype === 'bool' ? x.cast('i32') : x, axisOf('cumsum', axis, x.ndim));
+  return cumsumOp({ x: x.dtype === 'bool' ? x.cast('i32') : x }, { axis: axisOf('cumsum', axis, x.ndim) });
 }

@@ -2,6 +2,7 @@
 
 export * from './create.ts';
 export * from './elementwise.ts';
+export * from './join.ts';
 export * from './movement.ts';
 export * from './reduce.ts';
 export * from './softmax.ts';

@@ -1,7 +1,7 @@
 // Gather and scatter along an axis. Scattered sums loop over the sources of each element instead of adding atomically: WGSL has no
 // atomic f32, and a fixed order makes the result the same every time.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { storageType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { defineKernel } from '../gpu/kernel.ts';
@@ -11,7 +11,8 @@ import { axisOf, numelOf, show, type Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
 import { arange, zeros } from './create.ts';
-import { pad, reshape, slice } from './movement.ts';
+import { pad } from './join.ts';
+import { reshape, slice } from './movement.ts';
 import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
@@ -89,7 +90,7 @@ function reached(x: Tensor, axis: number, index: Shape): Tensor {
 }
 
 /** Runs the kernel; `source` is what is scattered. */
-function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source: Tensor | null): Tensor {
+function launch(x: Tensor, { axis, index, slices }: Picking, source: Tensor | null): Tensor {
   const count = slices ? index.numel : index.shape[axis];
   const y = emptyTensor(x.device, source ? x.shape : x.shape.map((size, i) => (i === axis ? count : size)), x.dtype);
   if (y.numel) {
@@ -108,20 +109,22 @@ function launch(x: Tensor, axis: number, index: Tensor, slices: boolean, source:
   return y;
 }
 
-const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Tensor = defineOp<
-  [Tensor, number, Tensor, boolean],
-  Tensor
->({
+/** Whether `index` picks whole slices or elements, and along which axis. */
+interface Picking {
+  readonly axis: number;
+  readonly index: Tensor;
+  readonly slices: boolean;
+}
+
+const gatherOp = defineOp({
   name: 'gather',
-  forward(ctx, x, axis, index, slices) {
-    Object.assign(ctx.state, { axis, slices, shape: x.shape });
-    ctx.save(index);
-    return launch(x, axis, index, slices, null);
-  },
-  backward(ctx, g) {
-    const { axis, slices, shape } = ctx.state as { axis: number; slices: boolean; shape: Shape };
-    return [scatterOp(zeros(g!.device, shape, g!.dtype), axis, ctx.saved[0], g!, slices), null, null, null];
-  },
+  forward: ({ x }: { x: Tensor }, picking: Picking) => ({
+    out: launch(x, picking, null),
+    saved: { shape: x.shape, picking },
+  }),
+  backward: (g, { shape, picking }) => ({
+    x: scatterOp({ x: zeros(g.device, shape, g.dtype), source: g }, picking),
+  }),
 });
 /**
  * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
@@ -130,23 +133,19 @@ const gatherOp: (x: Tensor, axis: number, index: Tensor, slices: boolean) => Ten
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('gather', axis, x.ndim);
   checkIndex('gather', x, a, index);
-  return scope(() => gatherOp(reached(x, a, index.shape), a, index, false));
+  return scope(() => gatherOp({ x: reached(x, a, index.shape) }, { axis: a, index, slices: false }));
 }
 
-const scatterOp: (x: Tensor, axis: number, index: Tensor, source: Tensor, slices: boolean) => Tensor = defineOp<
-  [Tensor, number, Tensor, Tensor, boolean],
-  Tensor
->({
+const scatterOp = defineOp({
   name: 'scatterAdd',
-  forward(ctx, x, axis, index, source, slices) {
-    Object.assign(ctx.state, { axis, slices });
-    ctx.save(index);
-    return launch(x, axis, index, slices, source);
-  },
-  backward(ctx, g) {
-    const { axis, slices } = ctx.state as { axis: number; slices: boolean };
-    return [g, null, null, ctx.needs[3] ? gatherOp(g!, axis, ctx.saved[0], slices) : null, null];
-  },
+  forward: ({ x, source }: { x: Tensor; source: Tensor }, picking: Picking) => ({
+    out: launch(x, picking, source),
+    saved: { picking },
+  }),
+  backward: (g, { picking }, needs): { x: Tensor; source: Tensor | null } => ({
+    x: g,
+    source: needs.source ? gatherOp({ x: g }, picking) : null,
+  }),
 });
 /**
  * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of source, and of x
@@ -163,9 +162,10 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
   return scope(() => {
     const added = reached(source, -1, index.shape).cast(x.dtype);
     const part = reached(x, a, index.shape);
-    if (part === x) return scatterOp(x, a, index, added, false);
+    const picking = { axis: a, index, slices: false };
+    if (part === x) return scatterOp({ x, source: added }, picking);
     const rest = x.shape.map((size, i): [number, number] => [0, size - part.shape[i]]);
-    return x.add(pad(scatterOp(part.zerosLike(), a, index, added, false), rest));
+    return x.add(pad(scatterOp({ x: part.zerosLike(), source: added }, picking), rest));
   });
 }
 
@@ -177,7 +177,7 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
     throw new ShapeError('indexSelect', `The index has shape ${show(index.shape)}`, { expected: 'one dimension' });
   if (index.numel && !x.shape[a])
     throw new ShapeError('indexSelect', `Axis ${a} of shape ${show(x.shape)} is empty, there is nothing to index`);
-  return gatherOp(x, a, index, true);
+  return gatherOp({ x }, { axis: a, index, slices: true });
 }
 
 /** A new last axis of `classes` zeros with a one (f32) at the index; all zeros where the index is out of range. */

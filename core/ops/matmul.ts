@@ -1,6 +1,6 @@
 // Matrix products: batched, broadcasting, with transposed operands taken as they lie.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { isFloat, type FloatDType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { gemm, type GemmMatrix } from '../gemm/index.ts';
@@ -10,7 +10,7 @@ import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
 import { contiguous } from './elementwise.ts';
 import { expand, reshape, transpose } from './movement.ts';
-import { sum, sumToSize } from './reduce.ts';
+import { sum } from './reduce.ts';
 import { full } from './create.ts';
 
 /** The last two dimensions as a matrix, or null where neither of them is walked with stride 1. */
@@ -47,33 +47,35 @@ function operand(x: Tensor): GemmMatrix {
   return { ...matrixOf(dense)!, batchStride: numelOf(dense.shape.slice(-2)) };
 }
 
-const matmulOp = defineOp<[Tensor, Tensor], Tensor>({
+const matmulOp = defineOp({
   name: 'matmul',
-  forward(ctx, a, b) {
-    ctx.save(a, b);
+  forward({ a, b }: { a: Tensor; b: Tensor }) {
+    const saved = { a, b };
     const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
     const [M, K] = a.shape.slice(-2);
     const N = b.shape.at(-1)!;
-    if (K === 0) return full(a.device, [...batch, M, N], 0, a.dtype);
+    const shape = [...batch, M, N];
+    if (K === 0) return { out: full(a.device, shape, 0, a.dtype), saved };
     // Many rows by one matrix are one product.
-    if (b.ndim === 2 && a.ndim > 2 && a.isContiguous)
-      return reshape(multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1), [...batch, M, N]);
-    return multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), [...batch, M, N], numelOf(batch));
+    if (b.ndim === 2 && a.ndim > 2 && a.isContiguous) {
+      const rows = multiply(reshape(a, [-1, K]), b, [numelOf(batch) * M, N], 1);
+      return { out: reshape(rows, shape), saved };
+    }
+    return { out: multiply(expand(a, [...batch, M, K]), expand(b, [...batch, K, N]), shape, numelOf(batch)), saved };
   },
-  backward(ctx, g) {
-    const [a, b] = ctx.saved;
+  backward(g, { a, b }, needs) {
     if (b.ndim === 2 && a.ndim > 2) {
       const [K, N] = b.shape,
         M = numelOf(a.shape.slice(0, -1));
-      return [
-        ctx.needs[0] ? matmul(g!, transpose(b, 0, 1)) : null,
-        ctx.needs[1] ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g!, [M, N])) : null,
-      ];
+      return {
+        a: needs.a ? matmul(g, transpose(b, 0, 1)) : null,
+        b: needs.b ? matmul(transpose(reshape(a, [M, K]), 0, 1), reshape(g, [M, N])) : null,
+      };
     }
-    return [
-      ctx.needs[0] ? sumToSize(matmul(g!, transpose(b, -1, -2)), a.shape) : null,
-      ctx.needs[1] ? sumToSize(matmul(transpose(a, -1, -2), g!), b.shape) : null,
-    ];
+    return {
+      a: needs.a ? matmul(g, transpose(b, -1, -2)).sumToSize(a.shape) : null,
+      b: needs.b ? matmul(transpose(a, -1, -2), g).sumToSize(b.shape) : null,
+    };
   },
 });
 
@@ -115,7 +117,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
     });
   if (a.ndim === 1) return scope(() => without(matmul(reshape(a, [1, a.numel]), b), b.ndim === 1 ? -1 : -2));
   if (b.ndim === 1) return scope(() => without(matmul(a, reshape(b, [b.numel, 1])), -1));
-  return matmulOp(a, b);
+  return matmulOp({ a, b });
 }
 
 function without(x: Tensor, axis: -1 | -2): Tensor {
@@ -125,13 +127,13 @@ function without(x: Tensor, axis: -1 | -2): Tensor {
   );
 }
 
-const linearOp = defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
+const linearOp = defineOp({
   name: 'linear',
-  forward(ctx, x, weight, bias) {
-    ctx.save(x, weight);
+  forward({ x, weight, bias }: { x: Tensor; weight: Tensor; bias: Tensor | null }) {
     const [N, K] = weight.shape;
     const y = emptyTensor(x.device, [...x.shape.slice(0, -1), N], x.dtype);
-    if (!y.numel) return y;
+    const result = { out: y, saved: { x, weight } };
+    if (!y.numel) return result;
     const dense = bias && contiguous(bias);
     gemm(x.device, {
       M: y.numel / N,
@@ -142,19 +144,18 @@ const linearOp = defineOp<[Tensor, Tensor, Tensor | null], Tensor>({
       c: { storage: y.storage, offset: 0, rowStride: N, dtype: y.dtype as 'f32' },
       bias: dense && { storage: dense.storage, offset: dense.offset, dtype: dense.dtype as 'f32' },
     });
-    return y;
+    return result;
   },
-  backward(ctx, g) {
-    const [x, weight] = ctx.saved;
+  backward(g, { x, weight }, needs) {
     const [N, K] = weight.shape;
     const M = numelOf(x.shape.slice(0, -1));
-    const rows = reshape(g!, [M, N]);
-    return [
-      ctx.needs[0] ? reshape(matmul(rows, weight), x.shape) : null,
+    const rows = reshape(g, [M, N]);
+    return {
+      x: needs.x ? reshape(matmul(rows, weight), x.shape) : null,
       // As the weight lies, so that whoever adds it up reads it in order.
-      ctx.needs[1] ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
-      ctx.needs[2] ? sum(rows, 0) : null,
-    ];
+      weight: needs.weight ? matmul(transpose(rows, 0, 1), reshape(x, [M, K])) : null,
+      bias: needs.bias ? sum(rows, 0) : null,
+    };
   },
 });
 
@@ -181,5 +182,5 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   // A product without an inner size is the bias alone.
   if (weight.shape[1] === 0)
     return scope(() => full(x.device, [...x.shape.slice(0, -1), weight.shape[0]], 0, x.dtype).add(bias ?? 0));
-  return linearOp(x, weight, bias);
+  return linearOp({ x, weight, bias });
 }

@@ -1,10 +1,8 @@
 // Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack, pad).
 
-import { defineOp } from '../autograd/tape.ts';
-import type { Device } from '../gpu/device.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { copyInto } from '../expr/elementwise.ts';
-import { DTypeError, ShapeError, ValueError } from '../errors.ts';
+import { ShapeError, ValueError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import {
   axesOf,
@@ -13,71 +11,29 @@ import {
   broadcastStrides,
   contiguousStrides,
   inferShape,
-  isContiguous,
   numelOf,
   sameShape,
   show,
   type Shape,
 } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { emptyTensor, viewOf } from '../tensor/make.ts';
 import { full } from './create.ts';
+import { concat } from './join.ts';
+import { reshapedStrides, strided } from './strided.ts';
 import { contiguous } from './elementwise.ts';
 
-function strided(x: Tensor, shape: Shape, strides: Shape, offset = x.offset): Tensor {
-  return viewOf(x.device, x.storage, { shape, strides, offset, dtype: x.dtype });
-}
-
-/** Strides of a view with another shape, or null where it takes a copy. */
-function reshapedStrides(x: Tensor, shape: Shape): number[] | null {
-  if (isContiguous(x.shape, x.strides)) return contiguousStrides(shape);
-  // Splits and joins of dimensions work where neighbouring old dimensions are walked with one stride.
-  const strides = new Array<number>(shape.length);
-  let at = 0;
-  const old: { size: number; stride: number }[] = [];
-  x.shape.forEach((size, d) => {
-    if (size !== 1) old.push({ size, stride: x.strides[d] });
-  });
-  let i = 0;
-  while (at < shape.length) {
-    if (shape[at] === 1) {
-      strides[at++] = 0;
-      continue;
-    }
-    let have = 1,
-      want = 1;
-    const begin = at;
-    const first = i;
-    do {
-      if (want <= have && at < shape.length) want *= shape[at++];
-      else if (i < old.length) have *= old[i++].size;
-    } while (want !== have && (at < shape.length || i < old.length));
-    while (i === first && i < old.length) have *= old[i++].size;
-    if (want !== have) return null;
-    for (let k = first; k < i - 1; k++) if (old[k].stride !== old[k + 1].stride * old[k + 1].size) return null;
-    let step = old[i - 1].stride;
-    for (let k = at - 1; k >= begin; k--) {
-      strides[k] = step;
-      step *= shape[k];
-    }
-  }
-  return strides;
-}
-
-const reshapeOp = defineOp<[Tensor, Shape], Tensor>({
+const reshapeOp = defineOp({
   name: 'reshape',
-  forward(ctx, x, shape) {
-    ctx.state.shape = x.shape;
+  forward({ x }: { x: Tensor }, { shape }: { shape: Shape }) {
     const strides = x.numel ? reshapedStrides(x, shape) : contiguousStrides(shape);
-    if (strides) return strided(x, shape, strides);
-    const dense = contiguous(x);
-    return strided(dense, shape, contiguousStrides(shape));
+    const out = strides ? strided(x, shape, strides) : strided(contiguous(x), shape, contiguousStrides(shape));
+    return { out, saved: { shape: x.shape } };
   },
-  backward: (ctx, g) => [reshape(g!, ctx.state.shape as Shape)],
+  backward: (g, { shape }) => ({ x: reshape(g, shape) }),
 });
 /** Same elements in another shape; one size may be -1. A view where strides allow it, else a copy. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
-  return reshapeOp(x, inferShape('reshape', shape, x.numel));
+  return reshapeOp({ x }, { shape: inferShape('reshape', shape, x.numel) });
 }
 
 /**
@@ -102,25 +58,13 @@ export function flatten(x: Tensor, from = 0, to = -1): Tensor {
   return reshape(x, [...x.shape.slice(0, a), numelOf(x.shape.slice(a, b + 1)), ...x.shape.slice(b + 1)]);
 }
 
-const permuteOp = defineOp<[Tensor, readonly number[]], Tensor>({
+const permuteOp = defineOp({
   name: 'permute',
-  forward(ctx, x, axes) {
-    ctx.state.axes = axes;
-    return strided(
-      x,
-      axes.map((a) => x.shape[a]),
-      axes.map((a) => x.strides[a]),
-    );
+  forward({ x }: { x: Tensor }, { axes }: { axes: readonly number[] }) {
+    const [shape, strides] = [x.shape, x.strides].map((list) => axes.map((a) => list[a]));
+    return { out: strided(x, shape, strides), saved: { inverse: axes.map((_, i) => axes.indexOf(i)) } };
   },
-  backward(ctx, g) {
-    const axes = ctx.state.axes as number[];
-    return [
-      permute(
-        g!,
-        axes.map((_, i) => axes.indexOf(i)),
-      ),
-    ];
-  },
+  backward: (g, { inverse }) => ({ x: permute(g, inverse) }),
 });
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const from = axes.map((a) => axisOf('permute', a, x.ndim));
@@ -129,7 +73,7 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
       'permute',
       `Axes ${JSON.stringify(axes)} are no permutation of the ${x.ndim} dimensions of shape ${show(x.shape)}`,
     );
-  return permuteOp(x, from);
+  return permuteOp({ x }, { axes: from });
 }
 
 export function transpose(x: Tensor, a: number, b: number): Tensor {
@@ -160,13 +104,13 @@ export function squeeze(x: Tensor, axis?: number): Tensor {
     : x.alias();
 }
 
-const expandOp = defineOp<[Tensor, Shape], Tensor>({
+const expandOp = defineOp({
   name: 'expand',
-  forward(ctx, x, shape) {
-    ctx.state.shape = x.shape;
-    return strided(x, shape, broadcastStrides(x.shape, x.strides, shape));
-  },
-  backward: (ctx, g) => [g!.sumToSize(ctx.state.shape as Shape)],
+  forward: ({ x }: { x: Tensor }, { shape }: { shape: Shape }) => ({
+    out: strided(x, shape, broadcastStrides(x.shape, x.strides, shape)),
+    saved: { shape: x.shape },
+  }),
+  backward: (g, { shape }) => ({ x: g.sumToSize(shape) }),
 });
 /** Repeats dimensions of size 1 without copying; -1 keeps a size. */
 export function expand(x: Tensor, shape: Shape): Tensor {
@@ -174,59 +118,41 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   const to = shape.map((size, i) => (size === -1 && i >= lead ? x.shape[i - lead] : size));
   if (lead < 0 || !sameShape(broadcastShapes('expand', x.shape, to), to))
     throw new ShapeError('expand', `Shape ${show(x.shape)} doesn't expand to ${show(shape)}`);
-  return expandOp(x, to);
+  return expandOp({ x }, { shape: to });
 }
 
-const sliceOp = defineOp<[Tensor, number, number, number, number], Tensor>({
+/** Elements `begin`, `begin + step`, …, `count` of them, along an axis. */
+interface Slice {
+  readonly axis: number;
+  readonly begin: number;
+  readonly count: number;
+  readonly step: number;
+}
+
+const sliceOp = defineOp({
   name: 'slice',
-  forward(ctx, x, axis, begin, count, step) {
-    Object.assign(ctx.state, { shape: x.shape, axis, begin, count, step });
+  forward({ x }: { x: Tensor }, part: Slice) {
+    const { axis, begin, count, step } = part;
     const shape = x.shape.map((size, i) => (i === axis ? count : size));
-    return strided(
-      x,
-      shape,
-      x.strides.map((s, i) => (i === axis ? s * step : s)),
-      x.offset + (count ? begin * x.strides[axis] : 0),
-    );
+    const strides = x.strides.map((s, i) => (i === axis ? s * step : s));
+    const out = strided(x, shape, strides, x.offset + (count ? begin * x.strides[axis] : 0));
+    return { out, saved: { shape: x.shape, part } };
   },
-  backward(ctx, g) {
-    const { shape, axis, begin, count, step } = ctx.state as {
-      shape: Shape;
-      axis: number;
-      begin: number;
-      count: number;
-      step: number;
-    };
-    return [embed(g!, shape, axis, begin, count, step)];
-  },
+  backward: (g, { shape, part }) => ({ x: embedOp({ x: g }, { shape, part }) }),
 });
 
-const embedOp = defineOp<[Tensor, Shape, number, number, number, number], Tensor>({
-  name: 'embed',
-  forward(ctx, x, shape, axis, begin, count, step) {
-    Object.assign(ctx.state, { axis, begin, count, step });
-    const out = full(x.device, shape, 0, x.dtype);
-    if (x.numel)
-      copyInto(
-        strided(
-          out,
-          x.shape,
-          out.strides.map((s, i) => (i === axis ? s * step : s)),
-          begin * out.strides[axis],
-        ),
-        x,
-      );
-    return out;
-  },
-  backward(ctx, g) {
-    const { axis, begin, count, step } = ctx.state as { axis: number; begin: number; count: number; step: number };
-    return [sliceOp(g!, axis, begin, count, step)];
-  },
-});
 /** Zeros of a shape with a tensor written into a slice: the adjoint of slicing. */
-function embed(x: Tensor, shape: Shape, axis: number, begin: number, count: number, step: number): Tensor {
-  return embedOp(x, shape, axis, begin, count, step);
-}
+const embedOp = defineOp({
+  name: 'embed',
+  forward({ x }: { x: Tensor }, { shape, part }: { shape: Shape; part: Slice }) {
+    const { axis, begin, step } = part;
+    const out = full(x.device, shape, 0, x.dtype);
+    const strides = out.strides.map((s, i) => (i === axis ? s * step : s));
+    if (x.numel) copyInto(strided(out, x.shape, strides, begin * out.strides[axis]), x);
+    return { out, saved: { part } };
+  },
+  backward: (g, { part }): { x: Tensor } => ({ x: sliceOp({ x: g }, part) }),
+});
 
 /** Elements begin, begin + step, … before end along an axis. Negative bounds count from the end; bounds are clipped. */
 export function slice(x: Tensor, axis: number, begin: number, end = Infinity, step = 1): Tensor {
@@ -242,7 +168,7 @@ export function slice(x: Tensor, axis: number, begin: number, end = Infinity, st
   const clip = (v: number): number => Math.min(size, Math.max(0, v < 0 ? v + size : v));
   const from = clip(begin);
   const count = Math.max(0, Math.ceil((clip(end) - from) / step));
-  return sliceOp(x, a, from, count, step);
+  return sliceOp({ x }, { axis: a, begin: from, count, step });
 }
 
 /** One index along an axis, which goes away. */
@@ -257,32 +183,23 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   );
 }
 
-const splitOp = defineOp<[Tensor, number, readonly number[]], Tensor[]>({
+const splitOp = defineOp({
   name: 'split',
-  forward(ctx, x, axis, counts) {
+  forward({ x }: { x: Tensor }, { axis, counts }: { axis: number; counts: readonly number[] }) {
     const shapes = counts.map((count) => x.shape.map((size, i) => (i === axis ? count : size)));
-    Object.assign(ctx.state, { axis, shapes, device: x.device, dtype: x.dtype });
     let at = 0;
-    return shapes.map((shape) => {
+    const out = shapes.map((shape) => {
       const offset = x.offset + (shape[axis] ? at * x.strides[axis] : 0);
       at += shape[axis];
       return strided(x, shape, x.strides, offset);
     });
+    const { device, dtype } = x;
+    return { out, saved: { axis, shapes, device, dtype } };
   },
   // One concatenation, where slices would each fill a gradient of the whole with zeros, to be added up.
-  backward(ctx, ...grads) {
-    const { axis, shapes, device, dtype } = ctx.state as {
-      axis: number;
-      shapes: Shape[];
-      device: Device;
-      dtype: DType;
-    };
-    return [
-      concat(
-        grads.map((g, i) => g ?? full(device, shapes[i], 0, dtype)),
-        axis,
-      ),
-    ];
+  backward(grads, { axis, shapes, device, dtype }) {
+    const parts = grads.map((g, i) => g ?? full(device, shapes[i], 0, dtype));
+    return { x: concat(parts, axis) };
   },
 });
 
@@ -302,7 +219,7 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
     throw new ShapeError('split', `Sizes ${JSON.stringify(parts)} add up to ${parts.reduce((s, v) => s + v, 0)}`, {
       expected: `${total}, the size of axis ${a} of shape ${show(x.shape)}`,
     });
-  return splitOp(x, a, parts);
+  return splitOp({ x }, { axis: a, counts: parts });
 }
 
 /** At most `count` parts along an axis, all of one size but for the last. */
@@ -312,108 +229,16 @@ export function chunk(x: Tensor, count: number, axis = 0): Tensor[] {
   return split(x, Math.max(1, Math.ceil(x.shape[axisOf('chunk', axis, x.ndim)] / count)), axis);
 }
 
-const flipOp = defineOp<[Tensor, readonly number[]], Tensor>({
+const flipOp = defineOp({
   name: 'flip',
-  forward(ctx, x, axes) {
-    ctx.state.axes = axes;
+  forward({ x }: { x: Tensor }, { axes }: { axes: readonly number[] }) {
+    const strides = x.strides.map((s, i) => (axes.includes(i) ? -s : s));
     const offset = axes.reduce((o, a) => o + (x.shape[a] - 1) * x.strides[a], x.offset);
-    return strided(
-      x,
-      x.shape,
-      x.strides.map((s, i) => (axes.includes(i) ? -s : s)),
-      x.numel ? offset : x.offset,
-    );
+    return { out: strided(x, x.shape, strides, x.numel ? offset : x.offset), saved: { axes } };
   },
-  backward: (ctx, g) => [flip(g!, ctx.state.axes as number[])],
+  backward: (g, { axes }) => ({ x: flip(g, axes) }),
 });
 /** Reverses axes, as a view with negative strides. */
 export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
-  return flipOp(x, axesOf('flip', axes, x.ndim));
-}
-
-const concatOp = defineOp<[number, ...Tensor[]], Tensor>({
-  name: 'concat',
-  forward(ctx, axis, ...parts) {
-    const sizes = parts.map((t) => t.shape[axis]);
-    Object.assign(ctx.state, { axis, sizes });
-    const total = sizes.reduce((s, v) => s + v, 0);
-    const out = emptyTensor(
-      parts[0].device,
-      parts[0].shape.map((size, i) => (i === axis ? total : size)),
-      parts[0].dtype,
-    );
-    let at = 0;
-    for (const part of parts) {
-      if (part.numel) copyInto(strided(out, part.shape, out.strides, at * out.strides[axis]), part);
-      at += part.shape[axis];
-    }
-    return out;
-  },
-  backward(ctx, g) {
-    const { axis, sizes } = ctx.state as { axis: number; sizes: number[] };
-    return [null, ...split(g!, sizes, axis)];
-  },
-});
-/** Joins tensors along an axis that exists. */
-export function concat(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('concat', 'No tensors given', { expected: 'at least one' });
-  const [first] = parts;
-  const a = axisOf('concat', axis, first.ndim);
-  for (const part of parts) {
-    if (part.ndim !== first.ndim || part.shape.some((size, i) => i !== a && size !== first.shape[i]))
-      throw new ShapeError(
-        'concat',
-        `Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ in more than axis ${a}`,
-      );
-    if (part.dtype !== first.dtype)
-      throw new DTypeError('concat', `Types ${parts.map((t) => t.dtype).join(', ')} differ`, {
-        remedy: 'cast() them first',
-      });
-  }
-  return concatOp(a, ...parts);
-}
-
-/** Joins tensors of one shape along a new axis. */
-export function stack(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('stack', 'No tensors given', { expected: 'at least one' });
-  const [first] = parts;
-  if (parts.some((t) => !sameShape(t.shape, first.shape)))
-    throw new ShapeError('stack', `Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ`, {
-      remedy: 'expand() or pad() them to one shape',
-    });
-  const a = axisOf('stack', axis, first.ndim + 1);
-  return scope(() =>
-    concat(
-      parts.map((t) => unsqueeze(t, a)),
-      a,
-    ),
-  );
-}
-
-const padOp = defineOp<[Tensor, readonly (readonly [number, number])[], number], Tensor>({
-  name: 'pad',
-  forward(ctx, x, widths, value) {
-    Object.assign(ctx.state, { widths, shape: x.shape });
-    const out = full(
-      x.device,
-      x.shape.map((size, i) => size + widths[i][0] + widths[i][1]),
-      value,
-      x.dtype,
-    );
-    const offset = widths.reduce((o, [before], i) => o + before * out.strides[i], 0);
-    if (x.numel) copyInto(strided(out, x.shape, out.strides, offset), x);
-    return out;
-  },
-  backward(ctx, g) {
-    const { widths, shape } = ctx.state as { widths: [number, number][]; shape: number[] };
-    return [widths.reduce((t, [before], i) => slice(t, i, before, before + shape[i]), g!)];
-  },
-});
-/** Surrounds a tensor with a value: [before, after] for each dimension. */
-export function pad(x: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
-  if (widths.length !== x.ndim || widths.flat().some((w) => w < 0 || !Number.isInteger(w)))
-    throw new ShapeError('pad', `Widths ${JSON.stringify(widths)} don't fit shape ${show(x.shape)}`, {
-      expected: 'a pair of whole numbers from 0 on for each dimension',
-    });
-  return padOp(x, widths, value);
+  return flipOp({ x }, { axes: axesOf('flip', axes, x.ndim) });
 }

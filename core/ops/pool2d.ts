@@ -4,7 +4,8 @@ import type { Tensor } from '../tensor.ts';
 import { ShapeError } from '../errors.ts';
 import { scope } from '../tensor/scope.ts';
 import { show } from '../tensor/shape.ts';
-import { pad, reshape } from './movement.ts';
+import { pad } from './join.ts';
+import { reshape } from './movement.ts';
 import { max, mean } from './reduce.ts';
 import { pairOf, unfold, windows, type Pair, type WindowOptions } from './unfold.ts';
 

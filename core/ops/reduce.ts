@@ -2,7 +2,7 @@
 // invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
 // atomics: results are the same every time.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { noGrad } from '../autograd/gradMode.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
@@ -182,20 +182,25 @@ function reduceForward(op: ReduceOp, x: Tensor, axes: readonly number[], keepdim
   return reshape(reduce3(op, view, outer, reduced, inner, dtype), reducedShape(x.shape, axes, keepdim));
 }
 
-const sumOp = defineOp<[Tensor, readonly number[], boolean, DType], Tensor>({
+/** How a reduction is done: over which axes, and the type of the result. */
+interface Reduction {
+  readonly axes: readonly number[];
+  readonly keepdim: boolean;
+  readonly dtype: DType;
+}
+
+const sumOp = defineOp({
   name: 'sum',
-  forward(ctx, x, axes, keepdim, dtype) {
-    Object.assign(ctx.state, { shape: x.shape, axes });
-    return reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype);
-  },
-  backward(ctx, g) {
-    const { shape, axes } = ctx.state as { shape: Shape; axes: number[] };
-    return [expand(reshape(g!, reducedShape(shape, axes, true)), shape)];
-  },
+  forward: ({ x }: { x: Tensor }, { axes, keepdim, dtype }: Reduction) => ({
+    out: reduceForward('sum', x.dtype === 'bool' ? x.cast('i32') : x, axes, keepdim, dtype),
+    saved: { shape: x.shape, axes },
+  }),
+  backward: (g, { shape, axes }) => ({ x: expand(reshape(g, reducedShape(shape, axes, true)), shape) }),
 });
 /** Sum over axes (all where none are given). Accumulates in f32; booleans are counted in i32. */
 export function sum(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
-  return sumOp(x, axesOf('sum', axes, x.ndim), keepdim, x.dtype === 'bool' ? 'i32' : x.dtype);
+  const dtype = x.dtype === 'bool' ? 'i32' : x.dtype;
+  return sumOp({ x }, { axes: axesOf('sum', axes, x.ndim), keepdim, dtype });
 }
 
 /** Mean over axes (all where none are given). f16 is summed and divided in f32: the sum may be larger than f16 holds. */
@@ -203,7 +208,7 @@ export function mean(x: Tensor, axes?: number | readonly number[], keepdim = fal
   const list = axesOf('mean', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);
   return scope(() =>
-    sumOp(x, list, keepdim, 'f32')
+    sumOp({ x }, { axes: list, keepdim, dtype: 'f32' })
       .div(count)
       .cast(isFloat(x.dtype) ? x.dtype : 'f32'),
   );
@@ -223,30 +228,30 @@ export function variance(x: Tensor, axes?: number | readonly number[], keepdim =
   });
 }
 
-const extremumOp = defineOp<[Tensor, readonly number[], boolean, 'max' | 'min'], Tensor>({
-  name: 'extremum',
-  forward(ctx, x, axes, keepdim, op) {
+interface Extremum extends Omit<Reduction, 'dtype'> {
+  readonly op: 'max' | 'min';
+}
+
+const extremumOp = defineOp({
+  name: ({ op }: Extremum) => op,
+  forward({ x }: { x: Tensor }, { op, axes, keepdim }: Extremum) {
     const y = reduceForward(op, x, axes, keepdim, x.dtype);
-    Object.assign(ctx.state, { axes });
-    ctx.save(x, y);
-    return y;
+    return { out: y, saved: { x, y, axes } };
   },
-  backward(ctx, g) {
-    const { axes } = ctx.state as { axes: number[] };
-    const [x, y] = ctx.saved;
+  // Equal extrema share the gradient.
+  backward(g, { x, y, axes }) {
     const shape = reducedShape(x.shape, axes, true);
-    // Equal extrema share the gradient.
-    const mask = x.eq(reshape(y, shape)).cast(g!.dtype);
-    return [mask.mul(reshape(g!, shape)).div(sum(mask, axes, true))];
+    const mask = x.eq(reshape(y, shape)).cast(g.dtype);
+    return { x: mask.mul(reshape(g, shape)).div(sum(mask, axes, true)) };
   },
 });
 /** Largest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function max(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
-  return extremumOp(x, axesOf('max', axes, x.ndim), keepdim, 'max');
+  return extremumOp({ x }, { op: 'max', axes: axesOf('max', axes, x.ndim), keepdim });
 }
 /** Smallest value over axes (all where none are given); NaN where there is one. Equal ones share the gradient. */
 export function min(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
-  return extremumOp(x, axesOf('min', axes, x.ndim), keepdim, 'min');
+  return extremumOp({ x }, { op: 'min', axes: axesOf('min', axes, x.ndim), keepdim });
 }
 
 function argExtremum(op: 'argmax' | 'argmin', x: Tensor, axis: number | undefined, keepdim: boolean): Tensor {

@@ -1,6 +1,6 @@
 // Softmax and its logarithm, along one axis. f16 is computed in f32 and rounded once.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { isFloat } from '../tensor/dtype.ts';
 import { DTypeError } from '../errors.ts';
 import { axisOf } from '../tensor/shape.ts';
@@ -25,41 +25,33 @@ function logOfColumns(x: Tensor, axis: number): Tensor {
   return shifted.sub(sum(shifted.exp(), axis, true).log()).cast(x.dtype);
 }
 
-const softmaxOp = defineOp<[Tensor, number], Tensor>({
+const softmaxOp = defineOp({
   name: 'softmax',
-  forward(ctx, x, axis) {
+  forward({ x }: { x: Tensor }, { axis }: { axis: number }) {
     const y = isRow(x, axis) ? rowSoftmax(x, false) : ofColumns(x, axis);
-    ctx.state.axis = axis;
-    ctx.save(y);
-    return y;
+    return { out: y, saved: { y, axis } };
   },
-  backward(ctx, g) {
-    const [y] = ctx.saved;
-    const gy = g!.mul(y);
-    return [gy.sub(y.mul(sum(gy, ctx.state.axis as number, true)))];
+  backward(g, { y, axis }) {
+    const gy = g.mul(y);
+    return { x: gy.sub(y.mul(sum(gy, axis, true))) };
   },
 });
 /** eˣ / Σ eˣ along an axis, shifted by the maximum. */
 export function softmax(x: Tensor, axis: number): Tensor {
-  return softmaxOp(floatOf('softmax', x), axisOf('softmax', axis, x.ndim));
+  return softmaxOp({ x: floatOf('softmax', x) }, { axis: axisOf('softmax', axis, x.ndim) });
 }
 
-const logSoftmaxOp = defineOp<[Tensor, number], Tensor>({
+const logSoftmaxOp = defineOp({
   name: 'logSoftmax',
-  forward(ctx, x, axis) {
+  forward({ x }: { x: Tensor }, { axis }: { axis: number }) {
     const y = isRow(x, axis) ? rowSoftmax(x, true) : logOfColumns(x, axis);
-    ctx.state.axis = axis;
-    ctx.save(y);
-    return y;
+    return { out: y, saved: { y, axis } };
   },
-  backward(ctx, g) {
-    const [y] = ctx.saved;
-    return [g!.sub(y.exp().mul(sum(g!, ctx.state.axis as number, true)))];
-  },
+  backward: (g, { y, axis }) => ({ x: g.sub(y.exp().mul(sum(g, axis, true))) }),
 });
 /** x − log Σ eˣ along an axis. */
 export function logSoftmax(x: Tensor, axis: number): Tensor {
-  return logSoftmaxOp(floatOf('logSoftmax', x), axisOf('logSoftmax', axis, x.ndim));
+  return logSoftmaxOp({ x: floatOf('logSoftmax', x) }, { axis: axisOf('logSoftmax', axis, x.ndim) });
 }
 
 function floatOf(op: string, x: Tensor): Tensor {

@@ -1,7 +1,7 @@
 // Windows of an image as the columns of a matrix, and back. unfold and fold are each other's adjoint, so that each is the other's
 // derivative and all orders exist.
 
-import { defineOp } from '../autograd/tape.ts';
+import { defineOp } from '../autograd/defineOp.ts';
 import { isFloat, type FloatDType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { defineKernel } from '../gpu/kernel.ts';
@@ -174,10 +174,9 @@ export function matrixShape({ input: [N, C], kernel, output, joined }: Windows):
 }
 
 /** @internal */
-export const unfoldOp: (x: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Windows], Tensor>({
+export const unfoldOp = defineOp({
   name: 'unfold',
-  forward(ctx, x, w) {
-    ctx.state.windows = w;
+  forward({ x }: { x: Tensor }, w: Windows) {
     const cols = emptyTensor(x.device, matrixShape(w), x.dtype);
     if (cols.numel) {
       const {
@@ -196,16 +195,15 @@ export const unfoldOp: (x: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Win
         grid(N * places, rows),
       );
     }
-    return cols;
+    return { out: cols, saved: { w } };
   },
-  backward: (ctx, d) => [foldOp(d!, ctx.state.windows as Windows), null],
+  backward: (g, { w }) => ({ x: foldOp({ cols: g }, w) }),
 });
 
 /** @internal */
-export const foldOp: (cols: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Windows], Tensor>({
+export const foldOp = defineOp({
   name: 'fold',
-  forward(ctx, cols, w) {
-    ctx.state.windows = w;
+  forward({ cols }: { cols: Tensor }, w: Windows) {
     const x = emptyTensor(cols.device, w.input, cols.dtype);
     if (x.numel) {
       const {
@@ -221,9 +219,9 @@ export const foldOp: (cols: Tensor, w: Windows) => Tensor = defineOp<[Tensor, Wi
         grid(N * H * W, C),
       );
     }
-    return x;
+    return { out: x, saved: { w } };
   },
-  backward: (ctx, d) => [unfoldOp(d!, ctx.state.windows as Windows), null],
+  backward: (g, { w }): { cols: Tensor } => ({ cols: unfoldOp({ x: g }, w) }),
 });
 
 /** @internal A number for both directions, or one for each, checked. */
@@ -265,7 +263,7 @@ export function checkFloat(op: string, x: Tensor): void {
  */
 export function unfold(x: Tensor, kernelSize: Pair, options: WindowOptions = {}): Tensor {
   checkFloat('unfold', x);
-  return unfoldOp(x, windows('unfold', x.shape, kernelSize, options, false));
+  return unfoldOp({ x }, windows('unfold', x.shape, kernelSize, options, false));
 }
 
 /**
@@ -287,5 +285,5 @@ export function fold(cols: Tensor, outputSize: Pair, kernelSize: Pair, options: 
     throw new ShapeError('fold', `The columns have shape ${show(cols.shape)}`, {
       expected: `${show(matrixShape(w))} for an image of ${show(size)}`,
     });
-  return foldOp(cols, w);
+  return foldOp({ cols }, w);
 }

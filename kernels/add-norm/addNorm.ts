@@ -86,7 +86,8 @@ function addNorm(op: string, norm: 'rms' | 'layer', args: AddNormArgs): Tensor |
   check(op, args);
   const width = x.shape[x.ndim - 1];
   const residualType: DType = residualInF32 || x.dtype === 'f32' || residual?.dtype === 'f32' ? 'f32' : 'f16';
-  const settings: Settings = {
+  const settings = {
+    op,
     norm,
     rows: numelOf(x.shape.slice(0, -1)),
     width,
@@ -95,15 +96,8 @@ function addNorm(op: string, norm: 'rms' | 'layer', args: AddNormArgs): Tensor |
     residualType,
     config: args.config ?? normConfig(x.device, width),
   };
-  const [y, residualOut] = (norm === 'rms' ? rmsOp : layerOp)(
-    x,
-    residual,
-    weight,
-    bias,
-    settings,
-    factors?.detach() ?? null,
-  );
-  return prenorm ? { y, residualOut } : y;
+  const { y, residualOut } = normOp({ x, residual, weight, bias }, { ...settings, factors });
+  return prenorm ? { y, residualOut: residualOut! } : y;
 }
 
 function check(op: string, { x, factors, residual, weight, bias }: AddNormArgs): void {
@@ -131,117 +125,95 @@ function check(op: string, { x, factors, residual, weight, bias }: AddNormArgs):
 }
 
 interface Settings {
+  readonly op: string;
   readonly norm: 'rms' | 'layer';
   readonly rows: number;
   readonly width: number;
   readonly eps: number;
   readonly prenorm: boolean;
   readonly residualType: DType;
+  readonly factors: Tensor | null;
   readonly config: NormConfig;
 }
 
-/** What the derivative needs to know of forward. */
-interface Kept {
-  readonly settings: Settings;
-  readonly factors: 'before' | 'after' | null;
-  readonly residual: boolean;
-  readonly weight: boolean;
-  readonly types: readonly DType[];
+interface NormTensors {
+  readonly x: Tensor;
+  readonly residual: Tensor | null;
+  readonly weight: Tensor | null;
+  readonly bias: Tensor | null;
 }
 
-type NormArgs = readonly [
-  x: Tensor,
-  residual: Tensor | null,
-  weight: Tensor | null,
-  bias: Tensor | null,
-  settings: Settings,
-  factors: Tensor | null,
-];
-
-const normOp = (name: string): ((...args: NormArgs) => Tensor[]) =>
-  defineOp<NormArgs, Tensor[]>({
-    name,
-    firstDerivativeOnly: true,
-    forward(ctx, xGiven, residualGiven, weightGiven, biasGiven, settings, factors) {
-      const { norm, rows, width, eps, prenorm, residualType, config } = settings;
-      const [x, residual, weight, bias] = [xGiven, residualGiven, weightGiven, biasGiven].map((t) =>
-        t ? dense(t) : null,
-      ) as [Tensor, ...(Tensor | null)[]];
-      const { device, shape } = x;
-      const y = emptyTensor(device, shape, x.dtype);
-      // Without anything to add, multiply or convert, h is x.
-      const written =
-        prenorm && (residual || factors || x.dtype !== residualType) ? emptyTensor(device, shape, residualType) : null;
-      const stats = ctx.needs.some(Boolean) ? emptyTensor(device, [rows, factors ? 4 : 2], 'f32') : null;
-      normForward(
-        device,
-        {
-          norm,
-          rows,
-          width,
-          eps,
-          x,
-          factors: factors && dense(factors),
-          samples: factors?.numel,
-          residual,
-          weight,
-          bias,
-          y,
-          residualOut: written,
-          stats,
-        },
-        config,
-      );
-      if (stats) {
-        const rest = written ? null : residual;
-        ctx.state.kept = {
-          settings,
-          factors: factors && (written ? 'after' : 'before'),
-          residual: rest !== null,
-          weight: weight !== null,
-          types: [xGiven, residualGiven, weightGiven, biasGiven].map((t) => t?.dtype ?? 'f32'),
-        };
-        ctx.save(written ?? x, stats, ...(rest ? [rest] : []), ...(weight ? [weight] : []));
-      }
-      return prenorm ? [y, written ?? x.detach()] : [y];
-    },
-    backward(ctx, dyGiven, dresidualGiven = null) {
-      const { settings, factors, residual: hasResidual, weight: hasWeight, types } = ctx.state.kept as Kept;
-      if (!dyGiven && !factors) return [dresidualGiven, dresidualGiven, null, null];
-      const { norm, rows, width, config } = settings;
-      const saved = ctx.saved;
-      const [h, stats] = saved;
-      const residual = hasResidual ? saved[2] : null;
-      const weight = hasWeight ? saved[saved.length - 1] : null;
-      const { device, shape } = h;
-      const dx = emptyTensor(device, shape, types[0]);
-      const apart = ctx.needs[1] && (factors || types[1] !== types[0]) ? emptyTensor(device, shape, types[1]) : null;
-      const [dweight, dbias] = [2, 3].map((k) => (ctx.needs[k] ? emptyTensor(device, [width], types[k]) : null));
-      const dims = { norm, rows, width };
-      const sums = Number(dweight !== null) + Number(dbias !== null);
-      const partial = sums > 0 ? emptyTensor(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
-      normBackward(
-        device,
-        {
-          ...dims,
-          h,
-          residual,
-          factors,
-          weight,
-          stats,
-          dy: dense(dyGiven ?? zeros(device, shape, types[0])),
-          dresidualOut: dresidualGiven ? dense(dresidualGiven) : null,
-          dx,
-          dresidual: apart,
-          partial,
-          dweight,
-          dbias,
-        },
-        config,
-      );
-      return [dx, ctx.needs[1] ? (apart ?? dx) : null, dweight, dbias];
-    },
-  });
-
-const rmsOp = normOp('addRmsNorm');
-const layerOp = normOp('addLayerNorm');
+const normOp = defineOp({
+  name: ({ op }: Settings) => op,
+  firstDerivativeOnly: true,
+  forward(given: NormTensors, settings: Settings, needs) {
+    const { norm, rows, width, eps, prenorm, residualType, factors, config } = settings;
+    const x = dense(given.x);
+    const [residual, weight, bias] = [given.residual, given.weight, given.bias].map((t) => t && dense(t));
+    const { device, shape } = x;
+    const y = emptyTensor(device, shape, x.dtype);
+    // Without anything to add, multiply or convert, h is x.
+    const converted = residual || factors || x.dtype !== residualType;
+    const written = prenorm && converted ? emptyTensor(device, shape, residualType) : null;
+    const training = Object.values(needs).some(Boolean);
+    const stats = training ? emptyTensor(device, [rows, factors ? 4 : 2], 'f32') : null;
+    normForward(
+      device,
+      {
+        norm,
+        rows,
+        width,
+        eps,
+        x,
+        factors: factors && dense(factors),
+        samples: factors?.numel,
+        residual,
+        weight,
+        bias,
+        y,
+        residualOut: written,
+        stats,
+      },
+      config,
+    );
+    const types = [given.x, given.residual, given.weight, given.bias].map((t) => t?.dtype ?? 'f32');
+    const order = factors && (written ? ('after' as const) : ('before' as const));
+    return {
+      out: { y, residualOut: prenorm ? (written ?? x.detach()) : null },
+      // What was added is part of what was written.
+      saved: { h: written ?? x, stats, residual: written ? null : residual, weight, settings, order, types },
+    };
+  },
+  backward({ y: dy, residualOut: dresidual }, { h, stats, residual, weight, settings, order, types }, needs) {
+    if (!dy && !order) return { x: dresidual, residual: dresidual };
+    const { norm, rows, width, config } = settings;
+    const { device, shape } = h;
+    const dx = emptyTensor(device, shape, types[0]);
+    const apart = needs.residual && (order || types[1] !== types[0]) ? emptyTensor(device, shape, types[1]) : null;
+    const dweight = needs.weight ? emptyTensor(device, [width], types[2]) : null;
+    const dbias = needs.bias ? emptyTensor(device, [width], types[3]) : null;
+    const dims = { norm, rows, width };
+    const sums = Number(dweight !== null) + Number(dbias !== null);
+    const partial = sums > 0 ? emptyTensor(device, [Math.max(1, normPartials(config, dims, sums))], 'f32') : null;
+    normBackward(
+      device,
+      {
+        ...dims,
+        h,
+        residual,
+        factors: order,
+        weight,
+        stats: stats!,
+        dy: dense(dy ?? zeros(device, shape, types[0])),
+        dresidualOut: dresidual && dense(dresidual),
+        dx,
+        dresidual: apart,
+        partial,
+        dweight,
+        dbias,
+      },
+      config,
+    );
+    return { x: dx, residual: needs.residual ? (apart ?? dx) : null, weight: dweight, bias: dbias };
+  },
+});

@@ -3,8 +3,8 @@
 // added. Per value of x, 3 values are moved here and not 4 forward, 4 and not 9 backward.
 
 import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
-import type { Device, Operand, FloatDType } from '../../core/index.ts';
-import { Storage } from '../../core/gpu/storage.ts';
+import { emptyTensor, type Device, type FloatDType, type Operand, type Tensor } from '../../core/index.ts';
+import type { Storage } from '../../core/gpu/storage.ts';
 import { bindRows, type Rows } from '../rows.ts';
 import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { CHANNELS, each, STEP, stretchOf, type Pass } from './kernels.ts';
@@ -203,29 +203,24 @@ export function convPairForward(device: Device, args: ConvPairArguments, y: RowP
 }
 
 /**
- * Writes dx, from the upstream gradients `dy` of both directions. Returns one f32 buffer with dweight (D, W) and then
- * dbias (D) of each direction.
+ * Writes dx, from both directions' upstream gradients `dy`; gives of each direction dweight (D, W), then dbias (D), in
+ * one f32 tensor.
  */
-export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Storage {
+export function convPairBackward(device: Device, args: ConvPairArguments, dy: RowPair, dx: Rows): Tensor {
   const { batch, channels, width } = args;
   const { variant, inputs, params, groups } = launch(device, 'backward', args, dy);
   const parts = batch * groups[1];
   const rows = 2 * (width + 1);
-  const sums = new Storage(device, parts * rows * channels * 4, 'partial sums of causalConv1d');
-  const out = new Storage(device, rows * channels * 4, 'weight gradients of causalConv1d');
+  const sums = emptyTensor(device, [parts * rows * channels], 'f32');
+  const out = emptyTensor(device, [rows * channels], 'f32');
   device.run(
     backwardKernel,
     variant,
-    [...inputs, { storage: dy.storage, byteOffset: 0 }, bindRows(dx), { storage: sums, byteOffset: 0 }],
+    [...inputs, { storage: dy.storage, byteOffset: 0 }, bindRows(dx), sums],
     [...params, dx.offset, dx.row],
     groups,
   );
-  convReduce(
-    device,
-    { storage: sums, byteOffset: 0 },
-    { storage: out, byteOffset: 0 },
-    { parts, sets: 2, width, channels },
-  );
-  sums.release();
+  convReduce(device, sums, out, { parts, sets: 2, width, channels });
+  sums.dispose();
   return out;
 }

@@ -75,25 +75,29 @@ export function causalConv1d({
     throw new ShapeError('causalConv1d', `bias has shape ${show(bias.shape)}`, {
       expected: `(${channels},), the channels of x`,
     });
-  return convOp({ silu: activation === 'silu', direction }, x, weight, bias);
+  return convOp({ x, weight, bias }, { silu: activation === 'silu', direction });
 }
 
-const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
+interface ConvTensors {
+  readonly x: Tensor;
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+}
+
+const convOp = defineOp({
   name: 'causalConv1d',
   firstDerivativeOnly: true,
-  forward(ctx, config, x, weight, bias) {
-    const { variant, inputs, params, groups } = launch('forward', config, x, weight, bias);
+  forward(tensors: ConvTensors, config: Config) {
+    const { x } = tensors;
+    const { variant, inputs, params, groups } = launch('forward', config, tensors);
     const out = empty(x.device, x.shape, x.dtype);
     x.device.run(convForwardKernel, variant, [...inputs, out], params, groups);
-    ctx.state.config = config;
-    ctx.save(x, weight, ...(bias ? [bias] : []));
-    return out;
+    return { out, saved: { tensors, config } };
   },
-  backward(ctx, dout) {
-    if (!dout) return [];
-    const [x, weight, bias = null] = ctx.saved;
+  backward(dout, { tensors, config }) {
+    const { x, bias } = tensors;
     const { device } = x;
-    const { variant, inputs, params, groups } = launch('backward', ctx.state.config as Config, x, weight, bias);
+    const { variant, inputs, params, groups } = launch('backward', config, tensors);
     const [batch, , channels] = x.shape;
     const parts = batch * groups[1];
     const { width } = variant;
@@ -109,16 +113,18 @@ const convOp = defineOp<[Config, Tensor, Tensor, Tensor | null], Tensor>({
     );
     const out = empty(device, [(width + 1) * channels]);
     convReduce(device, sums, out, { parts, sets: 1, width, channels });
-    return [null, dx, partOf(out, [channels, width], 0), bias && partOf(out, [channels], width * channels)];
+    return {
+      x: dx,
+      weight: partOf(out, [channels, width], 0),
+      bias: bias && partOf(out, [channels], width * channels),
+    };
   },
 });
 
 function launch(
   pass: Pass,
   { silu, direction }: Config,
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null,
+  { x, weight, bias }: ConvTensors,
 ): { variant: ConvVariant; inputs: Operand[]; params: number[]; groups: [number, number, number] } {
   const [batch, length, channels] = x.shape;
   const rows = rowsOf(x);

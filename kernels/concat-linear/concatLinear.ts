@@ -27,7 +27,7 @@ import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
  */
 export function concatLinear(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null = null): Tensor {
   check(parts, weight, bias);
-  return concatLinearOp(weight, bias, ...parts);
+  return concatLinearOp({ parts, weight, bias });
 }
 
 function check(parts: readonly Tensor[], weight: Tensor, bias: Tensor | null): void {
@@ -69,12 +69,19 @@ function matrix(t: Tensor, from = 0): GemmMatrix {
   };
 }
 
-const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
+interface ConcatLinearTensors {
+  readonly parts: readonly Tensor[];
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+}
+
+const concatLinearOp = defineOp({
   name: 'concatLinear',
   firstDerivativeOnly: true,
-  forward(ctx, weightGiven, biasGiven, ...given) {
-    const [weight, ...parts] = [weightGiven, ...given].map((t) => t.contiguous());
-    const bias = biasGiven && dense(biasGiven);
+  forward(given: ConcatLinearTensors) {
+    const weight = given.weight.contiguous(),
+      parts = given.parts.map((t) => t.contiguous()),
+      bias = given.bias && dense(given.bias);
     const shape = parts[0].shape.slice(0, -1);
     const M = numelOf(shape),
       N = weight.shape[0];
@@ -94,20 +101,18 @@ const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
       });
       from += K;
     });
-    ctx.save(weight, ...parts);
-    return y;
+    return { out: y, saved: { weight, parts } };
   },
-  backward(ctx, dyGiven) {
-    const [weight, ...parts] = ctx.saved;
-    const dy = dyGiven!.contiguous();
+  backward(upstream, { weight, parts }, needs) {
+    const dy = upstream.contiguous();
     const { device, dtype } = weight;
     const N = weight.shape[0];
     const M = dy.numel / N;
-    const dweight = ctx.needs[0] ? empty(device, weight.shape, dtype) : null;
+    const dweight = needs.weight ? empty(device, weight.shape, dtype) : null;
     let from = 0;
     const dparts = parts.map((part, i) => {
       const K = part.shape[part.ndim - 1];
-      const dpart = ctx.needs[i + 2] ? empty(device, part.shape, dtype) : null;
+      const dpart = needs.parts[i] ? empty(device, part.shape, dtype) : null;
       if (dpart) gemm(device, { M, N: K, K: N, a: matrix(dy), b: matrix(weight, from), c: matrix(dpart) });
       if (dweight)
         gemm(device, {
@@ -121,6 +126,6 @@ const concatLinearOp = defineOp<[Tensor, Tensor | null, ...Tensor[]], Tensor>({
       from += K;
       return dpart;
     });
-    return [dweight, ctx.needs[1] ? dy.reshape(M, N).sum(0) : null, ...dparts];
+    return { parts: dparts, weight: dweight, bias: needs.bias ? dy.reshape(M, N).sum(0) : null };
   },
 });

@@ -18,7 +18,8 @@ import {
   scope,
   ShapeError,
   show,
-  type OpContext,
+  type GradientsOf,
+  type Needs,
   type Shape,
   type Tensor,
   type FloatDType,
@@ -31,8 +32,8 @@ import {
   type ConvPairArguments,
   type RowPair,
 } from '../causal-conv1d/bidirectional.ts';
-import { adopt, partOf, rowsOf, type Rows } from '../rows.ts';
-import { scanBackward, scanForward, type ScanProblem } from '../selective-scan/launch.ts';
+import { partOf, rowsOf, type Rows } from '../rows.ts';
+import { scanBackward, scanForward, type ScanProblem, type ScanSaved } from '../selective-scan/launch.ts';
 import { channelGradients } from '../selective-scan/op.ts';
 import type { ScanPlan } from '../selective-scan/plan.ts';
 import { chooseScanPlan } from '../selective-scan/tunable.ts';
@@ -62,8 +63,6 @@ export interface MambaInnerOptions {
   readonly reverse: MambaDirection;
 }
 
-type DirectionArguments = [Tensor, Tensor | null, Tensor, Tensor, Tensor, Tensor, Tensor];
-const PER_DIRECTION = 7;
 const DIRECTIONS = ['forward', 'reverse'] as const;
 /** Gradients of the scan's backward pass: du and ddelta of each direction. */
 const GRADIENT_REGIONS = 4;
@@ -89,7 +88,7 @@ export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor 
     throw new DTypeError('mambaInner', `xz is ${xz.dtype}`, { expected: 'f32 or f16', remedy: 'cast it' });
   check('forward', forward, forward, xz);
   check('reverse', reverse, forward, xz);
-  const weights = [...direction(forward), ...direction(reverse)];
+  const sets = [forward, reverse];
   // The gradients of a part must fit into one binding.
   const [batch, length, twice] = xz.shape;
   const most = Math.max(
@@ -98,17 +97,13 @@ export function mambaInner({ xz, forward, reverse }: MambaInnerOptions): Tensor 
       xz.device.limits.maxStorageBufferBindingSize / (GRADIENT_REGIONS * length * (twice / 2) * sizeOf(xz.dtype)),
     ),
   );
-  if (batch <= most) return mambaInnerOp(xz, ...weights);
+  if (batch <= most) return mambaInnerOp({ xz, sets });
   return scope(() =>
-    concat(xz.split(Math.ceil(batch / Math.ceil(batch / most))).map((part) => mambaInnerOp(part, ...weights))),
+    concat(xz.split(Math.ceil(batch / Math.ceil(batch / most))).map((part) => mambaInnerOp({ xz: part, sets }))),
   );
 }
 
-function direction(d: MambaDirection): DirectionArguments {
-  return [d.convWeight, d.convBias, d.xProj, d.dtProj, d.dtBias, d.aLog, d.D];
-}
-
-/** Checks the shapes of a direction. Sizes that nothing else fixes are taken from the forward one. */
+/** Shapes of a direction; sizes that nothing else fixes are those of the forward one. */
 function check(name: string, given: MambaDirection, first: MambaDirection, xz: Tensor): void {
   const inner = xz.shape[2] / 2;
   const expected: Record<keyof MambaDirection, Shape> = {
@@ -157,12 +152,12 @@ interface Sizes {
   readonly width: number;
 }
 
-function sizesOf(xz: Tensor, sets: readonly DirectionArguments[]): Sizes {
+function sizesOf(xz: Tensor, [{ dtProj, aLog }]: readonly MambaDirection[]): Sizes {
   const [batch, length, twice] = xz.shape;
   const channels = twice / 2;
   const align = xz.device.limits.minStorageBufferOffsetAlignment / sizeOf(xz.dtype);
-  const rank = sets[0][3].shape[1],
-    states = sets[0][5].shape[1];
+  const rank = dtProj.shape[1],
+    states = aLog.shape[1];
   return {
     batch,
     length,
@@ -174,20 +169,25 @@ function sizesOf(xz: Tensor, sets: readonly DirectionArguments[]): Sizes {
   };
 }
 
-const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
+interface MambaTensors {
+  readonly xz: Tensor;
+  /** Forward and reverse. */
+  readonly sets: readonly MambaDirection[];
+}
+
+const mambaInnerOp = defineOp({
   name: 'mambaInner',
   firstDerivativeOnly: true,
-  forward(ctx, xz, ...rest) {
+  forward({ xz, sets }: MambaTensors, _: unknown, needs) {
     const { device } = xz;
     const dtype = xz.dtype as FloatDType;
-    const sets = DIRECTIONS.map((_, i) => rest.slice(i * PER_DIRECTION, (i + 1) * PER_DIRECTION) as DirectionArguments);
     const sizes = sizesOf(xz, sets);
     const { batch, length, channels, rank, states, region, width } = sizes;
     const rows = batch * length;
     const u = empty(device, [2 * region], dtype);
     const delta = empty(device, [2 * region], dtype);
     convPairForward(device, convArguments(xz, sets, sizes), { storage: u.storage, offsets: [0, region] });
-    const projected = sets.map(([, , xProj, dtProj], i) => {
+    const projected = sets.map(({ xProj, dtProj }, i) => {
       const out = empty(device, [rows, width], dtype);
       gemm(device, {
         M: rows,
@@ -207,48 +207,46 @@ const mambaInnerOp = defineOp<[Tensor, ...(Tensor | null)[]], Tensor>({
       });
       return out;
     });
-    const training = ctx.needs.some(Boolean);
+    const training = [needs.xz, ...needs.sets.flatMap((set) => Object.values(set))].some(Boolean);
     const plan = chooseScanPlan(device, { batch, length, channels, states, directions: 2, dtype }, training);
     const { out, packed, saved } = scanForward(
       device,
       scanProblem(xz, sets, sizes, u, delta, projected, plan),
       training,
     );
-    const y = adopt(device, out, [batch, length, channels], dtype);
-    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
-      adopt(device, storage, [storage.bytes / 4], 'f32'),
-    );
-    if (saved) kept.push(adopt(device, saved.ungated!, [batch, length, channels], dtype));
-    if (training) {
-      ctx.state.plan = plan;
-      ctx.state.bias = sets[0][1] !== null;
-      ctx.save(...kept, u, delta, ...projected, xz, ...rest.filter((t): t is Tensor => t !== null));
-    }
-    return y;
+    return { out, saved: { xz, sets, u, delta, projected, packed, scan: saved, plan } };
   },
-  backward(ctx, dy) {
-    return dy ? gradients(ctx, dy) : [];
-  },
+  backward: gradients,
 });
 
-function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
-  const [packed, saved, ungated, u, delta, projected0, projected1, xz, ...flat] = ctx.saved;
-  const projected = [projected0, projected1];
-  const sets = directionsOf(flat, ctx.state.bias as boolean);
+/** What the forward pass leaves to the backward pass. */
+interface MambaSaved extends MambaTensors {
+  /** Of both directions, `region` elements apart. */
+  readonly u: Tensor;
+  readonly delta: Tensor;
+  readonly projected: readonly Tensor[];
+  readonly packed: Tensor;
+  readonly scan: ScanSaved | null;
+  readonly plan: ScanPlan;
+}
+
+function gradients(
+  dy: Tensor,
+  { xz, sets, u, delta, projected, packed, scan, plan }: MambaSaved,
+  needs: Needs<MambaTensors>,
+): GradientsOf<MambaTensors> {
   const sizes = sizesOf(xz, sets);
   const { batch, length, channels, rank, states, region, width } = sizes;
   const { device } = xz;
   const dtype = xz.dtype as FloatDType;
   const rows = batch * length;
-  const needs = (set: number, index: number): boolean => ctx.needs[1 + set * PER_DIRECTION + index];
-
   const dxz = empty(device, xz.shape, dtype);
   const dprojected = sets.map(() => empty(device, [rows, width], dtype));
   const { grads, sets: scanned } = scanBackward(
     device,
-    scanProblem(xz, sets, sizes, u, delta, projected, ctx.state.plan as ScanPlan),
-    packed.storage,
-    { states: saved.storage, ungated: ungated.storage },
+    scanProblem(xz, sets, sizes, u, delta, projected, plan),
+    packed,
+    scan!,
     rowsOf(dy.cast(dtype)),
     {
       tokens: dprojected.map(({ storage }) => ({
@@ -261,13 +259,12 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
       dz: { storage: dxz.storage, offset: channels, row: 2 * channels },
     },
   );
-  const all = adopt(device, grads, [grads.bytes / sizeOf(dtype)], dtype);
-  const products = sets.map(([, , xProj, dtProj], i) => {
-    const du = matrix(all, channels, scanned[i].du);
-    const ddelta = matrix(all, channels, scanned[i].ddelta);
+  const products = sets.map(({ xProj, dtProj }, i) => {
+    const du = matrix(grads, channels, scanned[i].du);
+    const ddelta = matrix(grads, channels, scanned[i].ddelta);
     const dwide = matrixOf(dprojected[i]);
-    const dxProj = needs(i, 2) ? empty(device, xProj.shape, dtype) : null;
-    const ddtProj = needs(i, 3) ? empty(device, dtProj.shape, dtype) : null;
+    const dxProj = needs.sets[i].xProj ? empty(device, xProj.shape, dtype) : null;
+    const ddtProj = needs.sets[i].dtProj ? empty(device, dtProj.shape, dtype) : null;
     gemm(device, { M: rows, N: rank, K: channels, a: ddelta, b: matrixOf(dtProj), c: dwide });
     if (ddtProj)
       gemm(device, {
@@ -290,42 +287,32 @@ function gradients(ctx: OpContext, dy: Tensor): (Tensor | null)[] {
       });
     return { dxProj, ddtProj };
   });
-  const dy2: RowPair = { storage: all.storage, offsets: [scanned[0].du, scanned[1].du] };
-  const taps = sets[0][0].shape[1];
-  const convs = convPairBackward(device, convArguments(xz, sets, sizes), dy2, {
+  const dy2: RowPair = { storage: grads.storage, offsets: [scanned[0].du, scanned[1].du] };
+  const taps = sets[0].convWeight.shape[1];
+  const dconv = convPairBackward(device, convArguments(xz, sets, sizes), dy2, {
     storage: dxz.storage,
     offset: 0,
     row: 2 * channels,
   });
-  const dconv = adopt(device, convs, [convs.bytes / 4], 'f32');
-  const perSet = sets.flatMap(([, bias], i) => {
+  const perSet = sets.map(({ convBias }, i) => {
     const at = i * (taps + 1) * channels;
-    const { dA: daLog, dD: dskip, dBias: ddtBias } = channelGradients(device, scanned[i].small, channels, states);
-    return [
-      partOf(dconv, [channels, taps], at),
-      bias && partOf(dconv, [channels], at + taps * channels),
-      products[i].dxProj,
-      products[i].ddtProj,
-      ddtBias,
-      daLog,
-      dskip,
-    ];
+    const { dA, dD, dBias } = channelGradients(scanned[i].small, channels, states);
+    return {
+      convWeight: partOf(dconv, [channels, taps], at),
+      convBias: convBias && partOf(dconv, [channels], at + taps * channels),
+      xProj: products[i].dxProj,
+      dtProj: products[i].ddtProj,
+      dtBias: dBias,
+      aLog: dA,
+      D: dD,
+    };
   });
-  return [dxz, ...perSet];
-}
-
-/** The arguments of both directions, from the list without those that are null. */
-function directionsOf(flat: readonly Tensor[], bias: boolean): DirectionArguments[] {
-  const count = bias ? PER_DIRECTION : PER_DIRECTION - 1;
-  return DIRECTIONS.map((_, i) => {
-    const own = flat.slice(i * count, (i + 1) * count);
-    return (bias ? own : [own[0], null, ...own.slice(1)]) as DirectionArguments;
-  });
+  return { xz: dxz, sets: perSet };
 }
 
 function convArguments(
   xz: Tensor,
-  [[w0, b0], [w1, b1]]: readonly DirectionArguments[],
+  [forward, reverse]: readonly MambaDirection[],
   { batch, length, channels }: Sizes,
 ): ConvPairArguments {
   const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
@@ -333,18 +320,18 @@ function convArguments(
     batch,
     length,
     channels,
-    width: w0.shape[1],
+    width: forward.convWeight.shape[1],
     dtype: xz.dtype as FloatDType,
     silu: true,
     x: half(xz, 0),
-    weights: [f32(w0), f32(w1)],
-    biases: b0 && b1 ? [f32(b0), f32(b1)] : null,
+    weights: [f32(forward.convWeight), f32(reverse.convWeight)],
+    biases: forward.convBias && reverse.convBias ? [f32(forward.convBias), f32(reverse.convBias)] : null,
   };
 }
 
 function scanProblem(
   xz: Tensor,
-  sets: readonly DirectionArguments[],
+  sets: readonly MambaDirection[],
   sizes: Sizes,
   u: Tensor,
   delta: Tensor,
@@ -363,7 +350,7 @@ function scanProblem(
     logA: true,
     z: half(xz, channels),
     plan,
-    sets: sets.map(([, , , , dtBias, aLog, D], i) => ({
+    sets: sets.map(({ dtBias, aLog, D }, i) => ({
       direction: DIRECTIONS[i],
       u: { storage: u.storage, offset: i * region, row: channels },
       delta: { storage: delta.storage, offset: i * region, row: channels },

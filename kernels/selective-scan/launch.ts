@@ -1,14 +1,16 @@
-// Runs the scan's kernels on storages: allocation, packing, grids, splitting. The public operations (op.ts) are built
-// on it.
+// Runs the scan's kernels: memory, packing, grids, splitting. The public operations (op.ts) are built on it; tensors
+// belong to the caller's scope.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { Device } from '../../core/gpu/device.ts';
 import type { Operand } from '../../core/gpu/dispatcher.ts';
 import { sizeOf } from '../../core/tensor/dtype.ts';
 import { grid1d } from '../../core/gpu/grid.ts';
-import { Storage } from '../../core/gpu/storage.ts';
+import type { Storage } from '../../core/gpu/storage.ts';
+import { emptyTensor } from '../../core/tensor/make.ts';
+import type { Tensor } from '../../core/tensor.ts';
 import { columnsPerGroup, sharingOf } from '../partSums.ts';
-import { bindRows as bind, type Rows } from '../rows.ts';
+import { bindRows as bind, rowsOf, type Rows } from '../rows.ts';
 import { backwardKernel } from './backward.ts';
 import { forwardKernel } from './forward.ts';
 import { GATE_WORKGROUP, gateBackwardKernel } from './gate.ts';
@@ -48,23 +50,23 @@ export interface ScanProblem {
 
 export interface ScanForward {
   /** (B, L, D). */
-  readonly out: Storage;
-  readonly packed: Storage;
+  readonly out: Tensor;
+  readonly packed: Tensor;
   /** What the backward scan and `lastState` need. */
   readonly saved: ScanSaved | null;
 }
 
 export interface ScanSaved {
-  readonly states: Storage;
+  readonly states: Tensor;
   /** (B, L, D), the result before the gate; null without one. */
-  readonly ungated: Storage | null;
+  readonly ungated: Tensor | null;
 }
 
 export interface ScanGradients {
   /** Holds the gradients of u and delta (B, L, D) of each direction, at the elements that `du` and `ddelta` say. */
-  readonly grads: Storage;
-  /** The gradient of the gate, where it was asked for or in a storage of its own; null without a gate. */
-  readonly dz: Rows | null;
+  readonly grads: Tensor;
+  /** (B, L, D), the gradient of the gate; null without one, or where it was written elsewhere. */
+  readonly dz: Tensor | null;
   /**
    * `small` has dA (D, N), dD (D) and ddeltaBias (D) f32, one behind the other; dA is the gradient of log(-A) if that
    * was given.
@@ -72,8 +74,7 @@ export interface ScanGradients {
   readonly sets: readonly {
     readonly du: number;
     readonly ddelta: number;
-    readonly small: Storage;
-    readonly tokens: TokenGradients;
+    readonly small: Tensor;
   }[];
 }
 
@@ -87,9 +88,9 @@ export interface TokenGradients {
 }
 
 export interface ScanBackwardOptions {
-  /** Where dB and dC of each direction are written; default new storages. */
-  readonly tokens?: readonly TokenGradients[];
-  /** Where dz is written; default a new storage. */
+  /** Where dB and dC of each direction are written. */
+  readonly tokens: readonly TokenGradients[];
+  /** Where dz is written; default a new tensor. */
   readonly dz?: Rows;
   /**
    * Most bytes of partial sums at a time, but room for one batch item at least. A larger batch is run in parts. Default
@@ -100,9 +101,7 @@ export interface ScanBackwardOptions {
 
 const SUMS_BYTES = 64 * 2 ** 20;
 
-const whole = (storage: Storage): Operand => ({ storage, byteOffset: 0 });
-
-/** Elements from one gradient to the next in one buffer: each begins where a binding may begin. */
+/** Elements between gradients in one buffer: each begins where a binding may begin. */
 function regionSize(device: Device, { batch, length, channels, dtype }: ScanProblem): number {
   const align = device.limits.minStorageBufferOffsetAlignment / sizeOf(dtype);
   return Math.ceil((batch * length * channels) / align) * align;
@@ -114,7 +113,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
   const { saveInterval, forward: layout } = problem.plan;
   const quads = quadsOf(states);
   const size = packedSize(quads, channels, batch * length);
-  const packed = new Storage(device, sets.length * size * 16, 'packed arguments of selectiveScan');
+  const packed = emptyTensor(device, [sets.length * size * 4], 'f32');
   const mine = ({ A, B, C, D, bias }: ScanSet): Operand[] => [
     A,
     bind(B),
@@ -127,28 +126,28 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
     device.run(
       prepareKernel,
       { states, dtype, logA, sets: run.sets.map(({ D, bias }) => ({ skip: D !== null, bias: bias !== null })) },
-      [...run.sets.flatMap(mine), whole(packed)],
+      [...run.sets.flatMap(mine), packed],
       [size, channels, run.first * size, ...run.sets.flatMap(({ B, C }) => [B.offset, B.row, C.offset, C.row])],
       [x, y, run.sets.length],
     );
   }
-  const bytes = batch * length * channels * sizeOf(dtype);
-  const out = new Storage(device, bytes, 'result of selectiveScan');
+  const shape = [batch, length, channels];
+  const out = emptyTensor(device, shape, dtype);
   const saved = save
     ? {
-        states: new Storage(
+        states: emptyTensor(
           device,
-          sets.length * batch * slotsOf(length, saveInterval) * quads * savedColumns(channels, layout) * 16,
-          'saved states of selectiveScan',
+          [sets.length * batch * slotsOf(length, saveInterval) * quads * savedColumns(channels, layout) * 4],
+          'f32',
         ),
-        ungated: z && new Storage(device, bytes, 'result of selectiveScan before the gate'),
+        ungated: z && emptyTensor(device, shape, dtype),
       }
     : null;
   const shared = [
     ...(z ? [bind(z)] : []),
-    whole(out),
-    ...(saved ? [whole(saved.states)] : []),
-    ...(saved?.ungated ? [whole(saved.ungated)] : []),
+    out,
+    ...(saved ? [saved.states] : []),
+    ...(saved?.ungated ? [saved.ungated] : []),
   ];
   for (const run of runsOf(device, sets, () => 2, shared.length + 1)) {
     device.run(
@@ -165,7 +164,7 @@ export function scanForward(device: Device, problem: ScanProblem, save: boolean)
         softplus,
         save,
       },
-      [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), whole(packed), ...shared],
+      [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), packed, ...shared],
       [
         length,
         channels,
@@ -207,13 +206,13 @@ export function scanLastState(
   device: Device,
   { batch, length, channels, states, plan }: ScanProblem,
   saved: ScanSaved,
-): Storage {
+): Tensor {
   const size = batch * channels * states;
-  const last = new Storage(device, size * 4, 'last state of selectiveScan');
+  const last = emptyTensor(device, [batch, channels, states], 'f32');
   device.run(
     lastStateKernel,
     { states, split: plan.forward.split },
-    [whole(saved.states), whole(last)],
+    [saved.states, last],
     [channels, savedColumns(channels, plan.forward), slotsOf(length, plan.saveInterval), size],
     grid1d(size, 64),
   );
@@ -227,12 +226,12 @@ export function scanLastState(
 export function scanBackward(
   device: Device,
   problem: ScanProblem,
-  packed: Storage,
+  packed: Tensor,
   saved: ScanSaved,
   dout: Rows,
-  options: ScanBackwardOptions = {},
+  options: ScanBackwardOptions,
 ): ScanGradients {
-  const { batch, length, channels, states, dtype, softplus, logA = false, sets, z } = problem;
+  const { batch, length, channels, states, dtype, softplus, logA = false, sets } = problem;
   const { saveInterval, backward: layout } = problem.plan;
   const { width, teams, chunks, stretch } = layout;
   const quads = quadsOf(states);
@@ -240,7 +239,7 @@ export function scanBackward(
   const chunk = chunkLength(length, saveInterval, layout);
   const padded = chunks > 1 ? chunks * chunk : Math.ceil(length / stretch) * stretch;
   const region = regionSize(device, problem);
-  const grads = new Storage(device, sets.length * 2 * region * sizeOf(dtype), 'gradients of selectiveScan');
+  const grads = emptyTensor(device, [sets.length * 2 * region], dtype);
   const parts = batch * chunks;
   const perChannel = channelSums(states) * channels;
   const tokenSums = Math.ceil((sets.length * parts * perChannel) / 4) * 4;
@@ -251,24 +250,13 @@ export function scanBackward(
     tokenSums;
   const part = Math.min(batch, Math.max(1, Math.floor(room / perBatch)));
 
-  const { dy, dz } = gateBackward(device, problem, saved, dout, options.dz);
-  const sums = new Storage(device, (tokenSums + part * perBatch) * 4, 'partial sums of selectiveScan');
-  const results = sets.map((_, i) => {
-    const make = (elements: number, bytes: number, what: string): Storage =>
-      new Storage(device, elements * bytes, `${what} of selectiveScan`);
-    return {
-      du: i * 2 * region,
-      ddelta: (i * 2 + 1) * region,
-      small: make(channels * (states + 2), 4, 'dA, dD and ddeltaBias'),
-      tokens: options.tokens?.[i] ?? {
-        storage: make(2 * batch * length * states, sizeOf(dtype), 'dB and dC'),
-        bOffset: 0,
-        bRow: states,
-        cOffset: batch * length * states,
-        cRow: states,
-      },
-    };
-  });
+  const { dy, dz, gated } = gateBackward(device, problem, saved, dout, options.dz);
+  const sums = emptyTensor(device, [tokenSums + part * perBatch], 'f32');
+  const results = sets.map((_, i) => ({
+    du: i * 2 * region,
+    ddelta: (i * 2 + 1) * region,
+    small: emptyTensor(device, [channels * (states + 2)], 'f32'),
+  }));
   const runs = runsOf(device, sets, () => 2, 5);
   for (let batch0 = 0; batch0 < batch; batch0 += part) {
     const count = Math.min(part, batch - batch0);
@@ -284,14 +272,7 @@ export function scanBackward(
           first: run.first,
           softplus,
         },
-        [
-          ...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]),
-          whole(packed),
-          whole(saved.states),
-          bind(dy),
-          whole(grads),
-          whole(sums),
-        ],
+        [...run.sets.flatMap(({ u, delta }) => [bind(u), bind(delta)]), packed, saved.states, bind(dy), grads, sums],
         [length, channels, batch, chunk, ...run.sets.flatMap(geometry), batch0, region, tokenSums, dy.offset],
         [blocks, count, run.sets.length],
       );
@@ -301,7 +282,7 @@ export function scanBackward(
     device.run(
       reduceTokensKernel,
       { states, dtype, directions: sets.map((set) => set.direction) },
-      [whole(sums), ...results.map(({ tokens }) => whole(tokens.storage))],
+      [sums, ...options.tokens.map(({ storage }) => ({ storage, byteOffset: 0 }))],
       [
         length,
         padded,
@@ -309,27 +290,27 @@ export function scanBackward(
         blocks,
         tokenSums / 4,
         batch0 * length,
-        ...results.flatMap(({ tokens: { bOffset, bRow, cOffset, cRow } }) => [bOffset, bRow, cOffset, cRow]),
+        ...options.tokens.flatMap(({ bOffset, bRow, cOffset, cRow }) => [bOffset, bRow, cOffset, cRow]),
       ],
       [x, y, sets.length],
     );
   }
-  if (z) dy.storage.release();
+  gated?.dispose();
   const sharing = sharingOf(perChannel, parts, device.adapter.software);
   const [x, y] = grid1d(perChannel, columnsPerGroup(sharing));
   device.run(
     reduceChannelsKernel,
     { states, logA, sharing, directions: sets.length },
-    [whole(sums), ...results.map(({ small }) => whole(small)), ...(logA ? sets.map(({ A }) => A) : [])],
+    [sums, ...results.map(({ small }) => small), ...(logA ? sets.map(({ A }) => A) : [])],
     [channels, parts],
     [x, y, sets.length],
   );
-  sums.release();
+  sums.dispose();
   return { grads, dz, sets: results };
 }
 
 /**
- * The gradient before the gate, in a storage of its own, and the gradient of the gate. Without a gate it is `dout`
+ * The gradient before the gate, in a tensor of its own (`gated`), and the gradient of the gate. Without a gate it is `dout`
  * itself.
  */
 function gateBackward(
@@ -338,26 +319,23 @@ function gateBackward(
   { ungated }: ScanSaved,
   dout: Rows,
   into?: Rows,
-): { dy: Rows; dz: Rows | null } {
-  if (!z) return { dy: dout, dz: null };
-  const elements = batch * length * channels,
-    bytes = elements * sizeOf(dtype);
-  const dz = into ?? { storage: new Storage(device, bytes, 'dz of selectiveScan'), offset: 0, row: channels };
-  const dy = {
-    storage: new Storage(device, bytes, 'gradient before the gate of selectiveScan'),
-    offset: 0,
-    row: channels,
-  };
-  const geometry = [elements, channels, dout.offset, dout.row, z.offset, z.row, dz.offset, dz.row];
+): { dy: Rows; gated: Tensor | null; dz: Tensor | null } {
+  if (!z) return { dy: dout, gated: null, dz: null };
+  const shape = [batch, length, channels];
+  const elements = batch * length * channels;
+  const dz = into ? null : emptyTensor(device, shape, dtype);
+  const to = into ?? rowsOf(dz!);
+  const gated = emptyTensor(device, shape, dtype);
+  const geometry = [elements, channels, dout.offset, dout.row, z.offset, z.row, to.offset, to.row];
   const vector = geometry.every((n) => n % 4 === 0) ? 4 : 1;
   device.run(
     gateBackwardKernel,
     { dtype, vector },
-    [bind(dout), bind(z), whole(ungated!), whole(dz.storage), whole(dy.storage)],
+    [bind(dout), bind(z), ungated!, bind(to), gated],
     geometry.map((n) => n / vector),
     grid1d(elements / vector, GATE_WORKGROUP),
   );
-  return { dy, dz };
+  return { dy: rowsOf(gated), gated, dz };
 }
 
 function geometry({ u, delta }: ScanSet): number[] {

@@ -4,21 +4,18 @@ import {
   defineOp,
   dense,
   DTypeError,
+  emptyTensor,
   LimitError,
   sameShape,
   scope,
   ShapeError,
   show,
-  type Device,
-  type DType,
-  type OpContext,
   type Shape,
   type Tensor,
   type FloatDType,
 } from '../../core/index.ts';
-import type { Storage } from '../../core/gpu/storage.ts';
-import { adopt, partOf, rowsOf } from '../rows.ts';
-import { scanBackward, scanForward, scanLastState, type ScanProblem, type ScanSet } from './launch.ts';
+import { partOf, rowsOf } from '../rows.ts';
+import { scanBackward, scanForward, scanLastState, type ScanProblem } from './launch.ts';
 import type { ScanPlan } from './plan.ts';
 import { chooseScanPlan } from './tunable.ts';
 import type { Direction } from '../direction.ts';
@@ -66,10 +63,7 @@ interface Config {
   readonly lastState: boolean;
 }
 
-/** u, delta, A, B, C, D, deltaBias of one direction. */
-type SetArguments = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | null, Tensor | null];
-const PER_SET = 7;
-/** The states of a channel stay in registers, and no adapter has room for more than these. */
+/** States of a channel stay in registers; more than this no adapter has. */
 const MAX_STATES = 128;
 
 /**
@@ -102,8 +96,8 @@ export function selectiveScan(options: SelectiveScanOptions): Tensor | { out: Te
   const z = options.z ?? null;
   checkArguments(config.op, options, z);
   return scope(() => {
-    const [out, last] = scanOp(config, z, ...setArguments(options));
-    return lastState ? { out, lastState: last.detach() } : out;
+    const { out, lastState: last } = scanOp({ sets: [parameters(options)], z }, config);
+    return last ? { out, lastState: last.detach() } : out;
   });
 }
 
@@ -143,80 +137,82 @@ export function selectiveScanBidirectional(options: BidirectionalScanOptions): T
       expected: `${forward.u.dtype} as in the forward direction`,
       remedy: 'cast it',
     });
-  return scope(() => scanOp(config, z, ...setArguments(forward), ...setArguments(reverse))[0]);
+  return scope(() => scanOp({ sets: [parameters(forward), parameters(reverse)], z }, config).out);
 }
 
-function setArguments(s: ScanParameters): SetArguments {
-  return [s.u, s.delta, s.A, s.B, s.C, s.D ?? null, s.deltaBias ?? null];
+function parameters({ u, delta, A, B, C, D = null, deltaBias = null }: ScanParameters): Required<ScanParameters> {
+  return { u, delta, A, B, C, D, deltaBias };
 }
 
-const scanOp = defineOp<[Config, Tensor | null, ...(Tensor | null)[]], Tensor[]>({
-  name: 'selectiveScan',
+/** The tensors of a scan: each direction's, and the gate. */
+interface ScanTensors {
+  readonly sets: readonly Required<ScanParameters>[];
+  readonly z: Tensor | null;
+}
+
+const scanOp = defineOp({
+  name: ({ op }: Config) => op,
   firstDerivativeOnly: true,
-  forward(ctx, config, z, ...rest) {
-    const training = ctx.needs.some(Boolean);
-    const { problem, shape, dtype, device } = problemOf(config, z, rest, training || config.lastState);
+  forward(tensors: ScanTensors, config: Config, needs) {
+    const training = anyOf(needs);
+    const problem = problemOf(config, tensors, training || config.lastState);
+    const { device } = tensors.sets[0].u;
     const { out, packed, saved } = scanForward(device, problem, training || config.lastState);
-    const result = [adopt(device, out, shape, dtype)];
-    const kept = [packed, ...(saved ? [saved.states] : [])].map((storage) =>
-      adopt(device, storage, [storage.bytes / 4], 'f32'),
-    );
-    if (saved?.ungated) kept.push(adopt(device, saved.ungated, shape, dtype));
-    if (config.lastState)
-      result.push(
-        adopt(device, scanLastState(device, problem, saved!), [problem.batch, problem.channels, problem.states], 'f32'),
-      );
-    if (training) {
-      const given = [z, ...rest];
-      ctx.state.config = config;
-      ctx.state.plan = problem.plan;
-      ctx.state.present = given.map((t) => t !== null);
-      ctx.save(...kept, ...given.filter((t): t is Tensor => t !== null));
-    }
-    return result;
+    const lastState = config.lastState ? scanLastState(device, problem, saved!) : null;
+    return { out: { out, lastState }, saved: { tensors, config, plan: problem.plan, packed, scan: saved } };
   },
-  backward(ctx, dout) {
-    return dout ? gradients(ctx, dout) : [];
+  backward({ out: given }, { tensors, config, plan, packed, scan }) {
+    // The last state carries no gradient, so this is there.
+    const problem = problemOf(config, tensors, true, plan);
+    const { batch, length, channels, states, dtype } = problem;
+    const { u } = tensors.sets[0];
+    const upstream = given!.cast(dtype);
+    const small = [batch, length, states];
+    const tokens = problem.sets.map(() => emptyTensor(u.device, [2, ...small], dtype));
+    const result = scanBackward(
+      u.device,
+      problem,
+      packed,
+      scan!,
+      rowsOf(tensors.z ? upstream : upstream.contiguous()),
+      {
+        tokens: tokens.map(({ storage }) => ({
+          storage,
+          bOffset: 0,
+          bRow: states,
+          cOffset: batch * length * states,
+          cRow: states,
+        })),
+      },
+    );
+    const sets = result.sets.map(({ du, ddelta, small: sums }, i) => {
+      const [dB, dC] = [0, batch * length * states].map((offset) => partOf(tokens[i], small, offset));
+      const { dA, dD, dBias } = channelGradients(sums, channels, states);
+      return {
+        u: partOf(result.grads, u.shape, du),
+        delta: partOf(result.grads, u.shape, ddelta),
+        A: dA,
+        B: dB,
+        C: dC,
+        D: dD,
+        deltaBias: dBias,
+      };
+    });
+    return { z: result.dz, sets };
   },
 });
 
-function gradients(ctx: OpContext, dout: Tensor): (Tensor | null)[] {
-  const config = ctx.state.config as Config;
-  const present = ctx.state.present as boolean[];
-  const [packed, saved, ...kept] = ctx.saved;
-  const ungated = present[0] ? kept.shift()!.storage : null;
-  let next = 0;
-  const [z, ...rest] = present.map((given) => (given ? kept[next++] : null));
-  const { problem, shape, dtype, device } = problemOf(config, z, rest, true, ctx.state.plan as ScanPlan);
-  const { batch, length, channels, states } = problem;
-  const upstream = dout.cast(dtype);
-  const result = scanBackward(
-    device,
-    problem,
-    packed.storage,
-    { states: saved.storage, ungated },
-    rowsOf(z ? upstream : upstream.contiguous()),
-  );
-  const grads = adopt(device, result.grads, [result.grads.bytes / (dtype === 'f16' ? 2 : 4)], dtype);
-  const small = [batch, length, states];
-  const sets = result.sets.flatMap(({ du, ddelta, small: sums, tokens }) => {
-    const both = adopt(device, tokens.storage, [2, ...small], dtype);
-    const [dB, dC] = [tokens.bOffset, tokens.cOffset].map((offset) => partOf(both, small, offset));
-    const { dA, dD, dBias } = channelGradients(device, sums, channels, states);
-    return [partOf(grads, shape, du), partOf(grads, shape, ddelta), dA, dB, dC, dD, dBias];
-  });
-  const { dz } = result;
-  return [null, dz && adopt(device, dz.storage, shape, dtype), ...sets];
+/** Whether any tensor needs a gradient. */
+function anyOf(needs: unknown): boolean {
+  return needs === true || (typeof needs === 'object' && needs !== null && Object.values(needs).some(anyOf));
 }
 
 /** dA (D, N), dD (D) and ddeltaBias (D), as the backward scan leaves them. */
 export function channelGradients(
-  device: Device,
-  storage: Storage,
+  all: Tensor,
   channels: number,
   states: number,
 ): { dA: Tensor; dD: Tensor; dBias: Tensor } {
-  const all = adopt(device, storage, [channels * (states + 2)], 'f32');
   return {
     dA: partOf(all, [channels, states], 0),
     dD: partOf(all, [channels], channels * states),
@@ -225,37 +221,32 @@ export function channelGradients(
 }
 
 function problemOf(
-  config: Config,
-  z: Tensor | null,
-  rest: readonly (Tensor | null)[],
+  { directions, softplus }: Config,
+  { sets, z }: ScanTensors,
   save: boolean,
   plan?: ScanPlan,
-): { problem: ScanProblem; shape: Shape; dtype: DType; device: Tensor['device'] } {
-  const u = rest[0]!;
+): ScanProblem {
+  const { u, A } = sets[0];
   const [batch, length, channels] = u.shape;
-  const sets = config.directions.map((direction, i): ScanSet => {
-    const [x, delta, A, B, C, D, bias] = rest.slice(i * PER_SET, (i + 1) * PER_SET) as SetArguments;
-    return {
-      direction,
-      u: rowsOf(x),
-      delta: rowsOf(delta),
-      A: dense(A.cast('f32')),
-      B: rowsOf(B),
-      C: rowsOf(C),
-      D: D && dense(D.cast('f32')),
-      bias: bias && dense(bias.cast('f32')),
-    };
-  });
   const dtype = u.dtype as FloatDType;
-  const size = { batch, length, channels, states: rest[2]!.shape[1], directions: sets.length, dtype };
-  const problem = {
+  const size = { batch, length, channels, states: A.shape[1], directions: sets.length, dtype };
+  const f32 = (t: Tensor): Tensor => dense(t.cast('f32'));
+  return {
     ...size,
-    softplus: config.softplus,
-    sets,
+    softplus,
+    sets: sets.map((set, i) => ({
+      direction: directions[i],
+      u: rowsOf(set.u),
+      delta: rowsOf(set.delta),
+      A: f32(set.A),
+      B: rowsOf(set.B),
+      C: rowsOf(set.C),
+      D: set.D && f32(set.D),
+      bias: set.deltaBias && f32(set.deltaBias),
+    })),
     z: z && rowsOf(z),
     plan: plan ?? chooseScanPlan(u.device, size, save),
   };
-  return { problem, shape: u.shape, dtype, device: u.device };
 }
 
 function expectShape(op: string, name: string, shape: Shape, expected: Shape, because: string): void {

@@ -2,7 +2,16 @@
 // backward scan, which is measured together with the forward scan that saves the states. The forward layout is then
 // measured for that interval.
 
-import { choose, sizeOf, type Device, type Operand, type Tunable, type FloatDType } from '../../core/index.ts';
+import {
+  choose,
+  emptyTensor,
+  scope,
+  sizeOf,
+  type Device,
+  type Operand,
+  type Tunable,
+  type FloatDType,
+} from '../../core/index.ts';
 import { Storage } from '../../core/gpu/storage.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
@@ -63,24 +72,24 @@ export const backwardTunable: Tunable<ScanClass, BackwardPlan> = {
     const { make, dispose } = memoryOf(device, size);
     return {
       run({ saveInterval, layout }) {
+        const { batch, length, states, dtype } = size;
         const problem = make({
-          quads: quadsOf(size.states),
+          quads: quadsOf(states),
           saveInterval,
           forward: forwardLayouts(device, size, saveInterval)[0],
           backward: layout,
         });
-        const { out, packed, saved } = scanForward(device, problem, true);
-        const { grads, dz, sets } = scanBackward(device, problem, packed, saved!, problem.z!);
-        for (const storage of [
-          out,
-          packed,
-          saved!.states,
-          saved!.ungated!,
-          grads,
-          dz!.storage,
-          ...sets.flatMap(({ small, tokens }) => [small, tokens.storage]),
-        ])
-          storage.release();
+        scope(() => {
+          const { packed, saved } = scanForward(device, problem, true);
+          const tokens = problem.sets.map(() => ({
+            storage: emptyTensor(device, [2, batch, length, states], dtype).storage,
+            bOffset: 0,
+            bRow: states,
+            cOffset: batch * length * states,
+            cRow: states,
+          }));
+          scanBackward(device, problem, packed, saved!, problem.z!, { tokens });
+        });
       },
       dispose,
     };
@@ -100,12 +109,10 @@ export const forwardTunable: Tunable<ForwardClass, ForwardLayout> = {
     const { layout: backward } = backwardPlans(device, size)[0];
     return {
       run(layout) {
-        const { out, packed, saved } = scanForward(
-          device,
-          make({ quads: quadsOf(size.states), saveInterval: size.saveInterval, forward: layout, backward }),
-          size.save,
-        );
-        for (const storage of [out, packed, ...(saved ? [saved.states, saved.ungated!] : [])]) storage.release();
+        const plan = { quads: quadsOf(size.states), saveInterval: size.saveInterval, forward: layout, backward };
+        scope(() => {
+          scanForward(device, make(plan), size.save);
+        });
       },
       dispose,
     };

@@ -72,6 +72,12 @@ export function timestepMean<Name extends string>(
 /** Storage buffers that every adapter binds at once. */
 const BINDINGS = 8;
 
+/** The table of coefficients, and the timestep of each sample. */
+interface Timesteps {
+  readonly table: Tensor;
+  readonly t: Tensor;
+}
+
 function define<Name extends string, Column extends string>(
   name: string,
   inputs: Inputs<Name>,
@@ -125,47 +131,34 @@ function define<Name extends string, Column extends string>(
     return prog;
   };
 
-  const op = defineOp<Tensor[], Tensor[]>({
+  const op = defineOp({
     name,
     firstDerivativeOnly: true,
-    forward(ctx, table, t, ...tensors) {
+    forward({ tensors }: { tensors: readonly Tensor[] }, { table, t }: Timesteps, needs) {
       const { shape } = tensors[0];
       const samples: SampleSize = { batch: shape[0], size: numelOf(shape.slice(1)) };
-      const wanted = tensors.flatMap((_, i) => (ctx.needs[i + 2] ? [i] : []));
-      if (wanted.length) {
-        const { reads } = gradientOf(
-          wanted,
-          exprs.map((_, o) => o),
+      const all = [...tensors, table, t];
+      const sums = reduce ? sumSamples(table.device, forward, all, samples) : null;
+      const out = exprs.map((_, i) => sums?.select(0, i)).filter((y) => y !== undefined);
+      if (!sums)
+        out.push(
+          ...partsOf(
+            mapSamples(table.device, forward, all, samples),
+            exprs.map(() => shape),
+          ),
         );
-        const used = reads.filter((i) => i < count);
-        Object.assign(ctx.state, {
-          wanted,
-          used,
-          shapes: tensors.map((x) => x.shape),
-          samples,
-        });
-        ctx.save(table, t, ...used.map((i) => tensors[i]));
-      }
-      if (reduce) {
-        const y = sumSamples(table.device, forward, [...tensors, table, t], samples);
-        return exprs.map((_, i) => y.select(0, i));
-      }
-      return partsOf(
-        mapSamples(table.device, forward, [...tensors, table, t], samples),
-        exprs.map(() => shape),
-      );
+      const wanted = needs.tensors.flatMap((need, i) => (need ? [i] : []));
+      if (!wanted.length) return { out, saved: null };
+      const every = exprs.map((_, o) => o);
+      const used = gradientOf(wanted, every).reads.filter((i) => i < count);
+      const shapes = tensors.map((x) => x.shape);
+      return { out, saved: { table, t, reads: used.map((i) => tensors[i]), used, wanted, shapes, samples } };
     },
-    backward(ctx, ...grads) {
-      const { wanted, used, shapes, samples } = ctx.state as {
-        wanted: number[];
-        used: number[];
-        shapes: number[][];
-        samples: SampleSize;
-      };
-      const [table, t, ...saved] = ctx.saved;
-      const tensors: (Tensor | null)[] = new Array<Tensor | null>(count).fill(null);
+    backward(grads, saved) {
+      const { table, t, reads, used, wanted, shapes, samples } = saved!;
+      const tensors = new Array<Tensor | null>(count).fill(null);
       used.forEach((i, j) => {
-        tensors[i] = saved[j];
+        tensors[i] = reads[j];
       });
       const given = grads.flatMap((g, o) => (g ? [o] : []));
       // Gradients add up, so those of many outputs can come in portions that fit the bindings.
@@ -182,18 +175,14 @@ function define<Name extends string, Column extends string>(
           total[j] = at ? total[j].add(g) : g;
         });
       }
-      const results: (Tensor | null)[] = new Array<Tensor | null>(count + 2).fill(null);
-      wanted.forEach((i, j) => {
-        results[i + 2] = total[j];
-      });
-      return results;
+      return { tensors: shapes.map((_, i) => total[wanted.indexOf(i)] ?? null) };
     },
   });
 
   return (table, t, given) => {
     const tensors = names.map((n) => given[n]);
     check(name, names, parts, t, tensors);
-    return op(table, t, ...tensors);
+    return op({ tensors }, { table, t });
   };
 }
 

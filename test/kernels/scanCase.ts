@@ -1,7 +1,9 @@
 // Random arguments of a scan, laid out on the device as columns of wider arrays, and what comes out of it.
 
 import type { Device } from '../../core/gpu/device.ts';
+import { leavesOf } from '../../core/autograd/tree.ts';
 import { Storage } from '../../core/gpu/storage.ts';
+import { emptyTensor } from '../../core/tensor/make.ts';
 import {
   scanBackward,
   scanForward,
@@ -151,11 +153,14 @@ export async function runForward(
   problem: ScanProblem,
 ): Promise<{ out: Float32Array; lastState: Float32Array }> {
   const { batch, length, channels, states } = problem;
-  const { out, saved } = scanForward(device, problem, true);
-  return {
-    out: await download(device, out, 0, batch * length * channels),
-    lastState: await download(device, scanLastState(device, problem, saved!), 0, batch * channels * states),
+  const forward = scanForward(device, problem, true);
+  const last = scanLastState(device, problem, forward.saved!);
+  const result = {
+    out: await download(device, forward.out.storage, 0, batch * length * channels),
+    lastState: await download(device, last.storage, 0, batch * channels * states),
   };
+  for (const t of leavesOf({ forward, last })) t.dispose();
+  return result;
 }
 
 export async function runBackward(
@@ -166,31 +171,40 @@ export async function runBackward(
 ): Promise<Partial<ScanDerivatives>[]> {
   const { batch, length, channels, states, sets } = problem;
   const elements = batch * length * channels;
-  const { packed, saved } = scanForward(device, problem, true);
+  const forward = scanForward(device, problem, true);
+  const small = batch * length * states;
+  const tokenSums = sets.map(() => emptyTensor(device, [2 * small], 'f32'));
+  const tokens = tokenSums.map(({ storage }) => ({
+    storage,
+    bOffset: 0,
+    bRow: states,
+    cOffset: small,
+    cRow: states,
+  }));
   const result = scanBackward(
     device,
     problem,
-    packed,
-    saved!,
+    forward.packed,
+    forward.saved!,
     { storage: upload(device, dout), offset: 0, row: channels },
-    { sumsBytes },
+    { tokens, sumsBytes },
   );
   const read = async (storage: Storage, offset: number, count: number): Promise<Float64Array> =>
     Float64Array.from(await download(device, storage, offset, count));
   const gradients: Partial<ScanDerivatives>[] = [];
   for (let i = 0; i < sets.length; i++) {
-    const { du, ddelta, small: sums, tokens } = result.sets[i];
-    const small = batch * length * states;
+    const { du, ddelta, small: sums } = result.sets[i];
     gradients.push({
-      u: await read(result.grads, du, elements),
-      delta: await read(result.grads, ddelta, elements),
-      A: await read(sums, 0, channels * states),
-      B: await read(tokens.storage, tokens.bOffset, small),
-      C: await read(tokens.storage, tokens.cOffset, small),
-      ...(sets[i].D && { D: await read(sums, channels * states, channels) }),
-      ...(sets[i].bias && { deltaBias: await read(sums, channels * (states + 1), channels) }),
-      ...(result.dz && { z: await read(result.dz.storage, result.dz.offset, elements) }),
+      u: await read(result.grads.storage, du, elements),
+      delta: await read(result.grads.storage, ddelta, elements),
+      A: await read(sums.storage, 0, channels * states),
+      B: await read(tokens[i].storage, 0, small),
+      C: await read(tokens[i].storage, small, small),
+      ...(sets[i].D && { D: await read(sums.storage, channels * states, channels) }),
+      ...(sets[i].bias && { deltaBias: await read(sums.storage, channels * (states + 1), channels) }),
+      ...(result.dz && { z: await read(result.dz.storage, 0, elements) }),
     });
   }
+  for (const t of leavesOf({ forward, result, tokenSums })) t.dispose();
   return gradients;
 }

@@ -39,7 +39,7 @@ test('gradients of intermediate values, of one of several outputs, and of what h
   const [gy, gx, none, first] = scope(() => {
     const y = x.square(),
       z = y.sum();
-    const [a, b, c] = grad(z, [y, x, other]);
+    const [a, b, c] = grad(z, [y, x, other], { allowUnused: true });
     return [a, b, c, grad(x.split(1)[2].sum(), [x])[0]];
   });
   assert.equal(
@@ -139,48 +139,102 @@ test('retainGraph allows a second pass; a third derivative exists', async ({ dev
 });
 
 test('a custom operation, as a user writes one', async ({ device }) => {
-  const double = core.defineOp<[Tensor, number], Tensor[]>({
-    name: 'sumAndProduct',
-    forward(ctx, x, factor) {
-      ctx.save(x);
-      ctx.state.factor = factor;
-      return [x.mul(factor), x.mul(x)];
-    },
-    backward(ctx, first, second) {
-      const [x] = ctx.saved;
-      return [core.add(first?.mul(ctx.state.factor as number) ?? 0, second?.mul(x).mul(2) ?? x.zerosLike()), null];
-    },
+  const both = core.defineOp({
+    name: 'scaledAndSquared',
+    forward: ({ x }: { x: Tensor }, { factor }: { factor: number }) => ({
+      out: { scaled: x.mul(factor), squared: x.mul(x) },
+      saved: { x, factor },
+    }),
+    backward: ({ scaled, squared }, { x, factor }) => ({
+      x: core.add(scaled?.mul(factor) ?? 0, squared?.mul(x).mul(2) ?? x.zerosLike()),
+    }),
   });
   const x = tensor(device, uniform(7));
   await gradcheck(
     (v) => {
-      const [a, b] = double(v, 3);
-      return a.mul(b);
+      const { scaled, squared } = both({ x: v }, { factor: 3 });
+      return scaled.mul(squared);
     },
     [x],
   );
-  await gradcheck((v) => double(v, 3)[1], [x]);
+  await gradcheck((v) => both({ x: v }, { factor: 3 }).squared, [x]);
   x.dispose();
 });
 
+test('tensors of an operation are named, also in arrays and objects, and only what is asked for is computed', async ({
+  device,
+}) => {
+  let asked: unknown;
+  const total = core.defineOp({
+    name: 'total',
+    forward: ({ parts }: { parts: readonly { readonly x: Tensor; readonly weight: Tensor | null }[] }, _, needs) => {
+      asked = needs;
+      return {
+        out: parts.map(({ x, weight }) => (weight ? x.mul(weight) : x)).reduce((a, b) => a.add(b)),
+        saved: { parts },
+      };
+    },
+    backward: (g, { parts }, needs) => ({
+      parts: parts.map(({ x, weight }, i) => ({
+        x: needs.parts[i].x ? (weight ? g.mul(weight) : g) : null,
+        weight: needs.parts[i].weight ? g.mul(x) : null,
+      })),
+    }),
+  });
+  const [x, y] = [1, 2].map((seed) => tensor(device, uniform(5, seed)));
+  const weight = tensor(device, uniform(5, 3), { requiresGrad: true });
+  const of = (a: Tensor, w: Tensor): Tensor =>
+    total({
+      parts: [
+        { x: a, weight: w },
+        { x: y, weight: null },
+      ],
+    });
+  await gradcheck(of, [x, weight]);
+  scope(() => {
+    const g = grad(of(x, weight).sum(), [weight]);
+    assert.is(g.length, 1);
+  });
+  assert.equal(asked, {
+    parts: [
+      { x: false, weight: true },
+      { x: false, weight: null },
+    ],
+  });
+  for (const t of [x, y, weight]) t.dispose();
+});
+
+test('grad of what the result does not depend on is an error, or null where that is allowed', ({ device }) => {
+  const [x, y] = [1, 2].map((v) => tensor(device, [v], { requiresGrad: true }));
+  scope(() => {
+    const z = x.mul(2);
+    assert.throws(() => grad(z, [x, y], { retainGraph: true }), /^\[grad\] The root doesn't depend on input 1/);
+    assert.is(grad(z, [x, y], { allowUnused: true })[1], null);
+  });
+  for (const t of [x, y]) t.dispose();
+});
+
 test('what can not be differentiated says so by name', ({ device }) => {
-  const once = core.defineOp<[Tensor], Tensor>({
+  const once = core.defineOp({
     name: 'fusedThing',
     firstDerivativeOnly: true,
-    forward: (_ctx, x) => x.mul(2),
-    backward: (_ctx, g) => [g!.mul(2)],
+    forward: ({ x }: { x: Tensor }) => ({ out: x.mul(2), saved: null }),
+    backward: (g) => ({ x: g.mul(2) }),
   });
-  const wrong = core.defineOp<[Tensor], Tensor>({
+  const wrong = core.defineOp({
     name: 'wrongShape',
-    forward: (_ctx, x) => x.sum(),
-    backward: (_ctx, g) => [g],
+    forward: ({ x }: { x: Tensor }) => ({ out: x.sum(), saved: null }),
+    backward: (g) => ({ x: g }),
   });
   const cases: [fn: (x: Tensor) => unknown, pattern: RegExp][] = [
     [
-      (x) => grad(once(x).sum(), [x], { createGraph: true }),
+      (x) => grad(once({ x }).sum(), [x], { createGraph: true }),
       /fusedThing is a fused kernel with a first derivative only/,
     ],
-    [(x) => grad(wrong(x), [x]), /^\[wrongShape\] backward gave a gradient of shape \(\) for an input of shape \(2,\)/],
+    [
+      (x) => grad(wrong({ x }), [x]),
+      /^\[wrongShape\] backward gave a gradient of shape \(\) for an input of shape \(2,\)/,
+    ],
     [(x) => backward(x.exp()), /^\[backward\] A root of shape \(2,\) has more than one element; pass its gradient/],
     [
       (x) => backward(x.detach().sum()),
@@ -225,14 +279,14 @@ test('a long chain is neither walked nor freed by recursion', async ({ device })
 });
 
 test('gradcheck finds a wrong derivative', async ({ device }) => {
-  const wrong = core.defineOp<[Tensor], Tensor>({
+  const wrong = core.defineOp({
     name: 'wrong',
-    forward: (_ctx, x) => x.sin(),
-    backward: (_ctx, g) => [g!.mul(0.9)],
+    forward: ({ x }: { x: Tensor }) => ({ out: x.sin(), saved: null }),
+    backward: (g) => ({ x: g.mul(0.9) }),
   });
   const x = tensor(device, uniform(7));
   try {
-    await gradcheck((v) => wrong(v), [x]);
+    await gradcheck((v) => wrong({ x: v }), [x]);
     assert.unreachable();
   } catch (error) {
     assert.match(
