@@ -9,6 +9,7 @@ import { againstTable, resolveCommit, runAgainst } from './against.ts';
 import { interruption, patterns, positive, whole } from './arguments.ts';
 import { allCases } from './cases/index.ts';
 import { comparisonText } from './compare.ts';
+import { benchExchange } from './exchange/main.ts';
 import { commitOf } from './git.ts';
 import { parseResult, resultJson, resultName, type BenchResult } from './result.ts';
 import { rooflineSvg } from './roofline.ts';
@@ -37,7 +38,10 @@ interface Options {
 function program(): Command {
   return new Command('npm run bench --')
     .description('Measures the ceilings of the adapter, every kernel at the shapes of DiS, and whole steps.')
-    .option('--filter <text>', 'only cases whose name and size contain this')
+    .option(
+      '--filter <text>',
+      'only cases whose name and size contain this; exchange: what it costs that several GPUs train together (Open MPI)',
+    )
     .option(
       '--first <pattern>',
       'cases whose group, name and size match this come first; may be given again for those that come next',
@@ -123,6 +127,8 @@ async function compareBuilds(options: Options): Promise<void> {
 
 async function main(): Promise<void> {
   const options = program().parse().opts<Options>();
+  // Several processes, each with a GPU of its own, where all else is one.
+  if (options.filter === 'exchange') return benchExchange(options);
   if (options.against !== undefined) return compareBuilds(options);
   const before =
     options.compare === undefined ? null : parseResult(readFileSync(options.compare, 'utf8'), options.compare);

@@ -29,6 +29,7 @@ export class Ranks implements GradientExchange {
   private readonly mpi: MpiLibrary;
   private readonly world: Communicator;
   private readonly numbers: Communicator;
+  private readonly opened: { free(): void }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   private constructor(mpi: MpiLibrary, world: Communicator) {
@@ -53,9 +54,15 @@ export class Ranks implements GradientExchange {
     const everybody = (await this.gatherNumbers(Float64Array.of(Number(fits)))).every(([value]) => value === 1);
     this.transport = everybody ? 'shared memory' : 'messages';
     const { seconds, polite } = this;
-    return everybody
-      ? SharedMemory.channels(this.mpi, node, bytes, { seconds, polite })
-      : messageChannels(this.world.duplicate(), bytes.length, seconds);
+    if (everybody) {
+      const shared = await SharedMemory.channels(this.mpi, node, bytes, { seconds, polite });
+      this.opened.push(shared, node);
+      return shared.channels;
+    }
+    node.free();
+    const messages = this.world.duplicate();
+    this.opened.push(messages);
+    return messageChannels(messages, bytes.length, seconds);
   }
 
   /** The numbers of all ranks. Calls queue up: they are the same on all ranks, in the same order. */
@@ -88,6 +95,16 @@ export class Ranks implements GradientExchange {
     });
   }
 
+  /** Another communicator of all ranks. All of them make it together. */
+  communicator(): Communicator {
+    return this.world.duplicate();
+  }
+
+  /** Where a buffer begins. */
+  address(buffer: ArrayBuffer): bigint {
+    return this.mpi.address(buffer);
+  }
+
   /** Ends all ranks at once. */
   abort(status: number): void {
     this.world.abort(status);
@@ -96,6 +113,9 @@ export class Ranks implements GradientExchange {
   /** Leaves; the last call. All ranks come here together. */
   async leave(): Promise<void> {
     await this.barrier();
+    // MPI may not end with shared memory in use.
+    for (const resource of this.opened.splice(0)) resource.free();
+    this.numbers.free();
     this.world.finalize();
   }
 

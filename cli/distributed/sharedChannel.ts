@@ -35,6 +35,7 @@ export class SharedMemory {
   readonly rank: number;
   readonly size: number;
   private readonly mpi: MpiLibrary;
+  private readonly window: ReturnType<Communicator['sharedMemory']>;
   private readonly parts: readonly Pointer[];
   private readonly flags: readonly Int32Array[];
   private readonly limit: number;
@@ -56,7 +57,8 @@ export class SharedMemory {
     this.limit = options.seconds * 1000;
     this.polite = options.polite;
     const header = lines(4 * flags);
-    const { parts } = ranks.sharedMemory(header + bytes);
+    this.window = ranks.sharedMemory(header + bytes);
+    const { parts } = this.window;
     this.flags = parts.map((part) => new Int32Array(mpi.view(part, 4 * flags)));
     this.flags[this.rank].fill(0);
     this.parts = parts.map((part) => part + BigInt(header));
@@ -68,7 +70,7 @@ export class SharedMemory {
     ranks: Communicator,
     bytes: readonly number[],
     options: SharedOptions,
-  ): Promise<SharedChannel[]> {
+  ): Promise<{ readonly channels: SharedChannel[]; free(): void }> {
     const flags = PIECES * ranks.size;
     const places: number[] = [];
     let end = 0;
@@ -79,7 +81,10 @@ export class SharedMemory {
     const memory = new SharedMemory(mpi, ranks, flags * bytes.length, end, options);
     // Nobody writes a flag before everybody's are zero.
     await ranks.barrier();
-    return bytes.map((each, k) => new SharedChannel(memory, k * flags, places[k], lines(each)));
+    return {
+      channels: bytes.map((each, k) => new SharedChannel(memory, k * flags, places[k], lines(each))),
+      free: () => memory.window.free(),
+    };
   }
 
   /** Copies into this rank's memory, then raises the flag. */

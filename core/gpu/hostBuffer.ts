@@ -51,19 +51,20 @@ export class HostBuffer {
   }
 
   /**
-   * Submits what is encoded, waits until the GPU is done with this buffer, and gives its memory to the host until `unmap()`.
+   * Submits what is encoded, waits until the GPU is done with this buffer, and gives its first `bytes` to the host until
+   * `unmap()`.
    *
    * @throws what went wrong on the device
    */
-  async map(): Promise<ArrayBuffer> {
+  async map(bytes = this.bytes): Promise<ArrayBuffer> {
     const { device, gpu } = this;
     device.check();
     // Copies to and from this buffer must be submitted before the host asks for it.
     device.stream.flush();
     try {
-      await Promise.race([gpu.mapAsync(this.direction === 'read' ? 1 : 2), device.lost]);
+      await Promise.race([gpu.mapAsync(this.direction === 'read' ? 1 : 2, 0, bytes), device.lost]);
       device.check();
-      return gpu.getMappedRange();
+      return gpu.getMappedRange(0, bytes);
     } catch (error) {
       device.check();
       throw error;

@@ -32,7 +32,7 @@ fn widen(w: vec2u) -> vec4f {
   return bitcast<vec4f>(select(bitcast<vec4u>(safe), ((halves & vec4u(0x8000u)) << vec4u(16u)) | vec4u(0x7f800000u), over));
 }`;
 
-/** Operands: arena, out. Parameters: count (vectors of 4), first (vector of the arena). */
+/** Operands: arena, packed. Parameters: count (vectors of 4), first (vector of the arena). */
 const packKernel = defineKernel<object>('packGradients', () => ({
   bindings: [
     { name: 'arena', type: 'array<vec4f>', access: 'read' },
@@ -47,9 +47,7 @@ const packKernel = defineKernel<object>('packGradients', () => ({
   body: `if (flat < p.count) { packed[flat] = finite16(arena[p.first + flat]); }`,
 }));
 
-/**
- * Writes `count` elements of a flat f32 arena from element `first` on to `out` as f16. Both are multiples of 4.
- */
+/** Writes `count` elements of a flat f32 arena from element `first` on to `out` as f16. Both are multiples of 4. */
 export function packGradients(
   device: Device,
   arena: Operand,

@@ -30,6 +30,8 @@ export interface ExchangeTimes {
   readonly exposed: number;
   /** In which this rank's buckets were moved between memories, summed over buckets. */
   readonly moving: number;
+  /** In which the host encoded the step. */
+  readonly encoding: number;
 }
 
 /**

@@ -184,6 +184,8 @@ export class Trainer {
   private readonly runs: readonly GradientRun[];
   private buckets: Promise<GradientBuckets> | undefined;
   private opened: GradientBuckets | undefined;
+  /** Uploads the first micro-batch of the step that was asked for last. */
+  private feedNext: (() => void) | undefined;
   /** Done when the step before is submitted; only with several ranks. */
   private submitted: Promise<unknown> = Promise.resolve();
 
@@ -301,8 +303,9 @@ export class Trainer {
         if (!batch) break;
         const record = this.trainBatch(batch);
         record.catch(() => {});
-        if (ahead) yield await ahead;
-        ahead = record;
+        const before = ahead;
+        ahead = record; // what the caller may leave at a yield is waited for
+        if (before) yield await before;
         // A sampler that learns from losses needs this step's before it draws the next ones.
         if (this.sampler || this.taken % pauseEvery === 0) {
           ahead = null;
@@ -345,8 +348,14 @@ export class Trainer {
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
     const lr = this.lr(this.taken);
+    let fed = false;
+    const feed = (): void => {
+      if (!fed) this.feed(batch, draws, 0);
+      fed = true;
+    };
+    if (this.exchange) this.feedNext = feed;
     const enqueued = this.exchange
-      ? this.submitted.then(() => this.enqueueTogether(batch, draws, lr))
+      ? this.submitted.then(() => this.enqueueTogether(batch, draws, lr, feed))
       : this.enqueueAlone(batch, draws, lr);
     if (enqueued instanceof Promise) {
       this.submitted = enqueued;
@@ -464,21 +473,36 @@ export class Trainer {
     return { losses: losses.filter((values) => values !== undefined), counters: this.optimizer.counters() };
   }
 
-  private async enqueueTogether(batch: Omit<Batch, 'next'>, draws: GivenDraws, lr: number): Promise<Enqueued> {
+  private async enqueueTogether(
+    batch: Omit<Batch, 'next'>,
+    draws: GivenDraws,
+    lr: number,
+    feed: () => void,
+  ): Promise<Enqueued> {
     const buckets = (this.opened = await this.open());
     this.optimizer.lr = lr;
     const { position } = this.generator;
     const losses: Promise<ArrayLike<number>>[] = [];
     let times: ExchangeTimes | undefined;
+    let encoding = 0;
     for (const [k, part] of this.parts().entries()) {
-      if (part === 'update') times = await buckets.finish();
-      else {
-        this.feed(batch, draws, k);
+      if (part === 'update') {
+        // Nothing reads this batch any more: the next one can come while the last gradients do.
+        if (this.feedNext !== feed) this.feedNext?.();
+        times = { ...(await buckets.finish()), encoding };
+      } else {
+        if (k === 0) feed();
+        else this.feed(batch, draws, k);
         this.generator.rewind({ position });
       }
       if (this.capturing) {
         const captured = await this.prepared(part, draws);
-        for (const run of captured.replayInParts()) await buckets.begin(run);
+        for (let began = performance.now(), parts = captured.replayInParts(); ; began = performance.now()) {
+          const { done, value: run } = parts.next();
+          encoding += (performance.now() - began) / 1000;
+          if (done) break;
+          await buckets.begin(run);
+        }
         if (captured.result) losses.push(captured.result.data());
       } else {
         // The gradients' buckets begin while the work is enqueued.
