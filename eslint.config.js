@@ -37,11 +37,20 @@ const MODULE_SYNTAX = [
   { selector: 'ImportExpression[source.value=/^(node:|webgpu$|sharp$)/]', message: NODE_MODULES.message },
 ];
 
+/** Built-in kernels are made of what everybody's are. */
+const KIT = {
+  regex: '^(\\.\\./)+core/(?!(index|kit)\\.ts$)',
+  message: 'Kernels are built on core/index.ts and core/kit.ts alone.',
+};
+
 const browserLayer = (layer) => ({
   files: [`${layer}/**/*.ts`],
   ignores: ['core/gpu/node.ts'],
   rules: {
-    'no-restricted-imports': ['error', { patterns: [...upward(layer), NODE_MODULES] }],
+    'no-restricted-imports': [
+      'error',
+      { patterns: [...upward(layer), NODE_MODULES, ...(layer === 'kernels' ? [KIT] : [])] },
+    ],
     'no-restricted-globals': ['error', ...NODE_GLOBALS],
     'no-restricted-syntax': ['error', ...MODULE_SYNTAX],
   },

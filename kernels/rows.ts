@@ -1,7 +1,8 @@
 // Arguments of shape (batch, length, width) that a kernel reads in place: rows a fixed distance apart. Columns of a
 // wider array are such rows.
 
-import { contiguousStrides, viewOf, type Operand, type Shape, type Storage, type Tensor } from '../core/index.ts';
+import { contiguousStrides, type Shape, type Tensor } from '../core/index.ts';
+import { viewOf, type Operand, type Storage } from '../core/kit.ts';
 
 /** Rows (batch · length, width) inside a storage. Offset and distance in elements. */
 export interface Rows {

@@ -2,7 +2,7 @@
 //
 // Sources: Payne and Hanek (large angles), Sun's fdlibm (pow).
 
-import type { MathFunction } from './wgslFunctions.ts';
+import type { MathFunction } from './wgslTypes.ts';
 
 /** The leading bits of a float, so many that the product of two is exact. */
 const head = (x: string): string => `bitcast<f32>(bitcast<u32>(${x}) & 0xfffff000u)`;

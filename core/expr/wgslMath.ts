@@ -2,9 +2,10 @@
 // only, exp and pow one that grows with the argument, and leaves open what becomes of NaN. Here each is within a few units in the last
 // place in f32, and NaN goes through. Kernels of any kind take their text from here.
 
-import { FUNCTIONS, type Form, type MathName } from './wgslFunctions.ts';
+import { FUNCTIONS } from './wgslFunctions.ts';
+import type { Form, MathName } from './wgslTypes.ts';
 
-export type { MathName } from './wgslFunctions.ts';
+export type { MathName } from './wgslTypes.ts';
 
 const SCALAR: Form = { f: 'f32', u: 'u32', i: 'i32', b: 'bool', s: '' };
 const VECTOR: Form = { f: 'vec4f', u: 'vec4u', i: 'vec4i', b: 'vec4<bool>', s: '4' };

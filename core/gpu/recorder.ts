@@ -2,7 +2,7 @@
 // profiler.ts measures through the other.
 
 import type { Compiled } from './kernelCache.ts';
-import type { Storage } from './storage.ts';
+import type { MemoryListener, Storage } from './storage.ts';
 
 /** A storage bound to a kernel, from a byte offset. */
 export interface Bound {
@@ -24,11 +24,9 @@ export interface Positioned {
 }
 
 /** Listens to what a step does, in order. */
-export interface Recorder {
+export interface Recorder extends MemoryListener {
   /** Whether dispatches are noted and not run. */
   readonly ahead: boolean;
-  allocated(storage: Storage): void;
-  freed(storage: Storage): void;
   dispatched(
     kernel: Compiled,
     bound: readonly Bound[],

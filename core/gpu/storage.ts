@@ -2,12 +2,17 @@
 
 import { EngineError } from '../errors.ts';
 import type { BufferPool, PooledBuffer } from './pool.ts';
-import type { Recorder } from './recorder.ts';
+
+/** Is told of memory that is taken and given back. */
+export interface MemoryListener {
+  allocated(storage: Storage): void;
+  freed(storage: Storage): void;
+}
 
 /** Where a storage's buffer comes from and goes back to: a device. */
 export interface Memory {
   readonly pool: BufferPool;
-  readonly stream: { readonly recorder: Recorder | null };
+  readonly stream: { readonly recorder: MemoryListener | null };
 }
 
 export class Storage {

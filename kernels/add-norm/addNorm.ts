@@ -2,10 +2,7 @@
 // forward and one backward.
 
 import {
-  defineOp,
-  dense,
   DTypeError,
-  emptyTensor,
   isFloat,
   numelOf,
   sameShape,
@@ -16,6 +13,7 @@ import {
   type Shape,
   type Tensor,
 } from '../../core/index.ts';
+import { defineOp, dense, emptyTensor } from '../../core/kit.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normBackward, normForward, normPartials } from './launch.ts';
 

@@ -10,7 +10,7 @@
 // per column.
 
 import type { FloatDType } from '../../core/index.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import { bindings, f16Of, rowCode, statsType, type RowCode } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 

@@ -1,6 +1,6 @@
 // Which form of the norm kernels runs. The defaults need no measuring; a tuner may pass its own.
 
-import type { Device } from '../../core/gpu/device.ts';
+import type { Device } from '../../core/index.ts';
 import type { Team } from './team.ts';
 import { teamRuns } from './team.ts';
 

@@ -9,7 +9,7 @@
 // the corrected two-pass algorithm).
 
 import type { FloatDType } from '../../core/index.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import { bindings, f16Of, rowCode, statsType } from './source.ts';
 import { teamCode, type Team } from './team.ts';
 

@@ -1,11 +1,7 @@
 // Runs the norm kernels on operands: what autograd, tests and benchmarks call.
 
-import type { FloatDType } from '../../core/index.ts';
-import type { Device } from '../../core/gpu/device.ts';
-import type { Operand } from '../../core/gpu/dispatcher.ts';
-import { DTypeError } from '../../core/errors.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
-import type { DType } from '../../core/tensor/dtype.ts';
+import { DTypeError, type Device, type DType, type FloatDType } from '../../core/index.ts';
+import { grid1d, type Operand } from '../../core/kit.ts';
 import {
   normBackwardKernel,
   normColumnsKernel,

@@ -2,7 +2,7 @@
 // streamed.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { KernelBinding, KernelExtension } from '../../core/gpu/kernel.ts';
+import type { KernelBinding, KernelExtension } from '../../core/kit.ts';
 import type { Team } from './team.ts';
 
 export interface RowCode {

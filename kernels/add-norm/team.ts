@@ -7,7 +7,7 @@
 //
 // docs/kernels/add-norm.md compares them.
 
-import type { KernelEnv, KernelExtension } from '../../core/gpu/kernel.ts';
+import type { KernelEnv, KernelExtension } from '../../core/kit.ts';
 
 export interface Team {
   readonly kind: 'invocation' | 'subgroup' | 'workgroup';

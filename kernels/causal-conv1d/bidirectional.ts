@@ -2,11 +2,9 @@
 // sees x[t - (W-1)] … x[t], direction 1 x[t] … x[t + (W-1)]. Two convolutions would read x twice and leave two dx to be
 // added. Per value of x, 3 values are moved here and not 4 forward, 4 and not 9 backward.
 
-import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
-import { emptyTensor, type Device, type FloatDType, type Operand, type Tensor } from '../../core/index.ts';
-import type { Storage } from '../../core/gpu/storage.ts';
+import type { Device, FloatDType, Tensor } from '../../core/index.ts';
+import { defineKernel, emptyTensor, wgslMath, type KernelBinding, type Operand, type Storage } from '../../core/kit.ts';
 import { bindRows, type Rows } from '../rows.ts';
-import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { CHANNELS, each, STEP, stretchOf, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 

@@ -5,11 +5,9 @@
 // with the last inputs in registers and reads each token once, four at a time. What holds it: memory.
 // docs/kernels/causal-conv1d.md has the layout and the steps with their ratios.
 
-import type { FloatDType } from '../../core/index.ts';
-import type { Device } from '../../core/gpu/device.ts';
-import { defineKernel, type KernelBinding } from '../../core/gpu/kernel.ts';
+import type { Device, FloatDType } from '../../core/index.ts';
+import { defineKernel, wgslMath, type KernelBinding } from '../../core/kit.ts';
 import type { Direction } from '../direction.ts';
-import { wgslMath } from '../../core/expr/wgslMath.ts';
 
 export interface ConvVariant {
   readonly width: number;

@@ -1,18 +1,16 @@
 // The public causal convolution and its place on the autograd tape.
 
 import {
-  defineOp,
-  dense,
   DTypeError,
   empty,
   sameShape,
   ShapeError,
   show,
   ValueError,
-  type Operand,
-  type Tensor,
   type FloatDType,
+  type Tensor,
 } from '../../core/index.ts';
+import { defineOp, dense, type Operand } from '../../core/kit.ts';
 import type { Direction } from '../direction.ts';
 import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
 import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvVariant, type Pass } from './kernels.ts';

@@ -1,8 +1,8 @@
 // Second stage of the convolution's sums over tokens: many parts of few columns, which several invocations a column add
 // up. docs/kernels/causal-conv1d.md has what each step gave.
 
-import { defineKernel } from '../../core/gpu/kernel.ts';
-import { grid1d, type Device, type Operand } from '../../core/index.ts';
+import type { Device } from '../../core/index.ts';
+import { defineKernel, grid1d, type Operand } from '../../core/kit.ts';
 import { columnsPerGroup, partSums, sharingOf, type Sharing } from '../partSums.ts';
 
 interface Variant {

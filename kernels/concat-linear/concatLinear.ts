@@ -3,18 +3,16 @@
 // 2209.12152) are such layers.
 
 import {
-  defineOp,
-  dense,
   DTypeError,
   empty,
   isFloat,
   numelOf,
   ShapeError,
   show,
-  type Tensor,
   type FloatDType,
+  type Tensor,
 } from '../../core/index.ts';
-import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
+import { defineOp, dense, gemm, type GemmMatrix } from '../../core/kit.ts';
 
 /**
  * `linear(concat(parts, -1), weight, bias)` = Σᵢ partsᵢ · W[:, columns of i]ᵀ + b.

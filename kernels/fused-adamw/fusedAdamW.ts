@@ -8,13 +8,8 @@
 //
 // The scalars come from the state buffer, which `advanceAdamW` brings up to date once per step.
 
-import type { FloatDType } from '../../core/index.ts';
-import type { Device } from '../../core/gpu/device.ts';
-import type { Operand } from '../../core/gpu/dispatcher.ts';
-import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { wgslMath } from '../../core/expr/wgslMath.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
+import { DTypeError, ShapeError, type Device, type FloatDType } from '../../core/index.ts';
+import { defineKernel, grid1d, wgslMath, type Operand } from '../../core/kit.ts';
 import { floatArena, vectorOf, type FlatArray } from './globalNorm.ts';
 import { ADAMW_STATE_WGSL } from './state.ts';
 

@@ -1,11 +1,8 @@
 // Copies gradients into an arena, seven in a dispatch: every adapter has eight storage buffers, and one is the arena. A
 // model has some hundred parameters; a dispatch for each would be a sixth of the dispatches of its training step.
 
-import type { Device } from '../../core/gpu/device.ts';
-import { ShapeError } from '../../core/errors.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
-import { show, type Tensor, type FloatDType } from '../../core/index.ts';
+import { ShapeError, show, type Device, type FloatDType, type Tensor } from '../../core/index.ts';
+import { defineKernel, grid1d } from '../../core/kit.ts';
 import { floatArena } from './globalNorm.ts';
 
 /** Gradients that one dispatch takes. */

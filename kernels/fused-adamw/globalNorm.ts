@@ -1,14 +1,8 @@
 // The Euclidean norm of all gradients, in two stages and a fixed order, so that it has the same bits every time. A
 // gradient that is infinite or NaN is found by its exponent bits: compilers fold `x != x` to false.
 
-import type { FloatDType } from '../../core/index.ts';
-import type { Device } from '../../core/gpu/device.ts';
-import type { Operand } from '../../core/gpu/dispatcher.ts';
-import type { DType } from '../../core/tensor/dtype.ts';
-import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { mathName, wgslMath } from '../../core/expr/wgslMath.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
+import { DTypeError, ShapeError, type Device, type DType, type FloatDType } from '../../core/index.ts';
+import { defineKernel, grid1d, mathName, wgslMath, type Operand } from '../../core/kit.ts';
 
 /** A flat run of elements, contiguous from the operand's offset; a contiguous tensor is one. */
 export interface FlatArray extends Operand {

@@ -2,10 +2,8 @@
 // order of ranks, so that all ranks get the same bits. f16 on the wire is two numbers a word, rounded to nearest; what it can't hold
 // becomes infinite, which the loss scale takes for an overflow. Sums are f32.
 
-import type { Device } from '../../core/gpu/device.ts';
-import type { Operand } from '../../core/gpu/dispatcher.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import type { Device } from '../../core/index.ts';
+import { defineKernel, grid1d, type Operand } from '../../core/kit.ts';
 
 /** Type in which gradients travel. */
 export type WireType = 'f32' | 'f16';

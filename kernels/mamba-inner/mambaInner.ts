@@ -10,22 +10,18 @@
 
 import {
   concat,
-  defineOp,
-  dense,
   DTypeError,
   empty,
   sameShape,
   scope,
   ShapeError,
   show,
-  type GradientsOf,
-  type Needs,
+  sizeOf,
+  type FloatDType,
   type Shape,
   type Tensor,
-  type FloatDType,
 } from '../../core/index.ts';
-import { gemm, type GemmMatrix } from '../../core/gemm/index.ts';
-import { sizeOf } from '../../core/tensor/dtype.ts';
+import { defineOp, dense, gemm, type GemmMatrix, type GradientsOf, type Needs } from '../../core/kit.ts';
 import {
   convPairBackward,
   convPairForward,

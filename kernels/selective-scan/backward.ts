@@ -9,7 +9,7 @@
 // What holds it on a GPU: registers, and 390 instructions a token and subgroup. docs/kernels/selective-scan.md has the
 // derivation, the layout, the steps with their ratios, and what was tried in vain.
 
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import { backwardBytes, type BackwardLayout } from './plan.ts';
 import { teamSums } from './teamSums.ts';
 import {

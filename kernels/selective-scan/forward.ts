@@ -9,7 +9,7 @@
 // What holds it on a GPU: instructions without saved states, probably memory with them. docs/kernels/selective-scan.md
 // tells the layout, every step with its ratio, and what was tried in vain.
 
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import type { ForwardLayout } from './plan.ts';
 import {
   across,

@@ -2,7 +2,7 @@
 // gate. It needs the result before the gate, which the forward scan saves.
 
 import type { FloatDType } from '../../core/index.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import { FUNCTIONS } from './wgsl.ts';
 
 /** Invocations of a workgroup. */

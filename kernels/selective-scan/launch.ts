@@ -1,14 +1,8 @@
 // Runs the scan's kernels: memory, packing, grids, splitting. The public operations (op.ts) are built on it; tensors
 // belong to the caller's scope.
 
-import type { FloatDType } from '../../core/index.ts';
-import type { Device } from '../../core/gpu/device.ts';
-import type { Operand } from '../../core/gpu/dispatcher.ts';
-import { sizeOf } from '../../core/tensor/dtype.ts';
-import { grid1d } from '../../core/gpu/grid.ts';
-import type { Storage } from '../../core/gpu/storage.ts';
-import { emptyTensor } from '../../core/tensor/make.ts';
-import type { Tensor } from '../../core/tensor.ts';
+import { sizeOf, type Device, type FloatDType, type Tensor } from '../../core/index.ts';
+import { emptyTensor, grid1d, type Operand, type Storage } from '../../core/kit.ts';
 import { columnsPerGroup, sharingOf } from '../partSums.ts';
 import { bindRows as bind, rowsOf, type Rows } from '../rows.ts';
 import { backwardKernel } from './backward.ts';

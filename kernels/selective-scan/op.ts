@@ -1,19 +1,17 @@
 // The public selective scan and its place on the autograd tape.
 
 import {
-  defineOp,
-  dense,
   DTypeError,
-  emptyTensor,
   LimitError,
   sameShape,
   scope,
   ShapeError,
   show,
+  type FloatDType,
   type Shape,
   type Tensor,
-  type FloatDType,
 } from '../../core/index.ts';
+import { defineOp, dense, emptyTensor } from '../../core/kit.ts';
 import { partOf, rowsOf } from '../rows.ts';
 import { scanBackward, scanForward, scanLastState, type ScanProblem } from './launch.ts';
 import type { ScanPlan } from './plan.ts';

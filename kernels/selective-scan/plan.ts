@@ -1,7 +1,7 @@
 // How the scan is laid out: which lanes own which channels, states and tokens. Lists every layout that an adapter can
 // run, and the one to take unmeasured; tunable.ts measures them.
 
-import type { KernelEnv } from '../../core/gpu/kernel.ts';
+import type { KernelEnv } from '../../core/kit.ts';
 
 export interface Layout {
   /** Tokens that are computed at a time, in registers. A power of two. */

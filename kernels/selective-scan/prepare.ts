@@ -2,7 +2,7 @@
 // token. A may be given as log(-A), which is what models learn: that saves a dispatch each way.
 
 import type { FloatDType } from '../../core/index.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import { each } from './wgsl.ts';
 
 export interface PrepareVariant {

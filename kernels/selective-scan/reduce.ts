@@ -1,7 +1,7 @@
 // The second stage of the scan's sums, and the last states in their usual layout.
 
 import type { FloatDType } from '../../core/index.ts';
-import { defineKernel } from '../../core/gpu/kernel.ts';
+import { defineKernel } from '../../core/kit.ts';
 import type { Direction } from '../direction.ts';
 import { partSums, type Sharing } from '../partSums.ts';
 

@@ -2,17 +2,8 @@
 // backward scan, which is measured together with the forward scan that saves the states. The forward layout is then
 // measured for that interval.
 
-import {
-  choose,
-  emptyTensor,
-  scope,
-  sizeOf,
-  type Device,
-  type Operand,
-  type Tunable,
-  type FloatDType,
-} from '../../core/index.ts';
-import { Storage } from '../../core/gpu/storage.ts';
+import { scope, sizeOf, type Device, type FloatDType } from '../../core/index.ts';
+import { choose, emptyTensor, Storage, type Operand, type Tunable } from '../../core/kit.ts';
 import type { Rows } from '../rows.ts';
 import { scanBackward, scanForward, type ScanProblem } from './launch.ts';
 import {

@@ -1,9 +1,8 @@
 // WGSL that the forward and the backward scan share.
 
 import type { FloatDType } from '../../core/index.ts';
-import type { KernelBinding } from '../../core/gpu/kernel.ts';
+import { wgslMath, type KernelBinding } from '../../core/kit.ts';
 import type { Direction } from '../direction.ts';
-import { wgslMath } from '../../core/expr/wgslMath.ts';
 import { seamBytes, type Layout } from './plan.ts';
 
 /** What both kernels depend on. */
