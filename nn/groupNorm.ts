@@ -1,6 +1,17 @@
 // Normalisation over groups of channels.
 
-import { fuse, ones, scope, ShapeError, show, ValueError, zeros, type Device, type Tensor } from '../core/index.ts';
+import {
+  fuse,
+  numelOf,
+  ones,
+  scope,
+  ShapeError,
+  show,
+  ValueError,
+  zeros,
+  type Device,
+  type Tensor,
+} from '../core/index.ts';
 import { addLayerNorm } from '../kernels/add-norm/index.ts';
 import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
@@ -58,7 +69,8 @@ export class GroupNorm extends Module {
     if (x.ndim < 2 || channels !== this.numChannels)
       throw new ShapeError('GroupNorm', `x has shape ${show(x.shape)}`, { expected: `(N, ${this.numChannels}, …)` });
     return scope(() => {
-      const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, -1), eps: this.eps }).reshape(...x.shape);
+      const row = (channels / this.numGroups) * numelOf(places);
+      const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, row), eps: this.eps }).reshape(...x.shape);
       if (!this.weight || !this.bias) return y;
       const perChannel = [channels, ...places.map(() => 1)];
       return scaleShift(y, this.weight.reshape(...perChannel), this.bias.reshape(...perChannel));

@@ -127,11 +127,16 @@ function checkClasses(op: string, input: Tensor, target: Tensor, { weight }: Cla
   return axis;
 }
 
+/** Class indices in which a negative one is out of range, instead of counting from the end: its loss is NaN. */
+function classIndex(target: Tensor): Tensor {
+  return target.dtype === 'i32' ? target.cast('u32') : target;
+}
+
 /** Factor of each target: the weight of its class, or 0 where it is left out. */
 function targetWeights(input: Tensor, target: Tensor, { weight, ignoreIndex = -100 }: ClassLossOptions): Tensor {
   const counted = target.ne(ignoreIndex);
   if (!weight) return counted.cast(input.dtype);
-  return where(counted, weight.indexSelect(0, target.reshape(target.numel)).reshape(...target.shape), 0);
+  return where(counted, weight.indexSelect(0, classIndex(target).reshape(target.numel)).reshape(...target.shape), 0);
 }
 
 /** `-weight · logProbability` of the target's class; 0 where the weight is 0. */
@@ -148,18 +153,21 @@ interface Weighted {
 
 function likelihoods(logProbabilities: Tensor, target: Tensor, axis: number, options: ClassLossOptions): Weighted {
   const weights = targetWeights(logProbabilities, target, options);
-  const picked = logProbabilities.gather(axis, target.unsqueeze(axis)).squeeze(axis);
+  const picked = logProbabilities.gather(axis, classIndex(target).unsqueeze(axis)).squeeze(axis);
   return { losses: weightedNegative(picked, weights), weights };
 }
 
 function reduceWeighted({ losses, weights }: Weighted, reduction: Reduction = 'mean'): Tensor {
-  return reduction === 'mean' ? losses.sum().div(weights.sum()) : reduce(losses, reduction);
+  if (reduction !== 'mean') return reduce(losses, reduction);
+  // In f32: f16 holds no count above 65,504.
+  return losses.cast('f32').sum().div(weights.cast('f32').sum()).cast(losses.dtype);
 }
 
 /**
  * Negative log likelihood: `-weight[target] · input[…, target, …]`.
  *
- * Shapes: input, logarithms of probabilities, (C), (N, C) or (N, C, …); target (), (N) or (N, …) of i32 or u32.
+ * Shapes: input, logarithms of probabilities, (C), (N, C) or (N, C, …); target (), (N) or (N, …) of i32 or u32. The loss
+ * of a target that is no class is NaN, unless it is left out.
  *
  * @throws ShapeError, DTypeError
  */
@@ -178,7 +186,7 @@ export interface CrossEntropyOptions extends ClassLossOptions {
  *
  * Shapes: input (C), (N, C) or (N, C, …), not normalised. Target: class indices of i32 or u32, (), (N) or (N, …); or
  * probabilities of the input's shape and of a floating-point type. 'mean' is over the factors of the target classes, or
- * over samples for probabilities.
+ * over samples for probabilities. The loss of an index that is no class is NaN, unless it is left out.
  *
  * @throws ShapeError, DTypeError
  * @throws ValueError for a label smoothing outside of 0 to 1

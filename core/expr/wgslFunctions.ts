@@ -191,6 +191,16 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   },
   minimum: { calls: ['nan'], text: extremum('min') },
   maximum: { calls: ['nan'], text: extremum('max') },
+  // A sum that keeps what each addition rounds away (Kahan): its value is `value - lost`. Compilers would simplify that to nothing, were it
+  // not for `zero`, a 0 that they can't know: p.width >> 31u of some width.
+  accumulate: {
+    text: ({ f, u, s }) => `struct Sum${s} { value: ${f}, lost: ${f} }
+fn mathAccumulate${s}(sum: Sum${s}, x: ${f}, zero: u32) -> Sum${s} {
+  let term = x - sum.lost;
+  let next = bitcast<${f}>(bitcast<${u}>(sum.value + term) | ${u}(zero));
+  return Sum${s}(next, select((next - sum.value) - term, ${f}(0.0), abs(next) > ${f}(3.4028234e38)));
+}`,
+  },
   // Towards zero, the nearest where there is none, 0 of NaN.
   toInt: {
     calls: ['nan'],

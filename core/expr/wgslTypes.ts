@@ -48,5 +48,6 @@ export type MathName =
   | 'remainder'
   | 'minimum'
   | 'maximum'
+  | 'accumulate'
   | 'toInt'
   | 'toUint';

@@ -2,7 +2,7 @@
 // whatever the number is; elsewhere a whole number that the type can't hold is an error. NumPy does the same.
 
 import { ValueError } from '../errors.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { rangeOf, type DType } from '../tensor/dtype.ts';
 
 const COMPARISONS = ['eq', 'ne', 'lt', 'le', 'gt', 'ge'] as const;
 export type Comparison = (typeof COMPARISONS)[number];
@@ -12,11 +12,6 @@ export const SWAPPED = { lt: 'gt', le: 'ge', gt: 'lt', ge: 'le', eq: 'eq', ne: '
 
 export function isComparison(op: string): op is Comparison {
   return (COMPARISONS as readonly string[]).includes(op);
-}
-
-/** The least and the largest value of an integer type. */
-export function rangeOf(type: 'i32' | 'u32'): [number, number] {
-  return type === 'i32' ? [-(2 ** 31), 2 ** 31 - 1] : [0, 2 ** 32 - 1];
 }
 
 /** A comparison of whole numbers with a value of their type that says the same as `op` with any number. */

@@ -4,7 +4,7 @@ import type { Device } from '../gpu/device.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { isFloat16Array } from '../tensor/float16.ts';
-import type { HostArray } from '../tensor/hostData.ts';
+import { wholeOf, type HostArray } from '../tensor/hostData.ts';
 import { numelOf, show, type Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
@@ -37,7 +37,12 @@ export function tensor(device: Device, data: Nested | HostArray, options: Create
   if (options.requiresGrad && !isFloat(dtype))
     throw new DTypeError('tensor', `A ${dtype} tensor has no gradient`, { expected: 'f32 or f16' });
   const t = emptyTensor(device, shape, dtype);
-  if (t.numel) t.upload(flat.values);
+  try {
+    if (t.numel) t.upload(flat.values);
+  } catch (error) {
+    t.dispose();
+    throw error;
+  }
   return options.requiresGrad ? t.requiresGrad_() : t;
 }
 
@@ -116,17 +121,17 @@ export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; ar
   }),
 );
 
-/** A tensor of one value. */
+/**
+ * A tensor of one value.
+ *
+ * @throws ValueError for a number that an integer type can't hold
+ */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
+  // NaN is true.
+  const stored = dtype === 'bool' ? Number(value !== 0) : isFloat(dtype) ? value : wholeOf(value, dtype, 'full');
   const t = empty(device, shape, dtype);
   if (t.numel)
-    device.run(
-      fillKernel,
-      { type: storageType(dtype), arange: false },
-      [t],
-      [t.numel, dtype === 'bool' ? Number(Boolean(value)) : value, 0],
-      grid1d(t.numel, 64),
-    );
+    device.run(fillKernel, { type: storageType(dtype), arange: false }, [t], [t.numel, stored, 0], grid1d(t.numel, 64));
   return t;
 }
 
@@ -145,7 +150,16 @@ export function arange(device: Device, begin: number, end?: number, step = 1, dt
     throw new ValueError('arange', `From ${from} to ${to} by ${step}`, {
       expected: 'finite numbers and a step that is not 0',
     });
-  const t = empty(device, [Math.max(0, Math.ceil((to - from) / step))], dtype);
+  const count = Math.max(0, Math.ceil((to - from) / step));
+  if (!isFloat(dtype)) {
+    if (dtype === 'bool' || !Number.isInteger(from) || !Number.isInteger(step))
+      throw new ValueError('arange', `From ${from} by ${step} in ${dtype}`, {
+        expected: 'whole numbers in i32 or u32',
+        remedy: 'use f32 and cast() it',
+      });
+    if (count) for (const end of [from, from + (count - 1) * step]) wholeOf(end, dtype, 'arange');
+  }
+  const t = empty(device, [count], dtype);
   if (t.numel)
     device.run(fillKernel, { type: storageType(dtype), arange: true }, [t], [t.numel, from, step], grid1d(t.numel, 64));
   return t;

@@ -2,6 +2,7 @@
 // the same way and added.
 
 import { defineOp } from '../autograd/defineOp.ts';
+import { wgslMath } from '../expr/wgslMath.ts';
 import { storageType } from '../tensor/dtype.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
@@ -21,6 +22,8 @@ interface Variant {
 /** y[o, k, i] = Σ_{j ≤ k} x[o, j, i], an invocation per piece of k. */
 export const cumsumKernel = defineKernel<Variant>('cumsum', ({ type, totals, carry }) => {
   const t = type === 'f16' ? 'f32' : type;
+  const kahan = t === 'f32';
+  const value = kahan ? 'acc.value - acc.lost' : 'acc';
   return {
     bindings: [
       { name: 'x', type: `array<${type}>`, access: 'read' },
@@ -33,18 +36,19 @@ export const cumsumKernel = defineKernel<Variant>('cumsum', ({ type, totals, car
     params: ['n', 'size', 'inner', 'pieces', 'length'].map((name) => ({ name, type: 'u32' as const })),
     workgroupSize: [64],
     enable: type === 'f16' ? ['f16'] : [],
+    declarations: kahan ? wgslMath(['accumulate']) : '',
     body: `  if (flat >= p.n) { return; }
   let piece = flat / p.inner % p.pieces;
   var at = (flat / (p.inner * p.pieces) * p.size + piece * p.length) * p.inner + flat % p.inner;
-  var acc = ${t}(0);
-  ${carry ? 'if (piece > 0u) { acc = before[flat - p.inner]; }' : ''}
+  var acc = ${kahan ? 'Sum(0.0, 0.0)' : `${t}(0)`};
+  ${carry ? `if (piece > 0u) { acc${kahan ? '.value' : ''} = before[flat - p.inner]; }` : ''}
   let end = min(p.length, p.size - piece * p.length);
   for (var k = 0u; k < end; k++) {
-    acc += ${t}(x[at]);
-    ${totals ? '' : `y[at] = ${type}(acc);`}
+    acc = ${kahan ? `mathAccumulate(acc, ${t}(x[at]), p.length >> 31u)` : `acc + ${t}(x[at])`};
+    ${totals ? '' : `y[at] = ${type}(${value});`}
     at += p.inner;
   }
-  ${totals ? 'total[flat] = acc;' : ''}`,
+  ${totals ? `total[flat] = ${value};` : ''}`,
   };
 });
 

@@ -13,6 +13,7 @@ import { emptyTensor } from '../tensor/make.ts';
 import { arange, zeros } from './create.ts';
 import { pad } from './join.ts';
 import { reshape, slice } from './movement.ts';
+import { mathName, wgslMath } from '../expr/wgslMath.ts';
 import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
@@ -51,6 +52,7 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
     workgroupSize: [64],
     coarsenable: !scatter,
     enable: type === 'f16' ? ['f16'] : [],
+    declarations: vec ? wgslMath([], ['special']) : wgslMath(['special']),
     body: scatter
       ? `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let k = (flat / p.inner) % p.size; let o = flat / (p.inner * p.size);
@@ -62,9 +64,10 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
   y[flat] = ${stored}(acc);`
       : `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let j = flat / p.inner % p.count; let o = flat / (p.inner * p.count);
-  // An index out of range reads the nearest element: the GPU can't raise an error.
-  let k = min(u32(max(${wrapped(slices ? 'j' : 'flat')}, ${index === 'i32' ? '0' : '0u'})), p.size - 1u);
-  y[flat] = x[(o * p.size + k) * p.inner + i];`,
+  // The GPU can't raise an error: what an index out of range reads is NaN, or 0 of integers.
+  let k = u32(${wrapped(slices ? 'j' : 'flat')});
+  let found = x[(o * p.size + min(k, p.size - 1u)) * p.inner + i];
+  y[flat] = select(${stored}(${type === 'f32' || type === 'f16' ? `${mathName('special', vec)}(0x7fc00000u)` : '0'}), found, k < p.size);`,
   };
 });
 
@@ -128,7 +131,7 @@ const gatherOp = defineOp({
 });
 /**
  * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
- * indices count from the end; one out of range reads the nearest element, since the GPU can't raise an error.
+ * indices count from the end; what one out of range reads is NaN, or 0 of integers, since the GPU can't raise an error.
  */
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('gather', axis, x.ndim);
@@ -169,7 +172,7 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
   });
 }
 
-/** Whole slices along an axis, by a one-dimensional index: rows of an embedding table. */
+/** Whole slices along an axis, by a one-dimensional index: rows of an embedding table. Indices are those of `gather`. */
 export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('indexSelect', axis, x.ndim);
   checkIndexType('indexSelect', index);

@@ -7,7 +7,7 @@ import { noGrad } from '../autograd/gradMode.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { denseOperand } from '../expr/dense.ts';
-import { wgslMath } from '../expr/wgslMath.ts';
+import { wgslMath, type MathName } from '../expr/wgslMath.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { scope } from '../tensor/scope.ts';
@@ -37,21 +37,35 @@ const TOGETHER = 8;
 /** y[o, k, i] = ⊕_r x[o, r, i] over the kth piece of the reduced dimension; `row` has no inner dimension and a workgroup for each (o, k). */
 export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => {
   const arg = op === 'argmax' || op === 'argmin';
-  const t = from === 'f16' ? 'f32' : from;
+  const summed = op === 'sum';
+  // A mean of integers is summed in f32: a sum of theirs may be larger than they can be.
+  const t = from === 'f16' || (summed && (to === 'f32' || to === 'f16')) ? 'f32' : from;
   const float = t === 'f32';
+  const kahan = summed && float;
   const extremum = op === 'max' || op === 'argmax' ? 'max' : 'min';
   const beats = `v ${extremum === 'max' ? '>' : '<'} acc${float ? ' || (mathNan(v) && !mathNan(acc))' : ''}`;
+  const added = (text: string): string =>
+    `acc = ${kahan ? `mathAccumulate(acc, ${text}, p.length >> 31u)` : `join(acc, ${text})`};`;
   const step = (at: string): string =>
-    arg ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }` : `acc = join(acc, ${t}(x[${at}]));`;
+    arg ? `let v = ${t}(x[${at}]); if (${beats}) { acc = v; best = r; }` : added(`${t}(x[${at}])`);
   // Infinities can't be written as constants; an ordinary first element can.
-  const begin = `var acc = ${op === 'sum' ? `${t}(0)` : `${t}(x[base + first * p.inner])`};
+  const zero = kahan ? 'Sum(0.0, 0.0)' : `${t}(0)`;
+  const begin = `var acc = ${summed ? zero : `${t}(x[base + first * p.inner])`};
   ${arg ? 'var best = first;' : ''}`;
-  const join =
-    op === 'sum' ? 'a + b' : float ? `math${extremum === 'max' ? 'Maximum' : 'Minimum'}(a, b)` : `${extremum}(a, b)`;
-  const result = `y[at] = ${to}(${arg ? 'best' : 'acc'});`;
-  const declarations = `${float ? wgslMath(['nan', extremum === 'max' ? 'maximum' : 'minimum']) : ''}
+  const total = kahan ? 'acc.value - acc.lost' : 'acc';
+  const join = summed
+    ? 'a + b'
+    : float
+      ? `math${extremum === 'max' ? 'Maximum' : 'Minimum'}(a, b)`
+      : `${extremum}(a, b)`;
+  const result = (value: string): string => `y[at] = ${to}(${arg ? 'best' : value});`;
+  const functions: MathName[] = kahan ? ['accumulate'] : ['nan', extremum === 'max' ? 'maximum' : 'minimum'];
+  const declarations = `${float ? wgslMath(functions) : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
-  /** All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time, so that they wait together. They are joined in their order. */
+  /**
+   * All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time, so that they wait
+   * together. Sums of eight are added in pairs, and what rounding loses of the sum of these is kept; else they are joined in their order.
+   */
   const loop = (from: string, stride: number, at: (r: string) => string): string => {
     const one = `for (; r < end; r += ${stride}u) { ${step(at('r'))} }`;
     if (arg) return `var r = ${from};\n  ${one}`;
@@ -59,7 +73,7 @@ fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
     return `var r = ${from};
   for (; r + ${(TOGETHER - 1) * stride}u < end; r += ${TOGETHER * stride}u) {
     ${eight.map((i) => `let v${i} = ${t}(x[${at(`(r + ${i * stride}u)`)}]);`).join(' ')}
-    ${eight.map((i) => `acc = join(acc, v${i});`).join(' ')}
+    ${kahan ? added('((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7))') : eight.map((i) => added(`v${i}`)).join(' ')}
   }
   ${one}`;
   };
@@ -85,7 +99,7 @@ fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   let base = at / (p.inner * p.pieces) * p.reduced * p.inner + at % p.inner;
   ${begin}
   ${loop('first', 1, (r) => `base + ${r} * p.inner`)}
-  ${result}`,
+  ${result(total)}`,
     };
   }
   return {
@@ -99,14 +113,20 @@ var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: arr
   let base = at / p.pieces * p.reduced;
   ${begin}
   ${loop('first + li', GROUP, (r) => `base + ${r}`)}
-  part[li] = acc;
+  part[li] = ${total};
   ${arg ? 'bestOf[li] = best;' : ''}
   workgroupBarrier();
   if (li == 0u) {
-    for (var k = 1u; k < ${GROUP}u; k++) {
-      ${arg ? `let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && mathNan(v) == mathNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }` : 'acc = join(acc, part[k]);'}
+    ${
+      arg
+        ? `for (var k = 1u; k < ${GROUP}u; k++) {
+      let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && mathNan(v) == mathNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }
+    }`
+        : `for (var half = ${GROUP / 2}u; half > 0u; half /= 2u) {
+      for (var k = 0u; k < half; k++) { part[k] = join(part[k], part[k + half]); }
+    }`
     }
-    ${result}
+    ${result('part[0]')}
   }`,
   };
 });
@@ -241,7 +261,8 @@ const extremumOp = defineOp({
   // Equal extrema share the gradient.
   backward(g, { x, y, axes }) {
     const shape = reducedShape(x.shape, axes, true);
-    const mask = x.eq(reshape(y, shape)).cast(g.dtype);
+    // In f32: f16 holds no count above 65,504.
+    const mask = x.eq(reshape(y, shape)).cast('f32');
     return { x: mask.mul(reshape(g, shape)).div(sum(mask, axes, true)) };
   },
 });

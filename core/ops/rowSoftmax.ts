@@ -6,6 +6,7 @@
 
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Device } from '../gpu/device.ts';
+import { mathName, wgslMath } from '../expr/wgslMath.ts';
 import { defineKernel, type KernelSource } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { numelOf } from '../tensor/shape.ts';
@@ -31,10 +32,10 @@ const SHORT = 32;
 const JOIN: Readonly<Record<Variant['team'], (lanes: number) => string>> = {
   lane: () => '',
   subgroup: () => `let largest = subgroupMax(high);
-sum = subgroupAdd(sum * exp(high - largest));
+total = subgroupAdd(total * exp(high - largest));
 high = largest;`,
   workgroup: (lanes) => `highs[li] = high;
-sums[li] = sum;
+sums[li] = total;
 for (var half = ${lanes / 2}u; half > 0u; half >>= 1u) {
   workgroupBarrier();
   if (li < half) {
@@ -45,7 +46,7 @@ for (var half = ${lanes / 2}u; half > 0u; half >>= 1u) {
 }
 workgroupBarrier();
 high = highs[0];
-sum = sums[0];`,
+total = sums[0];`,
 };
 
 /** Operands: x, y. Parameters: rows, width (vectors). */
@@ -70,29 +71,30 @@ export const rowSoftmaxKernel = defineKernel<Variant>(
         ...(dtype === 'f16' ? (['f16'] as const) : []),
         ...(team === 'subgroup' ? (['subgroups'] as const) : []),
       ],
-      declarations:
-        team === 'workgroup'
-          ? `var<workgroup> highs: array<f32, ${lanes}>;\nvar<workgroup> sums: array<f32, ${lanes}>;`
-          : '',
+      declarations: `${wgslMath(log ? ['accumulate', 'log'] : vector === 4 ? ['accumulate'] : ['accumulate', 'exp'], !log && vector === 4 ? ['exp'] : [])}
+${team === 'workgroup' ? `var<workgroup> highs: array<f32, ${lanes}>;\nvar<workgroup> sums: array<f32, ${lanes}>;` : ''}`,
       // The grid may have more teams than there are rows: they repeat the last one's arithmetic and write nothing. Infinity can't be
       // written in WGSL; less than any finite number does as well, for a row of -∞ still gives 0 / 0.
       body: `
 let own = ${team === 'lane' ? 'flat' : 'wid.y * nwg.x + wid.x'};
 let begin = min(own, p.rows - 1u) * p.width;
 var high = -3.4028234e38f;
-var sum = 0f;
+var sum = Sum(0, 0);
 for (var i = ${team === 'lane' ? '0u' : 'li'}; i < p.width; i += ${lanes}u) {
   let v = ${wide}(x[begin + i]);
   let largest = max(high, ${vector === 4 ? 'max(max(v.x, v.y), max(v.z, v.w))' : 'v'});
   let e = exp(v - largest);
-  sum = sum * exp(high - largest) + ${vector === 4 ? 'dot(e, vec4f(1))' : 'e'};
+  let factor = exp(high - largest);
+  sum = mathAccumulate(Sum(sum.value * factor, sum.lost * factor), ${vector === 4 ? '(e.x + e.y) + (e.z + e.w)' : 'e'}, p.width >> 31u);
   high = largest;
 }
+var total = sum.value - sum.lost;
 ${JOIN[team](lanes)}
 if (own < p.rows) {
-  let ${log ? 'shift = high + log(sum)' : 'scale = 1 / sum'};
+  // The maximum and the logarithm are subtracted one after the other: their sum may have no digits of the logarithm left.
+  let ${log ? 'logarithm = mathLog(total)' : 'scale = 1 / total'};
   for (var i = ${team === 'lane' ? '0u' : 'li'}; i < p.width; i += ${lanes}u) {
-    y[begin + i] = ${stored}(${log ? `${wide}(x[begin + i]) - shift` : `exp(${wide}(x[begin + i]) - high) * scale`});
+    y[begin + i] = ${stored}(${log ? `(${wide}(x[begin + i]) - high) - logarithm` : `${mathName('exp', vector === 4)}(${wide}(x[begin + i]) - high) * scale`});
   }
 }`,
     };

@@ -32,13 +32,16 @@ const softmaxOp = defineOp({
     return { out: y, saved: { y, axis } };
   },
   backward(g, { y, axis }) {
-    const gy = g.mul(y);
-    return { x: gy.sub(y.mul(sum(gy, axis, true))) };
+    // In f32: a sum of f16 may be larger than f16 holds.
+    const wide = y.cast('f32');
+    const gy = g.cast('f32').mul(wide);
+    return { x: gy.sub(wide.mul(sum(gy, axis, true))) };
   },
 });
 /** eˣ / Σ eˣ along an axis, shifted by the maximum. */
 export function softmax(x: Tensor, axis: number): Tensor {
-  return softmaxOp({ x: floatOf('softmax', x) }, { axis: axisOf('softmax', axis, x.ndim) });
+  const along = axisOf('softmax', axis, x.ndim);
+  return floatOf('softmax', x).numel ? softmaxOp({ x }, { axis: along }) : x.clone();
 }
 
 const logSoftmaxOp = defineOp({
@@ -47,11 +50,22 @@ const logSoftmaxOp = defineOp({
     const y = isRow(x, axis) ? rowSoftmax(x, true) : logOfColumns(x, axis);
     return { out: y, saved: { y, axis } };
   },
-  backward: (g, { y, axis }) => ({ x: g.sub(y.exp().mul(sum(g, axis, true))) }),
+  backward(g, { y, axis }) {
+    const wide = g.cast('f32');
+    return {
+      x: wide.sub(
+        y
+          .cast('f32')
+          .exp()
+          .mul(sum(wide, axis, true)),
+      ),
+    };
+  },
 });
 /** x − log Σ eˣ along an axis. */
 export function logSoftmax(x: Tensor, axis: number): Tensor {
-  return logSoftmaxOp({ x: floatOf('logSoftmax', x) }, { axis: axisOf('logSoftmax', axis, x.ndim) });
+  const along = axisOf('logSoftmax', axis, x.ndim);
+  return floatOf('logSoftmax', x).numel ? logSoftmaxOp({ x }, { axis: along }) : x.clone();
 }
 
 function floatOf(op: string, x: Tensor): Tensor {

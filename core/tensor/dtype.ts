@@ -23,6 +23,11 @@ export function sizeOf(dtype: DType): number {
   return dtype === 'f16' ? 2 : 4;
 }
 
+/** The least and the largest value of an integer type. */
+export function rangeOf(type: 'i32' | 'u32'): [number, number] {
+  return type === 'i32' ? [-(2 ** 31), 2 ** 31 - 1] : [0, 2 ** 32 - 1];
+}
+
 /** The type of an element in a WGSL storage buffer. */
 export function storageType(dtype: DType): 'f32' | 'f16' | 'i32' | 'u32' {
   return dtype === 'bool' ? 'u32' : dtype;

@@ -1,13 +1,18 @@
 // Host arrays to bytes of a dtype and back.
 
 import type { Float16Array } from '@petamoriken/float16';
-import type { DType, TypedArray } from './dtype.ts';
+import { ValueError } from '../errors.ts';
+import { rangeOf, type DType, type TypedArray } from './dtype.ts';
 import { bitsOf, float16BitsToFloat32, float32ToFloat16Bits, isFloat16Array } from './float16.ts';
 
 /** Values on the host, converted to the tensor's type on the way. A Uint16Array holds numbers, not bits of f16. */
 export type HostArray = TypedArray | Float16Array | readonly number[] | readonly boolean[];
 
-/** Bytes as they lie in a buffer, padded to a multiple of 4. */
+/**
+ * Bytes as they lie in a buffer, padded to a multiple of 4.
+ *
+ * @throws ValueError for a number that an integer type can't hold
+ */
 export function toBytes(data: HostArray, dtype: DType): Uint8Array<ArrayBuffer> {
   if (dtype === 'f16')
     return padded(isFloat16Array(data) ? bitsOf(data) : float32ToFloat16Bits(data as ArrayLike<number>));
@@ -21,12 +26,33 @@ export function toBytes(data: HostArray, dtype: DType): Uint8Array<ArrayBuffer> 
     case 'f32':
       return asBytes(new Float32Array(numbers));
     case 'i32':
-      return asBytes(new Int32Array(numbers));
+      return asBytes(wholeNumbers(numbers, new Int32Array(numbers.length), dtype));
     case 'u32':
-      return asBytes(new Uint32Array(numbers));
+      return asBytes(wholeNumbers(numbers, new Uint32Array(numbers.length), dtype));
     case 'bool':
-      return asBytes(Uint32Array.from(numbers, (v) => Number(Boolean(v))));
+      // NaN is true, as it is on the GPU.
+      return asBytes(Uint32Array.from(numbers, (v) => Number(Number(v) !== 0)));
   }
+}
+
+/**
+ * A number as a value of an integer type, towards zero.
+ *
+ * @throws ValueError where the type can't hold it
+ */
+export function wholeOf(value: number, type: 'i32' | 'u32', op = 'tensor'): number {
+  const [least, most] = rangeOf(type);
+  const whole = Math.trunc(value);
+  if (whole >= least && whole <= most) return whole;
+  throw new ValueError(op, `The value ${value} is no ${type}`, {
+    expected: `numbers from ${least} to ${most}`,
+    remedy: 'use f32',
+  });
+}
+
+function wholeNumbers<A extends Int32Array | Uint32Array>(from: ArrayLike<number>, to: A, type: 'i32' | 'u32'): A {
+  for (let i = 0; i < from.length; i++) to[i] = wholeOf(from[i], type);
+  return to;
 }
 
 /** Values of a buffer's bytes. */

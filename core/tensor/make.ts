@@ -32,7 +32,8 @@ function made(...args: ConstructorParameters<TensorClass>): Tensor {
 
 /** A tensor on fresh memory whose content is undefined. */
 export function emptyTensor(device: Device, shape: Shape, dtype: DType): Tensor {
-  const bytes = Math.max(4, numelOf(shape) * sizeOf(dtype));
+  // Kernels that read vectors of four bind at least one, also of nothing.
+  const bytes = Math.max(16, numelOf(shape) * sizeOf(dtype));
   const storage = new Storage(device, Math.ceil(bytes / 4) * 4, `a ${dtype} tensor of shape ${show(shape)}`);
   return made(device, storage, [...shape], contiguousStrides(shape), 0, dtype);
 }

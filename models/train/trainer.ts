@@ -338,12 +338,13 @@ export class Trainer {
    * One step on a batch, or this rank's part of it. The work is enqueued before this returns, or with several ranks in turn with the steps
    * before; the promise waits for the losses.
    *
-   * @throws ShapeError where the batch doesn't fit the model and the batch size
+   * @throws ShapeError where the batch doesn't fit the model and the batch size, ValueError for a label that is no class of the model
    */
   trainBatch(batch: Omit<Batch, 'next'> & { readonly next?: DataCursor }, given: GivenDraws = {}): Promise<StepRecord> {
     const expected = [this.batchSize / this.ranks, ...this.images.shape.slice(1)];
     if (batch.shape.join() !== expected.join())
       throw new ShapeError('Trainer', `The batch has shape ${show(batch.shape)}`, { expected: show(expected) });
+    if (this.labels) checkLabels(batch.labels, this.model.config.numClasses);
     const began = performance.now();
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
@@ -641,4 +642,14 @@ interface Enqueued {
 /** Parts with drawn and with given numbers are different lists. */
 function partKey(part: Part, draws: GivenDraws): string {
   return [part, ...Object.keys(draws)].join('+');
+}
+
+/** The label after the last class is the model's own, for no class: training draws it, and data that have it count from 1. */
+function checkLabels(labels: Int32Array, numClasses: number): void {
+  const wrong = labels.find((label) => label < 0 || label >= numClasses);
+  if (wrong !== undefined)
+    throw new ValueError('Trainer', `A label is ${wrong}`, {
+      expected: `0 to ${numClasses - 1} for a model of ${numClasses} classes`,
+      remedy: wrong === numClasses ? 'count classes from 0' : undefined,
+    });
 }

@@ -262,6 +262,26 @@ test('no leak: tensors and bytes after step 10 are those after step 1,000', asyn
   done(t);
 });
 
+test('labels that are no class of the model are refused before anything is trained', async ({ device }) => {
+  const t = trainer(device);
+  const batch = (await new DataLoader(dataset, { batchSize: 8 }).next()).value!;
+  for (const [label, hint] of [
+    [-1, ''],
+    [7, ''],
+    [5, '; count classes from 0'],
+  ] as const) {
+    const labels = batch.labels.slice();
+    labels[3] = label;
+    assert.throws(
+      () => t.trainBatch({ ...batch, labels }),
+      (error: Error) =>
+        error.message === `[Trainer] A label is ${label}, expected 0 to 4 for a model of 5 classes${hint}.`,
+    );
+  }
+  assert.is(t.step, 0);
+  done(t);
+});
+
 test('batches that do not fit are refused', async ({ device }) => {
   const t = trainer(device);
   const batch = (await new DataLoader(dataset, { batchSize: 4 }).next()).value!;
