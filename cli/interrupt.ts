@@ -11,10 +11,13 @@ export interface Interrupt {
 /**
  * Turns SIGINT, SIGTERM and SIGHUP (the terminal is closed) into an AbortSignal.
  * @param onFirst called at the first signal, to say what happens next
+ * @param names the signals; ranks listen to SIGUSR2 instead, which mpirun passes on
  */
-export function catchInterrupt(onFirst: () => void): Interrupt {
+export function catchInterrupt(
+  onFirst: () => void,
+  names: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'],
+): Interrupt {
   const controller = new AbortController();
-  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const handler = (): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     controller.abort();

@@ -35,6 +35,8 @@ export interface ProgressRecord {
   readonly step: number;
   readonly loss?: number;
   readonly imagesPerSecond?: number;
+  /** Of a step of several ranks. */
+  readonly exchange?: { readonly exposed: number };
 }
 
 const REDRAW_MS = 100;
@@ -65,6 +67,8 @@ export class Progress {
   private readonly now: () => number;
   private step: number;
   private loss = { sum: 0, weight: 0 };
+  /** Share of a step in which it waits for other ranks' gradients. */
+  private waiting: number | undefined;
   private secondsPerImage: number | undefined;
   private pace: number | undefined;
   private changed: number;
@@ -108,6 +112,10 @@ export class Progress {
     if (record.loss !== undefined && Number.isFinite(record.loss)) {
       this.loss.sum += (record.loss - this.loss.sum) * 0.02;
       this.loss.weight += (1 - this.loss.weight) * 0.02;
+    }
+    if (record.exchange && this.pace) {
+      const share = Math.min(1, (1000 * record.exchange.exposed) / this.pace);
+      this.waiting = (this.waiting ?? share) + (share - (this.waiting ?? share)) * 0.05;
     }
     const seconds = 1 / (record.imagesPerSecond ?? NaN);
     if (this.pace === undefined || this.secondsPerImage === undefined)
@@ -167,6 +175,7 @@ export class Progress {
       total: this.total,
       loss: this.smoothLoss,
       imagesPerSecond: this.imagesPerSecond,
+      exchangeShare: this.waiting,
       secondsLeft: secondsLeft === undefined ? undefined : Math.round(secondsLeft),
     };
   }
@@ -181,6 +190,7 @@ export class Progress {
     if (loss !== undefined) fields.push(`loss ${small(loss)}`);
     if (speed !== undefined)
       fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
+    if (this.waiting !== undefined) fields.push(`${Math.round(100 * this.waiting)} % in exchange`);
     if (seconds !== undefined && this.step < this.total) fields.push(`${duration(seconds)} left`);
     return fields;
   }

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { CompileError, DeviceLostError, DisposedError, EngineError, GpuError, LimitError } from '../core/errors.ts';
 import type { Device } from '../core/index.ts';
-import { Generator } from '../core/index.ts';
+import { Generator, tuningOf } from '../core/index.ts';
 import { DataLoader } from '../models/data/dataset.ts';
 import { hash32 } from '../models/data/hash.ts';
 import { createDiffusion, createTimestepSampler, type GaussianDiffusion } from '../models/diffusion/index.ts';
@@ -11,6 +11,8 @@ import { sampleImages } from '../models/sample/index.ts';
 import { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
+import type { Ranks } from './distributed/ranks.ts';
+import { shareState } from './distributed/shareState.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { describeCheckpoints, tightDisk } from './diskSpace.ts';
@@ -20,7 +22,7 @@ import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { adapterLabel } from './openCliDevice.ts';
 import { Progress, say, type ProgressStyle } from './progress.ts';
-import { learningRate, type RunConfig } from './runConfig.ts';
+import { learningRate, type RunConfig, type TrainPlan } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
 import { labelsOfRows, writeSamples } from './sampleSheet.ts';
 import type { StepProfile } from './stepProfile.ts';
@@ -37,6 +39,8 @@ export interface TrainRunOptions {
   readonly signal?: AbortSignal;
   /** Measures some of the steps. */
   readonly profile?: StepProfile;
+  /** The other ranks; this is the one that writes. */
+  readonly ranks?: Ranks;
 }
 
 export interface TrainOutcome {
@@ -96,11 +100,12 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
         say(`${counted(skipped, 'file')} could not be read and ${skipped === 1 ? 'was' : 'were'} skipped.`);
     });
     await chooseKernels(options, progress);
-    const model = owned(newModel(options));
-    const diffusion = owned(createDiffusion(options.device, config.diffusion));
-    const trainer = owned(newTrainer(options, model, diffusion));
+    const { ranks, device } = options;
+    await ranks?.broadcast(tuningOf(device).exportTuning({ shipped: true }));
+    const { model, trainer, loader } = owned(buildTraining(options));
     if (state) trainer.loadState(state);
-    const loop = new Loop(options, trainer, model, metrics, progress, resume);
+    if (ranks) await shareState(ranks, trainer);
+    const loop = new Loop(options, trainer, model, loader, metrics, progress, resume);
     const checkpoint = await loop.run().catch(async (error: unknown) => {
       if (error instanceof DeviceLostError) throw await lost(error, folder);
       await loop.rescue(error);
@@ -129,7 +134,7 @@ async function lost(error: DeviceLostError, folder: RunFolder): Promise<DeviceLo
  * when it goes on, so that it does so bit for bit.
  */
 async function chooseKernels(
-  { device, folder, config, resume, signal }: TrainRunOptions,
+  { device, folder, config, resume, signal, ranks }: TrainRunOptions,
   progress: Progress,
 ): Promise<void> {
   if (resume) {
@@ -138,7 +143,9 @@ async function chooseKernels(
   }
   await loadTuning(device);
   if (!device.adapter.software) {
-    const results = await tuneStep(device, config, { signal });
+    // A rank computes its part of the batch.
+    const batch = config.settings.batch / (ranks?.ranks ?? 1);
+    const results = await tuneStep(device, { ...config, settings: { ...config.settings, batch } }, { signal });
     if (results.length > 0) {
       progress.note(`Measured ${counted(results.length, 'kind')} of kernel calls that are new to this adapter.`);
       await storeTuning(device).catch((error: unknown) =>
@@ -154,19 +161,19 @@ export function resumeCommand(folder: Pick<RunFolder, 'shown'>): string {
   return invocation('train', '--resume', folder.shown);
 }
 
-function introduction({ device, folder, config, data, resume }: TrainRunOptions, start: number): string[] {
+function introduction({ device, folder, config, data, resume, ranks }: TrainRunOptions, start: number): string[] {
   const { settings, kind, model } = config;
   const { parameters } = kindNamed(kind).costs(model, { batch: settings.batch, precision: settings.precision });
   return [
     `data     ${data.description}`,
     `model    ${settings.model}, ${si(parameters)} parameters, ${model.numClasses > 0 ? counted(model.numClasses, 'class', 'classes') : 'unconditional'}`,
-    `adapter  ${adapterLabel(device)}`,
+    `adapter  ${adapterLabel(device)}${ranks ? ` × ${ranks.ranks}, ${ranks.version.split(',')[0]}` : ''}`,
     `disk     ${describeCheckpoints(config)}`,
     `run      ${folder.shown}${resume ? `, from step ${grouped(start)}` : ''}`,
   ];
 }
 
-function newModel({ device, config }: TrainRunOptions): BuiltModel {
+function newModel({ device, config }: TrainingParts): BuiltModel {
   const generator = new Generator(device, hash32(config.settings.seed, INIT_KEY));
   const model = kindNamed(config.kind).build(generator, config.model);
   generator.dispose();
@@ -174,7 +181,7 @@ function newModel({ device, config }: TrainRunOptions): BuiltModel {
 }
 
 function newTrainer(
-  { device, config: { settings } }: TrainRunOptions,
+  { device, config: { settings }, ranks }: TrainingParts,
   model: BuiltModel,
   diffusion: GaussianDiffusion,
 ): Trainer {
@@ -191,10 +198,60 @@ function newTrainer(
     emaDecay: settings.ema,
     precision: settings.precision,
     seed: hash32(settings.seed, TRAIN_KEY),
+    exchange: ranks,
     ...(settings.timestepSampler !== 'uniform' && {
       timestepSampler: createTimestepSampler(settings.timestepSampler, diffusion.numTimesteps),
     }),
   });
+}
+
+/** What decides what is trained, on every rank. */
+export type TrainingParts = Pick<TrainRunOptions, 'device' | 'config' | 'data' | 'ranks'>;
+
+/** The model, its trainer and the batches, which begin where the trainer stands when `loader` is called. */
+export function buildTraining(parts: TrainingParts): {
+  readonly model: BuiltModel;
+  readonly trainer: Trainer;
+  loader(): DataLoader;
+  dispose(): void;
+} {
+  const { device, config, data, ranks } = parts;
+  const { settings } = config;
+  const model = newModel(parts);
+  const diffusion = createDiffusion(device, config.diffusion);
+  const dispose = (): void => {
+    diffusion.dispose();
+    model.dispose();
+  };
+  try {
+    const trainer = newTrainer(parts, model, diffusion);
+    return {
+      model,
+      trainer,
+      loader: () =>
+        new DataLoader(data.dataset, {
+          batchSize: settings.batch,
+          seed: hash32(settings.seed, DATA_KEY),
+          flip: settings.flip,
+          cursor: trainer.cursor,
+          ...(ranks && { part: { index: ranks.rank, of: ranks.ranks } }),
+        }),
+      dispose: () => {
+        trainer.dispose();
+        dispose();
+      },
+    };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+/** Steps at which something is written, the next of each kind. */
+export function stopsAfter(step: number, { checkpointEvery, sampleEvery }: TrainPlan): number[] {
+  return [checkpointEvery, sampleEvery]
+    .filter((every) => every > 0)
+    .map((every) => (Math.floor(step / every) + 1) * every);
 }
 
 /** The steps between two stops, and what is done at each. */
@@ -202,6 +259,7 @@ class Loop {
   readonly #options: TrainRunOptions;
   readonly #trainer: Trainer;
   readonly #model: BuiltModel;
+  readonly #loader: () => DataLoader;
   readonly #metrics: MetricsFile;
   readonly #progress: Progress;
   #saved: CheckpointEntry | undefined;
@@ -214,6 +272,7 @@ class Loop {
     options: TrainRunOptions,
     trainer: Trainer,
     model: BuiltModel,
+    loader: () => DataLoader,
     metrics: MetricsFile,
     progress: Progress,
     saved: CheckpointEntry | undefined,
@@ -221,6 +280,7 @@ class Loop {
     this.#options = options;
     this.#trainer = trainer;
     this.#model = model;
+    this.#loader = loader;
     this.#metrics = metrics;
     this.#progress = progress;
     this.#saved = saved;
@@ -230,23 +290,18 @@ class Loop {
   async run(): Promise<CheckpointEntry | undefined> {
     const trainer = this.#trainer;
     const {
-      config: { settings, plan },
-      data,
+      config: { plan },
       signal,
       profile,
+      ranks,
     } = this.#options;
-    const loader = new DataLoader(data.dataset, {
-      batchSize: settings.batch,
-      seed: hash32(settings.seed, DATA_KEY),
-      flip: settings.flip,
-      cursor: trainer.cursor,
-    });
+    const loader = this.#loader();
+    // Several ranks stop after the same step, whichever of them was asked.
+    const stopped = (): boolean => (ranks ? trainer.stopped : (signal?.aborted ?? false));
     const due = (every: number): boolean => every > 0 && trainer.step % every === 0;
-    while (trainer.step < plan.steps && !signal?.aborted) {
+    while (trainer.step < plan.steps && !stopped()) {
       // Between two stops the trainer keeps the GPU busy ahead of what it reports; at a stop nothing is under way.
-      const stops = [plan.checkpointEvery, plan.sampleEvery]
-        .filter((every) => every > 0)
-        .map((every) => (Math.floor(trainer.step / every) + 1) * every);
+      const stops = stopsAfter(trainer.step, plan);
       stops.push(...(profile?.stops.filter((step) => step > trainer.step) ?? []));
       try {
         for await (const record of trainer.run(loader, { steps: Math.min(plan.steps, ...stops), signal })) {
@@ -256,12 +311,16 @@ class Loop {
         // Also the waiting for data ends with the signal.
         if (!signal?.aborted || error !== signal.reason) throw error;
       }
-      if (signal?.aborted) break;
-      await profile?.reached(trainer.step);
-      if (due(plan.checkpointEvery)) await this.#save(trainer.step >= plan.steps);
-      if (due(plan.sampleEvery)) await this.#sheet();
+      if (!stopped()) {
+        await profile?.reached(trainer.step);
+        if (due(plan.checkpointEvery)) await this.#save(trainer.step >= plan.steps);
+        if (due(plan.sampleEvery)) await this.#sheet();
+      }
+      // The others wait for what is written.
+      await ranks?.barrier();
     }
     if (trainer.step > (this.#saved?.step ?? 0)) await this.#save(true);
+    await ranks?.barrier();
     return this.#saved;
   }
 

@@ -11,11 +11,14 @@ import { describeDifference, readIndex, writeIndex, type PictureIndex } from '..
 import { EXIT, UsageError } from '../errors.ts';
 import { FileError, errorCode } from '../files.ts';
 import { grouped } from '../format.ts';
-import { catchInterrupt } from '../interrupt.ts';
+import { followRun, type RunNews } from '../distributed/follower.ts';
+import { reportFolder } from '../distributed/report.ts';
+import type { Ranks } from '../distributed/ranks.ts';
+import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation } from '../invocation.ts';
 import { addModelFlags } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
-import { choice, flag, integer, list, number, probability, text } from '../options.ts';
+import { choice, flag, integer, list, number, probability, text, type Parser } from '../options.ts';
 import { defaultStyle, say, type ProgressStyle } from '../progress.ts';
 import { makeRunConfig, type RunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
@@ -33,6 +36,11 @@ interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOp
   readonly quiet?: boolean;
   /** Where a trace of some steps is written. */
   readonly profile?: string;
+  /** How many GPUs, or which. */
+  readonly gpus?: number | readonly number[];
+  readonly oversubscribe?: boolean;
+  readonly distributed?: boolean;
+  readonly maxRestarts: number;
 }
 
 /** Flags that a resumed run may give anew. */
@@ -45,7 +53,11 @@ const PLAN = [
   'guidance',
 ] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
-const ASIDE = new Set(['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier', ...PLAN]);
+const ASIDE = new Set([
+  ...['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
+  ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts'],
+  ...PLAN,
+]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
 const PLACES = new Set(['data']);
 
@@ -168,43 +180,126 @@ export function trainCommand(): Command {
         text,
       ),
     )
+    .optionsGroup('Several GPUs (Open MPI):')
+    .addOption(
+      flag(
+        '--gpus <n or list>',
+        'train on so many GPUs of this machine, or on these: 0,2; --batch is that of all',
+        gpuList,
+      ),
+    )
+    .option('--oversubscribe', 'let ranks share an adapter')
+    .addOption(
+      flag(
+        '--max-restarts <n>',
+        'with --gpus: go on so many times with the GPUs that are left',
+        integer({ min: 0 }),
+        3,
+      ),
+    )
+    .option('--distributed', 'this process is a rank that mpirun has started')
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
   return command.action(async (options: TrainOptions) => {
     // A flag that is not given says nothing, whatever its default.
     const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
-    await train(
-      options,
-      given,
-      (name) => command.options.find((option) => option.attributeName() === name)?.long ?? name,
-    );
+    const flagName: FlagName = (name) =>
+      command.options.find((option) => option.attributeName() === name)?.long ?? name;
+    if (options.gpus !== undefined) process.exitCode = await launch(options);
+    else if (options.distributed) await trainRank(options, given, flagName);
+    else await train(options, given, flagName);
   });
+}
+
+/** `4`: so many; `0,2`: these. */
+const gpuList: Parser<number | number[]> = (value, name) =>
+  value.includes(',') ? list(integer({ min: 0 }))(value, name) : integer({ min: 1 })(value, name);
+
+/** Starts the ranks and follows them. */
+async function launch(options: TrainOptions): Promise<number> {
+  if (options.profile !== undefined) throw new UsageError('--profile measures one GPU; leave --gpus out for it.');
+  const { launchRanks } = await import('../distributed/launch.ts');
+  return launchRanks({
+    gpus: options.gpus!,
+    oversubscribe: options.oversubscribe ?? false,
+    maxRestarts: options.maxRestarts,
+    // The batch of a run that goes on is in its folder.
+    ...(options.resume === undefined && { batch: options.batch / options.microBatches }),
+    style: options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress,
+  });
+}
+
+/** One of several ranks: rank 0 has the run's folder and says what the others need. */
+async function trainRank(options: TrainOptions, given: Given, flagName: FlagName): Promise<void> {
+  const { joinRanks } = await import('../distributed/join.ts');
+  const interrupt = catchInterrupt(() => {}, ['SIGUSR2']);
+  const { ranks, fail } = await joinRanks(options.oversubscribe ?? false);
+  try {
+    const { signal } = interrupt;
+    if (ranks.rank === 0) await train(options, given, flagName, { ranks, interrupt });
+    else {
+      const { config } = await ranks.broadcast<RunNews | null>(null).then(named);
+      const data = await open(config.settings, signal);
+      if (data.fingerprint !== config.dataFingerprint)
+        throw new UsageError(`The data in ${config.settings.data} is not on rank ${ranks.rank} what it is on rank 0.`);
+      using device = await openCliDevice(options);
+      ranks.polite = device.adapter.software;
+      await followRun({ device, ranks, config, data, signal });
+      await ranks.leave();
+    }
+  } catch (error) {
+    fail(error);
+  } finally {
+    interrupt.release();
+  }
+}
+
+/** What rank 0 has told, or that there is nothing to do. */
+function named(news: RunNews | null): RunNews {
+  if (news === null) process.exit(EXIT.ok);
+  return news;
 }
 
 type Given = (name: string) => boolean;
 type FlagName = (name: string) => string;
 
-async function train(options: TrainOptions, given: Given, flagName: FlagName): Promise<void> {
+async function train(
+  options: TrainOptions,
+  given: Given,
+  flagName: FlagName,
+  together?: { readonly ranks: Ranks; readonly interrupt: Interrupt },
+): Promise<void> {
   const style = options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress;
-  const interrupt = catchInterrupt(() =>
-    say('Finishing this step, then writing a checkpoint; Ctrl-C again leaves at once.'),
-  );
+  const ranks = together?.ranks;
+  const interrupt =
+    together?.interrupt ??
+    catchInterrupt(() => say('Finishing this step, then writing a checkpoint; Ctrl-C again leaves at once.'));
   try {
     const { signal } = interrupt;
     const { folder, config, data, resume } =
       options.resume === undefined ? await begin(options, signal) : await goOn(options, given, flagName, signal);
     try {
       if (resume && resume.step >= config.plan.steps) {
+        await ranks?.broadcast(null);
         say(
           `The run has reached step ${grouped(resume.step)} of ${grouped(config.plan.steps)}; give more with --steps to go on.`,
         );
         return;
       }
-      if (signal.aborted) return stopped(undefined);
+      if (ranks) {
+        if (config.settings.batch % (ranks.ranks * config.settings.microBatches) !== 0)
+          throw new UsageError(
+            `A batch of ${config.settings.batch} can't be divided among ${ranks.ranks} GPUs and ${config.settings.microBatches} micro-batches; choose other numbers.`,
+          );
+        reportFolder(folder.path);
+        await ranks.broadcast<RunNews>({ config, start: resume?.step ?? 0 });
+      } else if (signal.aborted) return stopped(undefined);
       using device = await openCliDevice(options);
       const profile =
         options.profile === undefined ? undefined : new StepProfile(device, options.profile, resume?.step ?? 0);
-      const outcome = await trainRun({ device, folder, config, data, resume, style, signal, profile });
+      if (ranks) ranks.polite = device.adapter.software;
+      const outcome = await trainRun({ device, folder, config, data, resume, style, signal, profile, ranks });
+      await ranks?.leave();
       if (profile && style !== 'none') process.stdout.write(profile.report);
       if (!outcome.done) return stopped(outcome.checkpoint && { step: outcome.checkpoint.step, folder });
       if (style === 'bar' || style === 'lines')
@@ -225,7 +320,8 @@ async function train(options: TrainOptions, given: Given, flagName: FlagName): P
         ? `Stopped at step ${grouped(at.step)}, which is in a checkpoint; go on with ${resumeCommand(at.folder)}`
         : 'Stopped before the first step.',
     );
-    process.exitCode = EXIT.interrupted;
+    // The launcher knows that it was interrupted; to mpirun a status would be a failure.
+    process.exitCode = ranks ? EXIT.ok : EXIT.interrupted;
   }
 }
 

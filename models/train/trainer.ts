@@ -180,6 +180,10 @@ export class Trainer {
   private terms: readonly (typeof TERMS)[number][] = [];
   private lastEnd = 0;
   private readonly exchange: GradientExchange | undefined;
+  private wantsStop = (): boolean => false;
+  /** Records of steps by which a rank was asked to stop. */
+  private readonly lastOnes = new WeakSet<StepRecord>();
+  private ended = false;
   private readonly wire: 'f32' | 'f16';
   private readonly runs: readonly GradientRun[];
   private buckets: Promise<GradientBuckets> | undefined;
@@ -271,6 +275,11 @@ export class Trainer {
     return this.place;
   }
 
+  /** Whether a signal on any rank has ended the run; with one rank alone its own signal tells. */
+  get stopped(): boolean {
+    return this.ended;
+  }
+
   /** How the captured parts of a step use memory; empty before the first step. */
   get plans(): ReadonlyMap<string, CapturePlan> {
     return new Map([...this.captured].map(([part, step]) => [part, step.plan]));
@@ -287,9 +296,12 @@ export class Trainer {
     { steps, signal, pauseEvery = Infinity }: RunOptions,
   ): AsyncGenerator<StepRecord, void, undefined> {
     let ahead: Promise<StepRecord> | null = null;
-    if (this.taken < steps && !signal?.aborted) await this.prepare();
+    this.wantsStop = () => signal?.aborted ?? false;
+    // Ranks stop together: after the step whose record says so, which is the same one for all.
+    const stops = (): boolean => (this.exchange ? this.stopped : this.wantsStop());
+    if (this.taken < steps && !stops()) await this.prepare();
     try {
-      while (this.taken < steps && !signal?.aborted) {
+      while (this.taken < steps && !stops()) {
         let batch: Batch | undefined;
         try {
           ({ value: batch } = await loader.next());
@@ -305,17 +317,17 @@ export class Trainer {
         record.catch(() => {});
         const before = ahead;
         ahead = record; // what the caller may leave at a yield is waited for
-        if (before) yield await before;
+        if (before) yield await this.told(before);
         // A sampler that learns from losses needs this step's before it draws the next ones.
         if (this.sampler || this.taken % pauseEvery === 0) {
           ahead = null;
-          yield await record;
+          yield await this.told(record);
         }
       }
       if (ahead) {
         const last = ahead;
         ahead = null;
-        yield await last;
+        yield await this.told(last);
       }
     } finally {
       await ahead?.catch(() => {});
@@ -332,6 +344,8 @@ export class Trainer {
     if (!this.capturing) return;
     const draws: GivenDraws = this.sampler ? { timesteps: new Int32Array(0), weights: new Float32Array(0) } : {};
     for (const part of new Set(this.parts())) await this.prepared(part, draws);
+    // Compiling may take one rank much longer than another, gradients may not.
+    await this.exchange?.gatherNumbers(new Float64Array(1));
   }
 
   /**
@@ -592,7 +606,7 @@ export class Trainer {
     { step, lr, epoch, began, draws }: { step: number; lr: number; epoch: number; began: number; draws: GivenDraws },
   ): Promise<StepRecord> {
     const { losses: parts, counters, times } = await enqueued;
-    const [losses, { gradNorm, skipped }] = await Promise.all([this.gathered(Promise.all(parts)), counters]);
+    const [{ losses, stop }, { gradNorm, skipped }] = await Promise.all([this.gathered(Promise.all(parts)), counters]);
     const ended = performance.now();
     const elapsed = (ended - Math.max(began, this.lastEnd)) / 1000;
     this.lastEnd = ended;
@@ -609,7 +623,7 @@ export class Trainer {
       mse?: number;
       vb?: number;
     };
-    return {
+    const record: StepRecord = {
       step,
       ...means,
       gradNorm,
@@ -619,15 +633,30 @@ export class Trainer {
       epoch,
       ...(times && { exchange: times }),
     };
+    if (stop) this.lastOnes.add(record);
+    return record;
   }
 
-  /** The losses of all ranks' micro-batches, in order. */
-  private async gathered(own: Promise<ArrayLike<number>[]>): Promise<ArrayLike<number>[]> {
+  /** A record, in the order of steps: the first by which a rank was asked to stop ends the run. */
+  private async told(record: Promise<StepRecord>): Promise<StepRecord> {
+    const known = await record;
+    this.ended ||= this.lastOnes.has(known);
+    return known;
+  }
+
+  /** The losses of all ranks' micro-batches, in order, and whether one was asked to stop. */
+  private async gathered(
+    own: Promise<ArrayLike<number>[]>,
+  ): Promise<{ losses: readonly ArrayLike<number>[]; stop: boolean }> {
     const parts = await own;
-    if (!this.exchange) return parts;
+    if (!this.exchange) return { losses: parts, stop: false };
     const each = parts[0].length;
-    const all = await this.exchange.gatherNumbers(Float64Array.from(parts.flatMap((part) => Array.from(part))));
-    return all.flatMap((values) => parts.map((_, k) => values.subarray(k * each, (k + 1) * each)));
+    const values = [...parts.flatMap((part) => Array.from(part)), Number(this.wantsStop())];
+    const all = await this.exchange.gatherNumbers(Float64Array.from(values));
+    return {
+      losses: all.flatMap((rank) => parts.map((_, k) => rank.subarray(k * each, (k + 1) * each))),
+      stop: all.some((rank) => rank.at(-1) === 1),
+    };
   }
 }
 
