@@ -20,7 +20,7 @@ export interface MemoryReport {
   liveBytes: number;
   pooledBytes: number;
   peakBytes: number;
-  /** Tensors that the garbage collector found undisposed. */
+  /** Tensors that nobody disposed of: the garbage collector gave them back. */
   leakedTensors: number;
 }
 
@@ -149,7 +149,7 @@ export class Device implements KernelEnv, Memory {
     return this.handles.live;
   }
 
-  /** Tensors that the garbage collector found undisposed. */
+  /** Tensors that nobody disposed of: the garbage collector gave them back. */
   get leakedTensors(): number {
     return this.handles.leaked;
   }
@@ -164,8 +164,8 @@ export class Device implements KernelEnv, Memory {
   }
 
   /**
-   * Which tensors were lost: collected by the garbage collector without `dispose()`. Their memory stays taken. The collector runs
-   * when it likes, so that the report may be late.
+   * Which tensors nobody disposed of, so that the garbage collector gave their memory back. It runs when it likes: memory is taken for
+   * longer than it is needed, and the report may be late.
    */
   leakReport(): string {
     return this.handles.report();
@@ -195,6 +195,7 @@ export class Device implements KernelEnv, Memory {
     this.destroyed = true;
     this.failure = new DeviceLostError('device', 'The device was destroyed');
     this.stream.abandon();
+    this.handles.abandon();
     this.bindGroups.clear();
     this.gpu.destroy();
     this.release();

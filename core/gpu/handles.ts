@@ -1,10 +1,17 @@
-// Counts the handles on a device's memory (tensors), and notices those that the garbage collector takes before anybody disposed of
-// them.
+// Counts the handles on a device's memory (tensors), and gives back what the garbage collector finds: a handle that nobody holds and
+// nobody disposed of.
 
-/** What is remembered of a handle that may be lost. */
+/** What a handle holds on to. It must not refer to the handle. */
+export interface Holdings {
+  /** Names the handle. */
+  describe(): string;
+  /** Gives the memory back. */
+  release(): void;
+}
+
+/** What is remembered of a handle. */
 interface Birth {
-  /** Names it, without holding on to it. */
-  readonly what: () => string;
+  readonly holdings: Holdings;
   readonly stack: string | undefined;
 }
 
@@ -15,17 +22,14 @@ export class Handles {
   leaked = 0;
   /** Remember where each handle is made, for `report()`. Slows the host down. */
   trace = false;
+  private abandoned = false;
   private readonly lostByText = new Map<string, number>();
-  private readonly registry = new FinalizationRegistry<Birth>(({ what, stack }) => {
-    this.leaked++;
-    const text = `${what()}${stack === undefined ? '' : `, made at ${madeAt(stack)}`}`;
-    this.lostByText.set(text, (this.lostByText.get(text) ?? 0) + 1);
-  });
+  private readonly registry = new FinalizationRegistry<Birth>((birth) => this.collected(birth));
 
-  /** A handle was made; `what` must not refer to it. */
-  opened(handle: object, what: () => string): void {
+  /** A handle was made. */
+  opened(handle: object, holdings: Holdings): void {
     this.live++;
-    this.registry.register(handle, { what, stack: this.trace ? new Error().stack : undefined }, handle);
+    this.registry.register(handle, { holdings, stack: this.trace ? new Error().stack : undefined }, handle);
   }
 
   /** A handle was disposed of. */
@@ -39,7 +43,25 @@ export class Handles {
     if (!this.leaked) return 'No tensor was collected without dispose().';
     const lines = [...this.lostByText].sort((a, b) => b[1] - a[1]).map(([text, count]) => `  ${count} × ${text}`);
     const hint = this.trace ? '' : '\nSet device.traceTensors to see where they are made.';
-    return `${this.leaked} tensors were collected without dispose(); their memory is lost until the device is destroyed:\n${lines.join('\n')}${hint}`;
+    return `${this.leaked} tensors were collected without dispose(); their memory came back late, scope() gives it back at once:\n${lines.join('\n')}${hint}`;
+  }
+
+  /** The device is gone with all its memory: nothing more is lost. */
+  abandon(): void {
+    this.abandoned = true;
+  }
+
+  private collected({ holdings, stack }: Birth): void {
+    if (this.abandoned) return;
+    if (this.leaked++ === 0)
+      console.warn(
+        '[dis-webgpu] Tensors were left to the garbage collector, which frees their memory late. Compute inside of scope(() => …), ' +
+          'which frees it at once; device.leakReport() lists them.',
+      );
+    this.live--;
+    const text = `${holdings.describe()}${stack === undefined ? '' : `, made at ${madeAt(stack)}`}`;
+    this.lostByText.set(text, (this.lostByText.get(text) ?? 0) + 1);
+    holdings.release();
   }
 }
 

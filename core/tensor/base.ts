@@ -1,8 +1,9 @@
 // A tensor before it has operations: a view (shape, strides, offset) of a storage on a device, with its place on the autograd tape. The
 // class `Tensor` (core/tensor.ts) adds the methods.
 
-import { DisposedError, ShapeError } from '../errors.ts';
+import { DisposedError, ShapeError, ValueError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
+import type { Holdings } from '../gpu/handles.ts';
 import type { Storage } from '../gpu/storage.ts';
 import type { Tensor } from '../tensor.ts';
 import { sizeOf, type DType } from './dtype.ts';
@@ -22,6 +23,31 @@ export interface Edge<Node extends TapeNode = TapeNode> {
   readonly index: number;
 }
 
+/** What a tensor holds on to: given back by `dispose()`, or when the garbage collector took the tensor. */
+class Held implements Holdings {
+  storage: Storage | null;
+  edge: Edge | null = null;
+  private readonly shape: Shape;
+  private readonly dtype: DType;
+
+  constructor(storage: Storage, shape: Shape, dtype: DType) {
+    this.storage = storage;
+    this.shape = shape;
+    this.dtype = dtype;
+  }
+
+  describe(): string {
+    return `${this.dtype} ${show(this.shape)}`;
+  }
+
+  release(): void {
+    const { storage } = this;
+    this.storage = null;
+    this.edge?.node.release();
+    storage?.release();
+  }
+}
+
 export abstract class TensorBase {
   readonly device: Device;
   readonly shape: Shape;
@@ -31,39 +57,43 @@ export abstract class TensorBase {
   offset: number;
   readonly dtype: DType;
   readonly numel: number;
-  /** Where its gradient goes; null where it needs none. */
-  edge: Edge | null = null;
   /** @internal Whether its elements are nobody else's, though other tensors have other parts of its storage. */
   exclusive = false;
-  private memory: Storage | null;
+  private readonly held: Held;
   private accumulated: Tensor | null = null;
 
   /** @internal Takes over one reference of the storage. */
   constructor(device: Device, storage: Storage, shape: Shape, strides: Shape, offset: number, dtype: DType) {
     this.device = device;
-    this.memory = storage;
+    this.held = new Held(storage, shape, dtype);
     this.shape = shape;
     this.strides = strides;
     this.offset = offset;
     this.dtype = dtype;
     this.numel = numelOf(shape);
-    device.handles.opened(this, () => `${dtype} ${show(shape)}`);
+    device.handles.opened(this, this.held);
     own(this);
   }
 
   /** @throws DisposedError after `dispose()` */
   get storage(): Storage {
-    if (!this.memory)
+    const { storage } = this.held;
+    if (!storage)
       throw new DisposedError(
         'tensor',
         `A ${this.dtype} tensor of shape ${show(this.shape)} was used after it was disposed of`,
         { remedy: 'return it from its scope(), or keep() it' },
       );
-    return this.memory;
+    return storage;
   }
 
   get disposed(): boolean {
-    return this.memory === null;
+    return this.held.storage === null;
+  }
+
+  /** Where its gradient goes; null where it needs none. */
+  get edge(): Edge | null {
+    return this.held.edge;
   }
 
   /** First byte in `storage`. */
@@ -103,14 +133,11 @@ export abstract class TensorBase {
 
   /** Gives the memory back, if no other view shares it. Idempotent. */
   dispose(): void {
-    const storage = this.memory;
-    if (!storage) return;
-    this.memory = null;
+    if (this.disposed) return;
     this.device.handles.closed(this);
     this.accumulated?.dispose();
     this.accumulated = null;
-    this.edge?.node.release();
-    storage.release();
+    this.held.release();
   }
 
   [Symbol.dispose](): void {
@@ -121,16 +148,18 @@ export abstract class TensorBase {
    * Moves this tensor, with its identity on the tape, to the memory of another of its shape and type: a parameter into an arena.
    * Values are those of the other tensor.
    *
-   * @throws ShapeError for another shape or type
+   * @throws ShapeError for another shape or type, ValueError for another device
    */
   setData(other: Tensor): this {
+    if (other.device !== this.device)
+      throw new ValueError('setData', 'The other tensor lies on another device', { expected: 'the same device' });
     if (!sameShape(other.shape, this.shape) || other.dtype !== this.dtype)
       throw new ShapeError(
         'setData',
         `A ${other.dtype} tensor of shape ${show(other.shape)} can't take the place of a ${this.dtype} tensor of shape ${show(this.shape)}`,
       );
     const old = this.storage;
-    this.memory = other.storage.retain();
+    this.held.storage = other.storage.retain();
     this.strides = other.strides;
     this.offset = other.offset;
     old.release();
@@ -140,13 +169,13 @@ export abstract class TensorBase {
   /** @internal Puts the tensor on the tape. */
   attach(edge: Edge): void {
     edge.node.retain();
-    this.edge = edge;
+    this.held.edge = edge;
   }
 
   /** @internal Takes it off the tape. */
   unattach(): void {
     this.edge?.node.release();
-    this.edge = null;
+    this.held.edge = null;
   }
 
   /** @internal Writes to memory that is contiguous and of which no other tensor has the bytes up to the next word. */

@@ -232,7 +232,27 @@ test('a profiler without timestamp queries is refused', () =>
     { without: ['timestamp-query'] },
   ));
 
-test('tensors that are lost are reported, with the place where they were made', () =>
+/** Collects garbage until `done`, and gives what was warned of meanwhile. */
+async function collectUntil(done: () => boolean): Promise<string[]> {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const warnings: string[] = [];
+  const { warn } = console;
+  console.warn = (text: string) => warnings.push(text);
+  try {
+    for (let i = 0; i < 50 && !done(); i++) {
+      collect();
+      await new Promise((resolve) => {
+        setTimeout(resolve, 5);
+      });
+    }
+  } finally {
+    console.warn = warn;
+  }
+  return warnings;
+}
+
+test('tensors that nobody holds give their memory back, and are reported with the place where they were made', () =>
   withDevice(async (device) => {
     assert.match(device.leakReport(), /^No tensor was collected/);
     device.traceTensors = true;
@@ -241,20 +261,44 @@ test('tensors that are lost are reported, with the place where they were made', 
     };
     lose();
     const kept = tensor(device, [1]);
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
-    for (let i = 0; i < 20 && device.leakedTensors < 3; i++) {
-      collect();
-      await new Promise((done) => {
-        setTimeout(done, 5);
-      });
-    }
-    assert.is(device.memory().leakedTensors, 3);
+    const warnings = await collectUntil(() => device.leakedTensors >= 3);
+    assert.is(warnings.length, 1);
+    assert.match(warnings[0], /Compute inside of scope\(\(\) => …\)/);
+    const { leakedTensors, liveTensors, liveBytes } = device.memory();
+    assert.equal([leakedTensors, liveTensors, liveBytes], [3, 1, 256]);
     assert.match(
       device.leakReport(),
       /^3 tensors were collected without dispose\(\); .*\n {2}3 × f32 \(6,11\), made at lose .*device\.test\.ts/,
     );
     kept.dispose();
+  }));
+
+test('sums and graphs without a scope take memory only until the collector runs; what is held stays right', () =>
+  withDevice(async (device) => {
+    const x = core.ones(device, [256, 1024]),
+      w = core.full(device, [256, 1024], 2).requiresGrad_();
+    const MB = 2 ** 20;
+    const work = (): core.Tensor => {
+      let y = x;
+      for (let i = 0; i < 30; i++) y = y.add(1);
+      // A graph that saves values, and one whose gradient was computed.
+      w.mul(x).exp();
+      w.mul(x).sum().backward();
+      return y;
+    };
+    let y = work();
+    assert.ok(device.memory().liveBytes > 30 * MB);
+    await collectUntil(() => device.liveTensors <= 4);
+    // x, w with its gradient, and y.
+    assert.is(device.liveTensors, 4);
+    assert.is(device.memory().liveBytes, 4 * MB);
+    y = work();
+    await collectUntil(() => device.liveTensors <= 4);
+    assert.is(device.memory().liveBytes, 4 * MB);
+    assert.ok(device.pool.created <= 80, `${device.pool.created} buffers`);
+    assert.equal([(await y.data())[5], (await w.grad!.data())[5]], [31, 2]);
+    for (const t of [x, w, y]) t.dispose();
+    assert.is(device.memory().liveBytes, 0);
   }));
 
 test('a process ends by itself when its work is done, whatever it leaves behind', () => {
