@@ -4,6 +4,7 @@
 import { isGradEnabled } from '../autograd/gradMode.ts';
 import { defineOp } from '../autograd/defineOp.ts';
 import { GradError, ShapeError } from '../errors.ts';
+import { checkOperands, checkSameDevice } from '../tensor/arguments.ts';
 import { isFloat, promote, type DType } from '../tensor/dtype.ts';
 import { broadcastShapes, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -97,6 +98,7 @@ export function fuse(
   const programs = new Programs();
   let many = false;
   return (...tensors) => {
+    checkOperands(name, tensors, { numbers: false });
     const program = programs.get(
       tensors.map((t) => ofType[t.dtype]),
       () => {
@@ -128,6 +130,8 @@ export function fuseInPlace(
 ): (...tensors: Tensor[]) => void {
   const programs = new Programs();
   return (...tensors) => {
+    checkOperands(name, tensors, { numbers: false });
+    checkSameDevice(name, tensors);
     if (isGradEnabled() && tensors.some((t) => t.requiresGrad))
       throw new GradError(name, 'Writing in place is not differentiable', {
         expected: 'tensors that need no gradient',
@@ -171,6 +175,7 @@ export function elementwise(
 ): (...operands: (Tensor | number)[]) => Tensor {
   const programs = new Programs();
   return (...operands) => {
+    checkOperands(name, operands, { numbers: true });
     const tensors: Tensor[] = [];
     const scalars: number[] = [];
     const kinds: number[] = [];

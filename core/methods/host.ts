@@ -91,8 +91,19 @@ export abstract class HostMethods extends TensorBase {
     return format(await this.data(), this.shape, this.dtype);
   }
 
+  /** What is known without a wait: `Tensor(f32, (2,3), requiresGrad)`. Values are on the GPU; `toText()` reads them. */
   override toString(): string {
-    const state = this.disposed ? ', disposed' : this.requiresGrad ? ', requiresGrad' : '';
-    return `Tensor(${this.dtype}, ${show(this.shape)}${state})`;
+    const state: string[] = [];
+    if (this.disposed) state.push('disposed');
+    else {
+      if (!this.isContiguous) state.push(`strides (${this.strides.join()})`);
+      if (this.requiresGrad) state.push('requiresGrad');
+    }
+    return `Tensor(${[this.dtype, show(this.shape), ...state].join(', ')})`;
+  }
+
+  /** @internal What Node's console shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
   }
 }

@@ -8,6 +8,7 @@ import { wholeOf, type HostArray } from '../tensor/hostData.ts';
 import { numelOf, show, type Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
+import { checkDevice, inWords } from '../tensor/arguments.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 
@@ -27,6 +28,7 @@ export interface CreateOptions {
  * @throws ShapeError where the data doesn't fill the shape or nested arrays are ragged, ValueError for what is no number
  */
 export function tensor(device: Device, data: Nested | HostArray, options: CreateOptions = {}): Tensor {
+  checkDevice('tensor', device);
   const flat = isTyped(data) ? { values: data, shape: [data.length] } : flattenNested(data as Nested);
   const shape = checkShape('tensor', options.shape ?? flat.shape);
   if (numelOf(shape) !== flat.values.length)
@@ -63,6 +65,11 @@ function typeOf(values: HostArray): DType {
 }
 
 function checkShape(op: string, shape: Shape): Shape {
+  if (!Array.isArray(shape))
+    throw new ValueError(op, `The shape is ${inWords(shape)}`, {
+      expected: 'an array of whole numbers',
+      remedy: typeof shape === 'number' ? `write [${String(shape)}]` : undefined,
+    });
   for (const size of shape)
     if (!Number.isSafeInteger(size) || size < 0)
       throw new ValueError(op, `Shape ${show(shape)} has a size of ${size}`, { expected: 'whole numbers from 0 on' });
@@ -101,6 +108,7 @@ function flattenNested(data: Nested): { values: number[] | boolean[]; shape: num
 
 /** A tensor whose content is undefined, to be written by a kernel. */
 export function empty(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
+  checkDevice('empty', device);
   return emptyTensor(device, checkShape('empty', shape), dtype);
 }
 
@@ -127,6 +135,7 @@ export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; ar
  * @throws ValueError for a number that an integer type can't hold
  */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
+  checkDevice('full', device);
   // NaN is true.
   const stored = dtype === 'bool' ? Number(value !== 0) : isFloat(dtype) ? value : wholeOf(value, dtype, 'full');
   const t = empty(device, shape, dtype);
@@ -136,15 +145,18 @@ export function full(device: Device, shape: Shape, value: number, dtype: DType =
 }
 
 export function zeros(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
+  checkDevice('zeros', device);
   return full(device, shape, 0, dtype);
 }
 
 export function ones(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
+  checkDevice('ones', device);
   return full(device, shape, 1, dtype);
 }
 
 /** begin, begin + step, … before end. */
 export function arange(device: Device, begin: number, end?: number, step = 1, dtype: DType = 'f32'): Tensor {
+  checkDevice('arange', device);
   const [from, to] = end === undefined ? [0, begin] : [begin, end];
   if (![from, to, step].every(Number.isFinite) || step === 0)
     throw new ValueError('arange', `From ${from} to ${to} by ${step}`, {
@@ -167,6 +179,7 @@ export function arange(device: Device, begin: number, end?: number, step = 1, dt
 
 /** `count` values from begin to end, both included. */
 export function linspace(device: Device, begin: number, end: number, count: number): Tensor {
+  checkDevice('linspace', device);
   checkShape('linspace', [count]);
   return tensor(
     device,
@@ -176,6 +189,7 @@ export function linspace(device: Device, begin: number, end: number, count: numb
 
 /** The identity matrix. */
 export function eye(device: Device, n: number, dtype: DType = 'f32'): Tensor {
+  checkDevice('eye', device);
   checkShape('eye', [n, n]);
   const data = new Float32Array(n * n);
   for (let i = 0; i < n; i++) data[i * n + i] = 1;

@@ -3,6 +3,7 @@
 import { defineOp } from '../autograd/defineOp.ts';
 import { DTypeError, ShapeError, ValueError } from '../errors.ts';
 import { copyInto } from '../expr/elementwise.ts';
+import { checkOperands, inWords } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
 import { scope } from '../tensor/scope.ts';
@@ -27,9 +28,16 @@ const concatOp = defineOp({
   },
   backward: (g, { axis, sizes }) => ({ parts: g.split(sizes, axis) }),
 });
+function checkParts(op: string, parts: readonly Tensor[]): void {
+  if (!Array.isArray(parts))
+    throw new ValueError(op, `The parts are ${inWords(parts)}`, { expected: 'an array of tensors' });
+  if (!parts.length) throw new ValueError(op, 'No tensors given', { expected: 'at least one' });
+  checkOperands(op, parts, { numbers: false });
+}
+
 /** Joins tensors along an axis that exists. */
 export function concat(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('concat', 'No tensors given', { expected: 'at least one' });
+  checkParts('concat', parts);
   const [first] = parts;
   const a = axisOf('concat', axis, first.ndim);
   for (const part of parts) {
@@ -48,7 +56,7 @@ export function concat(parts: readonly Tensor[], axis = 0): Tensor {
 
 /** Joins tensors of one shape along a new axis. */
 export function stack(parts: readonly Tensor[], axis = 0): Tensor {
-  if (!parts.length) throw new ValueError('stack', 'No tensors given', { expected: 'at least one' });
+  checkParts('stack', parts);
   const [first] = parts;
   if (parts.some((t) => !sameShape(t.shape, first.shape)))
     throw new ShapeError('stack', `Shapes ${parts.map((t) => show(t.shape)).join(', ')} differ`, {

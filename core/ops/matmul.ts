@@ -8,6 +8,7 @@ import { scope } from '../tensor/scope.ts';
 import { broadcastShapes, numelOf, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { emptyTensor } from '../tensor/make.ts';
+import { checkOperands } from '../tensor/arguments.ts';
 import { contiguous } from './elementwise.ts';
 import { expand, reshape, transpose } from './movement.ts';
 import { sum } from './reduce.ts';
@@ -102,6 +103,7 @@ function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number)
  * @throws ShapeError when the inner sizes differ
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkOperands('matmul', [a, b], { numbers: false });
   if (a.ndim === 0 || b.ndim === 0)
     throw new ShapeError('matmul', 'A scalar has no rows or columns', { remedy: 'use mul()' });
   if (a.shape.at(-1) !== b.shape.at(b.ndim === 1 ? 0 : -2)) {

@@ -13,6 +13,7 @@ import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
 import { PHILOX_WGSL, philox4x32 } from './philox.ts';
 import { keep, scope } from '../tensor/scope.ts';
+import { checkDevice } from '../tensor/arguments.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { arange, empty } from '../ops/create.ts';
@@ -116,6 +117,7 @@ export class Generator implements Positioned {
 
   /** @param seed a whole number from 0 to 2⁵³ − 1 */
   constructor(device: Device, seed = 0) {
+    checkDevice('Generator', device);
     this.device = device;
     this.seedValue = checkSeed(seed);
     this.next = 0;

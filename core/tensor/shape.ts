@@ -65,6 +65,7 @@ export function broadcastStrides(shape: Shape, strides: Shape, to: Shape): numbe
 
 /** An axis counted from the front. */
 export function axisOf(op: string, axis: number, rank: number): number {
+  if (typeof axis !== 'number') throw noAxis(op, axis, 'a number');
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
     throw new ValueError(op, `Axis ${axis} is out of range for ${rank} dimensions`, {
       expected: `${-rank} to ${rank - 1}`,
@@ -75,11 +76,22 @@ export function axisOf(op: string, axis: number, rank: number): number {
 
 /** Axes from the front, ascending, all of them where none are given. */
 export function axesOf(op: string, axes: number | readonly number[] | undefined, rank: number): number[] {
+  if (axes !== undefined && typeof axes !== 'number' && !Array.isArray(axes))
+    throw noAxis(op, axes, 'a number or an array of numbers');
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (typeof axes === 'number' ? [axes] : [...axes]).map((axis) => axisOf(op, axis, rank));
   if (new Set(list).size !== list.length)
     throw new ValueError(op, `Axes ${JSON.stringify(axes)} name a dimension twice`);
   return list.sort((a, b) => a - b);
+}
+
+/** What was given for an axis is none: `{ axis: 1 }`, as other libraries take it. */
+function noAxis(op: string, given: unknown, expected: string): ValueError {
+  const named = Object.values((given ?? {}) as Record<string, unknown>).find((value) => typeof value === 'number');
+  return new ValueError(op, `The axis is ${typeof given === 'object' ? JSON.stringify(given) : String(given)}`, {
+    expected,
+    remedy: named === undefined ? undefined : `write ${op}(${named})`,
+  });
 }
 
 /** Fills in one -1. */
