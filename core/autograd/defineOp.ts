@@ -3,6 +3,7 @@
 
 import type { Tensor } from '../tensor.ts';
 import { isFloat } from '../tensor/dtype.ts';
+import { mixedDevices } from '../tensor/arguments.ts';
 import { isTensor } from '../tensor/make.ts';
 import { scope } from '../tensor/scope.ts';
 import { isGradEnabled, withGrad } from './gradMode.ts';
@@ -75,6 +76,12 @@ export function defineOp<Tensors extends object, Attributes, Out extends object,
   return (tensors, ...rest): Out => {
     const attributes = rest[0] as Attributes;
     const inputs = leavesOf(tensors);
+    const { device } = inputs[0] ?? {};
+    for (const t of inputs) if (t.device !== device) throw mixedDevices(nameOf(definition, attributes), tensors);
+    if (typeof attributes === 'object')
+      for (const value of Object.values(attributes as object))
+        if (isTensor(value) && device && value.device !== device)
+          throw mixedDevices(nameOf(definition, attributes), { ...tensors, ...attributes });
     let recording = false;
     if (isGradEnabled()) for (const t of inputs) if (t.requiresGrad) recording = true;
     const needs = mapTree(tensors, isTensor, (t) => recording && t.requiresGrad) as Needs<Tensors>;
@@ -84,7 +91,7 @@ export function defineOp<Tensors extends object, Attributes, Out extends object,
       const out = mapTree(given, isTensor, (t) => (inputs.includes(t) ? t.alias() : t)) as Out;
       const outputs = leavesOf(out);
       if (recording || isObserved()) {
-        const name = typeof definition.name === 'string' ? definition.name : definition.name(attributes);
+        const name = nameOf(definition, attributes);
         if (recording) record(definition, name, { tensors, inputs, needs, given, out, outputs, saved });
         if (isObserved()) observed(name, inputs, outputs);
       }
@@ -127,13 +134,44 @@ function record<Tensors extends object, Attributes, Out extends object, Saves>(
     return kept;
   });
   // The tensors themselves must not be held: a place stands for each.
-  const names = placesOf(tensors),
-    results = placesOf(out);
-  node.run = (grads) => {
+  node.run = backwardOf(definition, {
+    name,
+    needs,
+    names: placesOf(tensors),
+    results: placesOf(out),
+    shells,
+    count: inputs.length,
+  });
+}
+
+interface Shells<Tensors> {
+  readonly name: string;
+  readonly needs: Needs<Tensors>;
+  readonly names: ReturnType<typeof placesOf>;
+  readonly results: ReturnType<typeof placesOf>;
+  /** What is saved, with a `Saved` in the place of each tensor. */
+  readonly shells: unknown;
+  /** Inputs of the node. */
+  readonly count: number;
+}
+
+/** In a function of its own: a closure holds all that its neighbours use, and tensors that a node held would never be collected. */
+function backwardOf<Tensors extends object, Attributes, Out extends object, Saves>(
+  definition: OpDefinition<Tensors, Attributes, Out, Saves>,
+  { name, needs, names, results, shells, count }: Shells<Tensors>,
+): GradNode['run'] {
+  return (grads) => {
     const grad = filled(results, (i) => grads[i] ?? null) as GradientFor<Out>;
     const unpacked = mapTree(shells, isSaved, (kept) => kept.unpack(name)) as Saves;
-    return valuesAt<Tensor>(names, definition.backward(grad, unpacked, needs), new Array(inputs.length).fill(null));
+    return valuesAt<Tensor>(names, definition.backward(grad, unpacked, needs), new Array(count).fill(null));
   };
+}
+
+function nameOf<Attributes>(
+  { name }: { readonly name: string | ((attributes: Attributes) => string) },
+  attributes: Attributes,
+): string {
+  return typeof name === 'string' ? name : name(attributes);
 }
 
 function isSaved(value: unknown): value is Saved {

@@ -15,10 +15,12 @@ export function withGrad<R>(enabled: boolean, fn: () => R): R {
   gradEnabled = enabled;
   try {
     const result = fn();
-    if (result instanceof Promise)
+    if (result instanceof Promise) {
+      result.catch(() => undefined); // nobody waits for it
       throw new ValueError('noGrad', 'The function returned a promise', {
         expected: 'a synchronous function: other code would run in its mode',
       });
+    }
     return result;
   } finally {
     gradEnabled = before;

@@ -7,6 +7,8 @@
 
 import type { Device } from '../gpu/device.ts';
 import { EngineError } from '../errors.ts';
+import { DispatchWork } from '../gpu/dispatcher.ts';
+import type { Work } from '../gpu/faults.ts';
 import type { Compiled } from '../gpu/kernelCache.ts';
 import type { PooledBuffer } from '../gpu/pool.ts';
 import type { Storage } from '../gpu/storage.ts';
@@ -104,6 +106,7 @@ export class CapturedStep<R> {
   readonly plan: CapturePlan;
   private readonly device: Device;
   private readonly list: {
+    work: Work;
     kernel: Compiled;
     group: GPUBindGroup;
     immediates: ArrayBuffer | null;
@@ -116,6 +119,8 @@ export class CapturedStep<R> {
   /** Random generators, and the blocks that a replay draws from each. */
   private readonly sources: Map<Positioned, number>;
   private readonly cuts: StepRecorder['cuts'];
+  /** Failures of the device when they were last looked at. */
+  private seen = 0;
   private disposed = false;
 
   /** @internal */
@@ -157,6 +162,7 @@ export class CapturedStep<R> {
       let group = groups.get(key);
       if (!group) groups.set(key, (group = device.bindGroups.make(kernel, bindings, uniform)));
       this.list.push({
+        work: new DispatchWork(kernel, command.bound),
         kernel,
         group,
         immediates: kernel.immediate && kernel.paramBytes ? params : null,
@@ -186,6 +192,7 @@ export class CapturedStep<R> {
     this.device.check();
     const { stream } = this.device;
     stream.recorder?.refuse('replays another', 'capture both in one step, or replay them one after the other');
+    this.forgetFailures();
     for (const g of this.sources.keys()) g.rebase();
     for (const storage of this.written) storage.version++;
     let from = 0;
@@ -206,11 +213,21 @@ export class CapturedStep<R> {
     };
     used();
     for (let i = from; i < to; i++) {
-      const { kernel, group, immediates, groups } = this.list[i];
-      stream.dispatch(kernel, group, immediates, groups[0], groups[1], groups[2]);
+      const { work, kernel, group, immediates, groups } = this.list[i];
+      stream.dispatch(work, kernel, group, immediates, groups[0], groups[1], groups[2]);
     }
     // Written to by commands that may still be open: a host write has to come after them.
     used();
+  }
+
+  /** Where a replay failed, the next one writes anew what that one did not. */
+  private forgetFailures(): void {
+    const { faults } = this.device;
+    if (faults.count === this.seen) return;
+    this.seen = faults.count;
+    const written = new Set(this.written);
+    for (const storage of this.kept) if (storage.memoryFailure || !written.has(storage)) faults.check(storage);
+    for (const { work } of this.list) for (const storage of work.written) storage.failure = null;
   }
 
   dispose(): void {
@@ -250,6 +267,7 @@ export async function captureAhead<R>(device: Device, step: () => R): Promise<Ca
   try {
     await device.kernels.settled();
     device.check();
+    for (const { kernel } of recorder.commands) if (kernel.verdict.failure) throw kernel.verdict.failure;
   } catch (error) {
     captured.dispose();
     throw error;
@@ -267,7 +285,11 @@ function record<R>(device: Device, step: () => R, recorder: StepRecorder): Captu
   device.stream.recorder = recorder;
   try {
     const result = step();
-    if (result instanceof Promise) recorder.refuse('is asynchronous', 'return tensors and await them after the step');
+    if (result instanceof Promise) {
+      // It goes on, and fails where it reads values back: nobody waits for it.
+      result.catch(() => undefined);
+      recorder.refuse('is asynchronous', 'return tensors and await them after the step');
+    }
     device.stream.recorder = null;
     return new CapturedStep(device, recorder, result);
   } catch (error) {

@@ -5,10 +5,11 @@ import { DeviceLostError, GpuError } from '../errors.ts';
 import { plainLimits, type AdapterSummary, type Feature, type GPUSubgroupMatrixConfig, type Tier } from './adapter.ts';
 import { BindGroups } from './bindGroups.ts';
 import { Dispatcher, type Groups, type Operand } from './dispatcher.ts';
+import { Faults } from './faults.ts';
 import { Handles } from './handles.ts';
 import type { Kernel, KernelEnv } from './kernel.ts';
 import { KernelCache } from './kernelCache.ts';
-import { BufferPool } from './pool.ts';
+import { BufferPool, outOfMemory } from './pool.ts';
 import { Readback } from './readback.ts';
 import type { DispatchTimer } from './recorder.ts';
 import type { Memory, Storage } from './storage.ts';
@@ -37,6 +38,8 @@ export class Device implements KernelEnv, Memory {
   readonly stream: Stream;
   readonly kernels: KernelCache;
   readonly bindGroups: BindGroups;
+  /** Which work failed. */
+  readonly faults: Faults;
   /** Tensors on this device. */
   readonly handles = new Handles();
   /** Resolves when the device is lost, also by `destroy()`. */
@@ -45,7 +48,7 @@ export class Device implements KernelEnv, Memory {
   private readonly dispatcher: Dispatcher;
   private readonly readback: Readback;
   private readonly release: () => void;
-  private failure: Error | null = null;
+  private failure: DeviceLostError | null = null;
   private destroyed = false;
 
   constructor(
@@ -63,28 +66,23 @@ export class Device implements KernelEnv, Memory {
     this.subgroupMatrixConfigs =
       (options.info as { subgroupMatrixConfigs?: GPUSubgroupMatrixConfig[] }).subgroupMatrixConfigs ?? [];
     this.pool = new BufferPool(gpu, Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize));
-    this.stream = new Stream(gpu);
-    this.bindGroups = new BindGroups(gpu);
-    this.kernels = new KernelCache(gpu, this, options.immediates, (error) => {
-      this.failure ??= error;
+    this.faults = new Faults(gpu, async () => {
+      await Promise.all([this.kernels.settled(), this.pool.settled()]);
     });
+    this.stream = new Stream(gpu, this.faults);
+    this.bindGroups = new BindGroups(gpu);
+    this.kernels = new KernelCache(gpu, this, options.immediates);
     this.dispatcher = new Dispatcher(this);
-    this.readback = new Readback(gpu, this.stream);
+    this.readback = new Readback(gpu, this.stream, this.faults);
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
-      const outOfMemory = event.error.constructor.name === 'GPUOutOfMemoryError';
-      const error = new GpuError('device', `${outOfMemory ? 'The GPU is out of memory: ' : ''}${event.error.message}`, {
-        outOfMemory,
-        remedy: outOfMemory ? 'use a smaller batch, dispose of what is not needed, or trim()' : undefined,
-      });
-      // What a refused kernel breaks says less than why it was refused, which is known when its check is done.
-      void this.kernels.settled().then(() => {
-        this.failure ??= error;
-      });
+      const { message } = event.error;
+      this.faults.stray(
+        event.error.constructor.name === 'GPUOutOfMemoryError' ? outOfMemory(message) : new GpuError('device', message),
+      );
     });
     this.lost = gpu.lost.then(({ reason, message }) => {
-      if (this.failure instanceof DeviceLostError) return this.failure;
-      return (this.failure = new DeviceLostError(
+      return (this.failure ??= new DeviceLostError(
         'device',
         `The GPU device was lost (${reason}): ${message.replace(/\.$/, '')}`,
         { remedy: 'open a new device and load the last checkpoint' },
@@ -100,7 +98,8 @@ export class Device implements KernelEnv, Memory {
   /**
    * Runs a kernel: one operand per binding in order, one number per parameter in order.
    *
-   * @throws what went wrong earlier on this device, if anything did
+   * @throws ValueError for operands that it cannot take, CompileError where the kernel was refused, the error of an operand whose values
+   *   failed, and DeviceLostError
    */
   run<V extends object>(
     kernel: Kernel<V>,
@@ -113,30 +112,40 @@ export class Device implements KernelEnv, Memory {
     this.dispatcher.run(kernel, variant, operands, params, groups);
   }
 
-  /** Throws what went wrong earlier on this device. It stays so: what was computed since can't be trusted. */
+  /** @throws DeviceLostError once the device is lost or destroyed: nothing on it can be used any more */
   check(): void {
     if (this.failure) throw this.failure;
   }
 
-  /** Waits until everything submitted so far is done. */
+  /**
+   * Waits until everything submitted so far is done.
+   *
+   * @throws the first error since the last call that nobody was told yet
+   */
   async synchronize(): Promise<void> {
     this.check();
     this.stream.flush();
     const { submits } = this.stream;
     await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
     this.stream.waited(submits);
-    await this.settled();
+    await this.settled(true);
   }
 
-  /** Reads bytes back. */
+  /**
+   * Reads bytes back.
+   *
+   * @throws why there are no such values: what should have written them failed, or the device was lost
+   */
   readBytes(storage: Storage, offset: number, bytes: number): Promise<ArrayBuffer> {
     this.check();
-    return this.readback.read(storage, offset, bytes, this.lost, () => this.settled());
+    return this.readback.read(storage, offset, bytes, this.lost, () => this.settled(false));
   }
 
-  private async settled(): Promise<void> {
-    await this.kernels.settled();
+  /** Waits until it is known what failed of all that was submitted, and tells errors that belong to no work. */
+  private async settled(all: boolean): Promise<void> {
+    await Promise.all([this.kernels.settled(), this.faults.settled()]);
     this.check();
+    this.faults.tell(all);
   }
 
   memory(): MemoryReport {

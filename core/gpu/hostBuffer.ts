@@ -4,15 +4,17 @@
 import { LimitError } from '../errors.ts';
 import type { Device } from './device.ts';
 import type { Operand } from './dispatcher.ts';
+import { copyWork, type Faultable } from './faults.ts';
 import { touch } from './stream.ts';
 
 const MAP_READ_COPY_DST = 0x1 | 0x8,
   MAP_WRITE_COPY_SRC = 0x2 | 0x4;
 
 /** Belongs in turn to the GPU (copies) and to the host (between `map` and `unmap`). */
-export class HostBuffer {
+export class HostBuffer implements Faultable {
   readonly bytes: number;
   readonly direction: 'read' | 'write';
+  failure: Error | null = null;
   private readonly device: Device;
   private readonly gpu: GPUBuffer;
 
@@ -39,13 +41,14 @@ export class HostBuffer {
 
   /** Encodes a copy of `bytes` from the operand to byte `at` of this buffer, for a host that reads. */
   copyFrom({ storage, byteOffset }: Operand, bytes: number, at = 0): void {
-    this.device.stream.copy(storage.buffer, byteOffset, this.gpu, at, bytes);
+    this.failure = null;
+    this.device.stream.copy(copyWork(storage, this), storage.buffer, byteOffset, this.gpu, at, bytes);
     touch(this.device.stream, storage.buffer);
   }
 
   /** Encodes a copy of `bytes` from byte `at` of this buffer to the operand, after the host has written. */
   copyTo({ storage, byteOffset }: Operand, bytes: number, at = 0): void {
-    this.device.stream.copy(this.gpu, at, storage.buffer, byteOffset, bytes);
+    this.device.stream.copy(copyWork(this, storage), this.gpu, at, storage.buffer, byteOffset, bytes);
     touch(this.device.stream, storage.buffer);
     storage.version++;
   }
@@ -54,7 +57,7 @@ export class HostBuffer {
    * Submits what is encoded, waits until the GPU is done with this buffer, and gives its first `bytes` to the host until
    * `unmap()`.
    *
-   * @throws what went wrong on the device
+   * @throws why what was copied has no values
    */
   async map(bytes = this.bytes): Promise<ArrayBuffer> {
     const { device, gpu } = this;
@@ -63,7 +66,10 @@ export class HostBuffer {
     device.stream.flush();
     try {
       await Promise.race([gpu.mapAsync(this.direction === 'read' ? 1 : 2, 0, bytes), device.lost]);
+      await device.faults.settled();
       device.check();
+      if (this.failure) gpu.unmap();
+      device.faults.check(this);
       return gpu.getMappedRange(0, bytes);
     } catch (error) {
       device.check();

@@ -1,15 +1,23 @@
 // Compiles kernels for one device, each text once, and finds a variant again without making a text of it.
 
-import { CompileError } from '../errors.ts';
 import { STAGE } from './flags.ts';
 import type { Kernel, KernelEnv, KernelSource } from './kernel.ts';
+import { diagnose } from './compileError.ts';
 import { checkSource, moduleText } from './kernelModule.ts';
 import { StructuralMap } from './structuralMap.ts';
+
+/** How a compilation went. */
+export interface Verdict {
+  /** Whether it is known; that takes a moment. */
+  readonly known: boolean;
+  readonly failure: Error | null;
+}
 
 /** A kernel's variant, ready to run. */
 export interface Compiled {
   readonly name: string;
-  /** Null while it is compiled ahead; `settled()` waits for that. */
+  readonly verdict: Verdict;
+  /** Null while it is compiled ahead, for which `settled()` waits, and where it was refused. */
   readonly pipeline: GPUComputePipeline | null;
   readonly layout: GPUBindGroupLayout;
   readonly source: KernelSource;
@@ -49,15 +57,13 @@ export class KernelCache {
   private readonly texts = new Map<string, Compiled>();
   private readonly layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
   private readonly names = new Set<string>();
-  private readonly onError: (error: Error) => void;
   private readonly checks = new Set<Promise<void>>();
   private nextId = 0;
 
-  constructor(gpu: GPUDevice, env: ComputingEnv, immediates: boolean, onError: (error: Error) => void) {
+  constructor(gpu: GPUDevice, env: ComputingEnv, immediates: boolean) {
     this.gpu = gpu;
     this.env = env;
     this.immediates = immediates;
-    this.onError = onError;
   }
 
   /** Resolves when every compilation begun so far is done and checked. */
@@ -76,8 +82,10 @@ export class KernelCache {
   }
 
   /**
-   * The compiled variant. Compilation errors come later, as the device's error. With `ahead` the pipeline is compiled beside others,
-   * and may be run when `settled()` resolves.
+   * The compiled variant. Whether the compiler takes it is known later: then `verdict` says so. With `ahead` the pipeline is compiled
+   * beside others, and may be run when `settled()` resolves.
+   *
+   * @throws CompileError where it is known that the compiler refuses it
    */
   get<V extends object>(kernel: Kernel<V>, variant: V, ahead = false): Compiled {
     let variants = this.variants.get(kernel);
@@ -88,6 +96,7 @@ export class KernelCache {
     let known = variants.byIdentity.get(variant);
     if (known && (known.pipeline || ahead)) return known;
     known = variants.byContent.get(variant);
+    if (known?.verdict.failure) throw known.verdict.failure;
     if (!known || !(known.pipeline || ahead)) {
       known = this.make(kernel, variant, ahead);
       variants.byContent.set(variant, known);
@@ -109,6 +118,7 @@ export class KernelCache {
     const text = moduleText(source, immediate, coarsened);
     const name = source.label ?? kernel.name;
     let compiled = this.texts.get(text);
+    if (compiled?.verdict.failure) throw compiled.verdict.failure;
     if (!compiled || !(compiled.pipeline || ahead)) {
       compiled = this.compile(name, source, text, { paramBytes, immediate, coarsened }, ahead);
       this.texts.set(text, compiled);
@@ -129,42 +139,51 @@ export class KernelCache {
   ): Compiled {
     const { paramBytes, immediate } = traits;
     const { group, pipeline: layout } = this.layout(source, paramBytes, immediate);
-    const refused = (reason: string): void => this.onError(new CompileError(name, reason, { listing: numbered(code) }));
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ code, label: name });
     const descriptor: GPUComputePipelineDescriptor = { label: name, layout, compute: { module, entryPoint: 'main' } };
+    const verdict: { -readonly [K in keyof Verdict]: Verdict[K] } = { known: false, failure: null };
     const compiled: { -readonly [K in keyof Compiled]: Compiled[K] } = {
       name,
       pipeline: null,
+      verdict,
       layout: group,
       source,
       ...traits,
       id: this.nextId++,
     };
+    const refused = async (reason: string): Promise<void> => {
+      compiled.pipeline = null;
+      verdict.failure = await diagnose(module, { name, source, code, reason });
+    };
     if (!ahead) compiled.pipeline = this.gpu.createComputePipeline(descriptor);
-    this.checked(
-      this.gpu.popErrorScope().then((error) => {
-        if (error) refused(error.message);
-      }),
-    );
-    if (ahead) {
-      this.checked(
+    const checks: Promise<void>[] = [
+      this.gpu.popErrorScope().then((error) => (error ? refused(error.message) : undefined)),
+    ];
+    if (ahead)
+      checks.push(
         this.gpu.createComputePipelineAsync(descriptor).then(
           (pipeline) => {
             compiled.pipeline = pipeline;
           },
-          (error: Error) => {
-            if (error.name !== 'AbortError') refused(error.message);
-          },
+          (error: Error) => (error.name === 'AbortError' ? undefined : refused(error.message)),
         ),
       );
-    }
+    this.checked(
+      Promise.all(checks).finally(() => {
+        verdict.known = true;
+      }),
+    );
     return compiled;
   }
 
-  private checked(done: Promise<void>): void {
+  private checked(done: Promise<unknown>): void {
     // Where the device was lost, whoever waits for it is told so.
-    const check: Promise<void> = done.catch(() => {}).finally(() => this.checks.delete(check));
+    const check: Promise<void> = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    void check.then(() => this.checks.delete(check));
     this.checks.add(check);
   }
 
@@ -191,11 +210,4 @@ export class KernelCache {
     }
     return layout;
   }
-}
-
-function numbered(code: string): string {
-  return code
-    .split('\n')
-    .map((line, i) => `${String(i + 1).padStart(4)}  ${line}`)
-    .join('\n');
 }

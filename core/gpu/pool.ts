@@ -1,7 +1,7 @@
 // GPU buffers are reused, not made anew: creating one costs more than most dispatches. Sizes are rounded up to classes an
 // eighth of an octave apart, so that at most 12.5 % is wasted and a freed buffer fits the next tensor of about its size.
 
-import { LimitError } from '../errors.ts';
+import { GpuError, LimitError } from '../errors.ts';
 import { USAGE } from './flags.ts';
 
 /** A buffer of the pool. `serial` is the batch of commands that used it last. */
@@ -10,6 +10,10 @@ export interface PooledBuffer {
   readonly bytes: number;
   readonly id: number;
   serial: number;
+  /** Whether it is known that there is memory behind it, or that there is none. */
+  checked: boolean;
+  /** Why there is no memory behind it. */
+  failure: Error | null;
 }
 
 /** Bytes that a tensor of `bytes` occupies in the pool. */
@@ -17,6 +21,14 @@ export function sizeClass(bytes: number): number {
   const least = Math.max(256, bytes);
   const step = Math.max(256, 2 ** (Math.floor(Math.log2(least)) - 3));
   return Math.ceil(least / step) * step;
+}
+
+/** The error of an allocation that the adapter has no memory for. */
+export function outOfMemory(message: string): GpuError {
+  return new GpuError('device', `The GPU is out of memory: ${message}`, {
+    outOfMemory: true,
+    remedy: 'use a smaller batch, dispose of what is not needed, or trim()',
+  });
 }
 
 let nextId = 1;
@@ -33,6 +45,7 @@ export class BufferPool {
 
   private readonly gpu: GPUDevice;
   private readonly limit: number;
+  private readonly checks = new Set<Promise<void>>();
   private readonly free = new Map<number, PooledBuffer[]>();
 
   /** @param limit bytes that a buffer may have */
@@ -63,8 +76,14 @@ export class BufferPool {
     return buffer;
   }
 
+  /** Resolves when it is known of every buffer made so far whether there is memory behind it. */
+  async settled(): Promise<void> {
+    await Promise.all(this.checks);
+  }
+
   release(buffer: PooledBuffer): void {
     this.liveBytes -= buffer.bytes;
+    if (buffer.failure) return;
     this.pooledBytes += buffer.bytes;
     const list = this.free.get(buffer.bytes);
     if (list) list.push(buffer);
@@ -80,7 +99,18 @@ export class BufferPool {
 
   private create(size: number): PooledBuffer {
     this.created++;
+    this.gpu.pushErrorScope('out-of-memory');
     const gpu = this.gpu.createBuffer({ size, usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST });
-    return { gpu, bytes: size, id: nextId++, serial: 0 };
+    const buffer: PooledBuffer = { gpu, bytes: size, id: nextId++, serial: 0, checked: false, failure: null };
+    const check: Promise<void> = this.gpu
+      .popErrorScope()
+      .catch(() => null) // the device was lost
+      .then((error) => {
+        buffer.checked = true;
+        if (error) buffer.failure = outOfMemory(error.message);
+        this.checks.delete(check);
+      });
+    this.checks.add(check);
+    return buffer;
   }
 }

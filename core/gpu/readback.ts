@@ -1,5 +1,6 @@
 // Bytes from the GPU to the host, through buffers that are kept for the next time.
 
+import { copyWork, type Faults, type Faultable } from './faults.ts';
 import { MAP_MODE, USAGE } from './flags.ts';
 import type { Storage } from './storage.ts';
 import { touch, type Stream } from './stream.ts';
@@ -11,18 +12,21 @@ const KEPT_BUFFERS = 4,
 export class Readback {
   private readonly gpu: GPUDevice;
   private readonly stream: Stream;
+  private readonly faults: Faults;
   /** Buffers to read back through, by their bytes. */
   private readonly free = new Map<number, GPUBuffer[]>();
 
-  constructor(gpu: GPUDevice, stream: Stream) {
+  constructor(gpu: GPUDevice, stream: Stream, faults: Faults) {
     this.gpu = gpu;
     this.stream = stream;
+    this.faults = faults;
   }
 
   /**
    * Reads `bytes` bytes of a storage from `offset` on, after all that was encoded so far.
    *
-   * @param settled is awaited when the copy is done, and throws what went wrong on the device
+   * @param settled is awaited when the copy is done: then it is known whether it, and what it reads, failed
+   * @throws why the storage has no values
    */
   async read(
     storage: Storage,
@@ -31,14 +35,16 @@ export class Readback {
     lost: Promise<unknown>,
     settled: () => Promise<void>,
   ): Promise<ArrayBuffer> {
-    const { stream } = this;
+    const { stream, faults } = this;
     stream.recorder?.refuse('reads values back', 'return tensors and read them after the step');
+    faults.check(storage);
+    const outcome: Faultable = { failure: null };
     const size = Math.max(4, Math.ceil(bytes / 4) * 4);
     const free = this.free.get(size) ?? [];
     this.free.set(size, free);
     const staging = free.pop() ?? this.gpu.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
     if (bytes > 0) {
-      stream.copy(storage.buffer, offset, staging, 0, size);
+      stream.copy(copyWork(storage, outcome), storage.buffer, offset, staging, 0, size);
       // A host write has to come after the copy.
       touch(stream, storage.buffer);
     }
@@ -50,6 +56,7 @@ export class Readback {
       await Promise.race([staging.mapAsync(MAP_MODE.READ), lost]);
       stream.waited(submits);
       await settled();
+      faults.check(outcome);
       const result = staging.getMappedRange().slice(0, bytes);
       if (size <= KEPT_BYTES && free.length < KEPT_BUFFERS) {
         staging.unmap();

@@ -1,6 +1,7 @@
 // The memory behind tensors. Views and saved values share one storage; its buffer goes back to the pool with the last of them.
 
 import { EngineError } from '../errors.ts';
+import type { Faultable } from './faults.ts';
 import type { BufferPool, PooledBuffer } from './pool.ts';
 
 /** Is told of memory that is taken and given back. */
@@ -15,12 +16,14 @@ export interface Memory {
   readonly stream: { readonly recorder: MemoryListener | null };
 }
 
-export class Storage {
+export class Storage implements Faultable {
   readonly bytes: number;
   /** Counts writes in place, so that autograd notices a saved value that was overwritten. */
   version = 0;
   private readonly memory: Memory;
   private held: PooledBuffer | null;
+  private readonly origin: PooledBuffer;
+  private fault: Error | null = null;
   private refs = 1;
 
   /**
@@ -32,7 +35,7 @@ export class Storage {
   constructor(memory: Memory, bytes: number, what: string) {
     this.memory = memory;
     this.bytes = bytes;
-    this.held = memory.pool.acquire(bytes, what);
+    this.held = this.origin = memory.pool.acquire(bytes, what);
     memory.stream.recorder?.allocated(this);
   }
 
@@ -42,6 +45,20 @@ export class Storage {
         remedy: 'this is a defect of the engine',
       });
     return this.held;
+  }
+
+  /** Why it has no values: the work that should have written them failed, or there was no memory; null where it has them. */
+  get failure(): Error | null {
+    return this.fault ?? this.origin.failure;
+  }
+
+  set failure(failure: Error | null) {
+    this.fault = failure;
+  }
+
+  /** Why there is no memory behind it; null where there is. */
+  get memoryFailure(): Error | null {
+    return this.origin.failure;
   }
 
   get alive(): boolean {

@@ -2,6 +2,7 @@
 // enough has piled up. A recorder may listen; a timer may give every dispatch a pass of its own.
 
 import { EngineError } from '../errors.ts';
+import type { Faults, Work } from './faults.ts';
 import type { Compiled } from './kernelCache.ts';
 import type { PooledBuffer } from './pool.ts';
 import type { DispatchTimer, Recorder } from './recorder.ts';
@@ -20,18 +21,24 @@ export class Stream {
   submits = 0;
 
   private readonly gpu: GPUDevice;
+  private readonly faults: Faults;
   private encoder: GPUCommandEncoder | null = null;
   private pass: GPUComputePassEncoder | null = null;
   private pending = 0;
   private batch = FIRST_BATCH;
   private pipeline: GPUComputePipeline | null = null;
 
-  constructor(gpu: GPUDevice) {
+  constructor(gpu: GPUDevice, faults: Faults) {
     this.gpu = gpu;
+    this.faults = faults;
   }
 
-  /** Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. */
+  /**
+   * Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. A kernel of which
+   * it is not known yet whether it compiles gets a batch of its own: one that doesn't takes its batch with it.
+   */
   dispatch(
+    work: Work,
     kernel: Compiled,
     group: GPUBindGroup,
     immediates: ArrayBuffer | null,
@@ -39,11 +46,16 @@ export class Stream {
     y: number,
     z: number,
   ): void {
-    const { pipeline } = kernel;
+    const { pipeline, verdict } = kernel;
     if (!pipeline)
-      throw new EngineError(kernel.name, 'The kernel is still being compiled', {
-        remedy: 'await the capture before it is replayed',
-      });
+      throw (
+        verdict.failure ??
+        new EngineError(kernel.name, 'The kernel is still being compiled', {
+          remedy: 'await the capture before it is replayed',
+        })
+      );
+    if (!verdict.known) this.flush();
+    this.faults.note(work);
     let pass: GPUComputePassEncoder;
     if (this.profiler) {
       this.endPass();
@@ -64,10 +76,12 @@ export class Stream {
       this.pipeline = null;
       this.profiler.hostEnds();
     }
-    this.added();
+    if (verdict.known) this.added();
+    else this.flush();
   }
 
   copy(
+    work: Work,
     from: PooledBuffer | GPUBuffer,
     fromOffset: number,
     to: PooledBuffer | GPUBuffer,
@@ -75,6 +89,7 @@ export class Stream {
     bytes: number,
   ): void {
     this.endPass();
+    this.faults.note(work);
     this.open().copyBufferToBuffer(
       'gpu' in from ? from.gpu : from,
       fromOffset,
@@ -104,12 +119,12 @@ export class Stream {
     if (!this.encoder) return;
     this.endPass();
     this.profiler?.resolve(this.encoder);
-    const commands = this.encoder.finish();
+    const { encoder } = this;
     this.encoder = null;
     this.pending = 0;
     this.serial++;
     this.submits++;
-    this.gpu.queue.submit([commands]);
+    this.faults.submit(encoder);
   }
 
   /** Told after a wait for the first `submits` batches: if there were no more since, the adapter has nothing to do until the next one. */
@@ -122,6 +137,7 @@ export class Stream {
     this.encoder = null;
     this.pass = null;
     this.pipeline = null;
+    this.faults.abandon();
   }
 
   private open(): GPUCommandEncoder {

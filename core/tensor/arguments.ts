@@ -39,21 +39,27 @@ export function checkOperands(op: string, operands: readonly unknown[], { number
   }
 }
 
-/** @throws ValueError where the tensors among the arguments, or in arrays among them, lie on more than one device */
-export function checkSameDevice(op: string, values: readonly unknown[], first?: TensorBase): TensorBase | undefined {
-  for (const value of values) {
-    if (Array.isArray(value)) first = checkSameDevice(op, value, first);
-    else if (value instanceof TensorBase) {
-      first ??= value;
-      if (value.device !== first.device)
-        throw new ValueError(
-          op,
-          `A tensor of shape ${show(value.shape)} lies on another device than one of shape ${show(first.shape)}`,
-          { expected: 'all on one device', remedy: 'copy it: tensor(device, await x.data(), { shape: x.shape })' },
-        );
-    }
-  }
-  return first;
+/** The error of an operation whose tensors, by name and also in arrays, lie on more than one device. */
+export function mixedDevices(op: string, named: object): ValueError {
+  const list = Object.entries(named).flatMap(([name, value]: [string, unknown]): [string, TensorBase][] =>
+    value instanceof TensorBase
+      ? [[name, value]]
+      : Array.isArray(value)
+        ? value.flatMap((v, i) => (v instanceof TensorBase ? [[`${name}[${i}]`, v] as [string, TensorBase]] : []))
+        : [],
+  );
+  const [[firstName, first]] = list;
+  const [name, other] = list.find(([, t]) => t.device !== first.device) ?? ['a tensor', first];
+  return new ValueError(
+    op,
+    `${name} of shape ${show(other.shape)} lies on another device than ${firstName} of shape ${show(first.shape)}`,
+    { expected: 'all on one device', remedy: 'copy it: tensor(device, await x.data(), { shape: x.shape })' },
+  );
+}
+
+/** @throws ValueError where tensors lie on more than one device */
+export function checkSameDevice(op: string, tensors: readonly TensorBase[]): void {
+  for (const { device } of tensors) if (device !== tensors[0].device) throw mixedDevices(op, { tensors });
 }
 
 function short(value: unknown): string {

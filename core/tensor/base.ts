@@ -182,6 +182,7 @@ export abstract class TensorBase {
   upload(data: HostArray): this {
     const bytes = toBytes(data, this.dtype);
     this.storage.version++;
+    this.storage.failure = null;
     this.device.stream.recorder?.written(this.storage);
     this.device.stream.write(this.storage.buffer, this.byteOffset, bytes);
     return this;

@@ -33,11 +33,13 @@ export function scope<R>(fn: () => R): R {
   let result: R;
   try {
     result = fn();
-    if (result instanceof Promise)
+    if (result instanceof Promise) {
+      result.catch(() => undefined); // nobody waits for it
       throw new ValueError('scope', 'The function returned a promise', {
         expected: 'a synchronous function',
         remedy: 'read values back outside of the scope',
       });
+    }
     const outer = open.at(-2);
     visit(result, (tensor) => {
       if (mine.delete(tensor)) outer?.add(tensor);

@@ -231,6 +231,33 @@ test('what can not be replayed is refused in words, and leaves the device as it 
   x.dispose();
 });
 
+test('an asynchronous step, scope or noGrad is refused, and what goes on of it ends no process', async ({ device }) => {
+  const unseen: unknown[] = [];
+  const note = (reason: unknown): number => unseen.push(reason);
+  process.on('unhandledRejection', note);
+  const x = tensor(device, [1, 2]);
+  let sum: core.Tensor;
+  try {
+    const fail = (): Promise<never> => Promise.reject(new Error('nobody waits for this'));
+    const step = (): Promise<number> => {
+      sum = x.sum();
+      return sum.item();
+    };
+    assert.throws(() => capture(device, step), /^\[capture\] A captured step is asynchronous/);
+    sum!.dispose();
+    assert.throws(() => capture(device, fail), /^\[capture\] A captured step is asynchronous/);
+    assert.throws(() => scope(fail), /^\[scope\] The function returned a promise/);
+    assert.throws(() => core.noGrad(fail), /^\[noGrad\] The function returned a promise/);
+    await new Promise((done) => {
+      setTimeout(done, 5);
+    });
+    assert.equal(unseen, []);
+  } finally {
+    process.off('unhandledRejection', note);
+    x.dispose();
+  }
+});
+
 test('what a step makes of host data, zeros and copies is there at each replay', async ({ device }) => {
   const x = tensor(device, [1, 2, 3]),
     total = core.zeros(device, [3]);

@@ -78,33 +78,6 @@ test('a destroyed device says so at once; disposing goes on', () =>
     assert.is(device.liveTensors, 0);
   }));
 
-test('an error that WebGPU reports later reaches the next call', () =>
-  withDevice(async (device) => {
-    const x = tensor(device, [1, 2]);
-    device.gpu.createBuffer({ size: 16, usage: 0x1 | 0x40 }); // MAP_READ with UNIFORM is invalid
-    await rejects(x.data(), core.GpuError, /^\[device\] .*usage/i);
-    assert.throws(
-      () => x.add(1),
-      (e: Error) => e instanceof core.GpuError,
-    );
-  }));
-
-test('WGSL that does not compile is shown with its lines, under the name of its kernel', () =>
-  withDevice(async (device) => {
-    const broken = defineKernel<object>('broken', () => ({
-      bindings: [{ name: 'y', type: 'array<f32>', access: 'write' }],
-      workgroupSize: [1],
-      body: 'y[0] = nonsense;',
-    }));
-    const y = core.zeros(device, [1]);
-    device.run(broken, {}, [y], [], [1]);
-    await rejects(
-      y.data(),
-      core.CompileError,
-      /^\[broken\] [^]*unresolved value 'nonsense'[^]*\d+ {2}y\[0\] = nonsense;/,
-    );
-  }));
-
 test('a kernel that asks for more than there is is refused by limit', () =>
   withDevice(
     (device) => {
