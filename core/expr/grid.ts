@@ -103,13 +103,18 @@ export const gridKernel = defineKernel<GridLayout>('elementwise', ({ program, ra
   };
 });
 
+/** Layouts of each program, by a number that stands for them. */
+const LAYOUTS = new WeakMap<Program, Map<number, GridLayout>>();
+
 /** The layout as an object that there is one of. */
 function layoutOf(program: Program, rank: number, vec: boolean, access: readonly number[]): GridLayout {
   let key = rank * 2 + Number(vec);
   for (const a of access) key = key * 3 + a;
-  let layout = program.layouts.get(key);
+  let layouts = LAYOUTS.get(program);
+  if (!layouts) LAYOUTS.set(program, (layouts = new Map()));
+  let layout = layouts.get(key);
   if (!layout)
-    program.layouts.set(
+    layouts.set(
       key,
       (layout = new GridLayout(
         program,

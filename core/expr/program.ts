@@ -5,7 +5,6 @@ import type { DType } from '../tensor/dtype.ts';
 import { isFloat } from '../tensor/dtype.ts';
 import { differentiate } from './differentiate.ts';
 import { Expr } from './expr.ts';
-import type { GridLayout } from './grid.ts';
 import { inputsOf, unify } from './graph.ts';
 
 /** A program that computes some of the outputs of another, from the inputs that these read. */
@@ -37,8 +36,6 @@ export class Program {
   readonly scalars: readonly DType[];
   /** Whether output k overwrites input k. */
   readonly inPlace: boolean;
-  /** Kernels by a number that stands for the layout. */
-  readonly layouts = new Map<number, GridLayout>();
   private readonly gradients = new Map<number, Gradient>();
   private readonly parts = new Map<number, readonly Part[]>();
   private twin: Program | null = null;
