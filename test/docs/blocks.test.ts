@@ -1,0 +1,145 @@
+// Every TypeScript block of the documents compiles under `strict`, as a user's project would compile it, and runs. The
+// package's entry points are those of package.json, read from the sources.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import ts from 'typescript';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { PROJECT, pages } from './markdown.ts';
+
+// Blocks have seconds of work; the machine may be busy.
+const LIMIT_MS = 300_000;
+const AT_A_TIME = 3;
+
+const test = suite('blocks');
+
+// realpath: macOS has its temporary folders behind a link.
+const folder = realpathSync(mkdtempSync(join(tmpdir(), 'dis-blocks-')));
+const tsconfig = join(folder, 'tsconfig.json');
+
+/** The blocks as modules, on the lines that they have in the document, so that messages name the right ones. */
+const modules = pages()
+  .flatMap(({ file, blocks }) => blocks.map((block) => ({ file, ...block })))
+  .filter(({ language, file }) => language === 'ts' && file !== 'README.md')
+  .map(({ file, at, line, code }) => {
+    const path = join(folder, `${at.replace(/[^\w.]+/g, '-')}.mts`);
+    return { file, at, path, text: `${'\n'.repeat(line - 1)}${code}\n` };
+  });
+/** The document of a module, by the path as TypeScript writes it. */
+const names = new Map(modules.map(({ path, file }) => [path.replaceAll('\\', '/'), file]));
+
+test.before(() => {
+  for (const { path, text } of modules) writeFileSync(path, text);
+  symlinkSync(join(PROJECT, 'node_modules'), join(folder, 'node_modules'), 'junction');
+  const options = {
+    target: 'ES2022',
+    lib: ['ES2023', 'ESNext.Disposable', 'DOM', 'DOM.Iterable'],
+    module: 'NodeNext',
+    strict: true,
+    noEmit: true,
+    allowImportingTsExtensions: true,
+    types: ['@webgpu/types', 'node'],
+    paths: entryPoints(),
+  };
+  writeFileSync(tsconfig, JSON.stringify({ compilerOptions: options, include: ['*.mts'] }));
+});
+
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** From what the package exports to the sources: `dis-webgpu/core` → core/index.ts. */
+function entryPoints(): Record<string, string[]> {
+  const { name, exports } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')) as {
+    name: string;
+    exports: Record<string, string | { default: string }>;
+  };
+  const built = Object.entries(exports).flatMap(([path, target]) =>
+    typeof target === 'string' ? [] : [[path, target.default] as const],
+  );
+  return Object.fromEntries(
+    built.map(([path, target]) => [
+      join(name, path).replaceAll('\\', '/'),
+      [join(PROJECT, target.replace(/^\.\/dist\//, '').replace(/\.js$/, '.ts'))],
+    ]),
+  );
+}
+
+test('the documents have blocks', () => {
+  assert.ok(modules.length > 0);
+});
+
+test('every block compiles under strict', () => {
+  const { options, errors } = ts.parseJsonConfigFileContent(
+    JSON.parse(readFileSync(tsconfig, 'utf8')),
+    ts.sys,
+    folder,
+    undefined,
+    tsconfig,
+  );
+  const program = ts.createProgram(
+    modules.map(({ path }) => path),
+    options,
+  );
+  // The blocks, and the declarations of other packages that they see; `npm run typecheck` has the sources.
+  const checked = program
+    .getSourceFiles()
+    .filter((file) => (file.isDeclarationFile ? !program.isSourceFileDefaultLibrary(file) : names.has(file.fileName)));
+  assert.ok(checked.length > modules.length);
+  const diagnostics = [
+    ...errors,
+    ...program.getOptionsDiagnostics(),
+    ...program.getGlobalDiagnostics(),
+    ...checked.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]),
+  ];
+  assert.equal(diagnostics.map(complaint), []);
+});
+
+function complaint({ file, start, messageText }: ts.Diagnostic): string {
+  const text = ts.flattenDiagnosticMessageText(messageText, '\n');
+  if (!file || start === undefined) return text;
+  const line = file.getLineAndCharacterOfPosition(start).line + 1;
+  const document = names.get(file.fileName) ?? file.fileName;
+  return `${document}:${line}: ${text}`;
+}
+
+test('every block runs', async () => {
+  const queue = [...modules];
+  const failures: string[] = [];
+  await Promise.all(
+    Array.from({ length: AT_A_TIME }, async () => {
+      for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+        const problem = await runModule(next.path);
+        if (problem !== null) failures.push(`${next.at}: ${problem}`);
+      }
+    }),
+  );
+  assert.equal(failures, []);
+});
+
+/** What is wrong with a run, or null. */
+function runModule(path: string): Promise<string | null> {
+  return new Promise((done) => {
+    // In the project's folder, whose tsx and software adapter it takes.
+    const child = spawn(process.execPath, ['--import', 'tsx', path], {
+      cwd: PROJECT,
+      env: { ...process.env, TSX_TSCONFIG_PATH: tsconfig },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: LIMIT_MS,
+      killSignal: 'SIGKILL',
+    });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    child.on('close', (status, signal) => {
+      if (status === 0) return done(null);
+      const end = signal === null ? `exit status ${status}` : `not done after ${LIMIT_MS / 1000} s`;
+      done(`${end}\n${output.replace(/^Warning: max.*\n/gm, '').slice(-2000)}`);
+    });
+  });
+}
+
+test.run();

@@ -1,0 +1,126 @@
+// The commands that the documents name exist, and so do their options. Nothing of it is run but `--help`.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { codeSpans, pages, PROJECT } from './markdown.ts';
+
+const test = suite('commands in documents');
+const { scripts } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')) as {
+  scripts: Record<string, string>;
+};
+
+interface Named {
+  readonly at: string;
+  readonly words: readonly string[];
+}
+
+/** A line of a shell, with what the tests understand of it: `&&`, `;`, quotes, comments and variables before a command. */
+function commands(at: string, line: string): Named[] {
+  const words = (line.match(/"[^"]*"|'[^']*'|&&|;|#.*|[^\s;&]+/g) ?? [])
+    .filter((word) => !word.startsWith('#'))
+    .map((word) => word.replace(/^(["'])(.*)\1$/, '$2'));
+  const found: string[][] = [[]];
+  for (const word of words) {
+    if (word === '&&' || word === ';') found.push([]);
+    else if (found.at(-1)!.length > 0 || !/^\w+=/.test(word)) found.at(-1)!.push(word);
+  }
+  return found.filter((each) => each.length > 0).map((each) => ({ at, words: each }));
+}
+
+const all = pages();
+const inBlocks = all.flatMap(({ blocks, file }) =>
+  blocks
+    .filter(({ language }) => language === 'sh')
+    .flatMap(({ code, line }) => code.split('\n').flatMap((text, i) => commands(`${file}:${line + i}`, text))),
+);
+const inProse = all.flatMap((page) =>
+  codeSpans(page)
+    .filter(({ code }) => /^(npx |npm run |npm test|dis-cli |node cli)/.test(code))
+    .flatMap(({ code, line }) => commands(`${page.file}:${line}`, code)),
+);
+
+const helps = new Map<string, Promise<string>>();
+
+/** What a program says of itself; asked once. */
+function help(...command: string[]): Promise<string> {
+  const key = command.join(' ');
+  let text = helps.get(key);
+  if (!text) {
+    text = promisify(execFile)(process.execPath, [...command, '--help'], { cwd: PROJECT }).then(({ stdout }) => stdout);
+    helps.set(key, text);
+  }
+  return text;
+}
+
+/** Options of a command line that a program's help does not list. */
+function unknownOptions(words: readonly string[], helpText: string): string[] {
+  const known = [...helpText.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)/gm)].flatMap(([, short, long]) => [short, long]);
+  return words
+    .filter((word) => /^--?[a-z]/i.test(word))
+    .map((word) => word.split('=')[0])
+    .filter((word) => !known.includes(word));
+}
+
+/** What is wrong with a command, or null. */
+async function problem(words: readonly string[]): Promise<string | null> {
+  const cli = words.indexOf('dis-cli');
+  if (cli >= 0) {
+    const [name, ...rest] = words.slice(cli + 1);
+    const overview = await help('cli/dis-cli.mjs');
+    if (name === undefined) return null;
+    if (name.startsWith('-')) return complaint(unknownOptions([name], overview));
+    if (!new RegExp(`^ {2}${name}\\b`, 'm').test(overview)) return `dis-cli has no command ${name}`;
+    return complaint(unknownOptions(rest, await help('cli/dis-cli.mjs', name)));
+  }
+  const [program, what, ...rest] = words;
+  if (program === 'npm') return npmProblem(what, rest);
+  const file = program === 'node' ? what : program === 'npx' && what === 'tsx' ? rest[0] : program;
+  if (!file?.includes('/')) return `the test does not know ${words.slice(0, 2).join(' ')}`;
+  return existsSync(join(PROJECT, file)) ? null : `there is no ${file}`;
+}
+
+async function npmProblem(what: string | undefined, rest: readonly string[]): Promise<string | null> {
+  if (what === 'ci') return null;
+  const name = what === 'run' ? rest[0] : what;
+  if (name === undefined || !Object.hasOwn(scripts, name)) return `package.json has no script ${name}`;
+  const options = rest.includes('--') ? rest.slice(rest.indexOf('--') + 1) : [];
+  if (!options.some((word) => word.startsWith('-'))) return null;
+  const program = /^node --import tsx (\S+)$/.exec(scripts[name])?.[1];
+  if (program === undefined) return `the test cannot ask ${name} for its options`;
+  return complaint(unknownOptions(options, await help('--import', 'tsx', program)));
+}
+
+function complaint(unknown: readonly string[]): string | null {
+  return unknown.length === 0 ? null : `there is no option ${unknown.join(', ')}`;
+}
+
+async function problems(named: readonly Named[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const { at, words } of named) {
+    const wrong = await problem(words);
+    if (wrong !== null) found.push(`${at}: ${words.join(' ')}: ${wrong}`);
+  }
+  return found;
+}
+
+test('commands of sh blocks exist, with their options', async () => {
+  assert.ok(inBlocks.length > 10);
+  assert.equal(await problems(inBlocks), []);
+});
+
+test('commands in prose exist, with their options', async () => {
+  assert.ok(inProse.length > 10);
+  assert.equal(await problems(inProse), []);
+});
+
+test('what does not exist is found', async () => {
+  const wrong = ['npx dis-cli tarin', 'npx dis-cli train --stesp 3', 'npm run bnech', 'npm run bench -- --quik'];
+  const found = await problems(wrong.flatMap((line) => commands('here', line)));
+  assert.is(found.length, wrong.length, found.join('\n'));
+});
+
+test.run();
