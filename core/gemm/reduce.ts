@@ -47,7 +47,7 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
     let v1 = parts[at + perItem];
     let v2 = parts[at + 2u * perItem];
     let v3 = parts[at + 3u * perItem];
-    sum = sum + v0 + v1 + v2 + v3;
+    sum += (v0 + v1) + (v2 + v3);
     at += 4u * perItem;
   }
   for (; i < p.splits; i++) {

@@ -10,7 +10,7 @@
 // larger tiles leave the instruction cache. docs/kernels/products.md has the steps, and what did not help.
 
 import { defineKernel } from '../gpu/kernel.ts';
-import type { GemmVariant, OperandForm, ProblemForm } from './spec.ts';
+import { CPU_SUBGROUP, type GemmVariant, type OperandForm, type ProblemForm } from './spec.ts';
 import {
   bindings,
   columns,
@@ -23,12 +23,6 @@ import {
   range,
   storeAll,
 } from './wgsl.ts';
-
-/**
- * Subgroups of this size or less mean a CPU. There, sums lie in memory anyway; an array tells the compiler so, and it
- * keeps the registers for loads. On a GPU, indexing an array would be slow.
- */
-const CPU_SUBGROUP = 8;
 
 /** Whether rows of a are read four at a time: those whose neighbours in memory are rows. */
 const inFours = (form: OperandForm): boolean => form.transposed && form.vec;
@@ -90,7 +84,7 @@ export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ conf
 ${a.setup}
 ${b.setup}
 ${sums(rows, quads)}
-${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => (fours ? a.four(q, i >> 2, i & 3) : a.single(q, i)), b.value)].join('\n'))}
+${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => (fours ? a.four(q, i >> 2, i & 3) : a.single(q, i)), b.value)].join('\n'), sumNames(rows, quads))}
 ${stores(problem, rows, quads)}`,
   };
 });
@@ -114,6 +108,8 @@ export const subgroupKernel = defineKernel<GemmVariant>('gemm.subgroup', ({ conf
     return `subgroupShuffle(${own}, ${owner}u)`;
   };
   const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
+  // On a CPU sums lie in memory anyway; an array tells the compiler so, and it keeps the registers for loads. On a GPU,
+  // indexing an array would be slow.
   const inMemory = size <= CPU_SUBGROUP && problem.b.vec && (problem.c.vec || problem.c.transposed);
   const name = inMemory ? (i: number, j: number): string => `s[${i * quads + j}]` : inVariable;
   return {
@@ -135,14 +131,19 @@ ${
 ${a.setup}
 ${b.setup}
 ${inMemory ? `  var s: array<vec4f, ${rows * quads}>;` : sums(rows, quads)}
-${kLoop(problem, (depth) =>
-  [a.load(depth), b.load(depth), multiply(rows, quads, depth, fromLane, b.value, name)].join('\n'),
+${kLoop(
+  problem,
+  (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, fromLane, b.value, name)].join('\n'),
+  inMemory ? { array: 's', length: rows * quads } : sumNames(rows, quads),
 )}
 ${inMemory ? storeLoop(problem, rows, quads) : stores(problem, rows, quads)}`,
   };
 });
 
 const inVariable = (i: number, j: number): string => `s${i}_${j}`;
+
+const sumNames = (rows: number, quads: number): string[] =>
+  range(rows).flatMap((i) => range(quads).map((j) => inVariable(i, j)));
 
 function sums(rows: number, quads: number): string {
   return range(rows)

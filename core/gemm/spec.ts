@@ -57,6 +57,12 @@ export interface GemmSpec extends GemmProblem {
   readonly accumulate?: boolean;
 }
 
+/** Subgroups of this size or less mean a CPU. */
+export const CPU_SUBGROUP = 8;
+
+/** Steps of K from which on its sum is added up in blocks. */
+const LONG = 512;
+
 /** How an operand is read or written, as far as a kernel's source depends on it. */
 export interface OperandForm {
   readonly dtype: FloatDType;
@@ -82,6 +88,8 @@ export interface ProblemForm {
   readonly split: boolean;
   /** Whether K is not a multiple of the configuration's depth. */
   readonly tail: boolean;
+  /** Whether a sum over K is added up in blocks: it would lose digits otherwise, and nothing else cuts it. */
+  readonly long: boolean;
 }
 
 /**
@@ -188,5 +196,7 @@ export function problemForm(spec: GemmSpec, config: GemmConfig): ProblemForm {
     accumulate: split ? false : (spec.accumulate ?? false),
     split,
     tail: K % (config.form === 'panel' ? 4 : config.depth) !== 0,
+    // On a GPU the forms that own many results have no registers to spare.
+    long: K > LONG && (vector || (config.form === 'subgroup' && config.x <= CPU_SUBGROUP)),
   };
 }

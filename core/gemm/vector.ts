@@ -4,7 +4,8 @@
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant } from './spec.ts';
-import { bindings, declarations, extensions, PARAMS, prologue, range } from './wgsl.ts';
+import { wgslMath } from '../expr/wgslMath.ts';
+import { bindings, declarations, extensions, inBlocks, PARAMS, prologue, range } from './wgsl.ts';
 
 /** Columns of c in a block. `quads` is ¼ for one. */
 export function vectorColumns(config: GemmConfig): number {
@@ -63,6 +64,11 @@ export const vectorKernel = defineKernel<GemmVariant>('gemm.vector', ({ config, 
             .join(' ')}`,
       )
       .join('\n');
+  const { long } = problem;
+  const blocks = inBlocks(
+    range(rows).flatMap((i) => range(cols).map((j) => `s${i}_${j}`)),
+    'f32',
+  );
   const tail = problem.tail
     ? `  k = k0 + (k1 - k0) / 4u * 4u + lid.x;
   if (k < k1) {
@@ -78,7 +84,7 @@ ${each((i, j) => `s${i}_${j} += va${i} * vb${j};`)}
     workgroupSize: [x, y],
     workgroupBytes: vectorBytes(config),
     enable: extensions(problem),
-    declarations: `${declarations(problem)}\nvar<workgroup> sums: array<f32, ${x * y * results}>;`,
+    declarations: `${declarations(problem)}\n${long ? wgslMath(['accumulate']) : ''}\nvar<workgroup> sums: array<f32, ${x * y * results}>;`,
     body: `${prologue(problem)}
   let blocks = (p.N + ${cols - 1}u) / ${cols}u;
   let block0 = (wid.y * nwg.x + wid.x) * ${y}u;
@@ -89,16 +95,21 @@ ${a.setup}
 ${b.setup}
 ${each((i, j) => `var s${i}_${j} = 0.0;`)}
   var k = k0 + 4u * lid.x;
-  for (; k + 4u <= k1; k += ${4 * x}u) {
+${long ? `${blocks.setup}\n  for (var part = k0; part + 4u <= k1; part += ${128 * x}u) {\n  let stop = min(part + ${128 * x}u, k1);` : '  let stop = k1;'}
+  for (; k + 4u <= stop; k += ${4 * x}u) {
 ${a.load(4)}
 ${b.load(4)}
 ${each((i, j) => `s${i}_${j} += dot(va${i}, vb${j});`)}
   }
-${tail}${each((i, j) => `sums[(lid.y * ${results}u + ${i * cols + j}u) * ${x}u + lid.x] = s${i}_${j};`)}
+${long ? `${blocks.fold}\n  }` : ''}
+${tail}${long ? `${blocks.end}\n` : ''}${each((i, j) => `sums[(lid.y * ${results}u + ${i * cols + j}u) * ${x}u + lid.x] = s${i}_${j};`)}
   workgroupBarrier();
   for (var i = li; i < ${y * results}u; i += ${x * y}u) {
-    var sum = 0.0;
-    for (var l = 0u; l < ${x}u; l++) { sum += sums[i * ${x}u + l]; }
+    // In pairs: a chain of additions loses digits.
+    for (var half = ${x / 2}u; half > 0u; half /= 2u) {
+      for (var l = 0u; l < half; l++) { sums[i * ${x}u + l] += sums[i * ${x}u + l + half]; }
+    }
+    let sum = sums[i * ${x}u];
     let owner = block0 + i / ${results}u;
     let row = owner / blocks * ${rows}u + i % ${results}u / ${cols}u;
     let col = owner % blocks * ${cols}u + i % ${cols}u;

@@ -1,6 +1,6 @@
 // What the kernels of the family share: bindings, parameters, loads, the k-loop's blocks and the epilogue.
 
-import { wgslMath } from '../expr/wgslMath.ts';
+import { mathName, wgslMath } from '../expr/wgslMath.ts';
 import type { KernelBinding, KernelExtension, KernelParam } from '../gpu/kernel.ts';
 import type { GemmActivation, OperandForm, ProblemForm } from './spec.ts';
 
@@ -80,6 +80,7 @@ export function declarations(problem: ProblemForm, when?: string): string {
     loader('a', problem.a),
     loader('b', problem.b),
     activationFunction(problem.activation, when),
+    problem.long ? wgslMath([], ['accumulate']) : '',
     storing(problem),
   ].join('\n');
 }
@@ -176,9 +177,51 @@ export function prologue(problem: ProblemForm): string {
  * The loop over k in blocks of 4 steps, and of 1 for the rest. `block(depth)` is the body for `depth` steps from `k`
  * on.
  */
-export function kLoop(problem: ProblemForm, block: (depth: number) => string): string {
-  const main = `  var k = k0;\n  for (; k + 4u <= k1; k += 4u) {\n${block(4)}\n  }`;
-  return problem.tail ? `${main}\n  for (; k < k1; k++) {\n${block(1)}\n  }` : main;
+export function kLoop(problem: ProblemForm, block: (depth: number) => string, sums: Sums): string {
+  const rest = problem.tail ? `\n  for (; k < k1; k++) {\n${block(1)}\n  }` : '';
+  if (!problem.long) return `  var k = k0;\n  for (; k + 4u <= k1; k += 4u) {\n${block(4)}\n  }${rest}`;
+  const { setup, fold, end } = inBlocks(sums, 'vec4f');
+  return `${setup}
+  var k = k0;
+  for (var part = k0; part + 4u <= k1; part += ${BLOCK}u) {
+  let stop = min(part + ${BLOCK}u, k1);
+  for (; k + 4u <= stop; k += 4u) {
+${block(4)}
+  }
+${fold}
+  }${rest}
+${end}`;
+}
+
+/** Sums of a loop over k: names of variables, or an array. */
+export type Sums = readonly string[] | { readonly array: string; readonly length: number };
+
+/** Steps of k that are added to a sum before it goes to a total. */
+const BLOCK = 128;
+
+/** Adds sums to totals, which keep what rounding loses, after each block of a long loop. */
+export function inBlocks(sums: Sums, type: 'f32' | 'vec4f'): { setup: string; fold: string; end: string } {
+  const four = type === 'vec4f';
+  const added = (total: string, sum: string): string =>
+    `${total} = ${mathName('accumulate', four)}(${total}, ${sum}, p.K >> 31u); ${sum} = ${type}();`;
+  const whole = (total: string): string => `${total}.value - ${total}.lost`;
+  const Sum = four ? 'Sum4' : 'Sum';
+  if ('array' in sums) {
+    const { array, length } = sums;
+    // Of a length not known when compiling, as the loop that stores them.
+    const each = (text: string): string => `  for (var i = 0u; i < min(${length}u, p.K); i++) { ${text} }`;
+    return {
+      setup: `  var totals: array<${Sum}, ${length}>;`,
+      fold: each(added('totals[i]', `${array}[i]`)),
+      end: each(`${array}[i] += ${whole('totals[i]')};`),
+    };
+  }
+  const lines = (text: (sum: string) => string): string => sums.map((sum) => `  ${text(sum)}`).join('\n');
+  return {
+    setup: lines((sum) => `var total_${sum}: ${Sum};`),
+    fold: lines((sum) => added(`total_${sum}`, sum)),
+    end: lines((sum) => `${sum} += ${whole(`total_${sum}`)};`),
+  };
 }
 
 /** The columns of b that an invocation owns: 4 · quads of them. Quad j begins at the expression `column(j)`. */

@@ -13,7 +13,7 @@ import { emptyTensor } from '../tensor/make.ts';
 import { arange, zeros } from './create.ts';
 import { pad } from './join.ts';
 import { reshape, slice } from './movement.ts';
-import { mathName, wgslMath } from '../expr/wgslMath.ts';
+import { mathName, wgslMath, type MathName } from '../expr/wgslMath.ts';
 import { denseOperand } from '../expr/dense.ts';
 
 interface Variant {
@@ -28,6 +28,8 @@ interface Variant {
 
 /** gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k]. */
 export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices, vec }) => {
+  const float = type === 'f32' || type === 'f16';
+  const functions: MathName[] = [scatter ? 'accumulate' : 'special'];
   const vector = (element: string): string => (vec ? `vec4<${element}>` : element);
   const stored = vector(type),
     t = vector(type === 'f16' ? 'f32' : type);
@@ -52,16 +54,16 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
     workgroupSize: [64],
     coarsenable: !scatter,
     enable: type === 'f16' ? ['f16'] : [],
-    declarations: vec ? wgslMath([], ['special']) : wgslMath(['special']),
+    declarations: wgslMath(vec ? [] : functions, vec ? functions : []),
     body: scatter
       ? `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let k = (flat / p.inner) % p.size; let o = flat / (p.inner * p.size);
-  var acc = ${t}(x[flat]);
+  var acc = ${float ? `Sum${vec ? '4' : ''}(${t}(x[flat]), ${t}(0))` : `${t}(x[flat])`};
   for (var j = 0u; j < p.count; j++) {
     let q = (o * p.count + j) * p.inner + i;
-    if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc += ${t}(s[q]); }
+    if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc = ${float ? `${mathName('accumulate', vec)}(acc, ${t}(s[q]), p.size >> 31u)` : `acc + ${t}(s[q])`}; }
   }
-  y[flat] = ${stored}(acc);`
+  y[flat] = ${stored}(${float ? 'acc.value - acc.lost' : 'acc'});`
       : `  if (flat >= p.n) { return; }
   let i = flat % p.inner; let j = flat / p.inner % p.count; let o = flat / (p.inner * p.count);
   // The GPU can't raise an error: what an index out of range reads is NaN, or 0 of integers.

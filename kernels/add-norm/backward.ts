@@ -235,11 +235,11 @@ let column = (wid.y * nwg.x + wid.x) * ${columns}u + lid.x;
 let slice = lid.y;
 var sum = ${row.zero};
 if (column < ${total}u) {
-  // Loads wait together, and are added in their order.
+  // Loads wait together, and are added in pairs.
   var team = slice;
   for (; team + ${(TOGETHER - 1) * v.slices}u < p.teams; team += ${TOGETHER * v.slices}u) {
     ${together.map((i) => `let v${i} = partial[(team + ${i * v.slices}u) * ${total}u + column];`).join(' ')}
-    ${together.map((i) => `sum += v${i};`).join(' ')}
+    sum += ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7));
   }
   for (; team < p.teams; team += ${v.slices}u) { sum += partial[team * ${total}u + column]; }
 }

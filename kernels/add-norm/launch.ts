@@ -175,9 +175,12 @@ export function normBackward(
   );
 }
 
-/** How many rows each of at most `most` teams gets. */
-function runs(rows: number, most: number): { teams: number; rowsPerTeam: number } {
-  const rowsPerTeam = Math.max(1, Math.ceil(rows / most));
+/** Rows that a team adds up at most: a long chain of additions loses digits. */
+const MOST_ROWS = 64;
+
+/** How many rows each team gets; of `teams`, or of more where they would get too many. */
+function runs(rows: number, teams: number): { teams: number; rowsPerTeam: number } {
+  const rowsPerTeam = Math.min(MOST_ROWS, Math.max(1, Math.ceil(rows / teams)));
   return { teams: Math.ceil(rows / rowsPerTeam), rowsPerTeam };
 }
 

@@ -169,6 +169,30 @@ test('long sums keep their digits', async ({ device }) => {
       `softmax of columns of ${n}`,
       1e-6,
     );
+    for (const [m, k] of [
+      [1, 1],
+      [1, 3],
+      [4, 4],
+      [3, 1],
+    ])
+      // prettier-ignore
+      same(await values(() => tenths(m, n).matmul(full(device, [n, k], 1)).slice(0, 0, 1).slice(1, 0, 1)), [n * tenth], `product of ${m}, ${n} and ${k}`, 2e-6);
+  }
+  // Gradients that are sums over rows.
+  const rows = 50000;
+  const gradients = scope(() => {
+    const gradient = tenths(rows, 4);
+    const norm = new LayerNorm({ device }, 4);
+    const x = tensor(device, uniform(rows * 4, 7), { shape: [rows, 4] });
+    const [bias] = grad(norm.forward(x), [norm.bias!], { gradient }) as Tensor[];
+    const table = zeros(device, [3, 4]).requiresGrad_();
+    const [row] = grad(table.indexSelect(0, zeros(device, [rows], 'i32')), [table], { gradient }) as Tensor[];
+    norm.dispose();
+    return [bias, row.select(0, 0)];
+  });
+  for (const g of gradients) {
+    same(Array.from(await g.data()), new Array<number>(4).fill(rows * tenth), 'gradient over rows', 1e-6);
+    g.dispose();
   }
   const wide = 40000;
   const noise = uniform(wide, 5);
