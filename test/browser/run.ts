@@ -133,7 +133,7 @@ async function reported(name: string, test: () => Promise<void>): Promise<void> 
 await attempt('bundle', testBundle);
 const executable = findChromium();
 if (executable === undefined) {
-  console.log('no Chromium found on PATH (or named by CHROMIUM): no page is tested here');
+  console.log('not run: page and demo in Chromium (none found on PATH or named by CHROMIUM)');
 } else {
   const browser = await launchChromium(executable);
   console.log(`Chromium ${browser.version()}`);

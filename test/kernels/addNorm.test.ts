@@ -116,7 +116,8 @@ async function check(c: Case, config: NormConfig): Promise<void> {
     o?.storage.release();
 }
 
-for (const width of [1, 7, 55, 66, 258, 368, 1026, 4100]) {
+// 258 would be unrolled by the driver, as 368 is, which then compiles for seconds.
+for (const width of [1, 7, 55, 66, 368, 1026, 4100]) {
   test(`width ${width}: the form chosen for this adapter`, async () => {
     await check({ norm: 'rms', rows: 13, width, bias: false }, normConfig(device, width));
     await check({ norm: 'layer', rows: 3, width, residualOut: false }, normConfig(device, width));
@@ -150,7 +151,7 @@ test('variance is taken around the mean', async () => {
 });
 
 test('f16 rows, f32 sums and residual', { needs: 'shader-f16' }, async () => {
-  for (const width of [7, 368]) {
+  for (const width of [7, 148]) {
     await check({ norm: 'layer', rows: 9, width, type: 'f16' }, normConfig(device, width));
     await check({ norm: 'rms', rows: 9, width, type: 'f16', residualOut: false }, normConfig(device, width));
   }
@@ -257,7 +258,7 @@ test('x of each sample times its factor, in every form, with the sum given back 
     for (const [k, config] of normConfigs(device, width).entries()) {
       for (const type of types) {
         if (type === 'f16' && (k > 0 || !hasFeature(device, 'shader-f16'))) continue;
-        for (const prenorm of [true, false]) {
+        for (const prenorm of k === 0 ? [true, false] : [k % 2 === 0]) {
           const reference = { norm, rows, width, eps, x: scale(x), residual, weight, bias };
           const expected = addNormGradReference(reference, up, prenorm ? upOut : null);
           const [y, ...found] = scope(() => {

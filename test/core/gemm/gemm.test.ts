@@ -276,7 +276,7 @@ for (const form of ['subgroup', 'register', 'tile', 'vector', 'matrix'] as const
       // What is large compiles for seconds. With K in parts, only the beginning and the end of a kernel differ.
       const { splits, rows, quads } = candidates[i];
       const large = rows * quads > 8;
-      const count = splits > 1 ? Number(!large && i % 2 === 0) : large ? 1 : 4;
+      const count = splits > 1 ? Number(!large && i % 2 === 0) : large ? 1 : 2;
       for (let j = 0; j < count; j++) {
         const c = cases[(i + 5 * j) % cases.length];
         await compare(device, form === 'matrix' ? { cDtype: j % 2 ? 'f16' : 'f32', ...c, dtype: 'f16' } : c, [
