@@ -1,5 +1,5 @@
-// The error classes of the engine. An error is data: the operation, what was wrong, what was expected and what to do are fields,
-// and the message is made of them: `[operation] what, expected …; remedy.`
+// The error classes of the engine. An error is data: the operation, what was wrong, what was expected and what to do
+// are fields, and the message is made of them: `[operation] what, expected …; remedy.`
 
 /** What a sentence about an error is made of. */
 export interface ErrorFields {

@@ -1,4 +1,5 @@
-// What kernels are built with: the built-in ones in kernels/ use this and the public face (index.ts) alone, and so can yours.
+// What kernels are built with: the built-in ones in kernels/ use this and the public face (index.ts) alone, and so can
+// yours.
 
 export {
   defineKernel,

@@ -1,5 +1,6 @@
-// The tensor: a view of a storage with its place on the autograd tape, and every operation as a method. Methods are PyTorch's by name and
-// meaning; each calls the function of that name. The parts: tensor/base.ts holds the memory, methods/ the operations.
+// The tensor: a view of a storage with its place on the autograd tape, and every operation as a method. Methods are
+// PyTorch's by name and meaning; each calls the function of that name. The parts: tensor/base.ts holds the memory,
+// methods/ the operations.
 
 import { backward, type BackwardOptions } from './autograd/backward.ts';
 import { addToGrad, makeLeaf } from './autograd/leaf.ts';

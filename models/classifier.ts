@@ -1,5 +1,5 @@
-// A small convolutional classifier, and its training on the shapes data set. It judges samples of a class-conditional model: whether
-// a picture shows what was asked for.
+// A small convolutional classifier, and its training on the shapes data set. It judges samples of a class-conditional
+// model: whether a picture shows what was asked for.
 
 import {
   capture,
@@ -45,7 +45,8 @@ export interface ClassifierOptions {
 const LAST_SIDE = 4;
 
 /**
- * 3×3 convolutions of stride 2 with SiLU, as many as it takes to come down to 4×4, and a linear layer: images (N, channels, size, size) in [-1, 1] → logits (N, numClasses).
+ * 3×3 convolutions of stride 2 with SiLU, as many as it takes to come down to 4×4, and a linear layer: images (N,
+ * channels, size, size) in [-1, 1] → logits (N, numClasses).
  */
 export class Classifier extends Module {
   readonly features: Sequential;
@@ -104,7 +105,10 @@ export interface ClassifierTraining {
   readonly lr?: number;
   /** Default 0. */
   readonly seed?: number;
-  /** Variation of the drawings, see `ShapeStyle`. Default 0.6, more than that of the data set: samples may be off the data a little. */
+  /**
+   * Variation of the drawings, see `ShapeStyle`. Default 0.6, more than that of the data set: samples may be off the
+   * data a little.
+   */
   readonly variation?: number;
   /** Largest standard deviation of the noise laid over an image: samples aren't clean. Default 0.3. */
   readonly noise?: number;

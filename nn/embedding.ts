@@ -15,8 +15,8 @@ export interface EmbeddingOptions {
  * `y[…] = weight[index[…]]`.
  *
  * Shapes: index (…) of i32 or u32, from 0 to numEmbeddings - 1; y (…, embeddingDim); `weight` (numEmbeddings,
- * embeddingDim). Initialisation: N(0, 1), as in PyTorch. A negative index counts from the end. The GPU cannot raise an error
- * for an index out of range: such an index gives NaN, and no gradient.
+ * embeddingDim). Initialisation: N(0, 1), as in PyTorch. A negative index counts from the end. The GPU cannot raise an
+ * error for an index out of range: such an index gives NaN, and no gradient.
  */
 export class Embedding extends Module {
   readonly weight: Tensor;

@@ -166,8 +166,8 @@ function reduceWeighted({ losses, weights }: Weighted, reduction: Reduction = 'm
 /**
  * Negative log likelihood: `-weight[target] · input[…, target, …]`.
  *
- * Shapes: input, logarithms of probabilities, (C), (N, C) or (N, C, …); target (), (N) or (N, …) of i32 or u32. The loss
- * of a target that is no class is NaN, unless it is left out.
+ * Shapes: input, logarithms of probabilities, (C), (N, C) or (N, C, …); target (), (N) or (N, …) of i32 or u32. The
+ * loss of a target that is no class is NaN, unless it is left out.
  *
  * @throws ShapeError, DTypeError
  */

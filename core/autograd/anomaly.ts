@@ -1,5 +1,5 @@
-// Finds the operation that first makes NaN. Values are on the GPU, so nothing can be looked at on the way: every result is counted
-// there, and the counts are read at the end.
+// Finds the operation that first makes NaN. Values are on the GPU, so nothing can be looked at on the way: every result
+// is counted there, and the counts are read at the end.
 
 import { isFloat } from '../tensor/dtype.ts';
 import { AnomalyError } from '../errors.ts';
@@ -24,11 +24,12 @@ interface Note {
 }
 
 /**
- * Runs `fn`, forward and backward passes alike, and tells the first operation whose result holds NaN, with the place in the program
- * that called it. Much slower than running `fn` alone; for searching.
+ * Runs `fn`, forward and backward passes alike, and tells the first operation whose result holds NaN, with the place in
+ * the program that called it. Much slower than running `fn` alone; for searching.
  *
  * @returns what `fn` returns
- * @throws AnomalyError that names the operation, its shape, how many values are bad, and whether its inputs were so already
+ * @throws AnomalyError that names the operation, its shape, how many values are bad, and whether its inputs were so
+ *   already
  */
 export async function detectAnomaly<R>(fn: () => R, options: AnomalyOptions = {}): Promise<R> {
   const { infinities = false } = options;

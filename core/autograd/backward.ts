@@ -19,7 +19,9 @@ export interface BackwardOptions {
 }
 
 export interface AccumulateOptions extends BackwardOptions {
-  /** Takes each leaf's gradient in place of `grad`, as soon as it is complete; the gradient is freed when it returns. */
+  /**
+   * Takes each leaf's gradient in place of `grad`, as soon as it is complete; the gradient is freed when it returns.
+   */
   accumulate?: (leaf: Tensor, gradient: Tensor) => void;
   /** Is called when `accumulate` has had every gradient. */
   finish?: () => void;
@@ -184,7 +186,8 @@ export interface GradOptions extends BackwardOptions {
 }
 
 /**
- * Gradients of `root` with respect to `inputs` (leaves or intermediate tensors), in their order. `grad` of leaves stays as it is.
+ * Gradients of `root` with respect to `inputs` (leaves or intermediate tensors), in their order. `grad` of leaves stays
+ * as it is.
  *
  * @throws GradError for an input that the root doesn't depend on, unless `allowUnused`; for one that needs no gradient
  */

@@ -1,4 +1,5 @@
-// Recomputation: memory for time. What a function computes on the way is not kept for the backward pass but computed again there.
+// Recomputation: memory for time. What a function computes on the way is not kept for the backward pass but computed
+// again there.
 
 import { grad } from './backward.ts';
 import { defineOp } from './defineOp.ts';
@@ -19,8 +20,8 @@ export interface CheckpointOptions {
 }
 
 /**
- * Runs `fn(...inputs)` keeping only its inputs for the backward pass, which runs it again. `fn` must give the same result both
- * times: draw random numbers from the `generator` given. First derivatives only.
+ * Runs `fn(...inputs)` keeping only its inputs for the backward pass, which runs it again. `fn` must give the same
+ * result both times: draw random numbers from the `generator` given. First derivatives only.
  */
 export function checkpoint(
   fn: (...inputs: Tensor[]) => Tensor,

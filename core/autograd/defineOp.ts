@@ -1,5 +1,6 @@
-// Operations with their derivatives. Forward takes its tensors by name and returns the result with what it saves; backward takes the
-// gradient and what was saved and returns gradients by the same names. Everything built in is made this way.
+// Operations with their derivatives. Forward takes its tensors by name and returns the result with what it saves;
+// backward takes the gradient and what was saved and returns gradients by the same names. Everything built in is made
+// this way.
 
 import type { Tensor } from '../tensor.ts';
 import { isFloat } from '../tensor/dtype.ts';
@@ -30,16 +31,23 @@ export interface Forward<Out, Saves> {
 
 /** An operation with its derivative. */
 export interface OpDefinition<Tensors extends object, Attributes, Out extends object, Saves> {
-  /** What errors call it; from the attributes (with their type written out) where one definition serves several operations. */
+  /**
+   * What errors call it; from the attributes (with their type written out) where one definition serves several
+   * operations.
+   */
   readonly name: string | ((attributes: Attributes) => string);
   /**
    * Computes the result; runs without recording.
    *
-   * @param tensors the tensors that may need a gradient, by name, also in arrays and objects; null where an optional one is absent
+   * @param tensors the tensors that may need a gradient, by name, also in arrays and objects; null where an optional
+   *   one is absent
    * @param attributes everything else: numbers, shapes, options, tensors without a gradient
    */
   forward(tensors: Tensors, attributes: Attributes, needs: Needs<Tensors>): Forward<Out, Saves>;
-  /** Gradients of the tensors that need one, from that of the result. Written in operations, it has a derivative of its own. */
+  /**
+   * Gradients of the tensors that need one, from that of the result. Written in operations, it has a derivative of its
+   * own.
+   */
   backward(
     grad: NoInfer<GradientFor<Out>>,
     saved: Saves,
@@ -155,7 +163,10 @@ interface Shells<Tensors> {
   readonly count: number;
 }
 
-/** In a function of its own: a closure holds all that its neighbours use, and tensors that a node held would never be collected. */
+/**
+ * In a function of its own: a closure holds all that its neighbours use, and tensors that a node held would never be
+ * collected.
+ */
 function backwardOf<Tensors extends object, Attributes, Out extends object, Saves>(
   definition: OpDefinition<Tensors, Attributes, Out, Saves>,
   { name, needs, names, results, shells, count }: Shells<Tensors>,

@@ -1,6 +1,6 @@
-// Nodes of the tape: a tensor that needs a gradient knows the node that made it; a node knows the nodes of its inputs, what it saved, and
-// how to turn gradients of its outputs into gradients of its inputs. Nodes are counted by reference: when the last tensor that leads to
-// one is disposed of, what it saved is freed.
+// Nodes of the tape: a tensor that needs a gradient knows the node that made it; a node knows the nodes of its inputs,
+// what it saved, and how to turn gradients of its outputs into gradients of its inputs. Nodes are counted by reference:
+// when the last tensor that leads to one is disposed of, what it saved is freed.
 
 import { GradError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';

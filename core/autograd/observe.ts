@@ -6,7 +6,10 @@ import type { GradNode, Gradients } from './node.ts';
 /** What an operation did: given to an observer, which may read the tensors and must not keep them. */
 export interface OpEvent {
   readonly op: string;
-  /** The operation whose backward pass is running. It is `op` itself when `outputs` are the gradients that the pass gave. */
+  /**
+   * The operation whose backward pass is running. It is `op` itself when `outputs` are the gradients that the pass
+   * gave.
+   */
   readonly backwardOf: string | null;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];

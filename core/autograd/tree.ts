@@ -1,5 +1,5 @@
-// Tensors by name: an operation takes and gives tensors in objects and arrays of them, however deep. Here such a tree becomes a list, and
-// a list a tree of the same shape.
+// Tensors by name: an operation takes and gives tensors in objects and arrays of them, however deep. Here such a tree
+// becomes a list, and a list a tree of the same shape.
 
 import type { Tensor } from '../tensor.ts';
 import { isTensor } from '../tensor/make.ts';

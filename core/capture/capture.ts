@@ -1,9 +1,9 @@
-// Captures a step and replays it. A training step does the same work every time; recording it once and replaying the list of
-// (pipeline, bind group, workgroups) costs the host next to nothing.
+// Captures a step and replays it. A training step does the same work every time; recording it once and replaying the
+// list of (pipeline, bind group, workgroups) costs the host next to nothing.
 //
-// The step runs once as always, while every allocation, release and dispatch is noted. What was made and freed inside of the step
-// is then laid out anew by liveness: two values that are never needed at the same time share a buffer. What existed before, what
-// the step returns, and what it wrote from the host keep their own memory.
+// The step runs once as always, while every allocation, release and dispatch is noted. What was made and freed inside
+// of the step is then laid out anew by liveness: two values that are never needed at the same time share a buffer. What
+// existed before, what the step returns, and what it wrote from the host keep their own memory.
 
 import type { Device } from '../gpu/device.ts';
 import { EngineError } from '../errors.ts';
@@ -184,8 +184,9 @@ export class CapturedStep<R> {
   }
 
   /**
-   * Runs the step again and stops at each cut: gives its number when everything before it is encoded. Commands that are encoded
-   * there come before the rest of the step; they may be submitted and waited for. Go on to the end before anything else is replayed.
+   * Runs the step again and stops at each cut: gives its number when everything before it is encoded. Commands that are
+   * encoded there come before the rest of the step; they may be submitted and waited for. Go on to the end before
+   * anything else is replayed.
    */
   *replayInParts(): Generator<number, void, undefined> {
     if (this.disposed) throw new EngineError('capture', 'The captured step was disposed of');
@@ -244,9 +245,9 @@ export class CapturedStep<R> {
 }
 
 /**
- * Runs a step once and records it. Replays repeat the same dispatches on the same memory: numbers that change from step to step
- * must be in tensors (`write()` them before a replay); a JavaScript number is fixed at the capture. Tensors that the step
- * returns, and parameters, are read and written in place.
+ * Runs a step once and records it. Replays repeat the same dispatches on the same memory: numbers that change from step
+ * to step must be in tensors (`write()` them before a replay); a JavaScript number is fixed at the capture. Tensors
+ * that the step returns, and parameters, are read and written in place.
  *
  * @throws EngineError when the step reads values back, replays or captures another, or is asynchronous
  */
@@ -255,8 +256,8 @@ export function capture<R>(device: Device, step: () => R): CapturedStep<R> {
 }
 
 /**
- * Records a step without running it: the first `replay()` does. Its kernels are compiled beside each other meanwhile, and memory is
- * taken as planned from the beginning. Rules are those of `capture`.
+ * Records a step without running it: the first `replay()` does. Its kernels are compiled beside each other meanwhile,
+ * and memory is taken as planned from the beginning. Rules are those of `capture`.
  *
  * @throws CompileError for a kernel that the adapter refuses, and what `capture` throws
  */

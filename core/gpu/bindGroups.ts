@@ -80,7 +80,8 @@ export class BindGroups {
       if (this.groups.size >= MOST_GROUPS) this.groups.clear();
       const buffers = bound.map((b) => ({ buffer: b.storage.buffer.gpu, offset: b.offset, size: b.bytes }));
       const saved = key.slice(0, length);
-      // Where a new buffer turns out to have no memory, the error of the allocation says it; that of the group would be told to anybody.
+      // Where a new buffer turns out to have no memory, the error of the allocation says it; that of the group would be
+      // told to anybody.
       const fresh = bound.some((b) => !b.storage.buffer.checked);
       if (fresh) this.gpu.pushErrorScope('validation');
       group = this.make(compiled, buffers, words ? this.uniform(params) : null);

@@ -1,5 +1,6 @@
-// A device: the adapter's queue together with what lives on it, each in a file of its own: the pool of buffers, the stream of commands,
-// the compiled kernels, their dispatch, readback, the count of handles. There is no global device; tensors carry theirs.
+// A device: the adapter's queue together with what lives on it, each in a file of its own: the pool of buffers, the
+// stream of commands, the compiled kernels, their dispatch, readback, the count of handles. There is no global device;
+// tensors carry theirs.
 
 import { DeviceLostError, GpuError } from '../errors.ts';
 import { plainLimits, type AdapterSummary, type Feature, type GPUSubgroupMatrixConfig, type Tier } from './adapter.ts';
@@ -98,8 +99,8 @@ export class Device implements KernelEnv, Memory {
   /**
    * Runs a kernel: one operand per binding in order, one number per parameter in order.
    *
-   * @throws ValueError for operands that it cannot take, CompileError where the kernel was refused, the error of an operand whose values
-   *   failed, and DeviceLostError
+   * @throws ValueError for operands that it cannot take, CompileError where the kernel was refused, the error of an
+   *   operand whose values failed, and DeviceLostError
    */
   run<V extends object>(
     kernel: Kernel<V>,
@@ -173,8 +174,8 @@ export class Device implements KernelEnv, Memory {
   }
 
   /**
-   * Which tensors nobody disposed of, so that the garbage collector gave their memory back. It runs when it likes: memory is taken for
-   * longer than it is needed, and the report may be late.
+   * Which tensors nobody disposed of, so that the garbage collector gave their memory back. It runs when it likes:
+   * memory is taken for longer than it is needed, and the report may be late.
    */
   leakReport(): string {
     return this.handles.report();

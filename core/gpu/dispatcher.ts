@@ -1,5 +1,5 @@
-// From a kernel with its operands to an encoded dispatch: checks what is given, packs the parameters, finds the compiled variant and
-// the bind group.
+// From a kernel with its operands to an encoded dispatch: checks what is given, packs the parameters, finds the
+// compiled variant and the bind group.
 
 import { EngineError, LimitError, ValueError, type ErrorDetails } from '../errors.ts';
 import type { BindGroups } from './bindGroups.ts';
@@ -12,8 +12,9 @@ import type { Memory, Storage } from './storage.ts';
 import { touch, type Stream } from './stream.ts';
 
 /**
- * Memory given to a kernel, from `byteOffset` on, which is a multiple of the adapter's offset alignment. A tensor stands for its elements
- * in row-major order: one that is strided is refused. A kernel that takes strides says so by giving `{ storage, byteOffset }` instead.
+ * Memory given to a kernel, from `byteOffset` on, which is a multiple of the adapter's offset alignment. A tensor
+ * stands for its elements in row-major order: one that is strided is refused. A kernel that takes strides says so by
+ * giving `{ storage, byteOffset }` instead.
  */
 export interface Operand {
   readonly storage: Storage;
@@ -132,7 +133,10 @@ export class Dispatcher {
     return { storage, offset: byteOffset, bytes };
   }
 
-  /** The parameters as the kernel reads them, in memory that the next dispatch overwrites: commands have copied it by then. */
+  /**
+   * The parameters as the kernel reads them, in memory that the next dispatch overwrites: commands have copied it by
+   * then.
+   */
   private pack({ name, source, paramBytes }: Compiled, values: readonly number[]): ArrayBuffer {
     const { params = [] } = source;
     if (params.length !== values.length)

@@ -1,6 +1,7 @@
-// Which work failed, and whose values are wrong because of it. WebGPU drops a whole batch of commands where one of them is invalid, and
-// says so later. So each batch is submitted in an error scope of its own and is remembered until the verdict is there; then the error is
-// what reading, or computing with, anything that the batch wrote throws. Everything else goes on.
+// Which work failed, and whose values are wrong because of it. WebGPU drops a whole batch of commands where one of them
+// is invalid, and says so later. So each batch is submitted in an error scope of its own and is remembered until the
+// verdict is there; then the error is what reading, or computing with, anything that the batch wrote throws. Everything
+// else goes on.
 
 import { GpuError } from '../errors.ts';
 
@@ -82,7 +83,10 @@ export class Faults {
     throw what.failure;
   }
 
-  /** Throws what nobody was told yet: of WebGPU's errors those that belong to no work, with `all` also those of work that nobody read. */
+  /**
+   * Throws what nobody was told yet: of WebGPU's errors those that belong to no work, with `all` also those of work
+   * that nobody read.
+   */
   tell(all: boolean): void {
     const [first] = all ? [...this.strays, ...this.untold] : this.strays;
     this.strays.length = 0;

@@ -1,5 +1,5 @@
-// Counts the handles on a device's memory (tensors), and gives back what the garbage collector finds: a handle that nobody holds and
-// nobody disposed of.
+// Counts the handles on a device's memory (tensors), and gives back what the garbage collector finds: a handle that
+// nobody holds and nobody disposed of.
 
 /** What a handle holds on to. It must not refer to the handle. */
 export interface Holdings {
@@ -38,7 +38,9 @@ export class Handles {
     this.registry.unregister(handle);
   }
 
-  /** Which handles were lost, the most frequent first. The collector runs when it likes, so that the report may be late. */
+  /**
+   * Which handles were lost, the most frequent first. The collector runs when it likes, so that the report may be late.
+   */
   report(): string {
     if (!this.leaked) return 'No tensor was collected without dispose().';
     const lines = [...this.lostByText].sort((a, b) => b[1] - a[1]).map(([text, count]) => `  ${count} × ${text}`);

@@ -1,5 +1,5 @@
-// Memory that the GPU copies to or from and the host sees without a copy of its own: for bytes that go to other processes. What
-// `map()` gives to write may be slow to read (write-combined memory): only ever write to it.
+// Memory that the GPU copies to or from and the host sees without a copy of its own: for bytes that go to other
+// processes. What `map()` gives to write may be slow to read (write-combined memory): only ever write to it.
 
 import { LimitError } from '../errors.ts';
 import type { Device } from './device.ts';
@@ -54,8 +54,8 @@ export class HostBuffer implements Faultable {
   }
 
   /**
-   * Submits what is encoded, waits until the GPU is done with this buffer, and gives its first `bytes` to the host until
-   * `unmap()`.
+   * Submits what is encoded, waits until the GPU is done with this buffer, and gives its first `bytes` to the host
+   * until `unmap()`.
    *
    * @throws why what was copied has no values
    */

@@ -1,6 +1,6 @@
-// A kernel is a name and a function from a variant (what is fixed at compile time) to WGSL. The engine writes what every
-// kernel needs: bindings, parameters, entry point (kernelModule.ts); each distinct source is compiled once per device
-// (kernelCache.ts).
+// A kernel is a name and a function from a variant (what is fixed at compile time) to WGSL. The engine writes what
+// every kernel needs: bindings, parameters, entry point (kernelModule.ts); each distinct source is compiled once per
+// device (kernelCache.ts).
 
 import type { Feature } from './adapter.ts';
 
@@ -30,16 +30,17 @@ export interface KernelSource {
   /** Bytes of workgroup memory, for the check against the adapter's limit. */
   readonly workgroupBytes?: number;
   /**
-   * Whether one invocation may run the body for several values of `flat` (thread coarsening). The body then uses no other position than
-   * `flat` and `wid.z`, and the grid comes from `grid1d`. Set it where the work of one value of `flat` is small.
+   * Whether one invocation may run the body for several values of `flat` (thread coarsening). The body then uses no
+   * other position than `flat` and `wid.z`, and the grid comes from `grid1d`. Set it where the work of one value of
+   * `flat` is small.
    */
   readonly coarsenable?: boolean;
   /** Module scope: functions, constants, workgroup variables. */
   readonly declarations?: string;
   /**
-   * Body of `main`. In scope: `gid`, `wid`, `lid` (vec3u), `li` (local index), `nwg` (vec3u), with `subgroups` also `lane`
-   * and `sgSize`, with subgroup matrices `sgId` (the subgroup's index in the workgroup), and `flat`: the invocation's index in a
-   * grid that `grid1d` made.
+   * Body of `main`. In scope: `gid`, `wid`, `lid` (vec3u), `li` (local index), `nwg` (vec3u), with `subgroups` also
+   * `lane` and `sgSize`, with subgroup matrices `sgId` (the subgroup's index in the workgroup), and `flat`: the
+   * invocation's index in a grid that `grid1d` made.
    */
   readonly body: string;
 }
@@ -58,8 +59,8 @@ export interface Kernel<V extends object> {
 }
 
 /**
- * Defines a kernel. `source` must depend on its arguments alone. A variant is plain data: strings, numbers, booleans, arrays and
- * objects of them, and objects of classes, which are told apart by identity.
+ * Defines a kernel. `source` must depend on its arguments alone. A variant is plain data: strings, numbers, booleans,
+ * arrays and objects of them, and objects of classes, which are told apart by identity.
  */
 export function defineKernel<V extends object>(
   name: string,

@@ -82,8 +82,8 @@ export class KernelCache {
   }
 
   /**
-   * The compiled variant. Whether the compiler takes it is known later: then `verdict` says so. With `ahead` the pipeline is compiled
-   * beside others, and may be run when `settled()` resolves.
+   * The compiled variant. Whether the compiler takes it is known later: then `verdict` says so. With `ahead` the
+   * pipeline is compiled beside others, and may be run when `settled()` resolves.
    *
    * @throws CompileError where it is known that the compiler refuses it
    */

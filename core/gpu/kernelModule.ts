@@ -1,4 +1,5 @@
-// The WGSL module of a kernel source: what the engine writes around a kernel's body, and the check that an adapter takes it.
+// The WGSL module of a kernel source: what the engine writes around a kernel's body, and the check that an adapter
+// takes it.
 
 import { LimitError } from '../errors.ts';
 import type { KernelEnv, KernelSource } from './kernel.ts';

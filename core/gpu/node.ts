@@ -1,9 +1,9 @@
-// Opens WebGPU under Node, through Dawn (npm `webgpu`). The only module below cli that touches Node: core/open.ts imports it
-// dynamically, and the `browser` field of package.json keeps it out of bundles.
+// Opens WebGPU under Node, through Dawn (npm `webgpu`). The only module below cli that touches Node: core/open.ts
+// imports it dynamically, and the `browser` field of package.json keeps it out of bundles.
 //
 // Three things that a browser does for its pages have to be done here: find a driver (a software Vulkan driver that
-// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software adapter,
-// and keep the instance alive exactly as long as it is used.
+// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software
+// adapter, and keep the instance alive exactly as long as it is used.
 
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -56,11 +56,12 @@ const instances = new Set<GPU>();
  * Opens WebGPU under Node. Call it on the main thread: a worker's `process.env` doesn't reach the Vulkan loader.
  *
  * A software driver is looked for in `DIS_VULKAN_DIR`, else in `.vulkan/` of this package, else in the user's cache
- * (`~/.cache/dis-webgpu/vulkan`), and nowhere else: its libraries run in this process, so a folder of data must not be able to
- * name them. A `VK_DRIVER_FILES` that names another driver is left to decide alone.
+ * (`~/.cache/dis-webgpu/vulkan`), and nowhere else: its libraries run in this process, so a folder of data must not be
+ * able to name them. A `VK_DRIVER_FILES` that names another driver is left to decide alone.
  *
- * @throws AdapterError when the npm package `webgpu` has no build for this platform or cannot be loaded, when `backend` or
- *   `adapterName` match nothing (the message lists what there is), and when somebody else may write the software driver.
+ * @throws AdapterError when the npm package `webgpu` has no build for this platform or cannot be loaded, when `backend`
+ *   or `adapterName` match nothing (the message lists what there is), and when somebody else may write the software
+ *   driver.
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu> {
   process.env.XDG_RUNTIME_DIR ??= tmpdir(); // Mesa warns without it
@@ -146,9 +147,9 @@ interface DriverManifest {
 const preloaded = new Set<string>();
 
 /**
- * Makes a driver folder usable in this process. The dynamic linker read LD_LIBRARY_PATH when the process started, so the
- * libraries are loaded one by one instead, dependencies first: when the Vulkan loader opens the driver, all that it needs
- * is found by name among what is loaded already.
+ * Makes a driver folder usable in this process. The dynamic linker read LD_LIBRARY_PATH when the process started, so
+ * the libraries are loaded one by one instead, dependencies first: when the Vulkan loader opens the driver, all that it
+ * needs is found by name among what is loaded already.
  */
 function useProjectDriver(): void {
   if (process.platform !== 'linux') return;
@@ -241,18 +242,24 @@ function readManifest(folder: string): DriverManifest {
 
 // ── polling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-// Dawn polls for completion by calling the global setImmediate in a loop, which burns a core while anything is pending. On a
-// software adapter that core is part of the GPU: a matmul runs at half its speed. So Dawn's own callbacks – native functions
-// without a name – spin for a moment after each wait begins, for short work, and then come by timer. Tiny dispatches in a row are the
-// exception: there the driver's threads mostly wake each other, which takes twice as long with both cores asleep (1,000 adds of 4,096
-// elements on 2 cores: 50 ms, 29 ms with one core awake). So where the last such row went fast, the next one is spun for.
+// Dawn polls for completion by calling the global setImmediate in a loop, which burns a core while anything is pending.
+// On a software adapter that core is part of the GPU: a matmul runs at half its speed. So Dawn's own callbacks – native
+// functions without a name – spin for a moment after each wait begins, for short work, and then come by timer. Tiny
+// dispatches in a row are the exception: there the driver's threads mostly wake each other, which takes twice as long
+// with both cores asleep (1,000 adds of 4,096 elements on 2 cores: 50 ms, 29 ms with one core awake). So where the last
+// such row went fast, the next one is spun for.
 const SPIN_MS = 0.3;
 const TIMER_MS = 1;
 
-/** Between polls of a long row. Each poll leaves the garbage collector a native function, which takes longer to be rid of than most. */
+/**
+ * Between polls of a long row. Each poll leaves the garbage collector a native function, which takes longer to be rid
+ * of than most.
+ */
 const PAUSE_MS = 0.05;
 
-/** A dispatch of a row that is worth spinning for takes no longer than this, polled by timer; and how many make a row. */
+/**
+ * A dispatch of a row that is worth spinning for takes no longer than this, polled by timer; and how many make a row.
+ */
 const TINY_MS = 0.1,
   ROW = 64;
 

@@ -5,7 +5,10 @@ import type { Tier } from './adapter.ts';
 import { Device } from './device.ts';
 
 export interface AdapterOptions {
-  /** `stock`: what the implementation offers by itself. `fast`: with Dawn's toggles for f16 on NVIDIA and subgroup matrices. */
+  /**
+   * `stock`: what the implementation offers by itself. `fast`: with Dawn's toggles for f16 on NVIDIA and subgroup
+   * matrices.
+   */
   tier?: Tier;
   /** Take an adapter that computes on the CPU. */
   forceFallback?: boolean;

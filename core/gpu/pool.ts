@@ -1,5 +1,6 @@
-// GPU buffers are reused, not made anew: creating one costs more than most dispatches. Sizes are rounded up to classes an
-// eighth of an octave apart, so that at most 12.5 % is wasted and a freed buffer fits the next tensor of about its size.
+// GPU buffers are reused, not made anew: creating one costs more than most dispatches. Sizes are rounded up to classes
+// an eighth of an octave apart, so that at most 12.5 % is wasted and a freed buffer fits the next tensor of about its
+// size.
 
 import { GpuError, LimitError } from '../errors.ts';
 import { USAGE } from './flags.ts';

@@ -1,5 +1,5 @@
-// Who may listen to a device at work. The stream knows these interfaces alone; capture.ts records through one of them and
-// profiler.ts measures through the other.
+// Who may listen to a device at work. The stream knows these interfaces alone; capture.ts records through one of them
+// and profiler.ts measures through the other.
 
 import type { Compiled } from './kernelCache.ts';
 import type { MemoryListener, Storage } from './storage.ts';

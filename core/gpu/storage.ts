@@ -1,4 +1,5 @@
-// The memory behind tensors. Views and saved values share one storage; its buffer goes back to the pool with the last of them.
+// The memory behind tensors. Views and saved values share one storage; its buffer goes back to the pool with the last
+// of them.
 
 import { EngineError } from '../errors.ts';
 import type { Faultable } from './faults.ts';
@@ -47,7 +48,10 @@ export class Storage implements Faultable {
     return this.held;
   }
 
-  /** Why it has no values: the work that should have written them failed, or there was no memory; null where it has them. */
+  /**
+   * Why it has no values: the work that should have written them failed, or there was no memory; null where it has
+   * them.
+   */
   get failure(): Error | null {
     return this.fault ?? this.origin.failure;
   }

@@ -1,5 +1,5 @@
-// The command stream: dispatches are encoded at once into one open compute pass and submitted together, at a readback or when
-// enough has piled up. A recorder may listen; a timer may give every dispatch a pass of its own.
+// The command stream: dispatches are encoded at once into one open compute pass and submitted together, at a readback
+// or when enough has piled up. A recorder may listen; a timer may give every dispatch a pass of its own.
 
 import { EngineError } from '../errors.ts';
 import type { Faults, Work } from './faults.ts';
@@ -7,7 +7,10 @@ import type { Compiled } from './kernelCache.ts';
 import type { PooledBuffer } from './pool.ts';
 import type { DispatchTimer, Recorder } from './recorder.ts';
 
-/** Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the adapter begins early. */
+/**
+ * Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the
+ * adapter begins early.
+ */
 const BATCH = 256,
   FIRST_BATCH = 16;
 
@@ -34,8 +37,9 @@ export class Stream {
   }
 
   /**
-   * Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself. A kernel of which
-   * it is not known yet whether it compiles gets a batch of its own: one that doesn't takes its batch with it.
+   * Encodes one dispatch. `immediates` are the kernel's parameters where the adapter takes them in the command itself.
+   * A kernel of which it is not known yet whether it compiles gets a batch of its own: one that doesn't takes its batch
+   * with it.
    */
   dispatch(
     work: Work,
@@ -127,7 +131,10 @@ export class Stream {
     this.faults.submit(encoder);
   }
 
-  /** Told after a wait for the first `submits` batches: if there were no more since, the adapter has nothing to do until the next one. */
+  /**
+   * Told after a wait for the first `submits` batches: if there were no more since, the adapter has nothing to do until
+   * the next one.
+   */
   waited(submits: number): void {
     if (this.submits === submits) this.batch = FIRST_BATCH;
   }

@@ -1,5 +1,5 @@
-// A table whose keys are plain data compared by content. Looking one up walks a tree of maps and makes no text of the key, which
-// matters where it happens at every dispatch.
+// A table whose keys are plain data compared by content. Looking one up walks a tree of maps and makes no text of the
+// key, which matters where it happens at every dispatch.
 
 type Node<T> = { readonly next: Map<unknown, Node<T>>; value?: T };
 

@@ -1,5 +1,5 @@
-// A kernel that comes in several configurations, and who chooses one. Kernels know this much alone; what measures and remembers is in
-// tuning/ and is set as a device's chooser when the device is opened.
+// A kernel that comes in several configurations, and who chooses one. Kernels know this much alone; what measures and
+// remembers is in tuning/ and is set as a device's chooser when the device is opened.
 
 import type { Device } from './device.ts';
 

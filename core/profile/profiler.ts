@@ -1,5 +1,5 @@
-// GPU time of every dispatch, from timestamp queries, with the host's time beside it. While a profiler is set, each dispatch is a pass
-// of its own, which takes longer on the whole: the times compare kernels, not steps.
+// GPU time of every dispatch, from timestamp queries, with the host's time beside it. While a profiler is set, each
+// dispatch is a pass of its own, which takes longer on the whole: the times compare kernels, not steps.
 
 import type { Device } from '../gpu/device.ts';
 import { LimitError } from '../errors.ts';
@@ -43,7 +43,9 @@ interface Batch {
   readonly buffers: GPUBuffer[];
 }
 
-/** `device.profiler = new Profiler(device)` measures until it is set to null; then ask for `table()` or `chromeTrace()`. */
+/**
+ * `device.profiler = new Profiler(device)` measures until it is set to null; then ask for `table()` or `chromeTrace()`.
+ */
 export class Profiler implements DispatchTimer {
   private readonly device: Device;
   private readonly begun = performance.now();

@@ -1,8 +1,10 @@
-// Random tensors. A generator is a seed and a position in Philox's sequence, counted in blocks of four numbers; every call takes
-// the next blocks. Both lie in a small GPU buffer, so that a captured step draws new numbers each time it is replayed.
+// Random tensors. A generator is a seed and a position in Philox's sequence, counted in blocks of four numbers; every
+// call takes the next blocks. Both lie in a small GPU buffer, so that a captured step draws new numbers each time it is
+// replayed.
 //
-// Bits, uniform numbers in [0, 1), whole numbers, Bernoulli draws and permutations are the same on every adapter, bit for bit. Other
-// ranges and normal numbers are functions of those bits, and differ in the last digits where adapters round differently.
+// Bits, uniform numbers in [0, 1), whole numbers, Bernoulli draws and permutations are the same on every adapter, bit
+// for bit. Other ranges and normal numbers are functions of those bits, and differ in the last digits where adapters
+// round differently.
 
 import type { Device } from '../gpu/device.ts';
 import type { Positioned } from '../gpu/recorder.ts';
@@ -80,8 +82,9 @@ const randomKernel = defineKernel<{ kind: Distribution; type: 'f32' | 'f16' | 'i
       declarations: `${PHILOX_WGSL}
 fn unit(r: vec4u) -> vec4f { return vec4f(r >> vec4u(8u)) * ${2 ** -24}; }
 ${kind === 'normal' ? GAUSS : ''}`,
-      // p.sample is the number of elements of a sample: y begins with sample state[4] of a whole that is drawn in parts. Where that is
-      // not at the beginning of a block, an invocation writes the end of one block and no element of the next.
+      // p.sample is the number of elements of a sample: y begins with sample state[4] of a whole that is drawn in
+      // parts. Where that is not at the beginning of a block, an invocation writes the end of one block and no element
+      // of the next.
       body: `  let skipped = state[4] * p.sample;
   let block = p.first + (skipped >> 2u) + flat;
   let first = i32(flat * 4u) - i32(skipped & 3u);
@@ -152,8 +155,9 @@ export class Generator implements Positioned {
   }
 
   /**
-   * The part of a batch that is drawn from now on, or null for whole batches. The first dimension of what is drawn is then that of the
-   * samples (or of so many rows of each), and every sample gets the numbers it has where the whole batch is drawn at once.
+   * The part of a batch that is drawn from now on, or null for whole batches. The first dimension of what is drawn is
+   * then that of the samples (or of so many rows of each), and every sample gets the numbers it has where the whole
+   * batch is drawn at once.
    */
   get samples(): SampleRange | null {
     return this.range;

@@ -1,5 +1,5 @@
-// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a bijection of a 128-bit counter under a
-// 64-bit key. A seed and a position give the same bits on every machine.
+// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a bijection of a 128-bit
+// counter under a 64-bit key. A seed and a position give the same bits on every machine.
 
 import { wgslMath } from '../expr/wgslMath.ts';
 

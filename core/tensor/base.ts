@@ -1,5 +1,5 @@
-// A tensor before it has operations: a view (shape, strides, offset) of a storage on a device, with its place on the autograd tape. The
-// class `Tensor` (core/tensor.ts) adds the methods.
+// A tensor before it has operations: a view (shape, strides, offset) of a storage on a device, with its place on the
+// autograd tape. The class `Tensor` (core/tensor.ts) adds the methods.
 
 import { DisposedError, ShapeError, ValueError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
@@ -145,8 +145,8 @@ export abstract class TensorBase {
   }
 
   /**
-   * Moves this tensor, with its identity on the tape, to the memory of another of its shape and type: a parameter into an arena.
-   * Values are those of the other tensor.
+   * Moves this tensor, with its identity on the tape, to the memory of another of its shape and type: a parameter into
+   * an arena. Values are those of the other tensor.
    *
    * @throws ShapeError for another shape or type, ValueError for another device
    */

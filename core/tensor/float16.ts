@@ -1,5 +1,5 @@
-// Conversions of whole arrays between f16 and f32 on the host. A Float16Array of the library is a proxy: reading it element by
-// element costs twenty times as much as a table.
+// Conversions of whole arrays between f16 and f32 on the host. A Float16Array of the library is a proxy: reading it
+// element by element costs twenty times as much as a table.
 
 import { Float16Array } from '@petamoriken/float16';
 

@@ -1,4 +1,5 @@
-// How operations make tensors without knowing the class that has all operations as methods: it is set when a device is opened.
+// How operations make tensors without knowing the class that has all operations as methods: it is set when a device is
+// opened.
 
 import { EngineError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';

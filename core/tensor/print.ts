@@ -1,5 +1,5 @@
-// Text of a tensor's values, laid out as NumPy does with its default options: 8 digits, lines of 75 characters, the middle left out
-// above 1,000 elements.
+// Text of a tensor's values, laid out as NumPy does with its default options: 8 digits, lines of 75 characters, the
+// middle left out above 1,000 elements.
 
 import { f16round } from '@petamoriken/float16';
 import { isFloat, type DType } from './dtype.ts';

@@ -1,5 +1,5 @@
-// Who disposes of intermediate tensors: every tensor belongs to the innermost scope that is open when it is made, and a scope's
-// end frees all of its tensors except those that it returns. Scopes are synchronous, so that they nest.
+// Who disposes of intermediate tensors: every tensor belongs to the innermost scope that is open when it is made, and a
+// scope's end frees all of its tensors except those that it returns. Scopes are synchronous, so that they nest.
 
 import { ValueError } from '../errors.ts';
 
@@ -22,8 +22,8 @@ export function keep<T extends Owned>(tensor: T): T {
 }
 
 /**
- * Runs `fn` and frees every tensor made in it, except those in its result (found in arrays, plain objects and maps), which go to
- * the surrounding scope.
+ * Runs `fn` and frees every tensor made in it, except those in its result (found in arrays, plain objects and maps),
+ * which go to the surrounding scope.
  *
  * @throws ValueError when `fn` is asynchronous: other code could run, and allocate, in the middle of the scope
  */

@@ -1,6 +1,6 @@
-// What several GPUs do to gradients that travel between them: to the type of the wire, and the sum of what every rank sent, in the
-// order of ranks, so that all ranks get the same bits. f16 on the wire is two numbers a word, rounded to nearest; what it can't hold
-// becomes infinite, which the loss scale takes for an overflow. Sums are f32.
+// What several GPUs do to gradients that travel between them: to the type of the wire, and the sum of what every rank
+// sent, in the order of ranks, so that all ranks get the same bits. f16 on the wire is two numbers a word, rounded to
+// nearest; what it can't hold becomes infinite, which the loss scale takes for an overflow. Sums are f32.
 
 import type { Device } from '../../core/index.ts';
 import { defineKernel, grid1d, type Operand } from '../../core/kit.ts';
@@ -56,7 +56,9 @@ export function packGradients(
   device.run(packKernel, {}, [arena, out], [count / 4, first / 4], grid1d(count / 4, GROUP));
 }
 
-/** Operands: received (the other ranks' parts, in order), arena. Parameters: count, first, end (vectors), rank, ranks. */
+/**
+ * Operands: received (the other ranks' parts, in order), arena. Parameters: count, first, end (vectors), rank, ranks.
+ */
 const sumKernel = defineKernel<{ wire: WireType; copy: boolean }>('sumGradients', ({ wire, copy }) => {
   const half = wire === 'f16';
   const value = (at: string): string => (half ? `widen(received[${at}])` : `received[${at}]`);
@@ -115,7 +117,8 @@ export function sumGradients(device: Device, arena: Operand, part: ReceivedGradi
 }
 
 /**
- * `arena[first + r count + i]` = element i that rank r sent. Its own part is there already; it is rounded as the others see it.
+ * `arena[first + r count + i]` = element i that rank r sent. Its own part is there already; it is rounded as the others
+ * see it.
  */
 export function placeGradients(device: Device, arena: Operand, part: ReceivedGradients): void {
   run(device, arena, part, true);

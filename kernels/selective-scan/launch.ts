@@ -304,8 +304,8 @@ export function scanBackward(
 }
 
 /**
- * The gradient before the gate, in a tensor of its own (`gated`), and the gradient of the gate. Without a gate it is `dout`
- * itself.
+ * The gradient before the gate, in a tensor of its own (`gated`), and the gradient of the gate. Without a gate it is
+ * `dout` itself.
  */
 function gateBackward(
   device: Device,

@@ -1,4 +1,5 @@
-// The crop that the official training script applies to every image; it goes back to OpenAI's guided-diffusion (image_datasets.py).
+// The crop that the official training script applies to every image; it goes back to OpenAI's guided-diffusion
+// (image_datasets.py).
 import { ValueError } from '../../core/errors.ts';
 import type { PixelImage } from './image.ts';
 import { checkImage, cropImage } from './image.ts';
@@ -13,9 +14,9 @@ export function roundHalfToEven(x: number): number {
 }
 
 /**
- * The central `size` x `size` square of an image: halves with the box filter while the shorter side is at least 2 * size, resizes by
- * bicubic so that the shorter side is `size` (sides rounded half to even), then crops from `(side - size) // 2`.
- * Pixels equal those of the official `center_crop_arr`.
+ * The central `size` x `size` square of an image: halves with the box filter while the shorter side is at least 2 *
+ * size, resizes by bicubic so that the shorter side is `size` (sides rounded half to even), then crops from
+ * `(side - size) // 2`. Pixels equal those of the official `center_crop_arr`.
  * @throws ValueError when `size` is not a positive integer
  */
 export function centerCropArr(image: PixelImage, size: number): PixelImage {

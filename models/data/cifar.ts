@@ -1,5 +1,5 @@
-// The binary version of CIFAR-10 and CIFAR-100 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): records of
-// one or two label bytes and 3,072 bytes of pixels, channels first, without any header.
+// The binary version of CIFAR-10 and CIFAR-100 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
+// 2009): records of one or two label bytes and 3,072 bytes of pixels, channels first, without any header.
 import { FormatError } from '../../core/errors.ts';
 import { centerCropArr } from './centerCrop.ts';
 import type { Dataset, DatasetItem } from './dataset.ts';
@@ -41,7 +41,8 @@ export interface CifarFile {
 
 /**
  * CIFAR-10 or CIFAR-100 from the bytes of its binary files, in the order given.
- * @throws FormatError when a file is empty or not a whole number of records, or a label is out of range; the file is named
+ * @throws FormatError when a file is empty or not a whole number of records, or a label is out of range; the file is
+ *   named
  */
 export function cifarDataset(
   files: readonly CifarFile[],

@@ -1,5 +1,6 @@
-// What a data set is, and the order in which training sees it. The order is a function of (seed, epoch) alone, and the place in
-// it a pair of integers: a run that stores the cursor with its checkpoint goes on with exactly the batches it would have seen.
+// What a data set is, and the order in which training sees it. The order is a function of (seed, epoch) alone, and the
+// place in it a pair of integers: a run that stores the cursor with its checkpoint goes on with exactly the batches it
+// would have seen.
 import { ValueError } from '../../core/errors.ts';
 import { hash32, HashStream } from './hash.ts';
 import { normalizeToChw } from './image.ts';
@@ -91,10 +92,11 @@ interface Prefetch {
 }
 
 /**
- * Batches of a data set in seeded order, as an async iterator. While the caller works on one batch, the next is prepared.
+ * Batches of a data set in seeded order, as an async iterator. While the caller works on one batch, the next is
+ * prepared.
  *
- * Each batch owns its arrays. `cursor` is the place after the last batch handed out, whatever has been prepared beyond it.
- * An item that cannot be had rejects `next` with the data set's error; the cursor then stays where it was.
+ * Each batch owns its arrays. `cursor` is the place after the last batch handed out, whatever has been prepared beyond
+ * it. An item that cannot be had rejects `next` with the data set's error; the cursor then stays where it was.
  */
 export class DataLoader implements AsyncIterableIterator<Batch> {
   readonly dataset: Dataset;
@@ -112,7 +114,10 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   private order: { epoch: number; items: Uint32Array } | undefined;
   private ahead: Prefetch | undefined;
 
-  /** @throws ValueError when the batch is larger than the data set and `dropLast` would leave nothing, or a number is out of range */
+  /**
+   * @throws ValueError when the batch is larger than the data set and `dropLast` would leave nothing, or a number is
+   *   out of range
+   */
   constructor(dataset: Dataset, options: DataLoaderOptions) {
     const {
       batchSize,

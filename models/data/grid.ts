@@ -39,7 +39,8 @@ function checkBatch(op: string, images: ImageBatch): void {
 }
 
 /**
- * Maps the range [low, high] to [0, 1]: `(clamp(x, low, high) - low) / max(high - low, 1e-5)`, in f32. Returns a new batch.
+ * Maps the range [low, high] to [0, 1]: `(clamp(x, low, high) - low) / max(high - low, 1e-5)`, in f32. Returns a new
+ * batch.
  * @param range default: the smallest and largest value of the batch
  */
 export function normalizeRange(images: ImageBatch, range?: readonly [number, number]): ImageBatch {
@@ -65,8 +66,9 @@ export function normalizeRange(images: ImageBatch, range?: readonly [number, num
 }
 
 /**
- * Lays images (N, C, H, W) out on one sheet, row by row: `min(nrow, N)` columns, `padding` pixels of `padValue` around each. One-channel
- * images become three-channel ones. A single image is returned as it is, without padding, as torchvision does.
+ * Lays images (N, C, H, W) out on one sheet, row by row: `min(nrow, N)` columns, `padding` pixels of `padValue` around
+ * each. One-channel images become three-channel ones. A single image is returned as it is, without padding, as
+ * torchvision does.
  * @returns (C', ceil(N / columns) * (H + padding) + padding, columns * (W + padding) + padding), C' = 3 if C = 1 else C
  */
 export function makeGrid(images: ImageBatch, { nrow = 8, padding = 2, padValue = 0 }: GridOptions = {}): FloatImage {
@@ -99,7 +101,10 @@ export function makeGrid(images: ImageBatch, { nrow = 8, padding = 2, padValue =
   return { data, shape: [outChannels, height, width] };
 }
 
-/** Float image (C, H, W) in [0, 1] to pixels: `trunc(clamp(x * 255 + 0.5, 0, 255))` in f32, as torchvision's save_image; NaN becomes 0. */
+/**
+ * Float image (C, H, W) in [0, 1] to pixels: `trunc(clamp(x * 255 + 0.5, 0, 255))` in f32, as torchvision's save_image;
+ * NaN becomes 0.
+ */
 export function toPixels(image: FloatImage): PixelImage {
   const [channels, height, width] = image.shape;
   if (image.shape.length !== 3 || product(image.shape) !== image.data.length) {

@@ -1,7 +1,10 @@
 // Random numbers for the host side of the data: which image comes when, and what a drawn shape looks like. They are
 // counter-based, in plain 32-bit integer arithmetic: a position always gives the same number, on every machine.
 
-/** A well-mixed 32-bit number from a 32-bit one; a bijection (the two-multiply xorshift scheme found by C. Wellons' hash prospector). */
+/**
+ * A well-mixed 32-bit number from a 32-bit one; a bijection (the two-multiply xorshift scheme found by C. Wellons' hash
+ * prospector).
+ */
 export function mix32(x: number): number {
   x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);
   x = Math.imul(x ^ (x >>> 15), 0x735a2d97);

@@ -57,7 +57,9 @@ export function flipHorizontal(image: PixelImage): PixelImage {
   return { data, width, height, channels };
 }
 
-/** (v / 255 - 0.5) / 0.5 for v = 0..255, rounded to f32 after each operation as torchvision's ToTensor and Normalize do. */
+/**
+ * (v / 255 - 0.5) / 0.5 for v = 0..255, rounded to f32 after each operation as torchvision's ToTensor and Normalize do.
+ */
 const normalized = /* @__PURE__ */ Float32Array.from(
   { length: 256 },
   (_, v) => Math.fround(Math.fround(v / 255) - 0.5) / 0.5,

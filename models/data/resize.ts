@@ -118,8 +118,9 @@ function resampleColumns(image: PixelImage, height: number, kernel: Kernel): Pix
 /**
  * Resamples an image to `width` x `height`, with the pixels that Pillow's `Image.resize` gives (8-bit channels).
  *
- * Output pixel x covers the source interval around `(x + 0.5) * scale`, with `scale = inWidth / width`; the filter is widened
- * by `max(scale, 1)`. Horizontal pass first; a direction whose size stays is not filtered. Returns a new image always.
+ * Output pixel x covers the source interval around `(x + 0.5) * scale`, with `scale = inWidth / width`; the filter is
+ * widened by `max(scale, 1)`. Horizontal pass first; a direction whose size stays is not filtered. Returns a new image
+ * always.
  * @throws ValueError when a size is not a positive integer
  */
 export function resize(image: PixelImage, width: number, height: number, filter: ResizeFilter): PixelImage {
@@ -143,8 +144,8 @@ export function resize(image: PixelImage, width: number, height: number, filter:
 }
 
 /**
- * Resizes so that the shorter side is `size` and the longer one `trunc(size * long / short)`: torchvision's `Resize(size)` on an
- * 8-bit image (bilinear, antialiased).
+ * Resizes so that the shorter side is `size` and the longer one `trunc(size * long / short)`: torchvision's
+ * `Resize(size)` on an 8-bit image (bilinear, antialiased).
  */
 export function resizeShorter(image: PixelImage, size: number, filter: ResizeFilter = 'bilinear'): PixelImage {
   const { width, height } = image;

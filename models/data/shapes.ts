@@ -1,5 +1,6 @@
-// A class-labelled data set that needs no download: one coloured shape on a dark background, antialiased from signed distances, at
-// any size. Only + - * / and sqrt are used, which IEEE 754 rounds in one way, so that an item has the same pixels on every machine.
+// A class-labelled data set that needs no download: one coloured shape on a dark background, antialiased from signed
+// distances, at any size. Only + - * / and sqrt are used, which IEEE 754 rounds in one way, so that an item has the
+// same pixels on every machine.
 import { ValueError } from '../../core/errors.ts';
 import type { Dataset, DatasetItem } from './dataset.ts';
 import { HashStream } from './hash.ts';
@@ -20,7 +21,9 @@ export const SHAPE_CLASSES = [
 
 export type ShapeClass = (typeof SHAPE_CLASSES)[number];
 
-/** Signed distance to the outline, negative inside. The shapes fill about the square [-1, 1] x [-1, 1]; y points down. */
+/**
+ * Signed distance to the outline, negative inside. The shapes fill about the square [-1, 1] x [-1, 1]; y points down.
+ */
 type Distance = (x: number, y: number) => number;
 
 const length = (x: number, y: number): number => Math.sqrt(x * x + y * y);
@@ -114,7 +117,10 @@ export interface ShapeStyle {
   size: number;
   /** Any integer; another seed is another data set of the same kind, for instance for validation. Default 0. */
   seed?: number;
-  /** 0: every shape of a class in the same place and of the same size; 1: the widest range that keeps the classes apart. Default 0.4. */
+  /**
+   * 0: every shape of a class in the same place and of the same size; 1: the widest range that keeps the classes apart.
+   * Default 0.4.
+   */
   variation?: number;
 }
 
@@ -144,8 +150,9 @@ function checkStyle(size: number, variation: number): void {
 }
 
 /**
- * Item `index` of the shapes data set: one shape of class `index % 10` in a saturated colour near the centre of a plain dark background.
- * Colour, position, size and rotation are functions of (seed, index) alone; so are the pixels, on every machine.
+ * Item `index` of the shapes data set: one shape of class `index % 10` in a saturated colour near the centre of a plain
+ * dark background. Colour, position, size and rotation are functions of (seed, index) alone; so are the pixels, on
+ * every machine.
  * @returns pixels (size, size, 3), channels last, and the label, an index into SHAPE_CLASSES
  * @throws ValueError when the size is less than 8, the variation is not in [0, 1] or the index is not a natural number
  */

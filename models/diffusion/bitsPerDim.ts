@@ -1,4 +1,5 @@
-// The variational bound of data over all timesteps, in bits per dimension. Source: Ho et al. 2020 (arXiv 2006.11239), eq. 5 and §4.
+// The variational bound of data over all timesteps, in bits per dimension. Source: Ho et al. 2020 (arXiv 2006.11239),
+// eq. 5 and §4.
 
 import { full, keep, noGrad, scope, stack, zeros, type Generator, type Tensor } from '../../core/index.ts';
 import { noisedExpr, posteriorMeanExpr, priorBpd, qSample } from './forwardProcess.ts';
@@ -22,7 +23,10 @@ export interface BpdOptions {
   readonly capture?: boolean;
 }
 
-/** Bits per dimension of each sample, and what they are made of. Columns are timesteps in the order T-1 … 0. The caller owns all. */
+/**
+ * Bits per dimension of each sample, and what they are made of. Columns are timesteps in the order T-1 … 0. The caller
+ * owns all.
+ */
 export interface BitsPerDim {
   /** (batch) the bound: `priorBpd` and the sum of `vb`. */
   readonly totalBpd: Tensor;

@@ -1,6 +1,7 @@
-// Coefficients of the process on the GPU: a table with a row for each timestep. An operation reads the row of each sample's timestep
-// itself, so that nothing of t is baked into it and a captured step can be replayed with other timesteps. They are computed in
-// float64 and rounded once: 1 - ᾱ of a float32 ᾱ would have no correct digit left at small t.
+// Coefficients of the process on the GPU: a table with a row for each timestep. An operation reads the row of each
+// sample's timestep itself, so that nothing of t is baked into it and a captured step can be replayed with other
+// timesteps. They are computed in float64 and rounded once: 1 - ᾱ of a float32 ᾱ would have no correct digit left at
+// small t.
 
 import { tensor, type Device, type Tensor } from '../../core/index.ts';
 import type { DiffusionSettings } from './settings.ts';

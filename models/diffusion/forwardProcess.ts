@@ -59,7 +59,9 @@ export function qPosteriorMeanVariance(
   return { mean, variance, logVarianceClipped };
 }
 
-/** The part of the variational bound that no model changes, KL(q(x_T | x_0) ‖ N(0, 1)), in bits per dimension (batch). */
+/**
+ * The part of the variational bound that no model changes, KL(q(x_T | x_0) ‖ N(0, 1)), in bits per dimension (batch).
+ */
 export function priorBpd(process: DiffusionProcess, xStart: Tensor, t: Tensor): Tensor {
   const op = process.operation('priorBpd', () =>
     timestepMean('priorBpd', { xStart: 1 }, ({ of, k }) => [

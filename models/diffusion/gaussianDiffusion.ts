@@ -1,4 +1,5 @@
-// A diffusion process with all that is done with it, as the official code names it. Each method is a function of its own file.
+// A diffusion process with all that is done with it, as the official code names it. Each method is a function of its
+// own file.
 
 import { full, scope, type Device, type Shape, type Tensor } from '../../core/index.ts';
 import { calcBpdLoop, type BitsPerDim, type BpdOptions } from './bitsPerDim.ts';
@@ -19,9 +20,9 @@ export type DdimReverseLoopOptions = Omit<LoopOptions, 'noise' | 'stepNoise' | '
 /**
  * A Gaussian diffusion process on a device.
  *
- * x has the shape (batch, channels, …), f32; t is (batch), i32, steps of this process (0 … numTimesteps-1), read on the GPU: a step
- * with other timesteps is the same dispatches. The model is given the timesteps that it was trained with. Methods compute in f32,
- * also with a model whose output is f16. `dispose()` frees the tables.
+ * x has the shape (batch, channels, …), f32; t is (batch), i32, steps of this process (0 … numTimesteps-1), read on the
+ * GPU: a step with other timesteps is the same dispatches. The model is given the timesteps that it was trained with.
+ * Methods compute in f32, also with a model whose output is f16. `dispose()` frees the tables.
  */
 export class GaussianDiffusion extends DiffusionProcess {
   /** x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε. */

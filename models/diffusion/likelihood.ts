@@ -4,8 +4,8 @@
 import { fuse, type Expr, type ExprLike, type Tensor } from '../../core/index.ts';
 
 /**
- * KL(N(μ1, σ1²) ‖ N(μ2, σ2²)) = ½ (log σ2² - log σ1² + σ1²/σ2² - 1 + (μ1-μ2)²/σ2²) of one element. It takes μ1-μ2, which callers
- * often know better than by a difference of near numbers.
+ * KL(N(μ1, σ1²) ‖ N(μ2, σ2²)) = ½ (log σ2² - log σ1² + σ1²/σ2² - 1 + (μ1-μ2)²/σ2²) of one element. It takes μ1-μ2,
+ * which callers often know better than by a difference of near numbers.
  */
 export function normalKlExpr(meanDifference: Expr, logVar1: Expr, logVar2: Expr): Expr {
   const ratio = logVar1.sub(logVar2);
@@ -17,7 +17,10 @@ export function standardNormalKlExpr(mean: Expr, logVar: Expr): Expr {
   return logVar.expm1().sub(logVar).add(mean.square()).mul(0.5);
 }
 
-/** Φ(z) ≈ ½ (1 + tanh(√(2/π) (z + 0.044715 z³))), written as a sigmoid, which keeps its relative accuracy where Φ is small. */
+/**
+ * Φ(z) ≈ ½ (1 + tanh(√(2/π) (z + 0.044715 z³))), written as a sigmoid, which keeps its relative accuracy where Φ is
+ * small.
+ */
 export function approxStandardNormalCdfExpr(z: Expr): Expr {
   return z
     .add(z.square().mul(z).mul(0.044715))
@@ -25,7 +28,10 @@ export function approxStandardNormalCdfExpr(z: Expr): Expr {
     .sigmoid();
 }
 
-/** log of the mass in the bin of x, which is 2/255 wide; the outermost bins reach to infinity. At least log 1e-12. `centred` is x - μ. */
+/**
+ * log of the mass in the bin of x, which is 2/255 wide; the outermost bins reach to infinity. At least log 1e-12.
+ * `centred` is x - μ.
+ */
 export function discretizedGaussianLogLikelihoodExpr(x: Expr, centred: Expr, logScale: Expr): Expr {
   const inverse = logScale.neg().exp();
   const cdf = (z: Expr): Expr => approxStandardNormalCdfExpr(z.mul(inverse));
@@ -49,15 +55,18 @@ export const standardNormalKl: (mean: Tensor, logVar: Tensor) => Tensor = lazyFu
   'standardNormalKl',
 );
 
-/** The cumulative distribution function of the standard normal distribution in its tanh approximation, within 2e-4 (absolute). */
+/**
+ * The cumulative distribution function of the standard normal distribution in its tanh approximation, within 2e-4
+ * (absolute).
+ */
 export const approxStandardNormalCdf: (z: Tensor) => Tensor = lazyFuse(
   approxStandardNormalCdfExpr,
   'approxStandardNormalCdf',
 );
 
 /**
- * log-likelihood in nats, element by element, of 8-bit values under a Gaussian cut into bins: each of the 256 levels, scaled to
- * [-1, 1], has the mass of its bin (Ho et al., eq. 13).
+ * log-likelihood in nats, element by element, of 8-bit values under a Gaussian cut into bins: each of the 256 levels,
+ * scaled to [-1, 1], has the mass of its bin (Ho et al., eq. 13).
  *
  * @param x values scaled to [-1, 1]
  * @param mean of the same shape

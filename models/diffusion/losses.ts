@@ -1,5 +1,5 @@
-// What training minimises, per sample: squared error, variational bound, or both. All terms come from one pass over the data, their
-// gradient from another.
+// What training minimises, per sample: squared error, variational bound, or both. All terms come from one pass over the
+// data, their gradient from another.
 // Sources: Ho et al. 2020 (arXiv 2006.11239), §3.4; Nichol & Dhariwal 2021 (arXiv 2102.09672), §3.1.
 
 import { GradError } from '../../core/errors.ts';
@@ -18,12 +18,15 @@ export interface LossTerms {
   readonly loss: Tensor;
   /** Mean squared error of the prediction; absent where the loss is the bound. */
   readonly mse?: Tensor;
-  /** The variational bound as it enters the loss, which trains the variance alone; absent where the variance is fixed. */
+  /**
+   * The variational bound as it enters the loss, which trains the variance alone; absent where the variance is fixed.
+   */
   readonly vb?: Tensor;
 }
 
 /**
- * The variational bound of an element in bits: -log p(x_0 | x_1) at t = 0, KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) before.
+ * The variational bound of an element in bits: -log p(x_0 | x_1) at t = 0, KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t))
+ * before.
  *
  * @param meanError mean of p less mean of q, which is x_0 at t = 0
  */
@@ -36,8 +39,9 @@ export function variationalBoundExpr(k: CoefficientExpr, xStart: Expr, meanError
 /**
  * Losses of the model at x_t = qSample(x_0, t, ε).
  *
- * `mse` E[‖target - prediction‖²] by the mean type, plus the bound where the variance is learned, through which no gradient reaches
- * the mean; `kl` the bound. Only dispatches, so that a step with it can be captured. Gradients go to the model's parameters; x_0 and ε are data.
+ * `mse` E[‖target - prediction‖²] by the mean type, plus the bound where the variance is learned, through which no
+ * gradient reaches the mean; `kl` the bound. Only dispatches, so that a step with it can be captured. Gradients go to
+ * the model's parameters; x_0 and ε are data.
  *
  * @param xStart x_0 (batch, channels, …)
  * @param t steps of the process (batch), i32
@@ -89,7 +93,8 @@ function lossExprs(
   const target = { epsilon: noise, xStart, previousX: posteriorMeanExpr(k, xStart, noisedExpr(k, xStart, noise)) }[
     modelMeanType
   ];
-  // Means of p and q are the same function of prediction and target, so their difference needs no difference of near numbers.
+  // Means of p and q are the same function of prediction and target, so their difference needs no difference of near
+  // numbers.
   const bound = (predicted: Expr): Expr =>
     variationalBoundExpr(
       k,

@@ -1,4 +1,5 @@
-// A process on a device: its settings, its coefficients, the timesteps that the model is given, and the operations made for it.
+// A process on a device: its settings, its coefficients, the timesteps that the model is given, and the operations made
+// for it.
 
 import { ShapeError } from '../../core/errors.ts';
 import { keep, show, tensor, type Device, type Tensor } from '../../core/index.ts';
@@ -7,8 +8,9 @@ import { learnsVariance, type DiffusionSettings } from './settings.ts';
 import { checkTimesteps, type TimestepOp } from './timestepOp.ts';
 
 /**
- * What denoises: from x_t (batch, channels, …) and the timesteps (batch) of the process that it was trained on to (batch, channels,
- * …), or to twice the channels where the variance is learned. Labels and the like come with the closure.
+ * What denoises: from x_t (batch, channels, …) and the timesteps (batch) of the process that it was trained on to
+ * (batch, channels, …), or to twice the channels where the variance is learned. Labels and the like come with the
+ * closure.
  */
 export type DiffusionModel = (x: Tensor, timesteps: Tensor) => Tensor;
 

@@ -6,8 +6,9 @@ import { capture, keep, type CapturedStep, type Device, type Tensor } from '../.
 const IN_FLIGHT = 2;
 
 /**
- * Runs a step as it is the first time, which compiles its kernels, records it the second time, and replays the record from then on.
- * A recorded step must only dispatch: no read-back, and nothing in JavaScript that changes from step to step.
+ * Runs a step as it is the first time, which compiles its kernels, records it the second time, and replays the record
+ * from then on. A recorded step must only dispatch: no read-back, and nothing in JavaScript that changes from step to
+ * step.
  */
 export class RepeatedStep {
   private readonly device: Device;

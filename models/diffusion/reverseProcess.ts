@@ -1,6 +1,7 @@
-// The reverse process p(x_{t-1} | x_t): from the model's output to a mean and a variance, with guidance by a classifier's gradient.
-// Sources: Ho et al. 2020 (arXiv 2006.11239), §3.2; Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15; Dhariwal & Nichol 2021
-// (arXiv 2105.05233), algorithms 1 and 2.
+// The reverse process p(x_{t-1} | x_t): from the model's output to a mean and a variance, with guidance by a
+// classifier's gradient.
+// Sources: Ho et al. 2020 (arXiv 2006.11239), §3.2; Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15; Dhariwal &
+// Nichol 2021 (arXiv 2105.05233), algorithms 1 and 2.
 
 import { scope, type Expr, type Tensor } from '../../core/index.ts';
 import { posteriorMeanExpr } from './forwardProcess.ts';
@@ -17,7 +18,10 @@ export interface DenoiseOptions {
 }
 
 export interface GuidanceOptions {
-  /** ∇ log p(y | x_t) for x_t and the model's timesteps, as of a classifier of noisy images; it moves the mean of each step. */
+  /**
+   * ∇ log p(y | x_t) for x_t and the model's timesteps, as of a classifier of noisy images; it moves the mean of each
+   * step.
+   */
   readonly condFn?: (x: Tensor, timesteps: Tensor) => Tensor;
 }
 

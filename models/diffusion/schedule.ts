@@ -1,6 +1,7 @@
 // The numbers of a diffusion process: noise schedules, everything derived from them, and which of the steps to keep.
 // All of it in float64 on the host; what a step needs goes to the GPU as a float32 table (coefficients.ts).
-// Sources: Ho et al. 2020 (arXiv 2006.11239), Nichol & Dhariwal 2021 (arXiv 2102.09672), Song et al. 2020 (arXiv 2010.02502).
+// Sources: Ho et al. 2020 (arXiv 2006.11239), Nichol & Dhariwal 2021 (arXiv 2102.09672), Song et al. 2020 (arXiv
+// 2010.02502).
 
 import { ValueError } from '../../core/errors.ts';
 
@@ -18,7 +19,9 @@ export const NOISE_SCHEDULES: readonly NoiseSchedule[] = [
 ];
 
 export interface BetaRange {
-  /** β of the first step; default 1e-4 scaled by 1000 / steps, so that shortened processes add the same noise in all. */
+  /**
+   * β of the first step; default 1e-4 scaled by 1000 / steps, so that shortened processes add the same noise in all.
+   */
   readonly betaStart?: number;
   /** β of the last step; default 0.02, scaled likewise. */
   readonly betaEnd?: number;
@@ -27,10 +30,11 @@ export interface BetaRange {
 /**
  * β_t of a named schedule, t = 0 … steps-1.
  *
- * - `linear` β from betaStart to betaEnd (Ho et al., §4); `quad` linear in √β; `const` β = betaEnd;
- *   `warmup10`, `warmup50` linear over the first 10 % or 50 % of the steps, then betaEnd;
+ * - `linear` β from betaStart to betaEnd (Ho et al., §4); `quad` linear in √β; `const` β = betaEnd; `warmup10`,
+ *   `warmup50` linear over the first 10 % or 50 % of the steps, then betaEnd;
  * - `jsd` 1/T, 1/(T-1), …, 1;
- * - `squaredcos_cap_v2` β = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), 0.999) with ᾱ(s) = cos²(π/2 · (s + 0.008)/1.008) (Nichol & Dhariwal, §3.2).
+ * - `squaredcos_cap_v2` β = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), 0.999) with ᾱ(s) = cos²(π/2 · (s + 0.008)/1.008) (Nichol &
+ *   Dhariwal, §3.2).
  *
  * @throws ValueError for an unknown name, fewer than one step, or a β outside (0, 1]
  */
@@ -67,7 +71,10 @@ function namedBetas(name: NoiseSchedule, steps: number, start: number, end: numb
   }
 }
 
-/** β_t = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), maxBeta) of a continuous ᾱ on [0, 1]; the cap keeps the last steps from being singular. */
+/**
+ * β_t = min(1 - ᾱ((t+1)/T) / ᾱ(t/T), maxBeta) of a continuous ᾱ on [0, 1]; the cap keeps the last steps from being
+ * singular.
+ */
 export function betasForAlphaBar(steps: number, alphaBar: (s: number) => number, maxBeta = 0.999): Float64Array {
   return Float64Array.from({ length: steps }, (_, t) =>
     Math.min(1 - alphaBar((t + 1) / steps) / alphaBar(t / steps), maxBeta),
@@ -150,11 +157,12 @@ export function scheduleTables(betas: Float64Array): ScheduleTables {
 /**
  * Which timesteps of a process of `steps` steps to keep, ascending.
  *
- * `'250'` or `[250]`: that many, evenly spread, first and last included. `'10,15,20'` or a list: the process is cut into equal
- * sections and so many are taken of each. `'ddim50'`: the fixed integer stride of the DDIM paper that gives exactly 50.
- * `''`: all. Fractional places round to nearest, ties to even, as the official code's do.
+ * `'250'` or `[250]`: that many, evenly spread, first and last included. `'10,15,20'` or a list: the process is cut
+ * into equal sections and so many are taken of each. `'ddim50'`: the fixed integer stride of the DDIM paper that gives
+ * exactly 50. `''`: all. Fractional places round to nearest, ties to even, as the official code's do.
  *
- * @throws ValueError if a section has fewer steps than asked for, no stride gives the number, or the text is not of that form
+ * @throws ValueError if a section has fewer steps than asked for, no stride gives the number, or the text is not of
+ *   that form
  */
 export function spaceTimesteps(steps: number, respacing: string | readonly number[]): number[] {
   if (respacing === '') return Array.from({ length: steps }, (_, t) => t);

@@ -1,5 +1,5 @@
-// Which diffusion process: what the model predicts, where its variance comes from, what is minimised, and over which steps.
-// Free of tensors, so that a checkpoint's settings can be checked and printed without a GPU.
+// Which diffusion process: what the model predicts, where its variance comes from, what is minimised, and over which
+// steps. Free of tensors, so that a checkpoint's settings can be checked and printed without a GPU.
 
 import { ValueError } from '../../core/errors.ts';
 import { betaSchedule, respaceBetas, scheduleTables, spaceTimesteps } from './schedule.ts';
@@ -9,14 +9,15 @@ import type { NoiseSchedule, ScheduleTables } from './schedule.ts';
 export type ModelMeanType = 'epsilon' | 'xStart' | 'previousX';
 
 /**
- * Variance of p(x_{t-1} | x_t): the posterior's β̃_t (`fixedSmall`), β_t (`fixedLarge`), the exponential of the model's second half
- * (`learned`), or an interpolation of log β̃_t and log β_t by it (`learnedRange`, Nichol & Dhariwal, eq. 15).
+ * Variance of p(x_{t-1} | x_t): the posterior's β̃_t (`fixedSmall`), β_t (`fixedLarge`), the exponential of the model's
+ * second half (`learned`), or an interpolation of log β̃_t and log β_t by it (`learnedRange`, Nichol & Dhariwal, eq.
+ * 15).
  */
 export type ModelVarType = 'fixedSmall' | 'fixedLarge' | 'learned' | 'learnedRange';
 
 /**
- * `mse` (with the variational bound for a learned variance), `rescaledMse` (that bound times T / 1000), `kl` the variational bound,
- * `rescaledKl` the bound times T, which estimates the sum over all steps.
+ * `mse` (with the variational bound for a learned variance), `rescaledMse` (that bound times T / 1000), `kl` the
+ * variational bound, `rescaledKl` the bound times T, which estimates the sum over all steps.
  */
 export type LossType = 'mse' | 'rescaledMse' | 'kl' | 'rescaledKl';
 

@@ -1,5 +1,5 @@
-// Operations of the process on the tape: expressions of elements and of their timestep's coefficients, in one dispatch forward and
-// one backward.
+// Operations of the process on the tape: expressions of elements and of their timestep's coefficients, in one dispatch
+// forward and one backward.
 
 import { DTypeError, ShapeError } from '../../core/errors.ts';
 import { differentiate } from '../../core/expr/differentiate.ts';
@@ -14,7 +14,10 @@ import {
 import { defineOp, Expr, isFloat, numelOf, sameShape, show, type Tensor } from '../../core/index.ts';
 import { COEFFICIENTS, type Coefficient } from './coefficients.ts';
 
-/** Tensors by name, each with the number of parts that a sample has in it: 2 for an output whose channels are two halves. */
+/**
+ * Tensors by name, each with the number of parts that a sample has in it: 2 for an output whose channels are two
+ * halves.
+ */
 export type Inputs<Name extends string> = Readonly<Record<Name, 1 | 2>>;
 
 /** A coefficient of the sample's timestep. */
@@ -30,7 +33,8 @@ export interface Elements<Name extends string, Column extends string = Coefficie
 }
 
 /**
- * Runs an operation. The first tensor has the shape (batch, channels, …) of the process; one of two parts has twice the channels.
+ * Runs an operation. The first tensor has the shape (batch, channels, …) of the process; one of two parts has twice the
+ * channels.
  *
  * @throws ShapeError, DTypeError for a tensor or timesteps of another shape or type
  */

@@ -1,6 +1,6 @@
-// Which timesteps a training batch sees. Uniform is what DiS trains with; the loss-aware sampler draws noisy timesteps more
-// often and weights their losses down by as much, so that the expected loss stays the same while its variance falls
-// (Nichol & Dhariwal 2021, arXiv 2102.09672, §3.3).
+// Which timesteps a training batch sees. Uniform is what DiS trains with; the loss-aware sampler draws noisy timesteps
+// more often and weights their losses down by as much, so that the expected loss stays the same while its variance
+// falls (Nichol & Dhariwal 2021, arXiv 2102.09672, §3.3).
 
 import { ValueError } from '../../core/errors.ts';
 
@@ -67,8 +67,8 @@ export interface LossSecondMomentOptions {
 }
 
 /**
- * p_t ∝ √E[L_t²] over the last losses of each timestep, mixed with a little uniform. Uniform until every timestep has a full
- * history.
+ * p_t ∝ √E[L_t²] over the last losses of each timestep, mixed with a little uniform. Uniform until every timestep has a
+ * full history.
  */
 export class LossSecondMomentResampler implements TimestepSampler {
   readonly numTimesteps: number;

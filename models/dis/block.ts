@@ -1,5 +1,5 @@
-// One block of DiS (arXiv 2402.05608, §3.2): the residual stream's addition and norm, then the bidirectional mixer; in the second
-// half of the model a long skip connection comes first.
+// One block of DiS (arXiv 2402.05608, §3.2): the residual stream's addition and norm, then the bidirectional mixer; in
+// the second half of the model a long skip connection comes first.
 
 import { checkpoint, ones, scope, zeros, type Generator, type Tensor } from '../../core/index.ts';
 import { addLayerNorm, addRmsNorm, type AddNormArgs, type PrenormResult } from '../../kernels/add-norm/index.ts';

@@ -1,6 +1,6 @@
-// What a DiS is made of: the options of the official class under camelCase names, its ten configurations, sizes small enough
-// for a laptop, and the checks that turn options into a configuration one can build. arXiv 2402.05608, §3 and Table 1; where
-// the paper and the code differ the code counts (DiS-S has width 368 there, 384 in the paper).
+// What a DiS is made of: the options of the official class under camelCase names, its ten configurations, sizes small
+// enough for a laptop, and the checks that turn options into a configuration one can build. arXiv 2402.05608, §3 and
+// Table 1; where the paper and the code differ the code counts (DiS-S has width 368 there, 384 in the paper).
 
 import { ValueError } from '../../core/errors.ts';
 
@@ -110,7 +110,9 @@ const WIDTH_AND_DEPTH: Readonly<Record<OfficialSize | SmallSize, readonly [embed
   H: [1536, 48],
 };
 
-/** Every named size: three of ours that train on a laptop (N nano, Ti tiny, XS extra small), then the ten official ones. */
+/**
+ * Every named size: three of ours that train on a laptop (N nano, Ti tiny, XS extra small), then the ten official ones.
+ */
 export const DIS_NAMES: readonly DisName[] = (['N', 'Ti', 'XS', 'S', 'B', 'M', 'L', 'H'] as const).flatMap(
   (size) => [`DiS-${size}/2`, `DiS-${size}/4`] as const,
 );
@@ -170,8 +172,8 @@ const OFFICIAL_WITHOUT_EFFECT = new Set([
 ]);
 
 /**
- * Options from the names of the official constructor (`img_size`, `num_classes: -1`, `ssm_cfg: {d_state: …}` …), as checkpoints
- * and configuration files of the Python code have them.
+ * Options from the names of the official constructor (`img_size`, `num_classes: -1`, `ssm_cfg: {d_state: …}` …), as
+ * checkpoints and configuration files of the Python code have them.
  *
  * @throws ValueError for an unknown name, or a mixer other than the bidirectional `v2`
  */

@@ -1,4 +1,5 @@
-// What a configuration costs: floating-point operations per image and bytes of GPU memory. Both are computed from shapes.
+// What a configuration costs: floating-point operations per image and bytes of GPU memory. Both are computed from
+// shapes.
 
 import type { FloatDType } from '../../core/index.ts';
 import type { DisConfig } from './config.ts';
@@ -18,7 +19,8 @@ export interface DisFlops {
   readonly total: number;
 }
 
-// Operations per value. An addition, a multiplication, a division and an elementary function count one each, a sign none.
+// Operations per value. An addition, a multiplication, a division and an elementary function count one each, a sign
+// none.
 const SILU = 4; // x / (1 + exp(-x)) as exp, add, reciprocal, multiply
 const SOFTPLUS = 3; // log(1 + exp(x))
 const RMS_NORM = 4; // square and accumulate, scale, weight
@@ -28,12 +30,13 @@ const LAYER_NORM_PLAIN = 5;
 const SCAN_PER_STATE = 7;
 
 /**
- * Counts the operations of one forward pass for one image: multiply and add are two operations. Nothing is left out that grows
- * with the image; the published figures of state-space models often leave out the scan, or count multiply-adds once.
+ * Counts the operations of one forward pass for one image: multiply and add are two operations. Nothing is left out
+ * that grows with the image; the published figures of state-space models often leave out the scan, or count
+ * multiply-adds once.
  *
- * Per token and direction a mixer takes, with d the inner width, N states, R the rank of the step size and k the convolution:
- * scan `d (7 N + 12)`: 7 N for the recurrence, 12 for bias, softplus, δu, D and the gate with its SiLU; convolution `d (2 k + 4)`,
- * with bias and SiLU; projections `2 d (R + 2 N) + 2 R d`.
+ * Per token and direction a mixer takes, with d the inner width, N states, R the rank of the step size and k the
+ * convolution: scan `d (7 N + 12)`: 7 N for the recurrence, 12 for bias, softplus, δu, D and the gate with its SiLU;
+ * convolution `d (2 k + 4)`, with bias and SiLU; projections `2 d (R + 2 N) + 2 R d`.
  * A training step costs about three forward passes. Guided sampling runs two images per image.
  */
 export function disFlops(config: DisConfig): DisFlops {
@@ -95,14 +98,16 @@ export interface DisMemoryOptions {
   readonly recompute?: boolean;
 }
 
-/** Every how many tokens the scan keeps its states for the backward pass on a GPU; software adapters keep half as many. */
+/**
+ * Every how many tokens the scan keeps its states for the backward pass on a GPU; software adapters keep half as many.
+ */
 const TOKENS_PER_SAVED_STATE = 16;
 
 /**
- * Memory of a training step: f32 masters, gradients, two moments and EMA (20 bytes per parameter), and what each block keeps.
- * Per token that is residual, normed input and output (3 widths, one more after a skip), input projection (2 d), and for each
- * direction convolution and step size (2 d), projections (R + 2 N), and N states per channel every 16 tokens; for both the output and
- * what it was before the gate (2 d).
+ * Memory of a training step: f32 masters, gradients, two moments and EMA (20 bytes per parameter), and what each block
+ * keeps. Per token that is residual, normed input and output (3 widths, one more after a skip), input projection (2 d),
+ * and for each direction convolution and step size (2 d), projections (R + 2 N), and N states per channel every 16
+ * tokens; for both the output and what it was before the gate (2 d).
  */
 export function disTrainingMemory(config: DisConfig, options: DisMemoryOptions): DisMemory {
   const { batch, precision = 'f32', recompute = false } = options;
@@ -124,7 +129,9 @@ export function disTrainingMemory(config: DisConfig, options: DisMemoryOptions):
   });
 }
 
-/** Memory of sampling: the weights once, one block's activations, and what skip connections hold until they are used. */
+/**
+ * Memory of sampling: the weights once, one block's activations, and what skip connections hold until they are used.
+ */
 export function disSamplingMemory(config: DisConfig, options: Omit<DisMemoryOptions, 'recompute'>): DisMemory {
   const { batch, precision = 'f32' } = options;
   const { halfDepth, tokens, patchDim } = disDimensions(config);

@@ -1,6 +1,6 @@
-// DiS, a diffusion model whose backbone are state-space blocks (arXiv 2402.05608): patches, timestep and label are tokens of one
-// sequence; half of the blocks, one in the middle, and the other half with long skip connections. Parameters have the official
-// names and order, so that official checkpoints load as they are.
+// DiS, a diffusion model whose backbone are state-space blocks (arXiv 2402.05608): patches, timestep and label are
+// tokens of one sequence; half of the blocks, one in the middle, and the other half with long skip connections.
+// Parameters have the official names and order, so that official checkpoints load as they are.
 
 import {
   concat,
@@ -35,15 +35,16 @@ export interface DisForwardOptions {
   /** The random decisions themselves. */
   readonly draws?: DisDraws;
   /**
-   * Is shown intermediate values under the names of the modules that made them, `in_blocks.0.hidden` and the like. A tensor is
-   * valid during the call; keep() a clone of it to have it later.
+   * Is shown intermediate values under the names of the modules that made them, `in_blocks.0.hidden` and the like. A
+   * tensor is valid during the call; keep() a clone of it to have it later.
    */
   readonly tap?: (name: string, value: Tensor) => void;
 }
 
 export interface DisGuidanceOptions extends DisForwardOptions {
   /**
-   * How many channels of the noise estimate are guided. Default all of them; the official code guides 3 even where a latent has 4.
+   * How many channels of the noise estimate are guided. Default all of them; the official code guides 3 even where a
+   * latent has 4.
    */
   readonly channels?: number;
 }
@@ -112,7 +113,8 @@ export class Dis extends Module {
    * @param timesteps (B), i32 or f32
    * @param labels (B), i32 from 0 to numClasses, the latter for no class; for models with classes, and only for them
    * @param options in training mode a generator or decisions, where the configuration drops branches or labels
-   * @returns (B, channels, imgSize, imgSize) noise, with `learnSigma` followed by as many channels of variance values; f32
+   * @returns (B, channels, imgSize, imgSize) noise, with `learnSigma` followed by as many channels of variance values;
+   *   f32
    * @throws ShapeError, DTypeError, ValueError
    */
   forward(x: Tensor, timesteps: Tensor, labels: Tensor | null = null, options: DisForwardOptions = {}): Tensor {
@@ -135,7 +137,8 @@ export class Dis extends Module {
 
       let index = 0;
       const skips: Tensor[] = [];
-      // What no later block reads is freed at once, for the memory of sampling; in training the tape holds what it needs.
+      // What no later block reads is freed at once, for the memory of sampling; in training the tape holds what it
+      // needs.
       const run = (name: string, block: DisBlock, skip: Tensor | null): void => {
         const used = [skips.at(-1) === hidden ? null : hidden, residual, skip];
         ({ hidden, residual } = block.forward({
@@ -165,9 +168,9 @@ export class Dis extends Module {
   }
 
   /**
-   * Classifier-free guidance (arXiv 2207.12598): with the noise e of each sample for its class (first half of the batch) and for no
-   * class (second half), both halves give `e_none + scale (e_class - e_none)`. Variance values, and channels beyond
-   * `options.channels`, stay each half's own. x is taken from the first half.
+   * Classifier-free guidance (arXiv 2207.12598): with the noise e of each sample for its class (first half of the
+   * batch) and for no class (second half), both halves give `e_none + scale (e_class - e_none)`. Variance values, and
+   * channels beyond `options.channels`, stay each half's own. x is taken from the first half.
    *
    * Shapes: x (2n, channels, imgSize, imgSize), timesteps and labels (2n).
    *
@@ -202,7 +205,10 @@ export class Dis extends Module {
     return scope(() => drawDecisions(generator, this.config, this.keepProbs, batch));
   }
 
-  /** The matrices that `to('f16')` stores in f16: those of the blocks' products. Everything else needs f32's range or accuracy. */
+  /**
+   * The matrices that `to('f16')` stores in f16: those of the blocks' products. Everything else needs f32's range or
+   * accuracy.
+   */
   matrices(): Tensor[] {
     const found: Tensor[] = [];
     for (const block of [...this.in_blocks, this.mid_block, ...this.out_blocks]) {
@@ -211,7 +217,10 @@ export class Dis extends Module {
     return found;
   }
 
-  /** Names of the parameters that the official code exempts from weight decay: positions, and what drives the state-space models. */
+  /**
+   * Names of the parameters that the official code exempts from weight decay: positions, and what drives the
+   * state-space models.
+   */
   noWeightDecay(): ReadonlySet<string> {
     const driving = /\.mixer\.(A_log|D|A_b_log|D_b)$/;
     return new Set(
@@ -220,8 +229,9 @@ export class Dis extends Module {
   }
 
   /**
-   * Stores the matrices of the blocks in a type, `f32` or `f16`; activations inside of blocks then have it too. Embeddings, norms,
-   * state-space parameters, the residual stream and the final layer stay f32. Converted tensors are new ones: make optimizers after it.
+   * Stores the matrices of the blocks in a type, `f32` or `f16`; activations inside of blocks then have it too.
+   * Embeddings, norms, state-space parameters, the residual stream and the final layer stay f32. Converted tensors are
+   * new ones: make optimizers after it.
    */
   override to(dtype: DType): this {
     const casts = new Map(

@@ -1,4 +1,5 @@
-// The random decisions of a training step: which branches are dropped (stochastic depth, arXiv 1603.09382) and which labels.
+// The random decisions of a training step: which branches are dropped (stochastic depth, arXiv 1603.09382) and which
+// labels.
 
 import { ShapeError, show, sameShape, ValueError, type Generator, type Tensor } from '../../core/index.ts';
 import type { DisConfig } from './config.ts';

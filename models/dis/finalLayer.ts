@@ -1,4 +1,5 @@
-// The last layer: a norm, modulated by the condition where there is one, and a linear layer to pixels (arXiv 2212.09748, §3.2).
+// The last layer: a norm, modulated by the condition where there is one, and a linear layer to pixels (arXiv
+// 2212.09748, §3.2).
 
 import { fuse, type Generator, type Tensor } from '../../core/index.ts';
 import { addLayerNorm } from '../../kernels/add-norm/index.ts';
@@ -12,8 +13,8 @@ const modulate = /* @__PURE__ */ fuse((x, scale, shift) => x.mul(scale.add(1)).a
  *     [shift, scale] = adaLN_modulation(silu(time + label))
  *     y = linear(LayerNorm(x) · (1 + scale) + shift)           the norm without weights, eps 1e-6
  *
- * Without classes there is no modulation. Shapes: x (B, L, D); time, label (B, D); y (B, L, out). Initial weights are those of a
- * linear layer and biases 0: unlike DiT's, nothing begins at zero.
+ * Without classes there is no modulation. Shapes: x (B, L, D); time, label (B, D); y (B, L, out). Initial weights are
+ * those of a linear layer and biases 0: unlike DiT's, nothing begins at zero.
  */
 export class FinalLayer extends Module {
   readonly linear: Linear;

@@ -12,9 +12,10 @@ export function zeroBiasLinear(generator: Generator, inputs: number, outputs: nu
 }
 
 /**
- * Biases of linear layers become 0, except that of `dt_proj`; that of the reverse direction, `dt_proj_b`, is none of the exceptions, so
- * its step sizes begin at softplus(0) = 0.69. With `rescalePrenormResidual`, `out_proj` is divided by √(residualsPerLayer · depth), to
- * keep the variance of the residual stream (GPT-2's scheme); depth is the option, one less than the blocks where it is even.
+ * Biases of linear layers become 0, except that of `dt_proj`; that of the reverse direction, `dt_proj_b`, is none of
+ * the exceptions, so its step sizes begin at softplus(0) = 0.69. With `rescalePrenormResidual`, `out_proj` is divided
+ * by √(residualsPerLayer · depth), to keep the variance of the residual stream (GPT-2's scheme); depth is the option,
+ * one less than the blocks where it is even.
  */
 export function initialiseMixer(mixer: Mamba, config: DisConfig): void {
   const { rescalePrenormResidual, residualsPerLayer, depth } = config;

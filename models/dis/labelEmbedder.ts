@@ -1,4 +1,5 @@
-// Class labels as vectors, with a row for no class, so that one model gives conditional and unconditional estimates (arXiv 2207.12598).
+// Class labels as vectors, with a row for no class, so that one model gives conditional and unconditional estimates
+// (arXiv 2207.12598).
 
 import { where, type Generator, type Tensor } from '../../core/index.ts';
 import { Embedding, init, Module } from '../../nn/index.ts';
@@ -20,7 +21,8 @@ export class LabelEmbedder extends Module {
   }
 
   /**
-   * Rows of the table; a label becomes that of no class, numClasses, where its number of `uniform` is below the dropout probability.
+   * Rows of the table; a label becomes that of no class, numClasses, where its number of `uniform` is below the dropout
+   * probability.
    *
    * @param labels (B) i32, 0 to numClasses
    * @param uniform (B), numbers in [0, 1)

@@ -3,7 +3,10 @@
 import { linear, numelOf, ShapeError, show, type Generator, type Tensor } from '../../core/index.ts';
 import { Conv2d, Module } from '../../nn/index.ts';
 
-/** (batch, channels, height, width) → (batch, h w, channels p p): rows of patches, each with the order of a convolution's weight. */
+/**
+ * (batch, channels, height, width) → (batch, h w, channels p p): rows of patches, each with the order of a
+ * convolution's weight.
+ */
 export function patchify(x: Tensor, patchSize: number): Tensor {
   const [batch, channels, height, width] = x.shape;
   const [h, w] = [height / patchSize, width / patchSize];
@@ -14,8 +17,8 @@ export function patchify(x: Tensor, patchSize: number): Tensor {
 }
 
 /**
- * (batch, h w, p p channels) → (batch, channels, h p, w p) for a square of patches; a token holds its pixels row by row, channels
- * innermost.
+ * (batch, h w, p p channels) → (batch, channels, h p, w p) for a square of patches; a token holds its pixels row by
+ * row, channels innermost.
  *
  * @throws ShapeError
  */
@@ -36,7 +39,8 @@ export function unpatchify(x: Tensor, patchSize: number, channels: number): Tens
 /**
  * A linear layer on patches: the convolution whose stride is its kernel, with that convolution's parameters.
  *
- * Shapes: x (batch, channels, height, width) → (batch, h w, width of the model). Initial weights and bias U(±1/√(channels p p)).
+ * Shapes: x (batch, channels, height, width) → (batch, h w, width of the model). Initial weights and bias
+ * U(±1/√(channels p p)).
  */
 export class PatchEmbed extends Module {
   readonly proj: Conv2d;

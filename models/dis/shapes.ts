@@ -1,5 +1,5 @@
-// Sizes that follow from a configuration: widths, tokens, and the ordered parameter list of the official state dict. No tensor
-// is made, so `dis-cli info` and the checks of a checkpoint cost nothing.
+// Sizes that follow from a configuration: widths, tokens, and the ordered parameter list of the official state dict. No
+// tensor is made, so `dis-cli info` and the checks of a checkpoint cost nothing.
 
 import type { DisConfig } from './config.ts';
 

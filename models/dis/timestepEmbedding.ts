@@ -1,6 +1,7 @@
-// Sinusoidal embedding of timesteps. WGSL promises no accuracy for the cosine of a large angle, and an f32 product of step and
-// frequency has lost the digits that matter. Here angles are counted in turns: the frequencies are split into parts of twelve
-// bits, so that step × part is exact, whole turns go before anything is added, and polynomials give what is left.
+// Sinusoidal embedding of timesteps. WGSL promises no accuracy for the cosine of a large angle, and an f32 product of
+// step and frequency has lost the digits that matter. Here angles are counted in turns: the frequencies are split into
+// parts of twelve bits, so that step × part is exact, whole turns go before anything is added, and polynomials give
+// what is left.
 
 import {
   defineKernel,

@@ -1,5 +1,5 @@
-// Images that begin with an image: changed as a whole (SDEdit, Meng et al. 2021, arXiv 2108.01073), or drawn anew where a mask says so
-// (the replacement of Song et al. 2020, arXiv 2011.13456, §I.2).
+// Images that begin with an image: changed as a whole (SDEdit, Meng et al. 2021, arXiv 2108.01073), or drawn anew where
+// a mask says so (the replacement of Song et al. 2020, arXiv 2011.13456, §I.2).
 
 import { ShapeError, ValueError } from '../../core/errors.ts';
 import { full, keep, scope, show, tensor, type Device, type Tensor } from '../../core/index.ts';
@@ -26,7 +26,10 @@ export interface ImageToImageOptions extends SampleOptions, CollectOptions {
 export interface InpaintOptions extends SampleOptions, CollectOptions {
   /** (N, C, H, W) in [-1, 1]: an image for each that is drawn, or one for all. */
   readonly image: ImageBatch;
-  /** (N, 1 or C, H, W): 1 where to draw anew, 0 where the image stays; between them a mixture. One for each image, or one for all. */
+  /**
+   * (N, 1 or C, H, W): 1 where to draw anew, 0 where the image stays; between them a mixture. One for each image, or
+   * one for all.
+   */
   readonly mask: ImageBatch;
   /** What the masked part begins with, as of `imageToImage`; default 1, noise alone. */
   readonly strength?: number;
@@ -44,7 +47,8 @@ export function imageToImage(options: ImageToImageOptions): Promise<Samples> {
 /**
  * Draws the masked part of images, so that it fits the rest, which stays as it is.
  *
- * After each step the part to keep is the image with the noise of that timestep, always the one that the sample began with.
+ * After each step the part to keep is the image with the noise of that timestep, always the one that the sample began
+ * with.
  *
  * @throws ValueError, ShapeError where something doesn't fit; what the signal was aborted with
  */
@@ -129,7 +133,9 @@ function check(
     });
 }
 
-/** The images of a batch's rows, (rows, C, H, W): the only one for all, and the last one where the batch is filled up. */
+/**
+ * The images of a batch's rows, (rows, C, H, W): the only one for all, and the last one where the batch is filled up.
+ */
 function rowsOf(device: Device, { data, shape }: ImageBatch, to: readonly number[], begin: number): Tensor {
   const [rows, channels] = to;
   const plane = to[2] * to[3];

@@ -1,4 +1,5 @@
-// A model with its labels: what a sampler is given. Classifier-free guidance is here (Ho & Salimans 2022, arXiv 2207.12598).
+// A model with its labels: what a sampler is given. Classifier-free guidance is here (Ho & Salimans 2022, arXiv
+// 2207.12598).
 
 import { concat, keep, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
 import type { DiffusionModel } from '../diffusion/process.ts';
@@ -37,8 +38,8 @@ export function guide(output: Tensor, { scale, channels = output.shape[1] }: Cla
 }
 
 /**
- * A model with a label for each image, guided where the scale is not 1. Variance values, and channels that are not guided, are those
- * of the model with the class. `dispose()` frees the labels.
+ * A model with a label for each image, guided where the scale is not 1. Variance values, and channels that are not
+ * guided, are those of the model with the class. `dispose()` frees the labels.
  *
  * @param labels one for each image of the batch; undefined for a model without classes
  */

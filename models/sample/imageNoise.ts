@@ -1,4 +1,5 @@
-// Noise of images that does not depend on the batch: image i takes the same numbers at the same step, however many are drawn at once.
+// Noise of images that does not depend on the batch: image i takes the same numbers at the same step, however many are
+// drawn at once.
 
 import { Generator, scope, type Device, type Shape, type Tensor } from '../../core/index.ts';
 import { hash32 } from '../data/hash.ts';

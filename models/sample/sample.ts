@@ -1,4 +1,5 @@
-// Images from a model: labels, guidance, a sampler, and batches of them, for the library, the command line and the page alike.
+// Images from a model: labels, guidance, a sampler, and batches of them, for the library, the command line and the page
+// alike.
 
 import { ValueError } from '../../core/errors.ts';
 import { keep, type Device, type Tensor } from '../../core/index.ts';
@@ -46,7 +47,10 @@ export interface SampledStep {
   /** Place of the batch's first image among all that are drawn, and how many the batch has. */
   readonly begin: number;
   readonly images: number;
-  /** (rows, C, H, W) what the step gave, and the images as they are expected now. The last batch may have rows beyond its images. */
+  /**
+   * (rows, C, H, W) what the step gave, and the images as they are expected now. The last batch may have rows beyond
+   * its images.
+   */
   readonly sample: Tensor;
   readonly predXstart: Tensor;
   /** Which step of the batch, and how many it has. */

@@ -139,8 +139,8 @@ export class FusedAdamW {
     const { device } = all[0][1];
     if (half.length && !device.has('shader-f16'))
       throw new ValueError('FusedAdamW', 'This adapter has no shader-f16', { remedy: 'train in f32' });
-    // Backward completes gradients in about the reverse order of the parameters. Those that decay come first, so that one number tells
-    // them apart.
+    // Backward completes gradients in about the reverse order of the parameters. Those that decay come first, so that
+    // one number tells them apart.
     const reversed = all.toReversed();
     const decaying = reversed.filter(([name, p]) => weightDecay === 0 || decays(name, p));
     const kept = new Set(decaying.map(([name]) => name));

@@ -1,11 +1,14 @@
 // Denoising diffusion implicit models: steps that may add no noise at all, and can then be taken in reverse.
-// Source: Song et al. 2020 (arXiv 2010.02502), eq. 12; a `condFn` enters as in Dhariwal & Nichol 2021 (arXiv 2105.05233), algorithm 2.
+// Source: Song et al. 2020 (arXiv 2010.02502), eq. 12; a `condFn` enters as in Dhariwal & Nichol 2021 (arXiv
+// 2105.05233), algorithm 2.
 
 import { ValueError } from '../../../core/errors.ts';
 import { moveColumns, type Sampler } from './sampler.ts';
 
 export interface DdimOptions {
-  /** Share of the posterior's noise that a step adds: 0 (default) is deterministic and needs no noise, 1 that of DDPM. */
+  /**
+   * Share of the posterior's noise that a step adds: 0 (default) is deterministic and needs no noise, 1 that of DDPM.
+   */
   readonly eta?: number;
 }
 
@@ -23,7 +26,8 @@ export function ddim({ eta = 0 }: DdimOptions = {}): Sampler<'ofXstart' | 'ofX' 
     memory: [],
     coefficients(settings) {
       const { tables: k } = settings;
-      // 1 - ᾱ_{t-1} - σ² = (1 - ᾱ_{t-1}) (1 - η² + η² α_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t)), without a difference of near numbers.
+      // 1 - ᾱ_{t-1} - σ² = (1 - ᾱ_{t-1}) (1 - η² + η² α_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t)), without a difference of near
+      // numbers.
       const towards = k.betas.map((beta, t) => {
         const before = 1 - k.alphasCumprodPrev[t];
         return Math.sqrt(before * (1 - eta * eta + (eta * eta * (1 - beta) * before) / k.oneMinusAlphasCumprod[t]));
@@ -40,7 +44,10 @@ export function ddim({ eta = 0 }: DdimOptions = {}): Sampler<'ofXstart' | 'ofX' 
   };
 }
 
-/** x_{t+1} = √ᾱ_{t+1} x_0 + √(1-ᾱ_{t+1}) ε: the step of η = 0 in reverse, from images to their noise. Timesteps go upwards. */
+/**
+ * x_{t+1} = √ᾱ_{t+1} x_0 + √(1-ᾱ_{t+1}) ε: the step of η = 0 in reverse, from images to their noise. Timesteps go
+ * upwards.
+ */
 export function ddimReverse(): Sampler<'ofXstart' | 'ofX', never> {
   return {
     name: 'ddimReverse',

@@ -1,4 +1,5 @@
-// Ancestral sampling: a step draws x_{t-1} from p(x_{t-1} | x_t). Source: Ho et al. 2020 (arXiv 2006.11239), algorithm 2.
+// Ancestral sampling: a step draws x_{t-1} from p(x_{t-1} | x_t). Source: Ho et al. 2020 (arXiv 2006.11239), algorithm
+// 2.
 
 import type { Sampler } from './sampler.ts';
 

@@ -1,12 +1,12 @@
-// DPM-Solver++(2M), a multistep solver of the probability-flow ODE: one call of the model a step, as DDIM, but of second order, for it
-// also knows what the step before predicted. 15 to 25 steps give what takes DDIM 50 to 100.
+// DPM-Solver++(2M), a multistep solver of the probability-flow ODE: one call of the model a step, as DDIM, but of
+// second order, for it also knows what the step before predicted. 15 to 25 steps give what takes DDIM 50 to 100.
 // Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2.
 
 import { moveColumns, type Sampler } from './sampler.ts';
 
 /**
- * x_{t-1} = (σ_{t-1}/σ_t) x_t - α_{t-1} (e^{-h} - 1) D with D = x_0 + (x_0 - x_0') h / 2h', where x_0' is what the step before
- * predicted, α² = ᾱ, σ² = 1 - ᾱ, and h = λ_{t-1} - λ_t, h' = λ_t - λ_{t+1} are the steps in λ = log(α/σ).
+ * x_{t-1} = (σ_{t-1}/σ_t) x_t - α_{t-1} (e^{-h} - 1) D with D = x_0 + (x_0 - x_0') h / 2h', where x_0' is what the step
+ * before predicted, α² = ᾱ, σ² = 1 - ᾱ, and h = λ_{t-1} - λ_t, h' = λ_t - λ_{t+1} are the steps in λ = log(α/σ).
  *
  * That is DDIM's step with D in place of x_0. The first step and the last, which ends at σ = 0, are DDIM's.
  */

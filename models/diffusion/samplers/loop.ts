@@ -19,7 +19,9 @@ import { RepeatedStep } from '../repeatedStep.ts';
 import type { DenoiseOptions, GuidanceOptions } from '../reverseProcess.ts';
 import { samplerStep, type Sampler, type SampleStep } from './sampler.ts';
 
-/** A step of a loop. Its tensors hold these values until the next step is asked for: read them, or clone() them, before. */
+/**
+ * A step of a loop. Its tensors hold these values until the next step is asked for: read them, or clone() them, before.
+ */
 export interface LoopStep extends SampleStep {
   /** The timestep that was left. */
   readonly t: number;
@@ -37,13 +39,15 @@ export interface LoopOptions extends DenoiseOptions, GuidanceOptions {
   readonly generator?: NoiseSource;
   /** Timestep to begin at; default the last of the process. For a beginning that isn't all noise. */
   readonly from?: number;
-  /** Applied to what each step gives, x_{t-1} (batch, channels, …), with t (batch): what is to be kept of an image, say. */
+  /**
+   * Applied to what each step gives, x_{t-1} (batch, channels, …), with t (batch): what is to be kept of an image, say.
+   */
   readonly afterStep?: (sample: Tensor, t: Tensor) => Tensor;
   /** Checked before each step; the loop throws its reason. */
   readonly signal?: AbortSignal;
   /**
-   * Record a step once and replay it (default). The model and all other functions given must then only dispatch: no read-back, and
-   * nothing in JavaScript that changes from step to step. With false every step runs them anew.
+   * Record a step once and replay it (default). The model and all other functions given must then only dispatch: no
+   * read-back, and nothing in JavaScript that changes from step to step. With false every step runs them anew.
    */
   readonly capture?: boolean;
 }

@@ -1,6 +1,6 @@
-// What a sampler is. It says which numbers of the schedule it needs, what it remembers from earlier steps, and how a step goes, all as
-// data and expressions: a step is then one dispatch behind the model's, and the loop, capture, guidance, img2img and inpainting know
-// no sampler's name.
+// What a sampler is. It says which numbers of the schedule it needs, what it remembers from earlier steps, and how a
+// step goes, all as data and expressions: a step is then one dispatch behind the model's, and the loop, capture,
+// guidance, img2img and inpainting know no sampler's name.
 
 import type { Expr, Tensor } from '../../../core/index.ts';
 import type { Coefficient, Columns } from '../coefficients.ts';
@@ -75,7 +75,8 @@ export interface SamplerStepOptions extends DenoiseOptions, GuidanceOptions, Noi
  * One step of a sampler from x_t (batch, channels, …) at t (batch).
  *
  * @returns the step, and what the next one is to be given as `memory`
- * @throws ShapeError, DTypeError where x, t or the model's output don't fit; ValueError without noise that the sampler needs
+ * @throws ShapeError, DTypeError where x, t or the model's output don't fit; ValueError without noise that the sampler
+ *   needs
  */
 export function samplerStep(
   process: DiffusionProcess,
