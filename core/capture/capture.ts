@@ -99,14 +99,32 @@ class StepRecorder implements Recorder {
   }
 }
 
+/** The dispatches of a step as one: where one of them fails, nothing that the step writes has values. */
+class StepWork implements Work {
+  readonly touched: readonly Storage[];
+  readonly written: readonly Storage[];
+  private readonly works: readonly DispatchWork[];
+
+  constructor(works: readonly DispatchWork[]) {
+    this.works = works;
+    this.touched = [...new Set(works.flatMap((work) => work.touched))];
+    this.written = [...new Set(works.flatMap((work) => work.written))];
+  }
+
+  get cause(): Error | null {
+    return this.works.find((work) => work.cause)?.cause ?? null;
+  }
+}
+
 /** A step that was recorded, with its result. */
 export class CapturedStep<R> {
   /** What the step returned; each replay writes new values into the same tensors. */
   readonly result: R;
   readonly plan: CapturePlan;
   private readonly device: Device;
+  /** All dispatches as one work: to note each of them would cost as much as to encode it. */
+  private readonly work: StepWork;
   private readonly list: {
-    work: Work;
     kernel: Compiled;
     group: GPUBindGroup;
     immediates: ArrayBuffer | null;
@@ -162,13 +180,13 @@ export class CapturedStep<R> {
       let group = groups.get(key);
       if (!group) groups.set(key, (group = device.bindGroups.make(kernel, bindings, uniform)));
       this.list.push({
-        work: new DispatchWork(kernel, command.bound),
         kernel,
         group,
         immediates: kernel.immediate && kernel.paramBytes ? params : null,
         groups: command.groups,
       });
     }
+    this.work = new StepWork(recorder.commands.map(({ kernel, bound }) => new DispatchWork(kernel, bound)));
     this.plan = {
       planned: slots.reduce((s, v) => s + v, 0),
       naive: transient.reduce((s, [, life]) => s + life.bytes, 0),
@@ -214,8 +232,8 @@ export class CapturedStep<R> {
     };
     used();
     for (let i = from; i < to; i++) {
-      const { work, kernel, group, immediates, groups } = this.list[i];
-      stream.dispatch(work, kernel, group, immediates, groups[0], groups[1], groups[2]);
+      const { kernel, group, immediates, groups } = this.list[i];
+      stream.dispatch(this.work, kernel, group, immediates, groups[0], groups[1], groups[2]);
     }
     // Written to by commands that may still be open: a host write has to come after them.
     used();
@@ -228,7 +246,7 @@ export class CapturedStep<R> {
     this.seen = faults.count;
     const written = new Set(this.written);
     for (const storage of this.kept) if (storage.memoryFailure || !written.has(storage)) faults.check(storage);
-    for (const { work } of this.list) for (const storage of work.written) storage.failure = null;
+    for (const storage of this.work.written) storage.failure = null;
   }
 
   dispose(): void {

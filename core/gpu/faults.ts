@@ -32,6 +32,7 @@ export class Faults {
   /** Batches that failed so far. */
   count = 0;
   private open: Work[] = [];
+  private last: Work | null = null;
   /** Batches whose verdict is not there yet, the oldest first. */
   private readonly submitted: Work[][] = [];
   private verdicts: Promise<void> = Promise.resolve();
@@ -45,8 +46,10 @@ export class Faults {
     this.diagnosed = diagnosed;
   }
 
-  /** Adds a command to the open batch. */
+  /** Adds a command to the open batch, or several in a row that are one work. */
   note(work: Work): void {
+    if (this.last === work) return;
+    this.last = work;
     this.open.push(work);
   }
 
@@ -54,6 +57,7 @@ export class Faults {
   submit(encoder: GPUCommandEncoder): void {
     const batch = this.open;
     this.open = [];
+    this.last = null;
     this.submitted.push(batch);
     this.gpu.pushErrorScope('validation');
     this.gpu.queue.submit([encoder.finish()]);
@@ -97,6 +101,7 @@ export class Faults {
   /** Forgets what is open; for a device that is gone. */
   abandon(): void {
     this.open = [];
+    this.last = null;
   }
 
   private async failed(batch: readonly Work[], { message }: GPUError): Promise<void> {
