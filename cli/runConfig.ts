@@ -11,7 +11,9 @@ import type { LrSchedule } from '../nn/index.ts';
 import { constantLr, warmupCosine } from '../nn/index.ts';
 import type { OpenedData } from './data/openData.ts';
 import { modelOfFlags, type ModelFlags } from './modelFlags.ts';
+import { checked } from './jsonFile.ts';
 import { kindNamed, type ModelConfig } from './modelKinds/index.ts';
+import { configSchema } from './schemas.ts';
 
 /** Settings that stay as they are for a run's whole life, under the names of their flags. */
 export interface TrainSettings extends ModelFlags {
@@ -79,15 +81,7 @@ export interface RunConfig {
 export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: OpenedData): RunConfig {
   const { dataset } = data;
   const { kind, model } = modelOfFlags(settings, dataset);
-  const diffusion: DiffusionOptions = {
-    noiseSchedule: settings.noiseSchedule,
-    diffusionSteps: settings.diffusionSteps,
-    predictXstart: settings.predict === 'xstart',
-    learnSigma: settings.learnSigma,
-    sigmaSmall: settings.sigmaSmall,
-    useKl: settings.loss === 'rescaled-kl',
-    rescaleLearnedSigmas: settings.loss === 'rescaled-mse',
-  };
+  const diffusion = diffusionOf(settings);
   diffusionSettings(diffusion); // throws what is wrong
   return {
     format: 'dis-run',
@@ -103,6 +97,19 @@ export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: Op
   };
 }
 
+/** The process that settings describe. */
+function diffusionOf(settings: TrainSettings): DiffusionOptions {
+  return {
+    noiseSchedule: settings.noiseSchedule,
+    diffusionSteps: settings.diffusionSteps,
+    predictXstart: settings.predict === 'xstart',
+    learnSigma: settings.learnSigma,
+    sigmaSmall: settings.sigmaSmall,
+    useKl: settings.loss === 'rescaled-kl',
+    rescaleLearnedSigmas: settings.loss === 'rescaled-mse',
+  };
+}
+
 /** Learning rate by steps taken. The warm-up's first step is not wasted on a rate of 0. */
 export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: TrainSettings): LrSchedule {
   const rate =
@@ -112,34 +119,57 @@ export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: Tra
   return (step) => rate(step < warmup ? step + 1 : step);
 }
 
-const DAMAGED: ErrorDetails = { remedy: 'it is damaged, use another checkpoint' };
+const DAMAGED = 'it is damaged, use another checkpoint';
 
-/** Checks what was read from a config.json. @throws FormatError naming the file */
+/** Checks what was read from a config.json. @throws FormatError naming the file and the field */
 export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: string): RunConfig {
-  const config = value as unknown as RunConfig;
-  const bad = (what: string, options?: ErrorDetails): FormatError =>
-    new FormatError('readRunConfig', `${path} ${what}`, options);
-  if (config.format !== 'dis-run')
+  const bad = (what: string, details: ErrorDetails): FormatError =>
+    new FormatError('readRunConfig', `${path} ${what}`, details);
+  if (value.format !== 'dis-run')
     throw bad('is not the configuration of a run', { remedy: 'give the folder of a run or of a checkpoint' });
-  if (config.version !== 1)
-    throw bad(`has version ${String(config.version)}`, {
+  if (typeof value.version === 'number' && value.version !== 1)
+    throw bad(`has version ${value.version}`, {
       expected: '1',
       remedy: 'use the version of dis-cli that wrote it',
     });
-  for (const key of ['settings', 'plan', 'model', 'diffusion'] as const) {
-    if (typeof config[key] !== 'object' || config[key] === null) throw bad(`has no ${key}`, DAMAGED);
-  }
-  if (!Array.isArray(config.classNames)) throw bad('has no classNames', DAMAGED);
+  const config = checked(configSchema, value, path);
+  const kind = kindNamed(config.kind);
+  checked(kind.stored, config.model, path, 'model');
   try {
-    const kind = kindNamed(config.kind);
-    return { ...config, kind: kind.name, model: kind.fromStored(config.model) };
+    const model = kind.fromStored(config.model);
+    diffusionSettings(config.diffusion);
+    learningRate(config.settings);
+    agree(config, model, path);
+    return { ...config, model };
   } catch (error) {
-    if (error instanceof ValueError)
-      throw bad(`describes no model: ${errorClause(error)}`, {
-        expected: error.expected,
-        remedy: error.remedy,
-        cause: error,
-      });
-    throw error;
+    if (!(error instanceof ValueError)) throw error;
+    throw bad(`describes no run: ${errorClause(error)}`, {
+      expected: error.expected,
+      remedy: error.remedy ?? DAMAGED,
+      cause: error,
+    });
   }
+}
+
+/** What is said twice must be the same. */
+function agree(
+  { settings, diffusion }: Pick<RunConfig, 'settings' | 'diffusion'>,
+  model: ModelConfig,
+  path: string,
+): void {
+  const { learnSigma = diffusion.learnSigma } = model as { readonly learnSigma?: boolean };
+  const pairs: readonly (readonly [field: string, is: unknown, expected: unknown])[] = [
+    ['model.imgSize', model.imgSize, settings.imageSize],
+    ['model.learnSigma', learnSigma, diffusion.learnSigma],
+    ...Object.entries(diffusionOf(settings)).map(
+      ([key, expected]) => [`diffusion.${key}`, diffusion[key as keyof DiffusionOptions], expected] as const,
+    ),
+    ['settings.microBatches', settings.batch % settings.microBatches, 0],
+  ];
+  for (const [field, is, expected] of pairs)
+    if (is !== expected)
+      throw new FormatError('readRunConfig', `${path}: ${field} is ${String(is)}`, {
+        expected: `${String(expected)}, as the rest of the file says`,
+        remedy: DAMAGED,
+      });
 }

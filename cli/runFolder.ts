@@ -10,13 +10,14 @@
 //
 // The newest checkpoint is the one with the highest step: there is no pointer that could be wrong.
 
-import { lstat, mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { FormatError } from '../core/errors.ts';
 import { UsageError, isDiskFull } from './errors.ts';
 import type { FileData } from './files.ts';
 import { FileError, errorCode, fileError, makeFolder, syncFolder, writeFileAtomic, writeFileSynced } from './files.ts';
+import { checked, readJson } from './jsonFile.ts';
 import { acquireLock, type Lock } from './lock.ts';
+import { stepSchema } from './schemas.ts';
 
 export interface CheckpointEntry {
   readonly step: number;
@@ -297,32 +298,8 @@ export async function locateCheckpoint(path: string): Promise<Located> {
 }
 
 async function readStep(folder: string): Promise<number> {
-  const state = await readJson(join(folder, 'state.json'));
-  return typeof state.step === 'number' ? state.step : 0;
-}
-
-/** Reads a JSON object. @throws FileError, FormatError when it is missing or damaged */
-export async function readJson(path: string): Promise<Record<string, unknown>> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw fileError('readJson', 'read', path, error);
-  });
-  const value = parseLine(text);
-  if (value === undefined)
-    throw new FormatError('readJson', `${path} is not a JSON object`, {
-      remedy: 'it is damaged, use another checkpoint',
-    });
-  return value;
-}
-
-function parseLine(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
-  }
+  const path = join(folder, 'state.json');
+  return checked(stepSchema, await readJson(path), path).step;
 }
 
 async function listCheckpoints(root: string): Promise<CheckpointEntry[]> {

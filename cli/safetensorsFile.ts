@@ -3,7 +3,8 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
 import { FormatError, errorClause } from '../core/errors.ts';
-import type { HostTensor, SafetensorsEntry } from '../nn/index.ts';
+import { sameShape, show } from '../core/index.ts';
+import type { HostTensor, SafetensorsEntry, SafetensorsHeader } from '../nn/index.ts';
 import {
   layoutSafetensors,
   readSafetensorsHeader,
@@ -31,11 +32,55 @@ export function safetensorsPieces(
   };
 }
 
+/** Names and shapes that a file is expected to have. */
+export type Shapes = Iterable<readonly [name: string, shape: readonly number[]]>;
+
+/**
+ * Checks a file's header against what it is expected to hold; no weights are read.
+ * @throws FormatError naming the file and the first tensor that is missing, unknown or of another shape; FileError when it cannot be read
+ */
+export function checkSafetensorsFile(path: string, expected: Shapes): Promise<void> {
+  return withHeader(path, async ({ tensors }) => {
+    const unknown = new Set(tensors.keys());
+    const refuse = (what: string, shape?: readonly number[]): never => {
+      throw new WrongWeights('readSafetensors', `${path} holds the weights of another model: ${what}`, {
+        expected: shape && show(shape),
+        remedy: 'use the files of one checkpoint together',
+      });
+    };
+    for (const [name, shape] of expected) {
+      const found = tensors.get(name);
+      if (!found) return refuse(`it has no ${name}`);
+      if (!sameShape(found.shape, shape)) return refuse(`${name} has shape ${show(found.shape)}`, shape);
+      unknown.delete(name);
+    }
+    for (const name of unknown) return refuse(`it also has ${name.slice(0, 100)}`);
+  });
+}
+
+/** The file is whole, but another model's. */
+class WrongWeights extends FormatError {}
+
 /**
  * Reads a whole file.
  * @throws FormatError naming the file and what is wrong in it; FileError when it cannot be read
  */
-export async function readSafetensorsFile(path: string): Promise<Map<string, SafetensorsEntry>> {
+export function readSafetensorsFile(path: string): Promise<Map<string, SafetensorsEntry>> {
+  return withHeader(path, async (header, file) => {
+    const tensors = new SafetensorsTensors(header.unreadable);
+    for (const [name, info] of header.tensors)
+      tensors.set(
+        name,
+        safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)),
+      );
+    return tensors;
+  });
+}
+
+async function withHeader<T>(
+  path: string,
+  use: (header: SafetensorsHeader, file: FileHandle) => Promise<T>,
+): Promise<T> {
   let file: FileHandle;
   try {
     file = await open(path, 'r');
@@ -46,14 +91,9 @@ export async function readSafetensorsFile(path: string): Promise<Map<string, Saf
     const { size } = await file.stat();
     const first = await readAt(file, 0, Math.min(8, size));
     const header = readSafetensorsHeader(await readAt(file, 0, Math.min(safetensorsHeaderBytes(first), size)), size);
-    const tensors = new SafetensorsTensors(header.unreadable);
-    for (const [name, info] of header.tensors)
-      tensors.set(
-        name,
-        safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)),
-      );
-    return tensors;
+    return await use(header, file);
   } catch (error) {
+    if (error instanceof WrongWeights) throw error;
     if (error instanceof FormatError)
       throw new FormatError('readSafetensors', `${path} is damaged: ${errorClause(error)}`, {
         expected: error.expected,

@@ -15,6 +15,7 @@ import type { Ranks } from './distributed/ranks.ts';
 import { shareState } from './distributed/shareState.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
+import { firstNotFinite } from './finite.ts';
 import { describeCheckpoints, tightDisk } from './diskSpace.ts';
 import { counted, grouped, si } from './format.ts';
 import { invocation } from './invocation.ts';
@@ -26,7 +27,7 @@ import { learningRate, type RunConfig, type TrainPlan } from './runConfig.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
 import { labelsOfRows, writeSamples } from './sampleSheet.ts';
 import type { StepProfile } from './stepProfile.ts';
-import { loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
+import { loadRunTuning, loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
 
 export interface TrainRunOptions {
   readonly device: Device;
@@ -73,7 +74,7 @@ const ON_THE_DEVICE = [DeviceLostError, GpuError, CompileError, LimitError, Disp
 export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> {
   const { folder, config, data, resume, style } = options;
   const { plan } = config;
-  const state = resume && (await readCheckpoint(resume.path));
+  const state = resume && (await readCheckpoint(resume, config));
   const start = state?.json.step ?? 0;
   if (resume) await truncateMetrics(folder.metrics, start);
   // What was begun last ends first, however far this gets.
@@ -138,7 +139,8 @@ async function chooseKernels(
   progress: Progress,
 ): Promise<void> {
   if (resume) {
-    await loadTuning(device, folder.tuning);
+    const against = await loadRunTuning(device, folder.tuning);
+    if (against !== undefined) progress.warn(against);
     return;
   }
   await loadTuning(device);
@@ -266,7 +268,9 @@ class Loop {
   #metricsWait = false;
   /** Step whose checkpoint could not be written. */
   #unsaved = 0;
+  /** Steps skipped in a row. */
   #hopeless = 0;
+  #toldOfSkips = false;
 
   constructor(
     options: TrainRunOptions,
@@ -338,9 +342,13 @@ class Loop {
     this.#hopeless = record.skipped || !Number.isFinite(record.loss) ? this.#hopeless + 1 : 0;
     if (this.#hopeless >= HOPELESS) {
       throw new TrainingError(
-        `The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}; go on from an earlier checkpoint, or begin again with a lower --lr or --precision f32.`,
+        `The gradient was not finite for ${HOPELESS} steps up to step ${grouped(record.step)}, and of checkpoints ${this.#kept()}; begin again with a lower --lr or --precision f32.`,
       );
     }
+  }
+
+  #kept(): string {
+    return this.#saved ? `step ${grouped(this.#saved.step)} is kept` : 'there is none yet';
   }
 
   /** @param last whether there is no later chance, so that a disk that refuses is an error */
@@ -348,23 +356,45 @@ class Loop {
     const { folder, config } = this.#options;
     const { step } = this.#trainer;
     await this.#metrics.sync();
-    const files = checkpointFiles(config, await this.#trainer.state());
+    const kept = (): string => this.#kept();
+    // A skipped step leaves all as it was; where many are, what is there is not worth the place of an earlier checkpoint.
+    if (this.#hopeless > 0 && !last) {
+      if (!this.#toldOfSkips)
+        this.#progress.warn(
+          `The gradient is not finite at step ${grouped(step)}: no checkpoints while steps are skipped, ${kept()}.`,
+        );
+      this.#toldOfSkips = true;
+      return;
+    }
+    this.#toldOfSkips = false;
+    const state = await this.#trainer.state();
+    const ruined = firstNotFinite([...state.model, ...state.ema, ...state.optimizer]);
+    if (ruined !== undefined) {
+      const what = `Not all numbers of ${ruined} are finite at step ${grouped(step)}: no checkpoint, ${kept()}`;
+      if (last) throw new TrainingError(`${what}; begin again with a lower --lr.`);
+      this.#progress.warn(`${what}.`);
+      return;
+    }
+    const files = checkpointFiles(config, state);
     const makeRoom = (removed: CheckpointEntry): void =>
       this.#progress.warn(
         `The disk is full: the checkpoint of step ${grouped(removed.step)} went, to make room for that of step ${grouped(step)}.`,
       );
     try {
       // Whoever keeps all of them wants to lose none.
-      const path = await folder.writeCheckpoint(step, files, config.plan.keep > 0 ? makeRoom : undefined);
+      const path = await folder.writeCheckpoint(
+        step,
+        files,
+        config.plan.keep > 0 && this.#hopeless === 0 ? makeRoom : undefined,
+      );
       this.#saved = { step, path };
-      await folder.prune(config.plan.keep);
+      if (this.#hopeless === 0) await folder.prune(config.plan.keep);
     } catch (error) {
       if (this.#saved?.step !== step) this.#unsaved = step;
       if (last || errorCode(error) === undefined) throw error;
-      const kept = this.#saved ? `step ${grouped(this.#saved.step)} is kept` : 'there is none yet';
       const why = isDiskFull(error) ? 'The disk is full' : describeFailure(error).message.replace(/\.$/, '');
       this.#progress.warn(
-        `${why}: no checkpoint of step ${grouped(step)}, ${kept}; training goes on and tries again at the next.`,
+        `${why}: no checkpoint of step ${grouped(step)}, ${kept()}; training goes on and tries again at the next.`,
       );
     }
   }

@@ -1,18 +1,20 @@
 // What was measured of an adapter, remembered in a small file of the user's cache folder, one for each adapter.
 
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { tuningOf } from '../core/index.ts';
 import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
-import { Generator, adapterKey } from '../core/index.ts';
+import { Generator, adapterKey, namesAdapter } from '../core/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
 import { Trainer } from '../models/train/trainer.ts';
-import { writeFileAtomic } from './files.ts';
+import { FileError, writeFileAtomic } from './files.ts';
 import { counted } from './format.ts';
+import { checked, readJson } from './jsonFile.ts';
 import { kindNamed } from './modelKinds/index.ts';
 import type { RunConfig } from './runConfig.ts';
+import { tuningSchema } from './schemas.ts';
 
 /** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
 export function tuningPath(device: Device): string {
@@ -29,17 +31,36 @@ function cacheFolder(): string {
 
 /**
  * Gives a device what was measured before, by preference over what comes with the engine.
- * @param path the file of a run instead of the cache's: it holds all that the run computes with, so that nothing else is used
  * @returns the number of entries; 0 where there is no file, or one that is damaged or of another adapter: nothing is lost by that
  */
-export async function loadTuning(device: Device, path?: string): Promise<number> {
+export async function loadTuning(device: Device): Promise<number> {
+  const path = tuningPath(device);
   try {
-    return tuningOf(device).importTuning(JSON.parse(await readFile(path ?? tuningPath(device), 'utf8')), {
-      alone: path !== undefined,
-    });
+    return tuningOf(device).importTuning(checked(tuningSchema, await readJson(path), path));
   } catch {
     return 0;
   }
+}
+
+/**
+ * Lets a device compute with the kernels of a run and no others, so that it goes on bit for bit.
+ * @param path the run's tuning.json
+ * @returns what stands against that, as a sentence: there is no such file, or it is of another adapter
+ * @throws FileError, FormatError where the file cannot be read or is damaged
+ */
+export async function loadRunTuning(device: Device, path: string): Promise<string | undefined> {
+  let data: Record<string, unknown>;
+  try {
+    data = await readJson(path);
+  } catch (error) {
+    if (!(error instanceof FileError && error.code === 'ENOENT')) throw error;
+    return `${path} is missing, which says which kernels the run computes with: it goes on, but not bit for bit.`;
+  }
+  const tuning = checked(tuningSchema, data, path);
+  tuningOf(device).importTuning(tuning, { alone: true });
+  return namesAdapter(device, tuning.adapter)
+    ? undefined
+    : `The run was begun on ${JSON.stringify(tuning.adapter)}: here it goes on, but not bit for bit.`;
 }
 
 /**

@@ -12,7 +12,15 @@ export { defineKernel, type Kernel, type KernelEnv, type KernelSource } from './
 export { grid1d } from './gpu/grid.ts';
 export { Profiler, type ProfileEvent, type ProfileRow } from './profile/profiler.ts';
 export { keep, scope } from './tensor/scope.ts';
-export { adapterKey, Tuning, tuningOf, type TuneOptions, type TuningData, type TuningResult } from './tuning/tuning.ts';
+export {
+  adapterKey,
+  namesAdapter,
+  Tuning,
+  tuningOf,
+  type TuneOptions,
+  type TuningData,
+  type TuningResult,
+} from './tuning/tuning.ts';
 export { choose, type Tunable } from './gpu/tunable.ts';
 export { loadTuning, saveTuning } from './tuning/store.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './tensor/shape.ts';

@@ -5,7 +5,7 @@ import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
 import { checkSampling, sampleImages } from '../../models/sample/index.ts';
-import { loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
+import { checkWeights, loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
 import { labelsOf } from '../classNames.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { fileError } from '../files.ts';
@@ -134,6 +134,7 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const count = options.count ?? (classes ? 8 : 16);
   const labels = labelsOfRows(classes, count);
   checkSampling(config.model, { labels, count, guidance, diffusion, steps });
+  await checkWeights(checkpoint.path, config, options.weights);
   // Before the work, not after it.
   await makeFolder(dirname(out));
   if (options.each !== undefined) await makeFolder(options.each);
@@ -141,13 +142,13 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
 
   const interrupt = catchInterrupt(() => say('Stopping.'));
   const total = (classes?.length ?? 1) * count;
-  using device = await openCliDevice(options);
-  await loadTuning(device);
   const style = options.quiet ? 'none' : defaultStyle('lines');
-  const model = await loadModel(device, checkpoint.path, config, options.weights);
   const batches = Math.ceil(total / options.batch);
   const progress = new Progress({ total: steps * batches, style });
   try {
+    using device = await openCliDevice(options);
+    await loadTuning(device);
+    using model = await loadModel(device, checkpoint.path, config, options.weights);
     model.to(options.precision);
     progress.note(
       `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
@@ -193,7 +194,6 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
     throw error;
   } finally {
     progress.end();
-    model.dispose();
     interrupt.release();
   }
 }

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { NOISE_SCHEDULES } from '../../models/diffusion/schedule.ts';
-import { readRunConfig } from '../checkpoint.ts';
+import { MOST_STEPS, NOISE_SCHEDULES } from '../../models/diffusion/schedule.ts';
+import { checkCheckpoint, readRunConfig } from '../checkpoint.ts';
 import type { OpenedData } from '../data/openData.ts';
 import { openData } from '../data/openData.ts';
 import { describeDifference, readIndex, writeIndex, type PictureIndex } from '../data/pictureIndex.ts';
@@ -86,7 +86,7 @@ export function trainCommand(): Command {
   addModelFlags(command);
   command
     .optionsGroup('Diffusion:')
-    .addOption(flag('--diffusion-steps <n>', 'steps of the process', integer({ min: 1 }), 1000))
+    .addOption(flag('--diffusion-steps <n>', 'steps of the process', integer({ min: 1, max: MOST_STEPS }), 1000))
     .addOption(flag('--noise-schedule <name>', NOISE_SCHEDULES.join(', '), choice(NOISE_SCHEDULES), 'linear'))
     .addOption(
       flag(
@@ -379,6 +379,7 @@ async function goOn(options: TrainOptions, given: Given, flagName: FlagName, sig
     }
     const settings = { ...before.settings, ...(options.data !== undefined && { data: absoluteData(options.data) }) };
     const known = await readIndex(folder.data);
+    await checkCheckpoint(checkpoint, before);
     const data = await open(settings, signal, known).catch((error: unknown) => {
       if (options.data === undefined && errorCode(error) === 'ENOENT' && !existsSync(pathOfData(settings.data))) {
         throw new FileError('train', `${settings.data}, the run's data, is not there`, {

@@ -1,6 +1,7 @@
 // DiS as a kind of model: the only file of the command line that knows it.
 
 import { Option } from 'commander';
+import { z } from 'zod';
 import { counted, grouped } from '../format.ts';
 import { choice, flag, integer, probability } from '../options.ts';
 import { DIS_DEFAULTS, DIS_NAMES, SSM_DEFAULTS, disConfig, disSize } from '../../models/dis/config.ts';
@@ -20,6 +21,40 @@ export interface DisFlags {
   readonly mlpTimeEmbed: boolean;
   readonly norm: 'rms' | 'layer';
 }
+
+const whole = z.int().min(0);
+
+const stored: z.ZodType<DisConfig> = z.strictObject({
+  imgSize: whole,
+  patchSize: whole,
+  embedDim: whole,
+  channels: whole,
+  depth: whole,
+  numClasses: whole,
+  ssm: z.strictObject({
+    dState: whole,
+    dConv: whole,
+    expand: z.number(),
+    dtRank: z.union([z.literal('auto'), whole]),
+    dtMin: z.number(),
+    dtMax: z.number(),
+    dtInit: z.enum(['random', 'constant']),
+    dtScale: z.number(),
+    dtInitFloor: z.number(),
+    convBias: z.boolean(),
+    bias: z.boolean(),
+  }),
+  dropPathRate: z.number(),
+  normEpsilon: z.number(),
+  rmsNorm: z.boolean(),
+  learnSigma: z.boolean(),
+  mlpTimeEmbed: z.boolean(),
+  skip: z.boolean(),
+  classDropoutProb: z.number(),
+  initializerRange: z.number(),
+  rescalePrenormResidual: z.boolean(),
+  residualsPerLayer: whole,
+});
 
 const sizes = (): string =>
   DIS_NAMES.filter((name) => name.endsWith('/2'))
@@ -64,7 +99,8 @@ export const disKind: ModelKind<DisConfig, DisFlags> = {
       rmsNorm: flags.norm === 'rms',
       ...(flags.dState !== undefined && { ssm: { dState: flags.dState } }),
     }),
-  fromStored: (stored) => disConfig(stored),
+  stored,
+  fromStored: (config) => disConfig(config),
   shapes: disParameterShapes,
   costs: (config, options) => ({
     parameters: disParameterCount(config),

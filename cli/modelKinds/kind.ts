@@ -1,6 +1,7 @@
 // What the command line has to know of a kind of model to train, sample and describe it. Nothing else in cli/ knows one kind from another.
 
 import type { Option } from 'commander';
+import type { z } from 'zod';
 import type { FloatDType, Generator } from '../../core/index.ts';
 import type { LabelledModel } from '../../models/sample/index.ts';
 import type { Denoiser } from '../../models/train/trainer.ts';
@@ -44,7 +45,9 @@ export interface ModelKind<Config extends ModelConfig = ModelConfig, Flags = obj
   flags(): Option[];
   /** @throws ValueError whose option is one of the API; see flagNames.ts */
   fromFlags(flags: CommonModelFlags & Flags, data: { readonly channels: number; readonly numClasses: number }): Config;
-  /** Completes and checks a configuration that was stored. @throws ValueError for one that makes no model */
+  /** Fields of a stored configuration and their types. */
+  readonly stored: z.ZodType<object>;
+  /** Checks a stored configuration whose fields are right as a whole. @throws ValueError for one that makes no model */
   fromStored(stored: object): Config;
   /** Names and shapes of the parameters, in the order of the weight file. */
   shapes(config: Config): readonly (readonly [name: string, shape: readonly number[]])[];

@@ -169,7 +169,12 @@ export class Tuning implements Chooser {
    */
   importTuning(data: unknown, { alone = false }: { readonly alone?: boolean } = {}): number {
     const { format, adapter, entries } = (data ?? {}) as Partial<TuningData>;
-    if (format !== 'dis-tuning-1' || !isNameOf(this.device, adapter) || typeof entries !== 'object' || entries === null)
+    if (
+      format !== 'dis-tuning-1' ||
+      !namesAdapter(this.device, adapter) ||
+      typeof entries !== 'object' ||
+      entries === null
+    )
       return 0;
     if (alone) this.ship(null);
     const list = Object.entries(entries).map(([key, config]) => [key, withPresentNames(config)] as const);
@@ -205,7 +210,7 @@ export function adapterKey({ adapter, tier }: Pick<Device, 'adapter' | 'tier'>):
 }
 
 /** Whether an export is of this adapter. Earlier versions also named the driver, before the tier. */
-function isNameOf(device: Device, name: unknown): boolean {
+export function namesAdapter(device: Device, name: unknown): boolean {
   if (typeof name !== 'string') return false;
   const parts = name.split(' / ');
   return (

@@ -27,6 +27,9 @@ export interface BetaRange {
   readonly betaEnd?: number;
 }
 
+/** Ten times what anybody trains with; a number of steps may come from a file of somebody else. */
+export const MOST_STEPS = 10_000;
+
 /**
  * β_t of a named schedule, t = 0 … steps-1.
  *
@@ -39,8 +42,11 @@ export interface BetaRange {
  * @throws ValueError for an unknown name, fewer than one step, or a β outside (0, 1]
  */
 export function betaSchedule(name: NoiseSchedule, steps: number, range: BetaRange = {}): Float64Array {
-  if (!Number.isInteger(steps) || steps < 1)
-    throw new ValueError('betaSchedule', `is ${steps}`, { option: 'steps', expected: 'an integer of at least 1' });
+  if (!Number.isInteger(steps) || steps < 1 || steps > MOST_STEPS)
+    throw new ValueError('betaSchedule', `is ${steps}`, {
+      option: 'steps',
+      expected: `an integer from 1 to ${MOST_STEPS}`,
+    });
   const scale = 1000 / steps;
   const { betaStart = scale * 0.0001, betaEnd = scale * 0.02 } = range;
   const betas = namedBetas(name, steps, betaStart, betaEnd);

@@ -220,11 +220,28 @@ function refuseUnknown(given: object, known: object, prefix: string): void {
   }
 }
 
+/**
+ * Far beyond any model that was trained, and small enough that counting the parameters of one costs nothing: a
+ * configuration may come from a file of somebody else.
+ */
+const LIMITS = {
+  imgSize: 8192,
+  patchSize: 8192,
+  embedDim: 16384,
+  channels: 1024,
+  depth: 1000,
+  residualsPerLayer: 1000,
+  numClasses: 1_000_000,
+  dState: 1024,
+} as const;
+/** Of factors, step sizes and the like. */
+const SANE = 1000;
+
 function check(config: DisConfig): void {
   const { ssm } = config;
   for (const name of ['imgSize', 'patchSize', 'embedDim', 'channels', 'depth', 'residualsPerLayer'] as const)
-    integer(name, config[name], 1);
-  integer('numClasses', config.numClasses, 0);
+    integer(name, config[name], 1, LIMITS[name]);
+  integer('numClasses', config.numClasses, 0, LIMITS.numClasses);
   if (config.imgSize % config.patchSize !== 0) {
     throw new ValueError('disConfig', `is ${config.imgSize}`, {
       option: 'imgSize',
@@ -237,17 +254,17 @@ function check(config: DisConfig): void {
   positive('normEpsilon', config.normEpsilon);
   for (const name of ['rmsNorm', 'learnSigma', 'mlpTimeEmbed', 'skip', 'rescalePrenormResidual'] as const)
     boolean(name, config[name]);
-  if (!(config.initializerRange >= 0))
+  if (!(typeof config.initializerRange === 'number' && config.initializerRange >= 0 && config.initializerRange <= SANE))
     throw new ValueError('disConfig', `is ${config.initializerRange}`, {
       option: 'initializerRange',
-      expected: '0 or more',
+      expected: `a number from 0 to ${SANE}`,
     });
 
-  integer('ssm.dState', ssm.dState, 1);
+  integer('ssm.dState', ssm.dState, 1, LIMITS.dState);
   integer('ssm.dConv', ssm.dConv, 2, 4);
   positive('ssm.expand', ssm.expand);
-  integer('ssm.expand × embedDim', Math.trunc(ssm.expand * config.embedDim), 1);
-  if (ssm.dtRank !== 'auto') integer('ssm.dtRank', ssm.dtRank, 1);
+  integer('ssm.expand × embedDim', Math.trunc(ssm.expand * config.embedDim), 1, LIMITS.embedDim * 4);
+  if (ssm.dtRank !== 'auto') integer('ssm.dtRank', ssm.dtRank, 1, LIMITS.embedDim);
   for (const name of ['dtMin', 'dtMax', 'dtScale', 'dtInitFloor'] as const) positive(`ssm.${name}`, ssm[name]);
   if (ssm.dtMin > ssm.dtMax)
     throw new ValueError('disConfig', `is ${ssm.dtMin}`, {
@@ -270,7 +287,7 @@ function integer(name: string, value: number, least: number, most = Number.MAX_S
 }
 
 function between(name: string, value: number, least: number, most: number, also = true): void {
-  if (value >= least && value <= most && also) return;
+  if (typeof value === 'number' && value >= least && value <= most && also) return;
   throw new ValueError('disConfig', `is ${value}`, {
     option: name,
     expected: `a probability from ${least} to ${also ? most : `below ${most}`}`,
@@ -278,8 +295,8 @@ function between(name: string, value: number, least: number, most: number, also 
 }
 
 function positive(name: string, value: number): void {
-  if (!(value > 0 && Number.isFinite(value)))
-    throw new ValueError('disConfig', `is ${value}`, { option: name, expected: 'a positive number' });
+  if (!(typeof value === 'number' && value > 0 && value <= SANE))
+    throw new ValueError('disConfig', `is ${value}`, { option: name, expected: `a positive number up to ${SANE}` });
 }
 
 function boolean(name: string, value: boolean): void {

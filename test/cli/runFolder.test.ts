@@ -10,8 +10,9 @@ import { UsageError } from '../../cli/errors.ts';
 import { FileError, sweepTemporary, writeFileAtomic } from '../../cli/files.ts';
 import { acquireLock } from '../../cli/lock.ts';
 import { MetricsFile, truncateMetrics } from '../../cli/metricsFile.ts';
+import { readJson } from '../../cli/jsonFile.ts';
 import { beginning } from '../../cli/processes.ts';
-import { createRun, locateCheckpoint, openRun, readJson } from '../../cli/runFolder.ts';
+import { createRun, locateCheckpoint, openRun } from '../../cli/runFolder.ts';
 import { checkpoints, withFolder } from './support.ts';
 
 const test = suite('runFolder');

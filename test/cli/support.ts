@@ -125,6 +125,7 @@ export async function until(running: Running, condition: () => boolean | Promise
 export interface Metric {
   readonly step: number;
   readonly loss: number;
+  readonly skipped?: boolean;
 }
 
 /** The metrics of a run without what depends on the clock. */

@@ -52,7 +52,7 @@ test('a gradient that stays infinite ends the run with advice', () =>
     const options = await prepare(folder, { lr: 1e30 }, { checkpointEvery: 0 });
     const error = await failure(trainRun(options));
     assert.instance(error, TrainingError);
-    assert.match(error.message, /^The gradient was not finite for 100 steps up to step \d+; .* a lower --lr/);
+    assert.match(error.message, /^The gradient was not finite for 100 steps up to step \d+, .* a lower --lr/);
     options.device.destroy();
   }));
 

@@ -1,11 +1,12 @@
 // What the command line keeps of measured kernels: its own cache for each adapter, and a whole account in the folder of a run.
 
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { FormatError } from '../../core/errors.ts';
 import { adapterKey, tuningOf } from '../../core/index.ts';
-import { describeTuning, loadTuning, storeTuning, tuningPath } from '../../cli/tuningCache.ts';
+import { describeTuning, loadRunTuning, loadTuning, storeTuning, tuningPath } from '../../cli/tuningCache.ts';
 import { gpuSuite } from '../support.ts';
 
 const test = gpuSuite('tuningCache');
@@ -43,8 +44,30 @@ test('the cache holds what was measured here, a run all that it computes with', 
     assert.is(await loadTuning(device), 1);
     assert.is(tuning.shipped, table);
     // A run that goes on takes nothing from a table that came since.
-    assert.is(await loadTuning(device, run), 2);
+    assert.is(await loadRunTuning(device, run), undefined);
+    assert.is(tuning.measured, 2);
     assert.is(tuning.shipped, null);
+    // It needs the file: without it, or with another adapter's, it is told; a damaged one is refused.
+    assert.match((await loadRunTuning(device, join(folder, 'none.json')))!, /none\.json is missing.* not bit for bit/);
+    await writeFile(run, JSON.stringify({ format: 'dis-tuning-1', adapter: 'another\n', entries: {} }));
+    assert.match((await loadRunTuning(device, run))!, /begun on "another\\n": here it goes on, but not bit for bit/);
+    for (const [text, expected] of [
+      ['{"format":', /tuning\.json is not a JSON object/],
+      ['{"format":"dis-tuning-1","adapter":"a","entries":[]}', /entries is a list of 0, expected an object|record/],
+      ['{"format":"dis-tuning-1","adapter":"a","entries":{"gemm a":{"x":null}}}', /entries\.gemm a\.x is null/],
+    ] as const) {
+      await writeFile(run, text);
+      await loadRunTuning(device, run).then(
+        () => assert.unreachable(),
+        (error: Error) => {
+          assert.instance(error, FormatError);
+          assert.match(error.message, expected);
+        },
+      );
+      // That of the cache is only a help.
+      await writeFile(tuningPath(device), text);
+      assert.is(await loadTuning(device), 0);
+    }
   } finally {
     if (before === undefined) delete process.env.DIS_CACHE_DIR;
     else process.env.DIS_CACHE_DIR = before;

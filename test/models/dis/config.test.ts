@@ -54,7 +54,10 @@ test('official names map to ours', () => {
 test('refuses what makes no model, naming option, value and expectation', () => {
   const cases: [object, RegExp][] = [
     [{ imgSize: 30, patchSize: 4 }, /imgSize is 30, expected a multiple of the patch size 4/],
-    [{ embedDim: 1.5 }, /embedDim is 1.5, expected an integer of at least 1/],
+    [{ embedDim: 1.5 }, /embedDim is 1.5, expected an integer from 1 to 16384/],
+    [{ depth: 1e5 }, /depth is 100000, expected an integer from 1 to 1000/],
+    [{ dropPathRate: '0.5' }, /dropPathRate is 0.5, expected a probability/],
+    [{ normEpsilon: 1e300 }, /normEpsilon is 1e\+300, expected a positive number up to 1000/],
     [{ depth: 0 }, /depth is 0/],
     [{ dropPathRate: 1 }, /dropPathRate is 1, expected a probability from 0 to below 1/],
     [{ classDropoutProb: -0.1 }, /classDropoutProb is -0.1/],

@@ -1,0 +1,145 @@
+// What the files of a run must hold. Every file that is read goes through one of these; see jsonFile.ts for what is said otherwise.
+
+import { z } from 'zod';
+import { ADAMW_STATE_WORDS, adamWWord } from '../kernels/index.ts';
+import { MOST_STEPS, NOISE_SCHEDULES } from '../models/diffusion/schedule.ts';
+import type { DiffusionOptions } from '../models/diffusion/settings.ts';
+import type { TrainerState } from '../models/train/trainer.ts';
+import { MODEL_KINDS } from './modelKinds/index.ts';
+import type { TrainPlan, TrainSettings } from './runConfig.ts';
+
+/** Beyond it, f32 has no number. */
+const F32_MAX = 3.4028234663852886e38;
+/** Of rates, norms and scales: sane ones are far below. */
+const LARGE = 1e6;
+const NAME = 1000;
+
+const count = z.int().min(0);
+const positive = z.int().min(1);
+const probability = z.number().min(0).lt(1);
+
+const settings: z.ZodType<TrainSettings> = z.strictObject({
+  data: z.string().max(10_000),
+  unlabelled: z.boolean(),
+  flip: z.boolean(),
+  background: z.string().max(NAME).optional(),
+  cifarLabels: z.enum(['fine', 'coarse']),
+
+  model: z.enum(MODEL_KINDS.flatMap(({ names }) => names) as [string, ...string[]]),
+  imageSize: positive.max(8192),
+  embedDim: positive.optional(),
+  depth: positive.optional(),
+  patchSize: positive.optional(),
+  dState: positive.optional(),
+  dropPath: probability,
+  labelDropout: z.number().min(0).max(1),
+  learnSigma: z.boolean(),
+  skip: z.boolean(),
+  mlpTimeEmbed: z.boolean(),
+  norm: z.enum(['rms', 'layer']),
+
+  diffusionSteps: positive.max(MOST_STEPS),
+  noiseSchedule: z.enum(NOISE_SCHEDULES),
+  predict: z.enum(['epsilon', 'xstart']),
+  sigmaSmall: z.boolean(),
+  loss: z.enum(['mse', 'rescaled-mse', 'rescaled-kl']),
+  timestepSampler: z.enum(['uniform', 'loss-second-moment']),
+
+  batch: positive.max(2 ** 20),
+  microBatches: positive,
+  lr: z.number().gt(0).max(LARGE),
+  minLr: z.number().min(0).max(LARGE),
+  schedule: z.enum(['constant', 'cosine']),
+  warmup: count,
+  scheduleSteps: positive.optional(),
+  betas: z.tuple([probability, probability]),
+  weightDecay: z.number().min(0).max(LARGE),
+  clip: z.number().min(0).max(LARGE),
+  ema: probability,
+  precision: z.enum(['f32', 'f16']),
+  seed: count,
+});
+
+const plan: z.ZodType<TrainPlan> = z.strictObject({
+  steps: positive,
+  checkpointEvery: count,
+  keep: count,
+  sampleEvery: count,
+  sampleSteps: positive,
+  guidance: z.number().min(0).max(LARGE),
+});
+
+const diffusion: z.ZodType<DiffusionOptions> = z.strictObject({
+  noiseSchedule: z.enum(NOISE_SCHEDULES),
+  diffusionSteps: positive.max(MOST_STEPS),
+  predictXstart: z.boolean(),
+  learnSigma: z.boolean(),
+  sigmaSmall: z.boolean(),
+  useKl: z.boolean(),
+  rescaleLearnedSigmas: z.boolean(),
+});
+
+/** config.json, but for the model, which its kind checks. */
+export const configSchema = z.strictObject({
+  format: z.literal('dis-run'),
+  version: z.literal(1),
+  settings,
+  plan,
+  /** Runs begun before there were kinds of models have none. */
+  kind: z.enum(MODEL_KINDS.map(({ name }) => name) as [string, ...string[]]).default('dis'),
+  model: z.looseObject({}),
+  diffusion,
+  classNames: z.array(z.string().max(NAME)).max(1_000_000),
+  dataFingerprint: z.string().max(NAME),
+});
+
+const timestepSampler = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('uniform'), numTimesteps: positive.max(MOST_STEPS) }),
+  z.strictObject({
+    kind: z.literal('loss-second-moment'),
+    numTimesteps: positive.max(MOST_STEPS),
+    historyPerTerm: positive.max(1000),
+    uniformProb: z.number().min(0).max(1),
+    history: z.array(z.array(z.number().min(-F32_MAX).max(F32_MAX)).max(1000)).max(MOST_STEPS),
+  }),
+]);
+
+/** Words of the optimizer's state. The norm of a gradient that overflowed is null in JSON, and only read by people. */
+const optimizerWords = z
+  .array(z.number().min(-F32_MAX).max(F32_MAX).nullable())
+  .length(ADAMW_STATE_WORDS)
+  .check(({ value, issues }) => {
+    const wrong = value.findIndex((word, i) => word === null && i !== adamWWord('gradNorm'));
+    if (wrong >= 0) issues.push({ code: 'custom', message: 'a number', path: [wrong], input: value });
+    for (const counter of ['step', 'skipped'] as const)
+      if (!((value[adamWWord(counter)] ?? 0) >= 0))
+        issues.push({ code: 'custom', message: 'at least 0', path: [adamWWord(counter)], input: value });
+    if (!((value[adamWWord('lossScale')] ?? 0) > 0))
+      issues.push({ code: 'custom', message: 'more than 0', path: [adamWWord('lossScale')], input: value });
+  })
+  .transform((words) => words.map((word) => word ?? 0));
+
+/** state.json. */
+export const stateSchema: z.ZodType<TrainerState['json']> = z.strictObject({
+  step: count,
+  generator: z.strictObject({ seed: count, position: count }),
+  cursor: z.strictObject({ epoch: count, index: count }),
+  optimizer: optimizerWords,
+  timestepSampler: timestepSampler.optional(),
+});
+
+/** What a state.json says of a checkpoint that is only sampled. */
+export const stepSchema = z.looseObject({ step: count });
+
+const scalar = z.union([z.number(), z.boolean(), z.string().max(NAME)]);
+const setting = z.union([scalar, z.array(scalar).max(100), z.record(z.string().max(NAME), scalar)]);
+
+/** tuning.json of a run: kernel configurations by key; null keeps the rule of thumb. */
+export const tuningSchema = z.strictObject({
+  format: z.literal('dis-tuning-1'),
+  adapter: z.string().max(NAME),
+  entries: z.record(z.string().max(NAME), z.union([z.null(), z.record(z.string().max(NAME), setting)])),
+});
+
+/** A line of metrics.jsonl: what a step did. */
+export const metricsLineSchema = z.looseObject({ step: positive });
