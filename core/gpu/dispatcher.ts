@@ -48,11 +48,14 @@ const NO_PARAMETERS = new ArrayBuffer(0);
 
 export class Dispatcher {
   private readonly parts: Parts;
+  /** What the first byte of an operand is a multiple of. */
+  private readonly alignment: number;
   /** By the parameters' bytes. */
   private readonly words = new Map<number, Words>();
 
   constructor(parts: Parts) {
     this.parts = parts;
+    this.alignment = parts.limits.minStorageBufferOffsetAlignment;
   }
 
   /** Runs a kernel: one operand per binding in order, one number per parameter in order. */
@@ -87,7 +90,7 @@ export class Dispatcher {
       if (bindings[i].access === 'write') {
         const { storage } = bound[i];
         storage.version++;
-        storage.failure = null;
+        if (storage.failure) storage.failure = null;
       }
     const data = this.pack(compiled, compiled.coarsened ? [...params, items] : params);
     recorder?.dispatched(compiled, bound, data.slice(0), [x, y, z]);
@@ -101,8 +104,8 @@ export class Dispatcher {
   /** The memory of an operand, unless it is none that the kernel can take. */
   private bind(compiled: Compiled, i: number, operand: Operand): Bound {
     const { storage, byteOffset } = operand;
-    const { limits, faults } = this.parts;
-    if (compiled.source.bindings[i].access === 'read' || storage.memoryFailure) faults.check(storage);
+    if (storage.failure && (compiled.source.bindings[i].access === 'read' || storage.memoryFailure))
+      this.parts.faults.check(storage);
     if (!storage.isOn(this.parts))
       throw refusal(compiled, i, 'lies on another device', {
         expected: 'memory of the device that runs the kernel',
@@ -118,8 +121,8 @@ export class Dispatcher {
           remedy: 'pass dense(x), or { storage, byteOffset } to a kernel that takes strides',
         },
       );
-    const alignment = limits.minStorageBufferOffsetAlignment;
-    if (byteOffset % alignment !== 0)
+    const { alignment } = this;
+    if (byteOffset !== 0 && byteOffset % alignment !== 0)
       throw refusal(compiled, i, `begins at byte ${byteOffset}`, {
         expected: `a multiple of ${alignment}, which the adapter can bind`,
         remedy: 'pass dense(x)',
