@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import type { Device } from '../../core/index.ts';
 import { scope, tensor } from '../../core/index.ts';
+import { listGpus, type Gpu } from '../distributed/gpus.ts';
 import { EXIT, UsageError, describeFailure } from '../errors.ts';
 import { bytes, grouped } from '../format.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
@@ -25,6 +26,9 @@ interface Report {
   limits?: Record<string, number>;
   /** Which kernels it computes with. */
   kernels?: { readonly measured: string; readonly shipped: string };
+  /** Every GPU with its address, and what trains on several. */
+  readonly gpus: readonly Pick<Gpu, 'address' | 'name'>[];
+  readonly mpi: string;
   /** Whether a kernel gave the right numbers. */
   computes?: boolean;
   problem?: string;
@@ -65,6 +69,8 @@ async function examine(options: DoctorOptions): Promise<Report> {
     platform: `${process.platform}-${process.arch}`,
     webgpu: packageVersion('webgpu'),
     driverFile: undefined,
+    gpus: (await listGpus()).map(({ address, name }) => ({ address, name })),
+    mpi: await describeMpi(),
     advice: [],
   };
   let device: Device;
@@ -96,6 +102,17 @@ async function examine(options: DoctorOptions): Promise<Report> {
     };
   } finally {
     device.destroy();
+  }
+}
+
+/** Open MPI's version, or what is missing. */
+async function describeMpi(): Promise<string> {
+  try {
+    const { MpiLibrary } = await import('../distributed/mpi.ts');
+    const { version, file } = await MpiLibrary.load();
+    return `${version.split(',')[0]} (${file})`;
+  } catch (error) {
+    return `none: ${describeFailure(error).message}`;
   }
 }
 
@@ -202,6 +219,11 @@ function render(report: Report): string {
       ['others', 'by rule of thumb'],
     ]);
   }
+  section('Several GPUs', [
+    ...report.gpus.map(({ address, name }, k) => [`GPU ${k}`, `${name} at ${address}`] as const),
+    ...(report.gpus.length === 0 ? [['GPUs', 'none that can be told apart'] as const] : []),
+    ['MPI', report.mpi],
+  ]);
   section('Software', [
     ['Node', `${report.node} on ${report.platform}`],
     ['webgpu', report.webgpu],

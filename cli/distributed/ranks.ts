@@ -25,6 +25,8 @@ export class Ranks implements GradientExchange {
   /** How gradients travel; known when the first channels are opened. */
   transport: 'shared memory' | 'messages' | undefined;
   polite = false;
+  /** Where all ranks are on one machine, let gradients travel through memory that they share. */
+  shareMemory = true;
   seconds = 60;
   private readonly mpi: MpiLibrary;
   private readonly world: Communicator;
@@ -50,7 +52,7 @@ export class Ranks implements GradientExchange {
   async open(bytes: readonly number[]): Promise<readonly ExchangeChannel[]> {
     const node = this.world.node();
     const needed = 2.2 * bytes.reduce((sum, each) => sum + each, 0) * node.size;
-    const fits = node.size === this.ranks && (await this.room()) > needed;
+    const fits = this.shareMemory && node.size === this.ranks && (await this.room()) > needed;
     const everybody = (await this.gatherNumbers(Float64Array.of(Number(fits)))).every(([value]) => value === 1);
     this.transport = everybody ? 'shared memory' : 'messages';
     const { seconds, polite } = this;
