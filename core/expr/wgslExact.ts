@@ -118,7 +118,9 @@ fn mathPow(x: f32, y: f32) -> f32 {
     let size = mathScale(f32(rest), i32(eb) - 150);
     value = select(size, -size, x < 0.0);
   }
-  return select(value, value + y, value != 0.0 && (value < 0.0) != (y < 0.0));
+  // By bits: adapters may take a subnormal number for 0.
+  let bits = bitcast<u32>(value);
+  return select(value, value + y, (bits & 0x7fffffffu) != 0u && ((bits ^ bitcast<u32>(y)) >> 31u) != 0u);
 }`,
   },
 };

@@ -148,9 +148,9 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   return select(select(far, -far, x < ${f}(0.0)), mathTanhPart${s}(x), abs(x) < ${f}(0.625));
 }`,
   },
+  // The built-in exp: its relative error is bounded (3 + 2 |x| units in the last place), and gates are everywhere.
   sigmoid: {
-    calls: ['exp'],
-    text: ({ f, s }) => `fn mathSigmoid${s}(x: ${f}) -> ${f} { return 1.0 / (1.0 + mathExp${s}(-x)); }`,
+    text: ({ f, s }) => `fn mathSigmoid${s}(x: ${f}) -> ${f} { return 1.0 / (1.0 + exp(-x)); }`,
   },
   // For hand-tuned kernels: the built-in exp, kept below overflow, and NaN may be lost.
   quickSigmoid: {
@@ -173,20 +173,22 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   },
   // The square is taken apart: its rounding error would be the result's relative one.
   erfc: {
-    calls: ['exp', 'erfPart'],
+    calls: ['exp', 'erfPart', 'nan'],
     text: ({ f, u, s }) => `fn mathErfc${s}(x: ${f}) -> ${f} {
   let a = select(abs(x), ${f}(100.0), abs(x) > ${f}(100.0));
   let r = 1.0 / (1.0 + 0.5 * a);
   let start = bitcast<${f}>(bitcast<${u}>(a) & ${u}(0xfffff000u));
   let tail = r * mathExp${s}(-start * start) * mathExp${s}((start - a) * (start + a) - 1.26551223 + r * (1.00002368 + r * (0.37409196 + r * (0.09678418
     + r * (-0.18628806 + r * (0.27886807 + r * (-1.13520398 + r * (1.48851587 + r * (-0.82215223 + r * 0.17087277)))))))));
-  return select(select(tail, 2.0 - tail, x < ${f}(0.0)), 1.0 - mathErfPart${s}(x), a < ${f}(0.5));
+  let value = select(select(tail, 2.0 - tail, x < ${f}(0.0)), 1.0 - mathErfPart${s}(x), a < ${f}(0.5));
+  return select(value, x, mathNan${s}(x));
 }`,
   },
   erf: {
-    calls: ['erfPart', 'erfc'],
+    calls: ['erfPart', 'erfc', 'nan'],
     text: ({ f, s }) => `fn mathErf${s}(x: ${f}) -> ${f} {
-  return select(1.0 - mathErfc${s}(x), mathErfPart${s}(x), abs(x) < ${f}(1.0));
+  let value = select(1.0 - mathErfc${s}(x), mathErfPart${s}(x), abs(x) < ${f}(1.0));
+  return select(value, x, mathNan${s}(x));
 }`,
   },
   minimum: { calls: ['nan'], text: extremum('min') },

@@ -138,6 +138,8 @@ export interface RunOptions {
 export interface GivenDraws {
   /** (batch) timesteps. */
   readonly timesteps?: Int32Array;
+  /** (batch) classes in place of the batch's, after dropout: the model's number of classes stands for none. */
+  readonly labels?: Int32Array;
   /** (batch) importance weights; default 1. */
   readonly weights?: Float32Array;
   /** The noise, of the images' shape. */
@@ -358,7 +360,7 @@ export class Trainer {
     const expected = [this.batchSize / this.ranks, ...this.images.shape.slice(1)];
     if (batch.shape.join() !== expected.join())
       throw new ShapeError('Trainer', `The batch has shape ${show(batch.shape)}`, { expected: show(expected) });
-    if (this.labels) checkLabels(batch.labels, this.model.config.numClasses);
+    if (this.labels && !given.labels) checkLabels(batch.labels, this.model.config.numClasses);
     const began = performance.now();
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
@@ -446,7 +448,7 @@ export class Trainer {
     const part = <T extends Float32Array | Int32Array>(all: T, from: number, each = 1): T =>
       all.subarray(from * each, (from + count) * each) as T;
     this.images.write(part(batch.images, k * count, values));
-    this.labels?.write(part(batch.labels, k * count));
+    this.labels?.write(part(draws.labels ?? batch.labels, k * count));
     if (draws.timesteps) this.timesteps.write(part(draws.timesteps, first));
     if (draws.weights) this.weights.write(part(draws.weights, first));
     if (draws.noise) this.noise.write(part(draws.noise, first, values));
