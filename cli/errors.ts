@@ -12,6 +12,7 @@ import {
 } from '../core/errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { flagOf } from './flagNames.ts';
+import { invocation, setupCommand } from './invocation.ts';
 
 /** Exit statuses of the command line. */
 export const EXIT = {
@@ -115,6 +116,11 @@ function engineSentence(error: EngineError): string {
   return errorSentence({
     what: /^[a-z]+[\s,:]/.test(what) ? what[0].toUpperCase() + what.slice(1) : what,
     expected,
-    remedy: error instanceof GpuError && error.outOfMemory ? 'lower --batch, or split it with --micro-batches' : remedy,
+    remedy:
+      error instanceof GpuError && error.outOfMemory
+        ? 'lower --batch, or split it with --micro-batches'
+        : remedy
+            ?.replaceAll('`dis-cli ', `\`${invocation()} `)
+            .replaceAll('`node cli/setup-adapter.mjs', `\`${setupCommand()}`),
   });
 }

@@ -8,7 +8,12 @@ export function si(n: number): string {
   const units = ['', ' k', ' M', ' G', ' T', ' P'];
   let at = 0;
   while (Math.abs(n) >= 999.5 && at < units.length - 1) [n, at] = [n / 1000, at + 1];
-  return `${at === 0 && Number.isInteger(n) ? n : n.toPrecision(3)}${units[at]}`;
+  return `${at === 0 && Number.isInteger(n) ? n : significant(n)}${units[at]}`;
+}
+
+/** Three significant digits, without an exponent where the number is large: 1.50, 23.4, 1,013. */
+export function significant(n: number, digits = 3): string {
+  return Math.abs(n) >= 10 ** digits - 0.5 ? grouped(Math.round(n)) : n.toPrecision(digits);
 }
 
 /** Bytes in binary units: 1.50 GiB. */
@@ -16,7 +21,7 @@ export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let at = 0;
   while (n >= 1023.5 && at < units.length - 1) [n, at] = [n / 1024, at + 1];
-  return `${at === 0 ? n : n.toPrecision(3)} ${units[at]}`;
+  return `${at === 0 ? n : significant(n)} ${units[at]}`;
 }
 
 /** Seconds as 12 s, 3:07, 1:02:03 or 2 d 03:04. */
@@ -32,7 +37,7 @@ export function duration(seconds: number): string {
 
 /** A loss or a learning rate: four significant digits, an exponent where it is very small. */
 export function small(x: number): string {
-  return x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential(2) : x.toPrecision(4);
+  return x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential(2) : significant(x, 4);
 }
 
 /** "1 image", "2 images". */

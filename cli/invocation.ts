@@ -1,12 +1,51 @@
 // How this program is called here, for sentences that tell a person what to type.
 
-import { basename, relative } from 'node:path';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { basename, delimiter, join, relative, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-/** The command line that calls this program with `args`, as it was called itself: by its name, or by its path in a clone. */
+/** The command line that calls this program with `args`, as it was called itself: by its name, through npx, or by its path in a clone. */
 export function invocation(...args: readonly string[]): string {
-  const script = process.argv[1] ?? '';
-  const program = basename(script) === 'dis-cli.mjs' ? `node ${quoted(relative(process.cwd(), script))}` : 'dis-cli';
-  return [program, ...args.map(quoted)].join(' ');
+  return [program(process.argv[1] ?? '', process.env), ...args.map(quoted)].join(' ');
+}
+
+/**
+ * What a person types to call this program.
+ * @param script the path by which Node was given it
+ */
+export function program(script: string, env: NodeJS.ProcessEnv): string {
+  // npx leaves its own command line here for what it starts.
+  if (env.npm_lifecycle_event === 'npx' && /^"?dis-cli"?(\s|$)/.test(env.npm_lifecycle_script ?? ''))
+    return 'npx dis-cli';
+  if (basename(script) === 'dis-cli.mjs' && !script.includes(`${sep}node_modules${sep}`))
+    return `node ${quoted(relative(process.cwd(), script))}`;
+  return isOnPath('dis-cli', env.PATH ?? '') ? 'dis-cli' : 'npx dis-cli';
+}
+
+/** The command that sets up a software driver, from where this program lies. */
+export function setupCommand(...args: readonly string[]): string {
+  const script = ['./setup-adapter.mjs', '../../cli/setup-adapter.mjs']
+    .map((path) => fileURLToPath(new URL(path, import.meta.url)))
+    .find((path) => existsSync(path));
+  return ['node', quoted(relative(process.cwd(), script ?? 'cli/setup-adapter.mjs')), ...args].join(' ');
+}
+
+/** Whether a shell finds a command. What npm puts before the path for its children is in no shell of a person's. */
+function isOnPath(command: string, path: string): boolean {
+  const names = process.platform === 'win32' ? [`${command}.cmd`, `${command}.exe`] : [command];
+  return path
+    .split(delimiter)
+    .filter((folder) => folder !== '' && !folder.includes(join('node_modules', '.bin')))
+    .some((folder) => names.some((name) => isExecutable(join(folder, name))));
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function quoted(argument: string): string {

@@ -27,29 +27,29 @@ export interface LockOptions {
 /** A lock that is held. */
 export class Lock {
   readonly path: string;
-  readonly #text: string;
-  readonly #timer: NodeJS.Timeout;
+  private readonly text: string;
+  private readonly timer: NodeJS.Timeout;
 
   /** @internal See `acquireLock`. */
   constructor(path: string, text: string, heartbeat: number) {
     this.path = path;
-    this.#text = text;
-    this.#timer = setInterval(() => void this.#touch(), heartbeat * 1000);
-    this.#timer.unref();
+    this.text = text;
+    this.timer = setInterval(() => void this.touch(), heartbeat * 1000);
+    this.timer.unref();
   }
 
   /** Whether the lock is still this process's: one that was stopped for long may have lost it. */
   async isHeld(): Promise<boolean> {
-    return (await readFile(this.path, 'utf8').catch(() => '')) === this.#text;
+    return (await readFile(this.path, 'utf8').catch(() => '')) === this.text;
   }
 
   /** Lets go. A lock that another process holds by now stays. */
   async release(): Promise<void> {
-    clearInterval(this.#timer);
+    clearInterval(this.timer);
     if (await this.isHeld()) await rm(this.path, { force: true });
   }
 
-  async #touch(): Promise<void> {
+  private async touch(): Promise<void> {
     const now = new Date();
     if (await this.isHeld()) await utimes(this.path, now, now).catch(() => undefined);
   }

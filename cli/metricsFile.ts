@@ -13,13 +13,13 @@ const MOST_WAITING = 16 * 2 ** 20;
  */
 export class MetricsFile {
   readonly path: string;
-  readonly #file: FileHandle;
-  #pending: Buffer = Buffer.alloc(0);
-  #problem: unknown;
+  private readonly file: FileHandle;
+  private pending: Buffer = Buffer.alloc(0);
+  private failure: unknown;
 
   private constructor(path: string, file: FileHandle) {
     this.path = path;
-    this.#file = file;
+    this.file = file;
   }
 
   static async open(path: string): Promise<MetricsFile> {
@@ -32,20 +32,20 @@ export class MetricsFile {
 
   /** Why the last records are not written: an error of the system; undefined where they are. */
   get problem(): unknown {
-    return this.#problem;
+    return this.failure;
   }
 
   /** @returns whether everything so far is written */
   append(record: object): Promise<boolean> {
-    this.#pending = Buffer.concat([this.#pending, Buffer.from(`${JSON.stringify(record)}\n`)]);
-    if (this.#pending.length > MOST_WAITING)
-      this.#pending = this.#pending.subarray(this.#pending.indexOf(10, this.#pending.length - MOST_WAITING / 2) + 1);
-    return this.#write();
+    this.pending = Buffer.concat([this.pending, Buffer.from(`${JSON.stringify(record)}\n`)]);
+    if (this.pending.length > MOST_WAITING)
+      this.pending = this.pending.subarray(this.pending.indexOf(10, this.pending.length - MOST_WAITING / 2) + 1);
+    return this.write();
   }
 
   /** Makes what was written last through a power cut, as far as the disk does. */
   async sync(): Promise<void> {
-    await this.#file.sync().catch((error: unknown) => {
+    await this.file.sync().catch((error: unknown) => {
       if (errorCode(error) === undefined) throw error;
     });
   }
@@ -53,26 +53,26 @@ export class MetricsFile {
   /** @returns whether everything is written; what is not is lost */
   async close(): Promise<boolean> {
     try {
-      const whole = await this.#write();
+      const whole = await this.write();
       await this.sync();
       return whole;
     } finally {
       // Some file systems say only now that they lost something.
-      await this.#file.close().catch(() => undefined);
+      await this.file.close().catch(() => undefined);
     }
   }
 
-  async #write(): Promise<boolean> {
+  private async write(): Promise<boolean> {
     try {
-      while (this.#pending.length > 0) {
-        const { bytesWritten } = await this.#file.write(this.#pending);
-        this.#pending = this.#pending.subarray(bytesWritten);
+      while (this.pending.length > 0) {
+        const { bytesWritten } = await this.file.write(this.pending);
+        this.pending = this.pending.subarray(bytesWritten);
       }
-      this.#problem = undefined;
+      this.failure = undefined;
       return true;
     } catch (error) {
       if (errorCode(error) === undefined) throw error;
-      this.#problem = error;
+      this.failure = error;
       return false;
     }
   }

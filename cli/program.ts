@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { EXIT, Interrupted, describeFailure } from './errors.ts';
 import { didYouMean } from './options.ts';
+import { printable, printableLines } from './printable.ts';
 
 /** Each command in its own file, loaded when it is asked for. */
 const COMMANDS: Record<string, () => Promise<Command>> = {
@@ -46,7 +47,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       unexpected && !debug ? `${message} This was not expected: DIS_DEBUG=1 shows where it comes from.` : message,
       status,
     );
-    if (debug && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
+    if (debug && error instanceof Error) process.stderr.write(`${printableLines(error.stack ?? '')}\n`);
     return status;
   }
 }
@@ -67,7 +68,7 @@ async function createProgram(names: readonly string[]): Promise<Command> {
 }
 
 function complain(message: string, status: number): number {
-  process.stderr.write(`dis-cli: ${message}\n`);
+  process.stderr.write(`dis-cli: ${printable(message)}\n`);
   return status;
 }
 

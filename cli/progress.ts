@@ -1,6 +1,7 @@
 // How a long command shows that it moves: a bar on a terminal, lines for people or for programs elsewhere, or nothing.
 
-import { duration, grouped, small } from './format.ts';
+import { duration, grouped, significant, small } from './format.ts';
+import { outputsMeet, printable, printableJson } from './printable.ts';
 
 /** `bar`: one line that is rewritten; `lines`: a line for people now and then; `json`: the same for programs; `none`. */
 export type ProgressStyle = 'bar' | 'lines' | 'json' | 'none';
@@ -42,9 +43,19 @@ export interface ProgressRecord {
 const REDRAW_MS = 100;
 const ERASE = '\r\x1b[K';
 
+/** Whether sentences to people are JSON, too: for programs that read both streams as one. */
+let sentencesAsJson = false;
+
+/** Where stdout and stderr are one pipe, sentences beside JSON are JSON too: `{"message":"…"}`. */
+export function separateFromJson(style: ProgressStyle): void {
+  sentencesAsJson = style === 'json' && outputsMeet();
+}
+
+const sentence = (text: string): string => (sentencesAsJson ? printableJson({ message: text }) : printable(text));
+
 /** Says a sentence to people, in place of a bar that may stand there and comes back with its next step. */
 export function say(text: string, terminal: Terminal = process.stderr): void {
-  terminal.write(`${terminal.isTTY === true ? ERASE : ''}${text}\n`);
+  terminal.write(`${terminal.isTTY === true ? ERASE : ''}${sentence(text)}\n`);
 }
 
 /** The style that fits where the output goes. */
@@ -152,7 +163,7 @@ export class Progress {
 
   private print(text: string): void {
     if (this.visible) this.terminal.write(ERASE);
-    this.terminal.write(`${text}\n`);
+    this.terminal.write(`${sentence(text)}\n`);
     if (this.visible) this.draw();
   }
 
@@ -188,8 +199,7 @@ export class Progress {
       speed = this.imagesPerSecond,
       seconds = this.secondsLeft;
     if (loss !== undefined) fields.push(`loss ${small(loss)}`);
-    if (speed !== undefined)
-      fields.push(`${speed >= 100 ? grouped(Math.round(speed)) : speed.toPrecision(3)} images/s`);
+    if (speed !== undefined) fields.push(`${significant(speed)} images/s`);
     if (this.waiting !== undefined) fields.push(`${Math.round(100 * this.waiting)} % in exchange`);
     if (seconds !== undefined && this.step < this.total) fields.push(`${duration(seconds)} left`);
     return fields;

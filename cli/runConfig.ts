@@ -7,8 +7,8 @@ import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import { diffusionSettings } from '../models/diffusion/settings.ts';
 import type { NoiseSchedule } from '../models/diffusion/schedule.ts';
 import type { TimestepSamplerState } from '../models/diffusion/timestepSampler.ts';
-import type { LrSchedule } from '../nn/index.ts';
-import { constantLr, warmupCosine } from '../nn/index.ts';
+import type { EmaDecaySchedule, LrSchedule } from '../nn/index.ts';
+import { constantLr, warmupCosine, warmupEmaDecay } from '../nn/index.ts';
 import type { OpenedData } from './data/openData.ts';
 import { modelOfFlags, type ModelFlags } from './modelFlags.ts';
 import { checked } from './jsonFile.ts';
@@ -43,6 +43,8 @@ export interface TrainSettings extends ModelFlags {
   readonly weightDecay: number;
   readonly clip: number;
   readonly ema: number;
+  /** Whether the decay of the average rises to `ema` (`warmupEmaDecay`); runs that were begun before there was a choice kept it constant. */
+  readonly emaWarmup?: boolean;
   readonly precision: 'f32' | 'f16';
   readonly seed: number;
 }
@@ -120,6 +122,11 @@ export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: Tra
 }
 
 const DAMAGED = 'it is damaged, use another checkpoint';
+
+/** Decay of the moving average by steps taken. */
+export function emaDecay({ ema, emaWarmup = false }: Pick<TrainSettings, 'ema' | 'emaWarmup'>): EmaDecaySchedule {
+  return emaWarmup ? warmupEmaDecay(ema) : () => ema;
+}
 
 /** Checks what was read from a config.json. @throws FormatError naming the file and the field */
 export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: string): RunConfig {

@@ -42,14 +42,14 @@ function stepOfName(name: string): number | undefined {
 /** A run's folder, held by this process alone until `close()`. Make one with `createRun` or `openRun`. */
 export class RunFolder {
   readonly path: string;
-  readonly #lock: Lock;
-  readonly #unmake: () => Promise<void>;
+  private readonly lock: Lock;
+  private readonly unmake: () => Promise<void>;
 
   /** @internal */
   constructor(path: string, lock: Lock, unmake: () => Promise<void> = () => Promise.resolve()) {
     this.path = path;
-    this.#lock = lock;
-    this.#unmake = unmake;
+    this.lock = lock;
+    this.unmake = unmake;
   }
 
   /** The path as a person at this place would type it. */
@@ -99,26 +99,26 @@ export class RunFolder {
   ): Promise<string> {
     const path = join(this.path, CHECKPOINTS, nameOfStep(step));
     if (await isFolder(path)) return path;
-    if (!(await this.#lock.isHeld())) {
+    if (!(await this.lock.isHeld())) {
       throw new UsageError(
         `${this.shown} was taken over by another process while this one stood still; its checkpoint is not written.`,
       );
     }
     for (;;) {
       try {
-        await this.#write(path, files);
+        await this.write(path, files);
         return path;
       } catch (error) {
         const [oldest, ...newer] = await this.checkpoints();
         if (!isDiskFull(error) || onRemove === undefined || newer.length === 0)
           throw fileError('writeCheckpoint', 'write the checkpoint', path, error);
-        await this.#remove(oldest);
+        await this.remove(oldest);
         onRemove(oldest);
       }
     }
   }
 
-  async #write(path: string, files: Iterable<readonly [name: string, data: FileData]>): Promise<void> {
+  private async write(path: string, files: Iterable<readonly [name: string, data: FileData]>): Promise<void> {
     const parent = dirname(path);
     const temporary = join(parent, `.${basename(path)}.${process.pid}.tmp`);
     try {
@@ -137,10 +137,10 @@ export class RunFolder {
   /** Removes all but the `keep` newest checkpoints; 0 keeps all. */
   async prune(keep: number): Promise<void> {
     if (keep <= 0) return;
-    for (const old of (await this.checkpoints()).slice(0, -keep)) await this.#remove(old);
+    for (const old of (await this.checkpoints()).slice(0, -keep)) await this.remove(old);
   }
 
-  async #remove({ path }: CheckpointEntry): Promise<void> {
+  private async remove({ path }: CheckpointEntry): Promise<void> {
     // Renamed first, so that a removal cut short leaves no half checkpoint.
     const doomed = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
     await rename(path, doomed);
@@ -149,7 +149,7 @@ export class RunFolder {
 
   /** Lets other processes have the folder. */
   async close(): Promise<void> {
-    await this.#lock.release();
+    await this.lock.release();
   }
 
   /** The same at a command's end: the folder of a run in which nothing came about goes, as far as it was made for it. */
@@ -161,7 +161,7 @@ export class RunFolder {
       for (const name of [CHECKPOINTS, SAMPLES]) await rmdir(join(this.path, name)).catch(() => undefined);
     }
     await this.close();
-    if (empty) await this.#unmake();
+    if (empty) await this.unmake();
   }
 }
 

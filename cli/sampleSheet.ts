@@ -16,6 +16,11 @@ export interface SheetLayout {
 }
 
 const COLUMNS = 16;
+/** Characters of a name that a sheet has room for. */
+const LONGEST_NAME = 40;
+
+const shorten = (name: string): string =>
+  name.length <= LONGEST_NAME ? name : `${name.slice(0, LONGEST_NAME - 3)}...`;
 
 /** A sheet with a row for each class, or several where there are more than sixteen images of it, and the class names beside them. */
 export function sampleSheet(images: ImageBatch, { classes, classNames }: SheetLayout): PixelImage {
@@ -31,7 +36,7 @@ export function sampleSheet(images: ImageBatch, { classes, classNames }: SheetLa
   for (let k = 0; k < classes.length; k++)
     data.set(images.data.subarray(k * count * each, (k + 1) * count * each), k * rows * columns * each);
   const rowLabels = classes.flatMap((label) => [
-    classNames[label] ?? String(label),
+    shorten(classNames[label] ?? String(label)),
     ...new Array<string>(rows - 1).fill(''),
   ]);
   return sheet({ data, shape: [classes.length * rows * columns, c, h, w] }, { nrow: columns, scale, rowLabels });

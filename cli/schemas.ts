@@ -56,6 +56,7 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
   weightDecay: z.number().min(0).max(LARGE),
   clip: z.number().min(0).max(LARGE),
   ema: probability,
+  emaWarmup: z.boolean().optional(),
   precision: z.enum(['f32', 'f16']),
   seed: count,
 });

@@ -192,7 +192,8 @@ function ownEnvironment(folder) {
 function probe(project, env) {
   const child = spawnSync(process.execPath, ['--input-type=module', '--eval', PROBE], {
     cwd: project,
-    env,
+    // A look at the drivers is no reason for them to keep anything in the user's cache.
+    env: { MESA_SHADER_CACHE_DISABLE: 'true', __GL_SHADER_DISK_CACHE: '0', ...env },
     encoding: 'utf8',
     timeout: 120_000,
   });

@@ -9,7 +9,7 @@ import type { Device, TuneOptions, TuningResult } from '../core/index.ts';
 import { Generator, adapterKey, namesAdapter } from '../core/index.ts';
 import { createDiffusion } from '../models/diffusion/index.ts';
 import { Trainer } from '../models/train/trainer.ts';
-import { FileError, writeFileAtomic } from './files.ts';
+import { FileError, sweepTemporary, writeFileAtomic } from './files.ts';
 import { counted } from './format.ts';
 import { checked, readJson } from './jsonFile.ts';
 import { kindNamed } from './modelKinds/index.ts';
@@ -71,6 +71,7 @@ export async function loadRunTuning(device: Device, path: string): Promise<strin
 export async function storeTuning(device: Device, path?: string): Promise<void> {
   const file = path ?? tuningPath(device);
   await mkdir(dirname(file), { recursive: true });
+  await sweepTemporary(dirname(file));
   await writeFileAtomic(
     file,
     `${JSON.stringify(tuningOf(device).exportTuning({ shipped: path !== undefined }), null, 1)}\n`,

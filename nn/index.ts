@@ -38,6 +38,7 @@ export { Mamba, type MambaOptions } from './mamba.ts';
 export * as init from './init.ts';
 export * from './losses.ts';
 export { ExponentialMovingAverage } from './ema.ts';
+export { emaInitialShare, warmupEmaDecay, type EmaDecaySchedule } from './emaDecay.ts';
 export { Optimizer, type Parameters } from './optim/optimizer.ts';
 export { SGD, type SGDOptions } from './optim/sgd.ts';
 export { Adam, AdamW, type AdamOptions } from './optim/adam.ts';

@@ -8,7 +8,9 @@ import { scope, tensor } from '../../core/index.ts';
 import { listGpus, type Gpu } from '../distributed/gpus.ts';
 import { EXIT, UsageError, describeFailure } from '../errors.ts';
 import { bytes, grouped } from '../format.ts';
+import { invocation, setupCommand } from '../invocation.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { print, printable, printableJson } from '../printable.ts';
 import { describeTuning, loadTuning } from '../tuningCache.ts';
 
 interface DoctorOptions extends AdapterOptions {
@@ -58,7 +60,7 @@ export function doctorCommand(): Command {
   for (const option of adapterFlags()) command.addOption(option);
   return command.option('--json', 'print the report as JSON').action(async (options: DoctorOptions) => {
     const report = await examine(options);
-    process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : `${render(report)}\n`);
+    print(options.json ? printableJson(report, 2) : render(report));
     if (report.problem !== undefined) process.exitCode = EXIT.gpu;
   });
 }
@@ -146,7 +148,7 @@ function advise(device: Device): string[] {
   if (device.adapter.software) {
     advice.push(
       existsSync('/dev/dri/renderD128')
-        ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`node cli/setup-adapter.mjs --force\`.`
+        ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`${setupCommand('--force')}\`.`
         : 'This adapter computes on the CPU, which is right for tests and small models; training a larger one wants a GPU.',
     );
   }
@@ -159,7 +161,7 @@ function installAdvice(): string {
   if (process.platform === 'darwin')
     return 'Metal is part of macOS 13 and later; run outside of virtual machines that hide the GPU.';
   if (process.platform === 'win32') return 'Install the current graphics driver of your GPU (Direct3D 12).';
-  return 'Install the Vulkan driver of your GPU, or run `node cli/setup-adapter.mjs`, which provides a software driver on Debian and Ubuntu and says what to install elsewhere.';
+  return `Install the Vulkan driver of your GPU, or run \`${setupCommand()}\`, which provides a software driver on Debian and Ubuntu and says what to install elsewhere.`;
 }
 
 /** The Vulkan driver file that decides, which core/gpu/node.ts sets for the project's own driver. */
@@ -179,7 +181,7 @@ function render(report: Report): string {
   const lines: string[] = [];
   const section = (title: string, rows: readonly (readonly [string, string])[]): void => {
     const width = Math.max(...rows.map(([name]) => name.length));
-    lines.push(title, ...rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`), '');
+    lines.push(title, ...rows.map(([name, value]) => `  ${name.padEnd(width)}  ${printable(value)}`), '');
   };
   const { adapter, features, limits } = report;
   if (adapter) {
@@ -214,7 +216,7 @@ function render(report: Report): string {
   if (report.kernels) {
     const { measured, shipped } = report.kernels;
     section('Kernels', [
-      ['measured here', `${measured}; dis-cli tune measures a model's`],
+      ['measured here', `${measured}; ${invocation('tune')} measures a model's`],
       ['shipped', shipped],
       ['others', 'by rule of thumb'],
     ]);

@@ -3,10 +3,11 @@
 import { Command } from 'commander';
 import { readRunConfig } from '../checkpoint.ts';
 import { UsageError } from '../errors.ts';
-import { bytes, grouped, si } from '../format.ts';
+import { bytes, grouped, si, significant } from '../format.ts';
 import { addModelFlags, modelOfFlags, type DescribedModel, type ModelFlags } from '../modelFlags.ts';
 import { kindNamed, type Costs, type Parts } from '../modelKinds/index.ts';
 import { choice, flag, integer } from '../options.ts';
+import { print, printable, printableJson } from '../printable.ts';
 import { locateCheckpoint } from '../runFolder.ts';
 
 interface InfoOptions extends ModelFlags {
@@ -37,9 +38,9 @@ export function infoCommand(): Command {
           }
         : await fromFolder(folder, command);
     const costs = kindNamed(described.kind).costs(described.model, options);
-    process.stdout.write(
+    print(
       options.json
-        ? `${JSON.stringify({ kind: described.kind, config: described.model, ...costs }, null, 2)}\n`
+        ? printableJson({ kind: described.kind, config: described.model, ...costs }, 2)
         : render(title, described, costs, options),
     );
   });
@@ -58,7 +59,7 @@ async function fromFolder(folder: string, command: Command): Promise<DescribedMo
     );
   const { checkpoint } = await locateCheckpoint(folder);
   const { settings, kind, model } = await readRunConfig(checkpoint.path);
-  return { title: `${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`, kind, model };
+  return { title: printable(`${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`), kind, model };
 }
 
 function render(
@@ -78,7 +79,7 @@ function render(
       .filter(([name, n]) => name !== 'total' && n > 0)
       .map(([name, n]) => `    ${name.padEnd(12)} ${bytes(n).padStart(12)}`),
   ];
-  return `${[
+  return [
     title,
     ...kindNamed(kind)
       .summary(model)
@@ -86,12 +87,12 @@ function render(
     `  parameters             ${grouped(costs.parameters)} (${si(costs.parameters)})`,
     '',
     `Operations of a forward pass, a multiply-add counted as two`,
-    `  per image              ${(flops.total / 1e9).toPrecision(4)} GFLOPs`,
+    `  per image              ${significant(flops.total / 1e9, 4)} GFLOPs`,
     ...parts,
-    `  per image in training  about ${((3 * flops.total) / 1e9).toPrecision(4)} GFLOPs`,
+    `  per image in training  about ${significant((3 * flops.total) / 1e9, 4)} GFLOPs`,
     '',
     `GPU memory at batch ${batch} in ${precision}, an estimate`,
     ...memory('training', training),
     ...memory('sampling', sampling),
-  ].join('\n')}\n`;
+  ].join('\n');
 }

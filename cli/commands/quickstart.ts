@@ -15,6 +15,7 @@ import { catchInterrupt } from '../interrupt.ts';
 import { invocation } from '../invocation.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { flag, text } from '../options.ts';
+import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { makeRunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
@@ -56,6 +57,7 @@ const QUICKSTART = {
     weightDecay: 0,
     clip: 1,
     ema: 0.998,
+    emaWarmup: false,
     precision: 'f32',
     seed: 0,
   } satisfies TrainSettings,
@@ -111,14 +113,13 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
       await writeSamples(sheet, firstOfEach(images, classes.length, QUICKSTART.shown), { classes, classNames });
       const found = await judge(device, images, classes, style, signal);
       const run = folder.shown;
-      process.stdout.write(
+      print(
         [
           `A classifier that learnt from the same drawings finds the class that was asked for in ${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
-          `The sheet, a row for each class: ${relative(process.cwd(), sheet)}`,
+          `The sheet, a row for each class: ${printable(relative(process.cwd(), sheet))}`,
           `That took ${duration((performance.now() - began) / 1000)}. Now try`,
           `  ${invocation('sample', run, '--classes', 'star,heart', '--seed', '1', '--animate', 'star.gif')}`,
           `  ${invocation('train', '--data', 'YOUR-PICTURES', '--image-size', '32', '--model', 'DiS-Ti/2')}`,
-          '',
         ].join('\n'),
       );
     } finally {

@@ -1,21 +1,23 @@
 // `dis-cli sample`: images from a run or a checkpoint.
 
-import { mkdir } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
 import { checkSampling, sampleImages } from '../../models/sample/index.ts';
 import { checkWeights, loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
+import { emaInitialShare } from '../../nn/index.ts';
 import { labelsOf } from '../classNames.ts';
 import { Interrupted, UsageError } from '../errors.ts';
-import { fileError } from '../files.ts';
+import { checkWritable, fileError, makeFolder } from '../files.ts';
 import { counted, grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer, number, probability, text } from '../options.ts';
 import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
+import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
-import type { RunConfig } from '../runConfig.ts';
+import { emaDecay, type RunConfig } from '../runConfig.ts';
 import { locateCheckpoint } from '../runFolder.ts';
 import { labelsOfRows, sampleSheet, writeSamples } from '../sampleSheet.ts';
 import { loadTuning } from '../tuningCache.ts';
@@ -112,10 +114,11 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
     throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
   }
-  const out = extname(options.out) === '' ? join(options.out, 'sheet.png') : options.out;
+  const out = (await isFolderName(options.out)) ? join(options.out, 'sheet.png') : options.out;
   if (!IMAGE_ENDINGS.includes(extname(out).toLowerCase())) {
     throw new UsageError(
-      `--out is ${JSON.stringify(options.out)}, expected a name that ends in one of ${IMAGE_ENDINGS.join(', ')}, or a folder.`,
+      `--out is ${JSON.stringify(options.out)}, expected a name that ends in one of ${IMAGE_ENDINGS.join(', ')}, or a folder, ` +
+        `which ends in a slash where it isn't there yet.`,
     );
   }
   const { checkpoint } = await locateCheckpoint(folder);
@@ -136,66 +139,86 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   checkSampling(config.model, { labels, count, guidance, diffusion, steps });
   await checkWeights(checkpoint.path, config, options.weights);
   // Before the work, not after it.
-  await makeFolder(dirname(out));
-  if (options.each !== undefined) await makeFolder(options.each);
-  if (animation !== undefined) await makeFolder(dirname(animation));
-
-  const interrupt = catchInterrupt(() => say('Stopping.'));
-  const total = (classes?.length ?? 1) * count;
-  const style = options.quiet ? 'none' : defaultStyle('lines');
-  const batches = Math.ceil(total / options.batch);
-  const progress = new Progress({ total: steps * batches, style });
+  const unmake: (() => Promise<void>)[] = [];
   try {
-    using device = await openCliDevice(options);
-    await loadTuning(device);
-    using model = await loadModel(device, checkpoint.path, config, options.weights);
-    model.to(options.precision);
-    progress.note(
-      `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
-    );
-    const { images, frames } = await sampleImages({
-      device,
-      model,
-      diffusion,
-      labels,
-      count,
-      guidance,
-      sampler,
-      steps,
-      seed: options.seed,
-      batch: options.batch,
-      signal: interrupt.signal,
-      frames: animation === undefined ? 0 : FRAMES,
-      onStep: (step) => progress.update({ step }),
-    });
-    progress.end();
-    const layout = { classes, classNames };
-    await writeSamples(out, images, layout);
-    const written = [out];
-    if (options.each !== undefined) {
-      const digits = String(total - 1).length;
-      const nameOf = (i: number): string => {
-        const label = classes?.[Math.floor(i / count)];
-        return `${String(i).padStart(digits, '0')}${label === undefined ? '' : `-${fileName(classNames[label] ?? String(label))}`}.png`;
-      };
-      await writeImages(options.each, images, nameOf);
-      written.push(`${counted(total, 'image')} in ${options.each}`);
+    for (const path of [out, options.each && join(options.each, '0.png'), animation]) {
+      if (path !== undefined) unmake.unshift(await prepareFor(path));
     }
-    if (animation !== undefined) {
-      await writeAnimation(
-        animation,
-        frames.map((frame) => sampleSheet(frame, layout)),
-      );
-      written.push(animation);
-    }
-    if (!options.quiet) process.stdout.write(`Wrote ${written.join(', ')}.\n`);
-  } catch (error) {
-    if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
-    throw error;
+    await drawAndWrite();
   } finally {
-    progress.end();
-    interrupt.release();
+    // Folders that nothing came into.
+    for (const undo of unmake) await undo();
   }
+
+  async function drawAndWrite(): Promise<void> {
+    const interrupt = catchInterrupt(() => say('Stopping.'));
+    const total = (classes?.length ?? 1) * count;
+    const style = options.quiet ? 'none' : defaultStyle('lines');
+    const batches = Math.ceil(total / options.batch);
+    const progress = new Progress({ total: steps * batches, style });
+    try {
+      using device = await openCliDevice(options);
+      await loadTuning(device);
+      using model = await loadModel(device, checkpoint.path, config, options.weights);
+      model.to(options.precision);
+      warnOfYoungAverage(options.weights, config, checkpoint.step);
+      progress.note(
+        `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
+      );
+      const { images, frames } = await sampleImages({
+        device,
+        model,
+        diffusion,
+        labels,
+        count,
+        guidance,
+        sampler,
+        steps,
+        seed: options.seed,
+        batch: options.batch,
+        signal: interrupt.signal,
+        frames: animation === undefined ? 0 : FRAMES,
+        onStep: (step) => progress.update({ step }),
+      });
+      progress.end();
+      const layout = { classes, classNames };
+      await writeSamples(out, images, layout);
+      const written = [out];
+      if (options.each !== undefined) {
+        const digits = String(total - 1).length;
+        const nameOf = (i: number): string => {
+          const label = classes?.[Math.floor(i / count)];
+          return `${String(i).padStart(digits, '0')}${label === undefined ? '' : `-${fileName(classNames[label] ?? String(label))}`}.png`;
+        };
+        await writeImages(options.each, images, nameOf);
+        written.push(`${counted(total, 'image')} in ${options.each}`);
+      }
+      if (animation !== undefined) {
+        await writeAnimation(
+          animation,
+          frames.map((frame) => sampleSheet(frame, layout)),
+        );
+        written.push(animation);
+      }
+      if (!options.quiet) print(printable(`Wrote ${written.join(', ')}.`));
+    } catch (error) {
+      if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
+      throw error;
+    } finally {
+      progress.end();
+      interrupt.release();
+    }
+  }
+}
+
+/** What a moving average holds of the weights that a run began with makes noise of its samples. */
+function warnOfYoungAverage(weights: Weights, { settings }: RunConfig, step: number): void {
+  const share = weights === 'ema' ? emaInitialShare(emaDecay(settings), step) : 0;
+  if (share < 0.02) return;
+  say(
+    `The moving average is young: at step ${grouped(step)} it still holds ${Math.round(100 * share)} % of the weights that training began with. ` +
+      `--weights model takes the last step's.`,
+  );
 }
 
 function chooseSampler({ sampler, eta }: Pick<SampleCommandOptions, 'sampler' | 'eta'>): Sampler {
@@ -220,10 +243,25 @@ function chooseClasses(
   return labelsOf(names, classNames, numClasses);
 }
 
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error: unknown) => {
-    throw fileError('sample', 'make the folder', path, error);
-  });
+/** Whether `--out` names a folder: one that is there, or a name that ends in a slash or has no ending. */
+async function isFolderName(out: string): Promise<boolean> {
+  if (/[/\\]$/.test(out) || extname(out) === '') return true;
+  return (await stat(out).catch(() => undefined))?.isDirectory() ?? false;
 }
 
-const fileName = (name: string): string => name.replace(/[^\p{L}\p{N}._-]+/gu, '_');
+/** Makes the folder of a file and finds out whether the file can be written there. Returns the undo. */
+async function prepareFor(path: string): Promise<() => Promise<void>> {
+  const folder = dirname(path);
+  const unmake = await makeFolder(folder).catch((error: unknown) => {
+    throw fileError('sample', 'make the folder', folder, error);
+  });
+  try {
+    await checkWritable(path);
+  } catch (error) {
+    await unmake();
+    throw error;
+  }
+  return unmake;
+}
+
+const fileName = (name: string): string => name.slice(0, 60).replace(/[^\p{L}\p{N}._-]+/gu, '_');

@@ -19,7 +19,8 @@ import { invocation } from '../invocation.ts';
 import { addModelFlags } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, probability, text, type Parser } from '../options.ts';
-import { defaultStyle, say, type ProgressStyle } from '../progress.ts';
+import { print } from '../printable.ts';
+import { defaultStyle, separateFromJson, say, type ProgressStyle } from '../progress.ts';
 import { makeRunConfig, type RunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
 import { skipReporter } from '../skipReporter.ts';
@@ -138,6 +139,10 @@ export function trainCommand(): Command {
     .addOption(flag('--weight-decay <w>', 'decoupled weight decay', number({ min: 0 }), 0))
     .addOption(flag('--clip <norm>', 'clip the gradient to this norm; 0: never', number({ min: 0 }), 1))
     .addOption(flag('--ema <decay>', 'decay of the moving average of the weights', probability(), 0.9999))
+    .option(
+      '--no-ema-warmup',
+      'keep the decay constant, as the official code does; else it is (1 + step) / (10 + step) until it reaches --ema',
+    )
     .addOption(
       flag(
         '--precision <type>',
@@ -270,6 +275,7 @@ async function train(
   together?: { readonly ranks: Ranks; readonly interrupt: Interrupt },
 ): Promise<void> {
   const style = options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress;
+  separateFromJson(style);
   const ranks = together?.ranks;
   const interrupt =
     together?.interrupt ??
@@ -300,7 +306,7 @@ async function train(
       if (ranks) ranks.polite = device.adapter.software;
       const outcome = await trainRun({ device, folder, config, data, resume, style, signal, profile, ranks });
       await ranks?.leave();
-      if (profile && style !== 'none') process.stdout.write(profile.report);
+      if (profile && style !== 'none') (style === 'json' ? say : print)(profile.report);
       if (!outcome.done) return stopped(outcome.checkpoint && { step: outcome.checkpoint.step, folder });
       if (style === 'bar' || style === 'lines')
         say(`Done: ${grouped(outcome.step)} steps. Look at samples with ${invocation('sample', folder.shown)}`);

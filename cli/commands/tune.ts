@@ -2,11 +2,12 @@
 // remembers them for every command that runs here. `train` does the same by itself on a GPU, as far as no table answers that comes with the engine.
 
 import { Command } from 'commander';
-import { counted } from '../format.ts';
+import { counted, significant } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { addModelFlags, modelOfFlags, type ModelFlags } from '../modelFlags.ts';
 import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { choice, flag, integer } from '../options.ts';
+import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { tuningOf } from '../../core/index.ts';
 import { describeTuning, loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
@@ -63,15 +64,15 @@ async function tune(options: TuneCommandOptions): Promise<void> {
     progress?.end();
     const width = Math.max(0, ...results.map(({ key }) => key.length));
     for (const { key, ms, heuristicMs, candidates } of results) {
-      process.stdout.write(
-        `${key.padEnd(width)}  ${ms.toPrecision(3)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried\n`,
+      print(
+        `${printable(key.padEnd(width))}  ${significant(ms)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried`,
       );
     }
     if (results.length > 0) await storeTuning(device);
-    process.stdout.write(
+    print(
       results.length > 0
-        ? `Remembered in ${tuningPath(device)}.\n`
-        : 'Everything was measured before; --again measures anew.\n',
+        ? `Remembered in ${tuningPath(device)}.`
+        : 'Everything was measured before; --again measures anew.',
     );
   } finally {
     progress?.end();

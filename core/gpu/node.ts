@@ -2,10 +2,10 @@
 // imports it dynamically, and the `browser` field of package.json keeps it out of bundles.
 //
 // Three things that a browser does for its pages have to be done here: find a driver (a software Vulkan driver that
-// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software
-// adapter, and keep the instance alive exactly as long as it is used.
+// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software adapter,
+// and keep Dawn's instance alive.
 
-import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -45,12 +45,13 @@ export interface NodeGpu {
   readonly globals: NodeGpuGlobals;
   /** Whether the adapter that `gpu.requestAdapter()` gives computes on the CPU. False where there is no adapter. */
   readonly software: boolean;
-  /** Lets go of the instance, so that the process can exit. Call it after the last device is destroyed; idempotent. */
+  /** Gives back what was changed for its sake. Call it after the last device is destroyed; idempotent. */
   release(): void;
 }
 
-// Dawn's instance must not be collected while a device lives: the process would crash or hang.
-const instances = new Set<GPU>();
+// Dawn's instance must not be collected while a device lives: the process would crash or hang. One that found an adapter stays and is used
+// again: with each of them the driver begins threads and opens a file, which it keeps until the process ends.
+const instances = new Map<string, GPU>();
 
 /**
  * Opens WebGPU under Node. Call it on the main thread: a worker's `process.env` doesn't reach the Vulkan loader.
@@ -74,11 +75,12 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
   if (options.adapterName !== undefined) flags.push(`adapter=${options.adapterName}`);
   if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(',')}`);
 
-  const gpu = create(flags);
-  instances.add(gpu);
+  const key = JSON.stringify([flags, process.env.VK_DRIVER_FILES]);
+  const gpu = instances.get(key) ?? create(flags);
   let polite = false;
   try {
-    const adapter = await gpu.requestAdapter();
+    const adapter = await withoutNeedlessWarnings(() => gpu.requestAdapter());
+    if (adapter) instances.set(key, gpu);
     const software = adapter !== null && isSoftware(adapter.info);
     polite = options.politePolling ?? software;
     if (polite) acquirePolitePolling(globals);
@@ -90,12 +92,10 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
       release() {
         if (released) return;
         released = true;
-        instances.delete(gpu);
         if (polite) releasePolitePolling();
       },
     };
   } catch (cause) {
-    instances.delete(gpu);
     const detail = cause instanceof Error ? cause.message : String(cause);
     // Where a name matches none, Dawn's text lists the adapters, once for each backend.
     const names = Array.from(detail.matchAll(/name: '([^']+)'/g), ([, name]) => name);
@@ -103,6 +103,37 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<NodeGpu
       available: [...new Set(names)],
       cause,
     });
+  }
+}
+
+/** Dawn lowers two limits of some drivers to what it has a use for, and says so at every start; nobody can do anything about it. */
+const NEEDLESS = /^Warning: maxDynamic\w+PerPipelineLayout artificially reduced .*\n(?: +at .*\n+)*/gm;
+
+/**
+ * Runs a call of Dawn without those warnings. It writes them straight to the file descriptor of stderr and has no setting for it, so that
+ * points into memory meanwhile, and what else was written goes on its way after. Only on Linux, where they come, and with koffi.
+ */
+async function withoutNeedlessWarnings<T>(call: () => T): Promise<T> {
+  if (process.platform !== 'linux' || process.env.DIS_DEBUG) return call();
+  const libc = await import('koffi').then(({ default: koffi }) => koffi.load('libc.so.6')).catch(() => undefined);
+  if (!libc) return call();
+  const dup = libc.func('int dup(int)') as (file: number) => number;
+  const dup2 = libc.func('int dup2(int, int)') as (from: number, to: number) => number;
+  const memory = (libc.func('int memfd_create(const char *, unsigned int)') as (...a: unknown[]) => number)('dawn', 0);
+  const saved = memory < 0 ? -1 : dup(2);
+  if (saved < 0) return call();
+  dup2(memory, 2);
+  try {
+    return call();
+  } finally {
+    dup2(saved, 2);
+    closeSync(saved);
+    const { size } = fstatSync(memory);
+    const text = Buffer.alloc(size);
+    readSync(memory, text, 0, size, 0);
+    closeSync(memory);
+    const rest = text.toString().replace(NEEDLESS, '');
+    if (rest !== '') process.stderr.write(rest);
   }
 }
 

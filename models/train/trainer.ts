@@ -24,7 +24,7 @@ import {
   type FloatDType,
 } from '../../core/index.ts';
 import { adamWWord, wireBytes } from '../../kernels/index.ts';
-import { FusedAdamW, type GradientRun, type Module, type StateTensors } from '../../nn/index.ts';
+import { FusedAdamW, type EmaDecaySchedule, type GradientRun, type Module, type StateTensors } from '../../nn/index.ts';
 import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
 import type { ExchangeTimes, GradientExchange } from './exchange.ts';
 import { bucketBytes, GradientBuckets } from './gradientBuckets.ts';
@@ -71,8 +71,8 @@ export interface TrainerOptions {
   readonly weightDecay?: number;
   /** Global gradient norm to clip to, default 1; 0 turns it off. */
   readonly clip?: number;
-  /** Decay of the parameters' moving average, default 0.9999. */
-  readonly emaDecay?: number;
+  /** Decay of the parameters' moving average, or a function of the number of steps taken (`warmupEmaDecay`); default 0.9999. */
+  readonly emaDecay?: number | EmaDecaySchedule;
   /** Seed of timesteps, noise and dropout, default 0. */
   readonly seed?: number;
   /** `f16` stores matrices and activations in f16, keeps f32 masters and scales the loss. Default f32. */
@@ -167,6 +167,7 @@ export class Trainer {
   /** Draws timesteps, noise and dropout. */
   readonly generator: Generator;
   private readonly lr: (step: number) => number;
+  private readonly emaDecay: EmaDecaySchedule;
   private readonly capturing: boolean;
   private readonly captured = new Map<string, CapturedStep<Tensor | null>>();
   private readonly images: Tensor;
@@ -236,6 +237,7 @@ export class Trainer {
     this.rank = rank;
     this.ranks = ranks;
     this.lr = typeof lr === 'number' ? () => lr : lr;
+    this.emaDecay = typeof emaDecay === 'number' ? () => emaDecay : emaDecay;
     this.capturing = capturing;
     this.sampler = timestepSampler;
     const undecayed = model.noWeightDecay?.();
@@ -246,7 +248,7 @@ export class Trainer {
       weightDecay,
       decays: (name) => !undecayed?.has(name),
       maxNorm: clip,
-      emaDecay,
+      emaDecay: this.emaDecay(0),
       half: precision === 'f16' ? model.matrices() : [],
     });
     this.generator = new Generator(device, seed);
@@ -476,6 +478,7 @@ export class Trainer {
 
   private enqueueAlone(batch: Omit<Batch, 'next'>, draws: GivenDraws, lr: number): Enqueued {
     this.optimizer.lr = lr;
+    this.optimizer.emaDecay = this.emaDecay(this.taken);
     const { position } = this.generator;
     const losses = this.parts().map((part, k) => {
       if (part !== 'update') {
@@ -498,6 +501,7 @@ export class Trainer {
   ): Promise<Enqueued> {
     const buckets = (this.opened = await this.open());
     this.optimizer.lr = lr;
+    this.optimizer.emaDecay = this.emaDecay(this.taken);
     const { position } = this.generator;
     const losses: Promise<ArrayLike<number>>[] = [];
     let times: ExchangeTimes | undefined;

@@ -49,7 +49,7 @@ export interface FusedAdamWOptions {
   readonly decays?: (name: string, parameter: Tensor) => boolean;
   /** Global gradient norm to clip to; default 0, no clipping. */
   readonly maxNorm?: number;
-  /** Keep a moving average of the parameters with this decay. */
+  /** Keep a moving average of the parameters with this decay; `emaDecay` of the optimizer may be set before each step. */
   readonly emaDecay?: number;
   /**
    * Parameters that become f16 copies of f32 master values; the rest stays f32. The loss is scaled then, and the scale
@@ -116,12 +116,13 @@ export class FusedAdamW {
   private readonly scale: Tensor;
   private readonly partial: Tensor;
   private readonly norm: Tensor;
-  private readonly settings: Omit<AdamWSettings, 'lr'>;
+  private readonly settings: Omit<AdamWSettings, 'lr' | 'emaDecay'>;
   private readonly decayed: number;
   /** Where the gradient of each leaf begins in the arena. */
   private readonly places = new Map<Tensor, number>();
   private readonly live = new Map<string, Tensor>();
   private rate: number;
+  private decay: number | undefined;
   /** Whether the state holds these settings with this rate; one that was loaded brings its own. */
   private settled = true;
 
@@ -171,9 +172,12 @@ export class FusedAdamW {
         for (const [name, leaf] of this.live) this.places.set(leaf, layout.places.get(name)!.offset);
       }),
     );
-    this.settings = { betas, eps, weightDecay, maxNorm, emaDecay, growthInterval: this.half ? GROWTH_INTERVAL : 0 };
+    this.settings = { betas, eps, weightDecay, maxNorm, growthInterval: this.half ? GROWTH_INTERVAL : 0 };
     this.rate = lr;
-    this.state = keep(tensor(device, adamWState({ ...this.settings, lr }, { lossScale: this.half ? FIRST_SCALE : 1 })));
+    this.decay = emaDecay;
+    this.state = keep(
+      tensor(device, adamWState({ ...this.settings, lr, emaDecay }, { lossScale: this.half ? FIRST_SCALE : 1 })),
+    );
     this.scale = keep(scope(() => this.state.select(0, adamWWord('lossScale'))));
     this.partial = keep(empty(device, [globalNormPartials(globalNormConfig(device), 1)]));
     this.norm = keep(empty(device, [2]));
@@ -187,11 +191,27 @@ export class FusedAdamW {
   set lr(value: number) {
     if (!(value >= 0 && Number.isFinite(value)))
       throw new ValueError('FusedAdamW', `The learning rate is ${value}`, { expected: 'a finite number from 0 on' });
-    if (value === this.rate && this.settled) return;
-    this.rate = value;
+    this.settle(value, this.decay);
+  }
+
+  /** Decay of the moving average in the next step; undefined where none is kept. */
+  get emaDecay(): number | undefined {
+    return this.decay;
+  }
+
+  set emaDecay(value: number | undefined) {
+    if (value !== undefined && !(value >= 0 && value <= 1))
+      throw new ValueError('FusedAdamW', `is ${value}`, { option: 'emaDecay', expected: '0 to 1' });
+    this.settle(this.rate, value);
+  }
+
+  private settle(lr: number, emaDecay: number | undefined): void {
+    if (lr === this.rate && emaDecay === this.decay && this.settled) return;
+    this.rate = lr;
+    this.decay = emaDecay;
     this.settled = true;
     const words = this.state.slice(0, 0, ADAMW_SETTINGS_WORDS);
-    words.write(adamWSettings({ ...this.settings, lr: value }));
+    words.write(adamWSettings({ ...this.settings, lr, emaDecay }));
     words.dispose();
   }
 

@@ -1,6 +1,6 @@
 // What every command says when something about it is wrong, and the commands that need no training.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -141,6 +141,27 @@ test('tune measures once, and remembers', () =>
     assert.is(count, first.out.match(/ tried$/gm)!.length);
     assert.match((await succeed(folder, ...args)).err, `${count} measurements are known`);
     assert.match((await succeed(folder, 'doctor')).out, `measured here  ${count} kinds of kernel calls; `);
+  }));
+
+test('a command that fails before it began leaves no folder', () =>
+  withFolder(async (folder) => {
+    const none = ['--adapter', 'no such adapter'];
+    await refuse(folder, 2, 'quickstart', ...none);
+    await refuse(
+      folder,
+      2,
+      'train',
+      '--data',
+      'shapes',
+      '--model',
+      'DiS-N/4',
+      '--out',
+      'a/b',
+      '--progress',
+      'none',
+      ...none,
+    );
+    assert.equal(await readdir(folder), []);
   }));
 
 test('help names every command; nothing asked for is help too', () =>

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bytes, counted, duration, si, small } from '../../cli/format.ts';
+import { bytes, counted, duration, si, significant, small } from '../../cli/format.ts';
+import { printable, printableJson, printableLines } from '../../cli/printable.ts';
 import { Progress, defaultStyle, say, type ProgressStyle, type Terminal } from '../../cli/progress.ts';
 
 const test = suite('progress');
@@ -119,7 +120,40 @@ test('the style follows the terminal', () => {
   assert.equal([terminal.text, file.text], ['\r\x1b[Kwords\n', 'words\n']);
 });
 
+test('what others named moves no cursor, colours nothing and turns no direction', () => {
+  const name = 'a\x1b]0;title\x07b\nc\u202ed\x9b31m';
+  const text = 'a\\x1b]0;title\\x07b\\nc\\u{202e}d\\x9b31m';
+  assert.is(printable(name), text);
+  assert.is(
+    printable('\u00e9 \u{1f468}\u200d\u{1f469} \u0646\u06cc\u200c'),
+    '\u00e9 \u{1f468}\u200d\u{1f469} \u0646\u06cc\u200c',
+  );
+  assert.is(printableLines('a\nb\x1b'), 'a\nb\\x1b');
+  const value = { [name]: name, half: '\ud800' };
+  const json = printableJson(value, 2);
+  assert.not.match(json, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/);
+  assert.equal(JSON.parse(json), value);
+  let written = '';
+  const terminal = { write: (chunk: string) => (written += chunk) };
+  say(name, terminal);
+  new Progress({ total: 1, style: 'lines', terminal }).warn(name);
+  assert.is(written, `${text}\n${text}\n`);
+});
+
 test('numbers as people read them', () => {
+  assert.equal([1013 * 2 ** 20, 1023.4 * 2 ** 20, 1024 ** 3, 1e6, 999].map(bytes), [
+    '1,013 MiB',
+    '1,023 MiB',
+    '1.00 GiB',
+    '977 KiB',
+    '999 B',
+  ]);
+  assert.equal(
+    [0.5, 12.345, 999.7, 123456].map((n) => significant(n)),
+    ['0.500', '12.3', '1,000', '123,456'],
+  );
+  assert.is(small(123456), '123,456');
+
   assert.equal([0, 999, 1234, 28_488_008, 1.49e10, 999_600].map(si), [
     '0',
     '999',

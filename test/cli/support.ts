@@ -38,9 +38,8 @@ export function start(cwd: string, ...args: readonly string[]): Running {
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     out += text;
   });
-  // Dawn's own notes are none of the command's.
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    err += text.replace(/^Warning: max.*\n/gm, '');
+    err += text;
   });
   const done = new Promise<Ran>((resolve) =>
     child.on('close', (status, signal) => resolve({ status, signal, out, err })),

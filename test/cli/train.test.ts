@@ -236,6 +236,35 @@ test('a folder of pictures as they are: sizes, formats and colours mixed, two of
     // Without class folders there are no classes.
     assert.match(await refuse(folder, 2, 'sample', 'run', '--classes', '0'), 'the model was trained without classes');
     await succeed(folder, 'sample', 'run', '--steps', '2', '--count', '4', '--sampler', 'ddpm');
+    // A name with a slash at its end is a folder, whatever it looks like; so is one that is there.
+    for (const out of ['results/v1.0/', 'results/v1.0'])
+      assert.match(
+        (await succeed(folder, 'sample', 'run', '--steps', '1', '--count', '1', '--out', out)).out,
+        'sheet.png',
+      );
+    assert.ok(existsSync(join(folder, 'results/v1.0/sheet.png')));
+    assert.match(
+      await refuse(folder, 2, 'sample', 'run', '--out', 'results/v2.0'),
+      'or a folder, which ends in a slash',
+    );
+    // What cannot be written is found before anything is drawn, and leaves no folder.
+    await mkdir(join(folder, 'sheet.png'));
+    assert.match(
+      await refuse(
+        folder,
+        3,
+        'sample',
+        'run',
+        '--out',
+        'new/x.png',
+        '--animate',
+        'plain/a.gif',
+        '--each',
+        'run/config.json',
+      ),
+      /config\.json/,
+    );
+    assert.not(existsSync(join(folder, 'new')));
     assert.is((await sharp(join(folder, 'samples.png')).metadata()).width, (2 * (8 + 2) + 2) * 8);
 
     // Moved, it is the same data; with a picture replaced by one of the same size, it is not.

@@ -2,7 +2,17 @@
 // process.
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,18 +20,22 @@ import { promisify } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isSoftware, openNodeGpu, spinFor } from '../../../core/gpu/node.ts';
+import { openDevice } from '../../../core/index.ts';
 import { notRun } from '../../support.ts';
 
 const MODULE = JSON.stringify(new URL('../../../core/gpu/node.ts', import.meta.url).href);
 
 /** Runs `body` in a process of its own, with `open` imported; returns its exit status and its standard output. */
-function inProcess(body: string, ...flags: string[]): { status: number | null; signal: string | null; out: string } {
+function inProcess(
+  body: string,
+  ...flags: string[]
+): { status: number | null; signal: string | null; out: string; err: string } {
   const script = `import { openNodeGpu as open } from ${MODULE};\n${body}`;
   const child = spawnSync(process.execPath, [...flags, '--import', 'tsx', '--input-type=module', '--eval', script], {
     encoding: 'utf8',
     timeout: 60_000,
   });
-  return { status: child.status, signal: child.signal, out: child.stdout.trim() };
+  return { status: child.status, signal: child.signal, out: child.stdout.trim(), err: child.stderr };
 }
 
 test('numbers come back from the adapter as they were written', async () => {
@@ -40,6 +54,33 @@ test('numbers come back from the adapter as they were written', async () => {
   device.destroy();
   release();
   release();
+});
+
+test('devices that come and go leave no thread and no file behind', async () => {
+  if (process.platform !== 'linux') return;
+  const count = (): number[] => ['task', 'fd'].map((name) => readdirSync(`/proc/self/${name}`).length);
+  const openAndClose = async (): Promise<void> => {
+    (await openDevice()).destroy();
+  };
+  for (let i = 0; i < 2; i++) await openAndClose();
+  const [threads, files] = count();
+  for (let i = 0; i < 10; i++) await openAndClose();
+  const [threadsLater, filesLater] = count();
+  // The pool of Node's own threads may grow by its four meanwhile.
+  assert.ok(threadsLater <= threads + 4, `${threads} threads, then ${threadsLater}`);
+  assert.ok(filesLater <= files + 2, `${files} files, then ${filesLater}`);
+});
+
+test('Dawn is quiet about limits that it lowers, and nothing else is held back', () => {
+  const code = `
+    import { writeSync } from 'node:fs';
+    const opening = open();
+    writeSync(2, 'before\\n');
+    const { release } = await opening;
+    writeSync(2, 'after\\n');
+    release();`;
+  const { status, err } = inProcess(code);
+  assert.equal([status, err], [0, 'before\nafter\n']);
 });
 
 test('the null backend validates without a GPU, toggles included', async () => {
