@@ -63,7 +63,7 @@ export class LossChart {
     canvas.height = Math.round(height * ratio);
     context.scale(ratio, ratio);
     const style = getComputedStyle(canvas);
-    const colour = (name: string): string => style.getPropertyValue(name);
+    const colour = resolver(canvas);
     context.font = `11px ${style.fontFamily}`;
     const right = width - MARGIN.right,
       bottom = height - MARGIN.bottom;
@@ -144,6 +144,21 @@ export class LossChart {
     context.textAlign = 'center';
     context.fillText(label, middle, MARGIN.top + 5);
   }
+}
+
+/** Colours as a canvas takes them: it doesn't know the `light-dark()` of the style sheet's variables, but `color` resolves it. */
+function resolver(canvas: HTMLCanvasElement): (name: string) => string {
+  const known = new Map<string, string>();
+  return (name) => {
+    let colour = known.get(name);
+    if (colour === undefined) {
+      const before = canvas.style.color;
+      canvas.style.color = `var(${name})`;
+      known.set(name, (colour = getComputedStyle(canvas).color));
+      canvas.style.color = before;
+    }
+    return colour;
+  };
 }
 
 interface Frame {

@@ -10,6 +10,7 @@ import {
 } from '../../core/index.ts';
 import { disParameterCount, type DisName, type StepRecord } from '../../models/index.ts';
 import { LossChart } from './lossChart.ts';
+import { memoryWarning } from './memory.ts';
 import { SampleSheet } from './sampleSheet.ts';
 import { modelConfig, readCheckpoint, Session, writeCheckpoint, type Checkpoint, type RunSettings } from './session.ts';
 
@@ -221,7 +222,13 @@ form.addEventListener('submit', (event) => {
     say('Pausing after this step.');
     return void inTurn(async () => say(`Paused at step ${grouped(session?.step ?? 0)}.`));
   }
-  void act(async () => {
+  const warning = session ? undefined : warningOfForm();
+  if (warning === undefined) return void start();
+  notice('This run may not fit.', warning, { label: 'Start all the same', run: () => void start() });
+});
+
+async function start(): Promise<void> {
+  await act(async () => {
     say('Compiling the kernels for your GPU. The first step takes a moment.');
     if (!session) await begin({ settings: settingsOfForm() });
     const done = train();
@@ -230,7 +237,18 @@ form.addEventListener('submit', (event) => {
     refresh();
     await done;
   });
-});
+}
+
+/** What speaks against the run that the form describes. */
+function warningOfForm(): string | undefined {
+  const { model: name, batchSize } = settingsOfForm();
+  const { deviceMemory } = navigator as { deviceMemory?: number };
+  return memoryWarning(modelConfig(name), batchSize, {
+    maxBufferSize: device!.limits.maxBufferSize,
+    mainMemory: deviceMemory === undefined ? undefined : deviceMemory * 2 ** 30,
+    software: device!.adapter.software,
+  });
+}
 
 button('draw').addEventListener(
   'click',

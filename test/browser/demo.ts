@@ -82,6 +82,56 @@ const TESTS: Readonly<Record<string, Test>> = {
     await status(page, 'Loaded step 3');
   },
 
+  async 'the loss chart has the colours of the scheme, dark or light'(open) {
+    const page = await open((fresh) => fresh.emulateMedia({ colorScheme: 'dark' }));
+    await status(page, 'Ready');
+    for (const [label, value] of [
+      ['Batch', '2'],
+      ['Steps', '3'],
+    ])
+      await page.getByLabel(label, { exact: true }).fill(value);
+    await page.getByRole('button', { name: 'Start' }).click();
+    await status(page, 'Finished after 3 steps');
+    const brightest = (): Promise<number> =>
+      page.evaluate(async () => {
+        await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+        const canvas = document.querySelector<HTMLCanvasElement>('#chart')!;
+        const { data } = canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height);
+        let most = 0;
+        // Of what is opaque: the strokes, without their soft edges.
+        for (let i = 0; i < data.length; i += 4)
+          if (data[i + 3] > 250) most = Math.max(most, data[i] + data[i + 1] + data[i + 2]);
+        return most;
+      });
+    assert.ok((await brightest()) > 400, 'light lines on a dark page');
+    await page.emulateMedia({ colorScheme: 'light' });
+    const light = await brightest();
+    assert.ok(light > 0 && light < 720, `dark lines on a light page: ${light}`);
+  },
+
+  async 'a run that may not fit is begun only when that is wanted'(open) {
+    const page = await open((fresh) =>
+      fresh.addInitScript('Object.defineProperty(Navigator.prototype, "deviceMemory", { value: 0.5 })'),
+    );
+    await status(page, 'Ready');
+    await page.getByLabel('Model').selectOption('DiS-XS/2');
+    await page.getByLabel('Batch', { exact: true }).fill('512');
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page
+      .getByRole('alert')
+      .filter({ hasText: /This run may not fit[^]*Training takes about [\d.]+ GiB of GPU memory at batch 512/ })
+      .waitFor();
+    assert.is(await page.textContent('#step'), '0');
+    await page.getByLabel('Model').selectOption('DiS-N/4');
+    for (const [label, value] of [
+      ['Batch', '2'],
+      ['Steps', '1'],
+    ])
+      await page.getByLabel(label, { exact: true }).fill(value);
+    await page.getByRole('button', { name: 'Start', exact: true }).click();
+    await status(page, 'Finished after 1 steps');
+  },
+
   async 'the demo says what to do where there is no WebGPU'(open) {
     const page = await open((fresh) =>
       fresh.addInitScript('Object.defineProperty(Navigator.prototype, "gpu", { value: undefined })'),
