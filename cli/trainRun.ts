@@ -219,14 +219,17 @@ export function buildTraining(parts: TrainingParts): {
 } {
   const { device, config, data, ranks } = parts;
   const { settings } = config;
-  const model = newModel(parts);
-  const diffusion = createDiffusion(device, config.diffusion);
+  const made: { dispose(): void }[] = [];
   const dispose = (): void => {
-    diffusion.dispose();
-    model.dispose();
+    for (const each of made.reverse()) each.dispose();
   };
   try {
+    const model = newModel(parts);
+    made.push(model);
+    const diffusion = createDiffusion(device, config.diffusion);
+    made.push(diffusion);
     const trainer = newTrainer(parts, model, diffusion);
+    made.push(trainer);
     return {
       model,
       trainer,
@@ -238,10 +241,7 @@ export function buildTraining(parts: TrainingParts): {
           cursor: trainer.cursor,
           ...(ranks && { part: { index: ranks.rank, of: ranks.ranks } }),
         }),
-      dispose: () => {
-        trainer.dispose();
-        dispose();
-      },
+      dispose,
     };
   } catch (error) {
     dispose();
