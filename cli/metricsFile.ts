@@ -3,6 +3,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
 import { errorCode, fileError } from './files.ts';
+import { metricsLineSchema } from './schemas.ts';
 
 /** Bytes of records that wait where the disk refuses them; beyond, the oldest are given up. */
 const MOST_WAITING = 16 * 2 ** 20;
@@ -146,8 +147,8 @@ async function read(file: FileHandle, begin: number, end: number): Promise<Buffe
 /** Infinity for a line that is no record. */
 function stepOfLine(line: string): number {
   try {
-    const { step } = JSON.parse(line) as { step?: unknown };
-    return typeof step === 'number' ? step : -Infinity; // a note of somebody else's stays
+    const record = metricsLineSchema.safeParse(JSON.parse(line));
+    return record.success ? (record.data.step ?? -Infinity) : Infinity; // a note of somebody else's stays
   } catch {
     return Infinity;
   }

@@ -142,5 +142,5 @@ export const tuningSchema = z.strictObject({
   entries: z.record(z.string().max(NAME), z.union([z.null(), z.record(z.string().max(NAME), setting)])),
 });
 
-/** A line of metrics.jsonl: what a step did. */
-export const metricsLineSchema = z.looseObject({ step: positive });
+/** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
+export const metricsLineSchema = z.looseObject({ step: z.number().optional().catch(undefined) });

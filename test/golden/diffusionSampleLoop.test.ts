@@ -42,7 +42,8 @@ for (const { path, sidecar } of familiesOf<Sidecar>(
       let model: Dis;
       test.before(({ device }) => {
         const { config } = loadSidecar<{ config: Record<string, unknown> }>(modelPath);
-        model = scope(() => new Dis(new Generator(device), disConfig(disOptionsFromOfficial(config)))).eval();
+        using generator = new Generator(device);
+        model = scope(() => new Dis(generator, disConfig(disOptionsFromOfficial(config)))).eval();
         model.loadStateDict(subset(loadGolden(modelPath), 'param'));
       });
 

@@ -77,7 +77,8 @@ for (const { path, sidecar } of familiesOf<Sidecar>(
       let model: Dis;
 
       test.before(({ device }) => {
-        model = scope(() => new Dis(new Generator(device), config)).eval();
+        using generator = new Generator(device);
+        model = scope(() => new Dis(generator, config)).eval();
         const state = new Map(
           disParameterShapes(config).map(([parameter, shape]) => [
             parameter,

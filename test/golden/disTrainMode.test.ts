@@ -43,7 +43,8 @@ for (const { path, sidecar } of familiesOf<Sidecar>(
     const config = disConfig(disOptionsFromOfficial(sidecar.config));
     let model: Dis;
     test.before(({ device }) => {
-      model = scope(() => new Dis(new Generator(device), config));
+      using generator = new Generator(device);
+      model = scope(() => new Dis(generator, config));
       model.loadStateDict(subset(golden, 'param'));
     });
 

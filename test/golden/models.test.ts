@@ -48,7 +48,8 @@ for (const { path, sidecar } of familiesOf<Sidecar>(
     assert.ok(known.size > 0);
     let model: Dis;
     test.before(({ device }) => {
-      model = scope(() => new Dis(new Generator(device), disConfig(disOptionsFromOfficial(sidecar.config)))).eval();
+      using generator = new Generator(device);
+      model = scope(() => new Dis(generator, disConfig(disOptionsFromOfficial(sidecar.config)))).eval();
       model.loadStateDict(subset(golden, 'param'));
     });
     const labels = (device: Device, prefix: string): Tensor | null =>
