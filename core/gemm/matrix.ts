@@ -88,14 +88,17 @@ function staging(
     const slice = one ? `${Math.floor(from / perSlice)}u` : `i${id} / ${perSlice}u`;
     const parts = range(8 / width);
     setup.push(
-      `  let i${id} = li + ${from}u; let line${id} = i${id} % ${perSlice}u / ${perLine}u; let at${id} = i${id} % ${perLine}u; var v${id} = vec4<u32>();`,
+      `  let i${id} = li + ${from}u; let line${id} = i${id} % ${perSlice}u / ${perLine}u; let at${id} = i${id} % ${perLine}u;
+        var v${id} = vec4<u32>();`,
     );
     for (const part of alongK ? [0] : parts) {
       setup.push(
         `  let from${id}_${part} = ${
           alongK
-            ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)} + ${8 / width}u * at${id}`
-            : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)} + line${id} * ${x}PerLine`
+            ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)}
+              + ${8 / width}u * at${id}`
+            : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)}
+              + line${id} * ${x}PerLine`
         };`,
       );
     }
@@ -107,7 +110,11 @@ function staging(
     const value = (part: number): string => `${name}[select(${x}First, ${address(part)}, ${inside(part)})]`;
     masked.push(
       when(
-        `v${id} = ${width === 8 && alongK ? `cutOff(${value(0)}, k1 - min(k1, k + 8u * at${id}))` : joined(parts.map((part) => `select(${zero}, ${value(part)}, ${inside(part)})`))};`,
+        `v${id} = ${
+          width === 8 && alongK
+            ? `cutOff(${value(0)}, k1 - min(k1, k + 8u * at${id}))`
+            : joined(parts.map((part) => `select(${zero}, ${value(part)}, ${inside(part)})`))
+        };`,
       ),
     );
     store.push(when(`memory[${slice} + ${first}u][line${id} * ${perLine + 1}u + at${id}] = v${id};`));
@@ -161,9 +168,11 @@ export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, 
   const offset = ({ alongK, line }: Staging, along: number, q: number): number =>
     alongK ? along * line + (q * k) / EIGHT : q * k * line + along / EIGHT;
   const left = (i: number, q: number): string =>
-    `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${a.alongK ? 'row' : 'col'}_major>(&memory[aSlice], ${offset(a, i * m, q)}u, ${a.line}u)`;
+    `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${a.alongK ? 'row' : 'col'}_major>(
+      &memory[aSlice], ${offset(a, i * m, q)}u, ${a.line}u)`;
   const right = (j: number, q: number): string =>
-    `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${b.alongK ? 'col' : 'row'}_major>(&memory[bSlice], ${offset(b, j * n, q)}u, ${b.line}u)`;
+    `subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, ${b.alongK ? 'col' : 'row'}_major>(
+      &memory[bSlice], ${offset(b, j * n, q)}u, ${b.line}u)`;
   const multiply = (q: number): string => `    {
 ${down.map((i) => `      let a${i} = ${left(i, q)};`).join('\n')}
 ${across
@@ -182,9 +191,11 @@ ${across
   const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
   // c is read before the barrier, for a whole strip at once: a compiler cannot move a read ahead of a write to the same
   // buffer.
-  const leave = (
-    i: number,
-  ): string => `${problem.accumulate ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n') : ''}
+  const leave = (i: number): string => `${
+    problem.accumulate
+      ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n')
+      : ''
+  }
 ${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${(j * n) / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
   workgroupBarrier();
 ${rounds

@@ -155,7 +155,8 @@ ${range(quads)
       var sum = vec4f(${range(4)
         .map((x) => `${ofSum(j, x)}[at]`)
         .join(', ')});
-      if (k0 > 0u) { sum += old4(cBase, row, col${j}); } else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
+      if (k0 > 0u) { sum += old4(cBase, row, col${j}); }
+      else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
       store4(cBase, row, col${j}, sum);
     }`,
   )
@@ -174,7 +175,9 @@ export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, pr
     workgroupSize: [size],
     enable: ['subgroups', ...extensions(problem)],
     // Later parts of K add to what earlier ones stored; only after the last one is the sum whole.
-    declarations: `${columns.flatMap(([q, j]) => range(4).map((x) => `var<private> ${kept(q, j, x)}: array<f32, ${depth / BLOCK}>;`)).join('\n')}
+    declarations: `${columns
+      .flatMap(([q, j]) => range(4).map((x) => `var<private> ${kept(q, j, x)}: array<f32, ${depth / BLOCK}>;`))
+      .join('\n')}
 var<private> whole: bool;
 ${declarations({ ...problem, accumulate: true }, 'whole')}`,
     body: `  let aBase = p.aOffset + wid.z * p.aBatch;

@@ -84,7 +84,16 @@ export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ conf
 ${a.setup}
 ${b.setup}
 ${sums(rows, quads)}
-${kLoop(problem, (depth) => [a.load(depth), b.load(depth), multiply(rows, quads, depth, (q, i) => (fours ? a.four(q, i >> 2, i & 3) : a.single(q, i)), b.value)].join('\n'), sumNames(rows, quads))}
+${kLoop(
+  problem,
+  (depth) =>
+    [
+      a.load(depth),
+      b.load(depth),
+      multiply(rows, quads, depth, (q, i) => (fours ? a.four(q, i >> 2, i & 3) : a.single(q, i)), b.value),
+    ].join('\n'),
+  sumNames(rows, quads),
+)}
 ${stores(problem, rows, quads)}`,
   };
 });
@@ -204,7 +213,10 @@ function storeLoop({ c }: ProblemForm, rows: number, quads: number): string {
 ${range(quads)
   .map(
     (j) => `  let added${j} = bias4(col${j});
-  for (var row = row0; row < end; row++) { store4(cBase, row, col${j}, s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `added${j}`} + old4(cBase, row, col${j})); }`,
+  for (var row = row0; row < end; row++) {
+    let added = s[(row - row0) * ${quads}u + ${j}u] + ${c.transposed ? 'bias1(row)' : `added${j}`};
+    store4(cBase, row, col${j}, added + old4(cBase, row, col${j}));
+  }`,
   )
   .join('\n')}`;
 }

@@ -58,7 +58,8 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
       parts = range(4 / width);
     const perGroup = alongK ? depth / 4 : groups;
     setup.push(
-      `  let i${id} = li + ${from}u; let along${id} = i${id} ${alongK ? '%' : '/'} ${perGroup}u; let group${id} = i${id} ${alongK ? '/' : '%'} ${perGroup}u;`,
+      `  let i${id} = li + ${from}u; let along${id} = i${id} ${alongK ? '%' : '/'} ${perGroup}u;
+        let group${id} = i${id} ${alongK ? '/' : '%'} ${perGroup}u;`,
     );
     for (const r of rows) {
       setup.push(`  var v${id}_${r} = vec4f();`);
@@ -66,7 +67,8 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
         setup.push(
           `  let from${id}_${r}${part} = ${
             alongK
-              ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)} + ${4 / width}u * along${id}`
+              ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)}
+                + ${4 / width}u * along${id}`
               : `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)} + along${id} * ${x}PerLine`
           };`,
         );

@@ -95,7 +95,12 @@ ${a.setup}
 ${b.setup}
 ${each((i, j) => `var s${i}_${j} = 0.0;`)}
   var k = k0 + 4u * lid.x;
-${long ? `${blocks.setup}\n  for (var part = k0; part + 4u <= k1; part += ${128 * x}u) {\n  let stop = min(part + ${128 * x}u, k1);` : '  let stop = k1;'}
+${
+  long
+    ? `${blocks.setup}\n  for (var part = k0; part + 4u <= k1; part += ${128 * x}u) {
+  let stop = min(part + ${128 * x}u, k1);`
+    : '  let stop = k1;'
+}
   for (; k + 4u <= stop; k += ${4 * x}u) {
 ${a.load(4)}
 ${b.load(4)}

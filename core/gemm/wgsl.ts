@@ -111,7 +111,8 @@ export function storing({ c, bias, accumulate }: ProblemForm): string {
   if (c.vec) {
     if (accumulate)
       list.push(
-        `fn old4(base: u32, row: u32, col: u32) -> vec4f { return vec4f(C[(${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 4)})`)}) >> 2u]); }`,
+        `fn old4(base: u32, row: u32, col: u32) -> vec4f {
+          return vec4f(C[(${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 4)})`)}) >> 2u]); }`,
       );
     return `${list.join('\n')}
 fn store4(base: u32, row: u32, col: u32, v: vec4f) {
@@ -121,7 +122,8 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
   }
   if (accumulate) {
     list.push(
-      `fn old1(base: u32, row: u32, col: u32) -> f32 { return f32(C[${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 1)})`)}]); }`,
+      `fn old1(base: u32, row: u32, col: u32) -> f32 {
+        return f32(C[${place(`min(row, ${last('M', 1)})`, `min(col, ${last('N', 1)})`)}]); }`,
       `fn old4(base: u32, row: u32, col: u32) -> vec4f { return ${four('old1(base, row, col)')}; }`,
     );
   }

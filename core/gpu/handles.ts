@@ -45,7 +45,8 @@ export class Handles {
     if (!this.leaked) return 'No tensor was collected without dispose().';
     const lines = [...this.lostByText].sort((a, b) => b[1] - a[1]).map(([text, count]) => `  ${count} × ${text}`);
     const hint = this.trace ? '' : '\nSet device.traceTensors to see where they are made.';
-    return `${this.leaked} tensors were collected without dispose(); their memory came back late, scope() gives it back at once:\n${lines.join('\n')}${hint}`;
+    const head = `${this.leaked} tensors were collected without dispose(); their memory came back late, scope() gives it back at once:`;
+    return `${head}\n${lines.join('\n')}${hint}`;
   }
 
   /** The device is gone with all its memory: nothing more is lost. */

@@ -148,7 +148,8 @@ export class Profiler implements DispatchTimer {
       `${'kernel'.padEnd(width)}   count     GPU ms   share    host ms`,
       ...[...rows, all].map(
         (r) =>
-          `${r.name.padEnd(width)}  ${String(r.count).padStart(6)} ${r.gpu.toFixed(3).padStart(10)}  ${(100 * r.share).toFixed(1).padStart(5)} % ${r.host.toFixed(3).padStart(10)}`,
+          `${r.name.padEnd(width)}  ${String(r.count).padStart(6)} ${r.gpu.toFixed(3).padStart(10)}  ` +
+          `${(100 * r.share).toFixed(1).padStart(5)} % ${r.host.toFixed(3).padStart(10)}`,
       ),
     ].join('\n');
   }

@@ -32,7 +32,8 @@ export function format(data: ArrayLike<number>, shape: Shape, dtype: DType): str
     const indent = ' '.repeat(dim + 1);
     const items = places(shape[dim], summary);
     if (dim < shape.length - 1) {
-      return `[${items.map((i) => (i === null ? '...' : build(dim + 1, at + i * step, width - 1))).join('\n'.repeat(shape.length - dim - 1) + indent)}]`;
+      const rows = items.map((i) => (i === null ? '...' : build(dim + 1, at + i * step, width - 1)));
+      return `[${rows.join('\n'.repeat(shape.length - dim - 1) + indent)}]`;
     }
     let done = '',
       line = indent;

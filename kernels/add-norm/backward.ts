@@ -254,6 +254,11 @@ sum = scratch[lid.x];
 if (slice > 0u) { return; }`
     : ''
 }
-${v.outputs.map((type, k) => `if (column >= ${k * row.count}u && column < ${(k + 1) * row.count}u) { out${k}[column - ${k * row.count}u] = ${row.store(type, 'sum')}; }`).join('\n')}`,
+${v.outputs
+  .map(
+    (type, k) => `if (column >= ${k * row.count}u && column < ${(k + 1) * row.count}u) {
+  out${k}[column - ${k * row.count}u] = ${row.store(type, 'sum')}; }`,
+  )
+  .join('\n')}`,
   };
 });

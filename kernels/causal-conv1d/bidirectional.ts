@@ -163,7 +163,8 @@ const backwardKernel = defineKernel<Variant>('causalConv1d.backwardPair', (v) =>
     ${each(
       STEP,
       (j) => `if (c + ${j - (W - 1)} >= first && c + ${j - (W - 1)} < end) {
-      dx[p.dx0 + row(b, c + ${j - (W - 1)}) * p.dxRow + d] = ${v.dtype}(${each(W, (k) => `v${k} * g${W - 1 - k + j} + w${k} * h${k + j}`, ' + ')});
+      dx[p.dx0 + row(b, c + ${j - (W - 1)}) * p.dxRow + d] = ${v.dtype}(
+        ${each(W, (k) => `v${k} * g${W - 1 - k + j} + w${k} * h${k + j}`, ' + ')});
     }`,
     )}
     ${shift('x', 2 * W - 2)}

@@ -59,7 +59,8 @@ function common(v: ConvVariant): { bindings: KernelBinding[]; setup: string; dec
     ],
     declarations: `
 fn token(i: i32) -> u32 { return ${token}; }
-fn input(b: u32, i: i32, d: u32) -> f32 { return f32(x[p.x0 + (b * p.L + token(clamp(i, 0, i32(p.L) - 1))) * p.xRow + d]); }${wgslMath(['quickSigmoid'])}`,
+fn input(b: u32, i: i32, d: u32) -> f32 { return f32(x[p.x0 + (b * p.L + token(clamp(i, 0, i32(p.L) - 1))) * p.xRow + d]); }
+${wgslMath(['quickSigmoid'])}`,
     setup: `
   let channel = gid.x;
   if (channel >= p.D) { return; }
@@ -90,7 +91,8 @@ export const convForwardKernel = defineKernel<ConvVariant>('causalConv1d.forward
     ${each(
       STEP,
       (j) => `let y${j} = offset + ${each(W, (k) => `w${k} * x${k + j}`, ' + ')};
-    if (i + ${j} < end) { out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * mathQuickSigmoid(y${j})` : `y${j}`}); }`,
+    if (i + ${j} < end) {
+      out[(b * p.L + token(i + ${j})) * p.D + d] = ${v.dtype}(${v.silu ? `y${j} * mathQuickSigmoid(y${j})` : `y${j}`}); }`,
     )}
     ${each(W - 1, (k) => `x${k} = x${k + STEP};`, ' ')}
   }`,
@@ -139,7 +141,11 @@ export const convBackwardKernel = defineKernel<ConvVariant>('causalConv1d.backwa
     )}
     ${each(W, (k) => `dw${k} += ${each(STEP, (j) => `own${j} * x${k + j}`, ' + ')};`)}
     db += ${each(STEP, (j) => `own${j}`, ' + ')};
-    ${each(STEP, (j) => `if (i + ${j - (W - 1)} >= first && i + ${j - (W - 1)} < end) { dx[(b * p.L + token(i + ${j - (W - 1)})) * p.D + d] = ${v.dtype}(${each(W, (k) => `g${k + j} * w${W - 1 - k}`, ' + ')}); }`)}
+    ${each(
+      STEP,
+      (j) => `if (i + ${j - (W - 1)} >= first && i + ${j - (W - 1)} < end) {
+      dx[(b * p.L + token(i + ${j - (W - 1)})) * p.D + d] = ${v.dtype}(${each(W, (k) => `g${k + j} * w${W - 1 - k}`, ' + ')}); }`,
+    )}
     ${each(W - 1, (k) => `x${k} = x${k + STEP}; g${k} = g${k + STEP};`, ' ')}
   }
   let at = (b * p.stretches + part) * ${W + 1}u * p.D + d;

@@ -126,8 +126,14 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       }
       ${stepSizes(v, saveInterval, true)}
       ${upstream(saveInterval)}
-      ${each(saveInterval, (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j}); let dx${j} = delta${j} * x${j};`)}
-      ${advanceStates(v, layout, tokens, (k, r, j) => ((j + 1) % stretch === 0 ? ` ${start(`${(j + 1) / stretch}`, k * held + r)} = h${k}q${r};` : ''))}`;
+      ${each(
+        saveInterval,
+        (j) => `${step(`${Math.floor(j / stretch)}`, j % stretch)} = vec4f(x${j}, delta${j}, slope${j}, up${j});
+        let dx${j} = delta${j} * x${j};`,
+      )}
+      ${advanceStates(v, layout, tokens, (k, r, j) =>
+        (j + 1) % stretch === 0 ? ` ${start(`${(j + 1) / stretch}`, k * held + r)} = h${k}q${r};` : '',
+      )}`;
   };
 
   /** Goes back over the stretch that begins at `first`, from the states before it. */
@@ -138,7 +144,11 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${loads.declare()}
     ${stage ? `let stageAt = ${stage.place('first - begin')};` : ''}
     ${loads.load()}
-    ${each(stretch, (j) => `let step${j} = ${step('s', j)}; let x${j} = step${j}.x; let delta${j} = step${j}.y; let slope${j} = step${j}.z; let up${j} = step${j}.w;`)}
+    ${each(
+      stretch,
+      (j) => `let step${j} = ${step('s', j)}; let x${j} = step${j}.x; let delta${j} = step${j}.y;
+      let slope${j} = step${j}.z; let up${j} = step${j}.w;`,
+    )}
     ${each(
       stretch,
       (j) => `let dx${j} = delta${j} * x${j};
@@ -154,9 +164,17 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       ${each(
         split,
         (k) => `{
-      ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
+      ${each(
+        stretch,
+        (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};
+        let slotUp${j} = ${across(`up${j}`, k)};`,
+      )}
       let before0 = ${start('s', k * held + r)};
-      ${each(stretch, (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r}); let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`)}
+      ${each(
+        stretch,
+        (j) => `let a${j} = exp2(slotDelta${j} * A${k}q${r});
+        let before${j + 1} = a${j} * before${j} + slotInput${j} * B${r}x${j};`,
+      )}
       ${each(stretch, (m) => {
         const j = last - m;
         return `dh${k}q${r} += slotUp${j} * C${r}x${j};
@@ -203,7 +221,13 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
       split,
       (k) => `{
       ${each(stretch, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotUp${j} = ${across(`up${j}`, k)};`)}
-      ${each(held, (r) => each(stretch, (m) => `dh${k}q${r} = exp2(slotDelta${last - m} * A${k}q${r}) * (dh${k}q${r} + slotUp${last - m} * C${r}x${last - m});`))}
+      ${each(held, (r) =>
+        each(
+          stretch,
+          (m) => `dh${k}q${r} = exp2(slotDelta${last - m} * A${k}q${r})
+        * (dh${k}q${r} + slotUp${last - m} * C${r}x${last - m});`,
+        ),
+      )}
     }`,
     )}
   }`;
@@ -270,7 +294,10 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     ${between(sets)}
   }
   let row = ((way * p.batches + b) * ${chunks}u + part) * ${4 * quads + 2}u;
-  ${slots((k, r) => `if (channel${k} < D) { ${each(4, (i) => `sums[(row + 4u * (quad + ${r}u) + ${i}u) * D + d${k}] = dA${k}q${r}[${i}];`, ' ')} }`)}
+  ${slots(
+    (k, r) => `if (channel${k} < D) {
+    ${each(4, (i) => `sums[(row + 4u * (quad + ${r}u) + ${i}u) * D + d${k}] = dA${k}q${r}[${i}];`, ' ')} }`,
+  )}
   if (inside) {
     sums[(row + ${4 * quads}u) * D + d] = dSkip;
     sums[(row + ${4 * quads + 1}u) * D + d] = dBias;
@@ -290,7 +317,9 @@ export const backwardKernel = defineKernel<BackwardVariant>('selectiveScan.backw
     workgroupSize: [width * teams * chunks],
     workgroupBytes: backwardBytes(quads, { saveInterval, layout }),
     // One struct a stretch: its index is clamped once by Tint, not once for each array.
-    declarations: `${FUNCTIONS}\n${together ? `struct Stretch { states: array<vec4f, ${quads}>, steps: array<vec4f, ${stretch}> }` : ''}\n${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
+    declarations: `${FUNCTIONS}
+${together ? `struct Stretch { states: array<vec4f, ${quads}>, steps: array<vec4f, ${stretch}> }` : ''}
+${sums.declarations}\n${seam?.declarations ?? ''}\n${stage?.declarations ?? ''}
 ${inWorkgroup ? history : ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y + p.batch0')}
   ${inWorkgroup ? '' : history}

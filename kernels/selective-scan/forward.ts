@@ -114,10 +114,29 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     ${stepSizes(v, stretch)}
     ${each(stretch, (j) => `let dx${j} = delta${j} * x${j}; var y${j} = skip.x * x${j}${later ? ` + before${j}` : ''};`)}
     ${fetchShared(v, layout, 'BC')}
-    ${each(split, (k) => each(stretch, (j) => `let slotDelta${k}x${j} = ${across(`delta${j}`, k)}; let slotInput${k}x${j} = ${across(`dx${j}`, k)}; var slotY${k}x${j} = 0.0;`))}
-    ${each(held, (r) => each(split, (k) => each(stretch, (j) => `h${k}q${r} = exp2(slotDelta${k}x${j} * A${k}q${r}) * h${k}q${r} + slotInput${k}x${j} * B${r}x${j}; slotY${k}x${j} += dot(h${k}q${r}, C${r}x${j});`)))}
+    ${each(split, (k) =>
+      each(
+        stretch,
+        (j) => `let slotDelta${k}x${j} = ${across(`delta${j}`, k)};
+      let slotInput${k}x${j} = ${across(`dx${j}`, k)}; var slotY${k}x${j} = 0.0;`,
+      ),
+    )}
+    ${each(held, (r) =>
+      each(split, (k) =>
+        each(
+          stretch,
+          (j) => `h${k}q${r} = exp2(slotDelta${k}x${j} * A${k}q${r}) * h${k}q${r}
+      + slotInput${k}x${j} * B${r}x${j}; slotY${k}x${j} += dot(h${k}q${r}, C${r}x${j});`,
+        ),
+      ),
+    )}
     ${each(stretch, (j) => each(split, (k) => `y${j} += ${across(`slotY${k}x${j}`, k)};`, ' '))}
-    ${each(stretch, (j) => (delayed ? `result${j} = ${result(j)};` : `if (inside && live${j}) { let at${j} = t${j} * D + d; ${write(j)} }`))}`;
+    ${each(stretch, (j) =>
+      delayed
+        ? `result${j} = ${result(j)};`
+        : `if (inside && live${j}) {
+      let at${j} = t${j} * D + d; ${write(j)} }`,
+    )}`;
     const start = loadsOf(v, layout, sets, { steps: 'u and delta', B: true });
     return `
   ${directionSetup(v, slots, sets)}
@@ -199,6 +218,10 @@ export const forwardKernel = defineKernel<ForwardVariant>('selectiveScan.forward
     workgroupBytes: seam?.bytes ?? 0,
     declarations: `${FUNCTIONS}\n${seam?.declarations ?? ''}`,
     body: `${laneSetup(v, layout, held, 'wid.y')}
-  ${layout.merged && sets.length > 1 ? `for (var way = 0u; way < ${total}u; way++) {${direction(sets)}\n}` : sets.map((set) => `{\n  const way = ${set}u;${direction([set])}\n}`).join('\n')}`,
+  ${
+    layout.merged && sets.length > 1
+      ? `for (var way = 0u; way < ${total}u; way++) {${direction(sets)}\n}`
+      : sets.map((set) => `{\n  const way = ${set}u;${direction([set])}\n}`).join('\n')
+  }`,
   };
 });

@@ -99,7 +99,11 @@ export function laneSetup(
   batch: string,
 ): string {
   return `
-  ${chunks > 1 ? `let part = li / ${width}u; let column = wid.x * ${width}u + li % ${width}u;` : `const part = 0u; let column = wid.x * ${width * teams}u + li;`}
+  ${
+    chunks > 1
+      ? `let part = li / ${width}u; let column = wid.x * ${width}u + li % ${width}u;`
+      : `const part = 0u; let column = wid.x * ${width * teams}u + li;`
+  }
   let L = p.L;
   let D = p.D;
   let inside = column < D;
@@ -120,7 +124,12 @@ export function directionSetup({ quads }: ScanVariant, slots: Slots, sets: reado
   let skip = packed[base + ${quads}u * D + d];
   let rows = base + ${quads + 1}u * D;
   let states = ((way * p.batches + b) * slots) * ${quads}u;
-  ${sets.map((set) => `let u${set}At = p.u${set} + d; let uRow${set} = p.uRow${set}; let delta${set}At = p.delta${set} + d; let deltaRow${set} = p.deltaRow${set};`).join('\n')}
+  ${sets
+    .map(
+      (set) => `let u${set}At = p.u${set} + d; let uRow${set} = p.uRow${set}; let delta${set}At = p.delta${set} + d;
+    let deltaRow${set} = p.deltaRow${set};`,
+    )
+    .join('\n')}
   ${slots((k, r) => `let A${k}q${r} = packed[base + (quad + ${r}u) * D + d${k}];`)}`;
 }
 
@@ -218,7 +227,13 @@ export function loadsOf({ quads }: ScanVariant, layout: Layout, sets: readonly n
     // One branch for all loads, so that they wait together.
     load: (prefix = '') => {
       const own = (set: number): string => bySet.map((text) => text(prefix, set)).join('\n');
-      return `${bySet.length === 0 ? '' : sets.length === 1 ? own(sets[0]) : `if (way == ${sets[0]}u) {\n${own(sets[0])}\n} else {\n${own(sets[1])}\n}`}
+      return `${
+        bySet.length === 0
+          ? ''
+          : sets.length === 1
+            ? own(sets[0])
+            : `if (way == ${sets[0]}u) {\n${own(sets[0])}\n} else {\n${own(sets[1])}\n}`
+      }
     ${plain.map((text) => text(prefix)).join('\n')}`;
     },
     take: (prefix) => names.map(({ name }) => `let ${name} = ${prefix}${name};`).join(' '),
@@ -254,7 +269,8 @@ export function fetchShared(v: ScanVariant, { stretch, width, fetch }: Layout, p
     stretch === 1 && items <= width
       ? `let part${m} = packed[rows + t0 * ${2 * quads}u + ${entry(`min(lane, ${items - 1}u)`)}];`
       : `let item${m} = min((lane & ${width - 1}u) + ${m * width}u, ${items - 1}u);
-    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u + ${entry(`item${m} % ${entries}u`)}];`;
+    let part${m} = packed[rows + (b * L + ${token(v, `min(first + item${m} / ${entries}u, L - 1u)`)}) * ${2 * quads}u
+      + ${entry(`item${m} % ${entries}u`)}];`;
   return (
     each(Math.ceil(items / width), load) +
     each(items, (i) => {
@@ -295,7 +311,8 @@ export function stageOf(v: ScanVariant, { width, teams }: Layout, tokens: number
     load: each(
       parts,
       (m) =>
-        `part${m} = packed[rows + (b * L + ${token(v, `min(first + min(${item(m)}, ${items - 1}u) / ${row}u, L - 1u)`)}) * ${row}u + ${item(m)} % ${row}u];`,
+        `part${m} = packed[rows + (b * L + ${token(v, `min(first + min(${item(m)}, ${items - 1}u) / ${row}u, L - 1u)`)})
+          * ${row}u + ${item(m)} % ${row}u];`,
     ),
     put: each(
       parts,
@@ -322,7 +339,13 @@ export function advanceStates(
     layout.split,
     (k) => `{
         ${each(tokens, (j) => `let slotDelta${j} = ${across(`delta${j}`, k)}; let slotInput${j} = ${across(`dx${j}`, k)};`)}
-        ${each(held, (r) => each(tokens, (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r} + slotInput${j} * B${r}x${j};${after(k, r, j)}`))}
+        ${each(held, (r) =>
+          each(
+            tokens,
+            (j) => `h${k}q${r} = exp2(slotDelta${j} * A${k}q${r}) * h${k}q${r}
+          + slotInput${j} * B${r}x${j};${after(k, r, j)}`,
+          ),
+        )}
       }`,
   );
 }
@@ -362,7 +385,10 @@ var<workgroup> seamSteps: array<f32, ${(chunks - 1) * width}>;`,
     workgroupBarrier();`,
     enter: (name) => `${slots((k, r) => `${name}${k}q${r} = vec4f();`)}
     for (var m = 0u; m < ${place}; m++) {
-      ${slots((k, r) => `${name}${k}q${r} = exp2(seamSteps[m * ${width}u + ${lane(layout, k)}] * A${k}q${r}) * ${name}${k}q${r} + seamValues[${at('m', k, r)}];`)}
+      ${slots(
+        (k, r) => `${name}${k}q${r} = exp2(seamSteps[m * ${width}u + ${lane(layout, k)}] * A${k}q${r})
+        * ${name}${k}q${r} + seamValues[${at('m', k, r)}];`,
+      )}
     }`,
   };
 }
