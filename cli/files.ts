@@ -1,5 +1,5 @@
-// Files that are whole or absent: written under another name in the same folder, synced, then renamed. Whoever reads the folder, or
-// pulls the plug, sees the old file or the new one.
+// Files that are whole or absent: written under another name in the same folder, synced, then renamed. Whoever reads
+// the folder, or pulls the plug, sees the old file or the new one.
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { constants, hostname } from 'node:os';
@@ -8,7 +8,9 @@ import { EngineError } from '../core/errors.ts';
 import type { ErrorDetails } from '../core/errors.ts';
 import { isRunning } from './processes.ts';
 
-/** A file or folder cannot be read or written. `code` is the system's error code, such as ENOSPC, where there is one. */
+/**
+ * A file or folder cannot be read or written. `code` is the system's error code, such as ENOSPC, where there is one.
+ */
 export class FileError extends EngineError {
   override name = 'FileError';
   readonly path: string;
@@ -21,7 +23,10 @@ export class FileError extends EngineError {
   }
 }
 
-/** The system's code of an error (ENOENT, …), if it has one. Those that Node has no name for, EDQUOT among them, go by their number. */
+/**
+ * The system's code of an error (ENOENT, …), if it has one. Those that Node has no name for, EDQUOT among them, go by
+ * their number.
+ */
 export function errorCode(error: unknown): string | undefined {
   const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
   if (typeof code !== 'string') return undefined;
@@ -96,8 +101,8 @@ export async function checkWritable(path: string): Promise<void> {
 }
 
 /**
- * Writes a file so that it appears at once and whole: temporary name in the same folder, fsync, rename, fsync of the folder.
- * A file of that name is replaced. On failure nothing changes and the temporary file is removed.
+ * Writes a file so that it appears at once and whole: temporary name in the same folder, fsync, rename, fsync of the
+ * folder. A file of that name is replaced. On failure nothing changes and the temporary file is removed.
  * @throws FileError when it cannot be written; the message names the path and the reason
  */
 export async function writeFileAtomic(path: string, data: FileData): Promise<void> {
@@ -113,7 +118,10 @@ export async function writeFileAtomic(path: string, data: FileData): Promise<voi
   }
 }
 
-/** Writes a new file and syncs it; for files of a folder that is renamed as a whole. The system's errors come as they are. */
+/**
+ * Writes a new file and syncs it; for files of a folder that is renamed as a whole. The system's errors come as they
+ * are.
+ */
 export async function writeFileSynced(path: string, data: FileData): Promise<void> {
   const file = await open(path, 'wx');
   try {
@@ -133,7 +141,10 @@ export function fileError(operation: string, attempt: string, path: string, erro
   return new FileError(operation, `Cannot ${attempt} ${path}: ${problem}`, { path, remedy, cause: error });
 }
 
-/** Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the rename alone must do. */
+/**
+ * Makes a rename last through a power cut. Some systems (Windows, network drives) cannot sync a folder; there the
+ * rename alone must do.
+ */
 export async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, 'r');

@@ -1,5 +1,5 @@
-// JSON that was read from a file is somebody else's: how long it may be, what it must look like, and a sentence with the file and the
-// field where it doesn't.
+// JSON that was read from a file is somebody else's: how long it may be, what it must look like, and a sentence with
+// the file and the field where it doesn't.
 
 import { open, type FileHandle } from 'node:fs/promises';
 import type { z } from 'zod';

@@ -1,5 +1,6 @@
-// libvips, below sharp, keeps its complaints in one buffer for the whole process: of two files that fail at the same time, one may get
-// the other's reason, and a good file's remarks stay for whoever fails next. So what fails is repeated alone, for its own reason.
+// libvips, below sharp, keeps its complaints in one buffer for the whole process: of two files that fail at the same
+// time, one may get the other's reason, and a good file's remarks stay for whoever fails next. So what fails is
+// repeated alone, for its own reason.
 
 interface Waiting {
   readonly alone: boolean;
@@ -35,8 +36,8 @@ function begin(alone: boolean): void {
 }
 
 /**
- * Runs an operation of sharp beside others. One that fails is repeated while no other runs, and fails with the reason it has then, which
- * is the same in each run; one that failed for want of memory may succeed.
+ * Runs an operation of sharp beside others. One that fails is repeated while no other runs, and fails with the reason
+ * it has then, which is the same in each run; one that failed for want of memory may succeed.
  */
 export async function withVips<T>(task: () => Promise<T>): Promise<T> {
   try {

@@ -1,6 +1,6 @@
-// A lock file against two processes that train in one folder. It names its holder, so that one left by a killed process of this machine
-// is known for what it is. Of another machine's process only signs of life can be seen: the holder touches the file now and then, and a
-// file that was not touched for long is nobody's any more.
+// A lock file against two processes that train in one folder. It names its holder, so that one left by a killed process
+// of this machine is known for what it is. Of another machine's process only signs of life can be seen: the holder
+// touches the file now and then, and a file that was not touched for long is nobody's any more.
 
 import { open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -56,8 +56,8 @@ export class Lock {
 }
 
 /**
- * Creates a lock file that names this process. One that a dead process of this machine left, or one of another machine that shows no sign
- * of life, is replaced.
+ * Creates a lock file that names this process. One that a dead process of this machine left, or one of another machine
+ * that shows no sign of life, is replaced.
  * @param folder what is locked, for the error
  * @throws UsageError while another process holds it; FileError when it cannot be written
  */
@@ -121,7 +121,10 @@ async function ageOf(path: string): Promise<number | undefined> {
   }
 }
 
-/** Removes a lock whose content is `text`. Renaming succeeds for one process only; should it catch a lock made meanwhile, that one goes back. */
+/**
+ * Removes a lock whose content is `text`. Renaming succeeds for one process only; should it catch a lock made
+ * meanwhile, that one goes back.
+ */
 async function removeStale(path: string, text: string): Promise<void> {
   const aside = `${path}.${process.pid}.tmp`;
   try {

@@ -9,7 +9,8 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
-// Beyond the limit of `ulimit -f` the system ends a process, unless it listens; then the write fails, which is dealt with where it happens.
+// Beyond the limit of `ulimit -f` the system ends a process, unless it listens; then the write fails, which is dealt
+// with where it happens.
 process.on('SIGXFSZ', () => undefined);
 
 process.exitCode = await run(process.argv.slice(2));

@@ -9,8 +9,8 @@ import { metricsLineSchema } from './schemas.ts';
 const MOST_WAITING = 16 * 2 ** 20;
 
 /**
- * Appends metrics, a line a record. Lines that the disk refuses, full or failing, wait in memory and are tried again with the next: a run
- * is worth more than its metrics.
+ * Appends metrics, a line a record. Lines that the disk refuses, full or failing, wait in memory and are tried again
+ * with the next: a run is worth more than its metrics.
  */
 export class MetricsFile {
   readonly path: string;
@@ -83,8 +83,8 @@ export class MetricsFile {
 const PIECE = 65536;
 
 /**
- * Drops the records of steps after `step`, and a last line that was cut: what a run that goes on from there writes again. They are at the
- * end, so the file is read from there and cut once, whatever its size.
+ * Drops the records of steps after `step`, and a last line that was cut: what a run that goes on from there writes
+ * again. They are at the end, so the file is read from there and cut once, whatever its size.
  */
 export async function truncateMetrics(path: string, step: number): Promise<void> {
   let file: FileHandle;

@@ -1,4 +1,5 @@
-// Options of the command line with types: each parser turns a flag's text into a value or says in one sentence what it expected.
+// Options of the command line with types: each parser turns a flag's text into a value or says in one sentence what it
+// expected.
 
 import { Option } from 'commander';
 import { UsageError } from './errors.ts';
@@ -6,7 +7,10 @@ import { UsageError } from './errors.ts';
 /** Text of a flag → value; `name` is the flag as typed, for the error. */
 export type Parser<T> = (text: string, name: string) => T;
 
-/** An option whose value is checked when it is read, e.g. `flag('--batch <n>', 'images a step', integer({ min: 1 }), 16)`. */
+/**
+ * An option whose value is checked when it is read, e.g.
+ * `flag('--batch <n>', 'images a step', integer({ min: 1 }), 16)`.
+ */
 export function flag<T>(flags: string, description: string, parse: Parser<T>, initial?: T): Option {
   const option = new Option(flags, description);
   const name = option.long ?? flags;
@@ -98,7 +102,9 @@ export function didYouMean(typed: string, known: Iterable<string>): string {
     : '';
 }
 
-/** Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b` (optimal string alignment). */
+/**
+ * Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b` (optimal string alignment).
+ */
 function editDistance(a: string, b: string): number {
   const d = Array.from({ length: a.length + 1 }, (_, i) =>
     Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),

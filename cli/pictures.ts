@@ -1,5 +1,6 @@
-// Pictures that the command line writes: sheets with class names beside the rows, single images, animations. Encoding is sharp's
-// (libvips); the layout of a sheet is torchvision's, so that without labels and enlargement it equals save_image's.
+// Pictures that the command line writes: sheets with class names beside the rows, single images, animations. Encoding
+// is sharp's (libvips); the layout of a sheet is torchvision's, so that without labels and enlargement it equals
+// save_image's.
 import { extname, join } from 'node:path';
 import sharp from 'sharp';
 import type { Sharp } from 'sharp';
@@ -52,7 +53,10 @@ export function enlarge(image: PixelImage, scale: number): PixelImage {
   return { data: result, width, height, channels };
 }
 
-/** Sheet of images (N, C, H, W), laid out by `makeGrid` and enlarged, with the rows' names in a margin on the left where there are any. */
+/**
+ * Sheet of images (N, C, H, W), laid out by `makeGrid` and enlarged, with the rows' names in a margin on the left where
+ * there are any.
+ */
 export function sheet(
   images: ImageBatch,
   { range = [-1, 1], scale = 1, rowLabels, ...grid }: SheetOptions = {},
@@ -129,7 +133,8 @@ const ENCODERS: Readonly<Record<string, (image: Sharp) => Sharp>> = {
 export const IMAGE_ENDINGS: readonly string[] = Object.keys(ENCODERS);
 
 /**
- * Writes one image, whole or not at all; the name's ending (.png, .webp, .avif, .jpg) chooses the format. PNG and WebP are lossless.
+ * Writes one image, whole or not at all; the name's ending (.png, .webp, .avif, .jpg) chooses the format. PNG and WebP
+ * are lossless.
  * @throws ValueError for another ending; FileError when the file cannot be written
  */
 export async function writeImage(path: string, image: PixelImage): Promise<void> {

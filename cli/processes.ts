@@ -12,7 +12,9 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-/** When a process began, in words that are another's for each boot and process; undefined where the system doesn't tell. */
+/**
+ * When a process began, in words that are another's for each boot and process; undefined where the system doesn't tell.
+ */
 export function beginning(pid: number): string | undefined {
   try {
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

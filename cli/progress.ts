@@ -3,7 +3,9 @@
 import { duration, grouped, significant, small } from './format.ts';
 import { outputsMeet, printable, printableJson } from './printable.ts';
 
-/** `bar`: one line that is rewritten; `lines`: a line for people now and then; `json`: the same for programs; `none`. */
+/**
+ * `bar`: one line that is rewritten; `lines`: a line for people now and then; `json`: the same for programs; `none`.
+ */
 export type ProgressStyle = 'bar' | 'lines' | 'json' | 'none';
 
 /** Where text goes: process.stdout or process.stderr, or a test's own. */
@@ -67,7 +69,9 @@ export function defaultStyle(
   return terminal.isTTY === true && output.isTTY === true && process.env.TERM !== 'dumb' ? 'bar' : lines;
 }
 
-/** Progress of one loop. Losses are shown smoothed over about the last fifty steps, the pace over about the last twenty. */
+/**
+ * Progress of one loop. Losses are shown smoothed over about the last fifty steps, the pace over about the last twenty.
+ */
 export class Progress {
   private readonly style: ProgressStyle;
   private readonly terminal: Terminal;

@@ -1,5 +1,5 @@
-// What config.json of a run holds: everything that decides what the run computes, and beside it the plan, which may change when
-// the run is resumed.
+// What config.json of a run holds: everything that decides what the run computes, and beside it the plan, which may
+// change when the run is resumed.
 
 import type { ErrorDetails } from '../core/errors.ts';
 import { FormatError, ValueError, errorClause } from '../core/errors.ts';

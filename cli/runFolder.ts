@@ -84,13 +84,14 @@ export class RunFolder {
   }
 
   /**
-   * Writes a checkpoint so that it appears whole or not at all: files into a temporary folder, each synced, then one rename.
-   * A checkpoint of that step that is there already stays. Where the disk is full, older checkpoints may go to make room, the newest never.
+   * Writes a checkpoint so that it appears whole or not at all: files into a temporary folder, each synced, then one
+   * rename. A checkpoint of that step that is there already stays. Where the disk is full, older checkpoints may go to
+   * make room, the newest never.
    * @param files names and contents; gone through again after an older checkpoint went
    * @param onRemove given, older checkpoints may go; called for each one that went
    * @returns its folder
-   * @throws FileError when it cannot be written; nothing of it is left then, and the newest checkpoint is untouched. UsageError when
-   *   another process took the folder over
+   * @throws FileError when it cannot be written; nothing of it is left then, and the newest checkpoint is untouched.
+   *   UsageError when another process took the folder over
    */
   async writeCheckpoint(
     step: number,
@@ -152,7 +153,9 @@ export class RunFolder {
     await this.lock.release();
   }
 
-  /** The same at a command's end: the folder of a run in which nothing came about goes, as far as it was made for it. */
+  /**
+   * The same at a command's end: the folder of a run in which nothing came about goes, as far as it was made for it.
+   */
   async leave(): Promise<void> {
     const began = (await stat(this.metrics).catch(() => undefined))?.size ?? 0;
     const empty = began === 0 && (await this.checkpoints().catch(() => [undefined])).length === 0;
@@ -206,8 +209,8 @@ export async function createRun(path: string): Promise<RunFolder> {
 }
 
 /**
- * Refuses a run whose folders are links: what is written and pruned in a run that came from somebody else would be another folder's.
- * Its metrics may lead to a device or a pipe, but to no other file.
+ * Refuses a run whose folders are links: what is written and pruned in a run that came from somebody else would be
+ * another folder's. Its metrics may lead to a device or a pipe, but to no other file.
  */
 async function refuseLinks(root: string): Promise<void> {
   for (const name of [CHECKPOINTS, SAMPLES, METRICS]) {

@@ -14,7 +14,10 @@ import {
 } from '../nn/index.ts';
 import { fileError } from './files.ts';
 
-/** The pieces of a file, in order; what `writeFileAtomic` takes. They may be gone through again, when a first writing failed. */
+/**
+ * The pieces of a file, in order; what `writeFileAtomic` takes. They may be gone through again, when a first writing
+ * failed.
+ */
 export function safetensorsPieces(
   tensors: ReadonlyMap<string, SafetensorsEntry>,
   metadata: Readonly<Record<string, string>> = {},
@@ -37,7 +40,8 @@ export type Shapes = Iterable<readonly [name: string, shape: readonly number[]]>
 
 /**
  * Checks a file's header against what it is expected to hold; no weights are read.
- * @throws FormatError naming the file and the first tensor that is missing, unknown or of another shape; FileError when it cannot be read
+ * @throws FormatError naming the file and the first tensor that is missing, unknown or of another shape; FileError when
+ *   it cannot be read
  */
 export function checkSafetensorsFile(path: string, expected: Shapes): Promise<void> {
   return withHeader(path, async ({ tensors }) => {

@@ -22,7 +22,10 @@ const LONGEST_NAME = 40;
 const shorten = (name: string): string =>
   name.length <= LONGEST_NAME ? name : `${name.slice(0, LONGEST_NAME - 3)}...`;
 
-/** A sheet with a row for each class, or several where there are more than sixteen images of it, and the class names beside them. */
+/**
+ * A sheet with a row for each class, or several where there are more than sixteen images of it, and the class names
+ * beside them.
+ */
 export function sampleSheet(images: ImageBatch, { classes, classNames }: SheetLayout): PixelImage {
   const [n, c, h, w] = images.shape;
   const scale = comfortableScale(h);

@@ -1,4 +1,5 @@
-// What the files of a run must hold. Every file that is read goes through one of these; see jsonFile.ts for what is said otherwise.
+// What the files of a run must hold. Every file that is read goes through one of these; see jsonFile.ts for what is
+// said otherwise.
 
 import { z } from 'zod';
 import { ADAMW_STATE_WORDS, adamWWord } from '../kernels/index.ts';

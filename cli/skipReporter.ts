@@ -1,4 +1,5 @@
-// Names files that cannot be read as they are met: the first ones each, so that a folder full of them doesn't drown the rest.
+// Names files that cannot be read as they are met: the first ones each, so that a folder full of them doesn't drown the
+// rest.
 
 import type { SkippedFile } from './data/imageFolder.ts';
 import { say } from './progress.ts';

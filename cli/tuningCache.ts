@@ -31,7 +31,8 @@ function cacheFolder(): string {
 
 /**
  * Gives a device what was measured before, by preference over what comes with the engine.
- * @returns the number of entries; 0 where there is no file, or one that is damaged or of another adapter: nothing is lost by that
+ * @returns the number of entries; 0 where there is no file, or one that is damaged or of another adapter: nothing is
+ *   lost by that
  */
 export async function loadTuning(device: Device): Promise<number> {
   const path = tuningPath(device);
@@ -65,7 +66,8 @@ export async function loadRunTuning(device: Device, path: string): Promise<strin
 
 /**
  * Remembers what was measured.
- * @param path the file of a run instead of the cache's: also what comes with the engine is written there, as another version may bring other things
+ * @param path the file of a run instead of the cache's: also what comes with the engine is written there, as another
+ *   version may bring other things
  * @throws FileError when it cannot be written
  */
 export async function storeTuning(device: Device, path?: string): Promise<void> {
@@ -95,12 +97,14 @@ export type StepShape = Pick<RunConfig, 'kind' | 'model' | 'diffusion'> & {
 };
 
 /**
- * Measures the kernels of a training step that were not measured on this adapter, after one step of a model that is thrown away.
+ * Measures the kernels of a training step that were not measured on this adapter, after one step of a model that is
+ * thrown away.
  * @returns what was measured, in order
  */
 export async function tuneStep(device: Device, shape: StepShape, options: TuneOptions = {}): Promise<TuningResult[]> {
   const results: TuningResult[] = [];
-  // What is found may bring more: how far apart the backward scan wants states to be saved is what its forward is measured for.
+  // What is found may bring more: how far apart the backward scan wants states to be saved is what its forward is
+  // measured for.
   for (let round = 0; round < 2; round++) {
     await meet(device, shape);
     const found = await tuningOf(device).tune(options);

@@ -1,4 +1,5 @@
-// `dis-cli doctor`: what the engine finds on this machine, whether it computes right, and what to do about what is missing.
+// `dis-cli doctor`: what the engine finds on this machine, whether it computes right, and what to do about what is
+// missing.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,5 +1,6 @@
-// `dis-cli quickstart`: from nothing to a sheet of samples in a few minutes, on any adapter. Trains a small class-conditional model on
-// the shapes, draws a row for each class, and lets a classifier that learnt from the same data say how many are what was asked for.
+// `dis-cli quickstart`: from nothing to a sheet of samples in a few minutes, on any adapter. Trains a small
+// class-conditional model on the shapes, draws a row for each class, and lets a classifier that learnt from the same
+// data say how many are what was asked for.
 
 import { join, relative } from 'node:path';
 import { Command } from 'commander';
@@ -23,9 +24,9 @@ import { labelsOfRows, writeSamples } from '../sampleSheet.ts';
 import { trainRun } from '../trainRun.ts';
 
 /**
- * Chosen so that a software adapter on two cores is done in about five minutes. Of 48,000 images seen, 95 to 99 % of the samples are
- * then what was asked for; predicting the noise instead of the image reaches a quarter of that in this time, and patches of 2 pixels cost three
- * times as much.
+ * Chosen so that a software adapter on two cores is done in about five minutes. Of 48,000 images seen, 95 to 99 % of
+ * the samples are then what was asked for; predicting the noise instead of the image reaches a quarter of that in this
+ * time, and patches of 2 pixels cost three times as much.
  */
 const QUICKSTART = {
   settings: {

@@ -1,5 +1,6 @@
-// `dis-cli tune`: measures which configurations of the kernels are fastest on this adapter for a training step of a model, and
-// remembers them for every command that runs here. `train` does the same by itself on a GPU, as far as no table answers that comes with the engine.
+// `dis-cli tune`: measures which configurations of the kernels are fastest on this adapter for a training step of a
+// model, and remembers them for every command that runs here. `train` does the same by itself on a GPU, as far as no
+// table answers that comes with the engine.
 
 import { Command } from 'commander';
 import { counted, significant } from '../format.ts';

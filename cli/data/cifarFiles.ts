@@ -42,7 +42,10 @@ async function entriesOf(folder: string): Promise<string[]> {
   return (await readdir(folder)).sort();
 }
 
-/** Whether the folder, or the archive's folder in it, holds binary files of CIFAR-10 or CIFAR-100; undefined when of neither. */
+/**
+ * Whether the folder, or the archive's folder in it, holds binary files of CIFAR-10 or CIFAR-100; undefined when of
+ * neither.
+ */
 export async function detectCifar(path: string): Promise<CifarKind | undefined> {
   for (const kind of ['cifar10', 'cifar100'] as const) {
     if ((await locate(path, kind)) !== undefined) return kind;
@@ -59,8 +62,8 @@ async function locate(path: string, kind: CifarKind): Promise<{ folder: string; 
 }
 
 /**
- * CIFAR-10 or CIFAR-100 from a folder with its binary files (`data_batch_1.bin` …, or `train.bin`), or from one that holds the
- * archive's folder. Class names are read from the text files beside them where there are any.
+ * CIFAR-10 or CIFAR-100 from a folder with its binary files (`data_batch_1.bin` …, or `train.bin`), or from one that
+ * holds the archive's folder. Class names are read from the text files beside them where there are any.
  * @throws FileError when the folder or the files of the split are missing; FormatError when a file is damaged
  */
 export async function openCifar(

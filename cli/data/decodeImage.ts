@@ -5,7 +5,10 @@ import type { PixelImage } from '../../models/data/image.ts';
 import { withVips } from '../libvips.ts';
 
 export interface DecodeOptions {
-  /** Colour (CSS syntax) that shines through transparent pixels. Default: transparency is dropped, the stored colours stay. */
+  /**
+   * Colour (CSS syntax) that shines through transparent pixels. Default: transparency is dropped, the stored colours
+   * stay.
+   */
   background?: string;
 }
 
@@ -46,9 +49,10 @@ export async function readImageHeader(source: ImageSource): Promise<{ width: num
 /**
  * Decodes an image file to RGB (H, W, 3).
  *
- * Grey and palette images become RGB; 16-bit channels keep their high byte; CMYK and images with a colour profile are converted to sRGB; the
- * EXIF orientation is applied; of an animation or a TIFF of several pages the first is taken. Transparency is dropped as Pillow's
- * `convert('RGB')` does, unless a `background` is given to lay the image on, in 8-bit sRGB.
+ * Grey and palette images become RGB; 16-bit channels keep their high byte; CMYK and images with a colour profile are
+ * converted to sRGB; the EXIF orientation is applied; of an animation or a TIFF of several pages the first is taken.
+ * Transparency is dropped as Pillow's `convert('RGB')` does, unless a `background` is given to lay the image on, in
+ * 8-bit sRGB.
  */
 export async function decodeImage(source: ImageSource, { background }: DecodeOptions = {}): Promise<PixelImage> {
   const { data, info } = await withVips(async () => {
@@ -56,7 +60,8 @@ export async function decodeImage(source: ImageSource, { background }: DecodeOpt
     const kept = background === undefined ? opened.removeAlpha() : opened;
     const decoded = await kept.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
     const { width, height, channels } = decoded.info;
-    // The background is a colour of sRGB, so it comes after the conversion: in the file's own space (grey, CMYK) it would be another.
+    // The background is a colour of sRGB, so it comes after the conversion: in the file's own space (grey, CMYK) it
+    // would be another.
     return background === undefined || channels !== 4
       ? decoded
       : sharp(decoded.data, { raw: { width, height, channels } })

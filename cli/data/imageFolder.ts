@@ -1,6 +1,7 @@
-// A folder of pictures as a data set: every image below it, cropped square as the official script does, with the first-level
-// folders as classes. Real folders hold damaged files and files that are no images: those are counted, named once, and stepped over.
-// A file that cannot be read is another matter: it is tried again, and then ends the reading, since without it the data are others.
+// A folder of pictures as a data set: every image below it, cropped square as the official script does, with the
+// first-level folders as classes. Real folders hold damaged files and files that are no images: those are counted,
+// named once, and stepped over. A file that cannot be read is another matter: it is tried again, and then ends the
+// reading, since without it the data are others.
 import { FormatError } from '../../core/errors.ts';
 import { centerCropArr } from '../../models/data/centerCrop.ts';
 import type { Dataset, DatasetItem } from '../../models/data/dataset.ts';
@@ -22,8 +23,8 @@ export interface ImageFolderOptions extends DecodeOptions, PatienceOptions {
   /** Side of the square that is cropped from each image. */
   size: number;
   /**
-   * `folders`: the first-level folders are classes; `none`: one unlabelled set; `auto`: folders, unless as many images lie outside of
-   * them as inside. Default auto.
+   * `folders`: the first-level folders are classes; `none`: one unlabelled set; `auto`: folders, unless as many images
+   * lie outside of them as inside. Default auto.
    */
   labels?: 'auto' | 'folders' | 'none';
   /** Fewest readable images that will do. Default 1. */
@@ -164,11 +165,12 @@ const folderOf = (name: string): string => (name.includes('/') ? name.slice(0, n
 /**
  * Opens a folder of images (PNG, JPEG, WebP, AVIF, TIFF, GIF), recursively, and looks into every file.
  *
- * Labels are the first-level folders in code-unit order, unless as many images lie beside them as in them; the few beside are left out.
- * Files whose header cannot be decoded are left out and reported through `onSkip`; files that prove damaged later are replaced by
- * their successor (see `ImageFolder.item`). A file that cannot be read at all is tried again, then ends the opening.
- * @throws FileError when the path is missing or not a folder, or holds too few images, or a file cannot be read; ValueError for a
- *   background that is no colour
+ * Labels are the first-level folders in code-unit order, unless as many images lie beside them as in them; the few
+ * beside are left out. Files whose header cannot be decoded are left out and reported through `onSkip`; files that
+ * prove damaged later are replaced by their successor (see `ImageFolder.item`). A file that cannot be read at all is
+ * tried again, then ends the opening.
+ * @throws FileError when the path is missing or not a folder, or holds too few images, or a file cannot be read;
+ *   ValueError for a background that is no colour
  */
 export async function openImageFolder(root: string, options: ImageFolderOptions): Promise<ImageFolder> {
   const { minImages = 1, background, onSkip, onNotice } = options;

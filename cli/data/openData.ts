@@ -27,7 +27,10 @@ export interface OpenedData {
   readonly dataset: Dataset;
   /** One line for people. */
   readonly description: string;
-  /** Equal for equal data: the same items under the same indices, wherever they lie. A run stores it to notice other data on resuming. */
+  /**
+   * Equal for equal data: the same items under the same indices, wherever they lie. A run stores it to notice other
+   * data on resuming.
+   */
   readonly fingerprint: string;
   /** Of a folder of pictures: what each of them holds. */
   readonly index?: PictureIndex;
@@ -45,8 +48,9 @@ function withoutLabels(dataset: Dataset): Dataset {
 }
 
 /**
- * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `folder:FOLDER`, or a plain path, which is
- * CIFAR where its binary files are found and a folder of images otherwise. A folder that is really called shapes is `./shapes`.
+ * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `folder:FOLDER`,
+ * or a plain path, which is CIFAR where its binary files are found and a folder of images otherwise. A folder that is
+ * really called shapes is `./shapes`.
  * @throws FileError, FormatError, ValueError with one sentence on what is wrong
  */
 export async function openData(spec: string, options: OpenDataOptions): Promise<OpenedData> {

@@ -1,5 +1,5 @@
-// Reading from disks and drives that fail for a moment: tried again with pauses, so that a network that is away for a second
-// neither ends a run nor changes what it sees.
+// Reading from disks and drives that fail for a moment: tried again with pauses, so that a network that is away for a
+// second neither ends a run nor changes what it sees.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FileError, errorCode } from '../files.ts';
 

@@ -1,5 +1,5 @@
-// What is known of each picture of a folder: its content's hash, and whether its header can be read. A run keeps it, so that going on
-// reads again only what may have changed, and says which pictures did.
+// What is known of each picture of a folder: its content's hash, and whether its header can be read. A run keeps it, so
+// that going on reads again only what may have changed, and says which pictures did.
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { createReadStream } from 'node:fs';
@@ -15,7 +15,9 @@ export interface IndexedPicture {
   /** See `ListedImage.name`. */
   readonly name: string;
   readonly bytes: number;
-  /** When it was written, and when anything of it was changed, in milliseconds: equal times mean that nobody touched it. */
+  /**
+   * When it was written, and when anything of it was changed, in milliseconds: equal times mean that nobody touched it.
+   */
   readonly modified: number;
   readonly changed: number;
   readonly hash: string;
@@ -68,7 +70,9 @@ async function headerProblem(bytes: Uint8Array): Promise<string | undefined> {
   }
 }
 
-/** What a decoder complains of, in one line: the last one that says something, after those of the libraries below it. */
+/**
+ * What a decoder complains of, in one line: the last one that says something, after those of the libraries below it.
+ */
 export function reasonOf(error: unknown): string {
   if (error instanceof EngineError) return errorSentence(error);
   const lines = (error instanceof Error ? error.message : String(error)).split('\n').map((line) => line.trim());

@@ -16,7 +16,10 @@ const NVIDIA = '/proc/driver/nvidia/gpus',
   DRM = '/sys/class/drm';
 const VENDORS: Readonly<Record<string, string>> = { '0x1002': 'AMD', '0x10de': 'NVIDIA', '0x8086': 'Intel' };
 
-/** GPUs in the order of their addresses; none where the system has no such files (other systems than Linux, virtual GPUs). */
+/**
+ * GPUs in the order of their addresses; none where the system has no such files (other systems than Linux, virtual
+ * GPUs).
+ */
 export async function listGpus(): Promise<Gpu[]> {
   const found = new Map<string, { name: string; files: string[] }>();
   const at = (address: string, name: string): { name: string; files: string[] } => {

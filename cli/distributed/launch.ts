@@ -1,4 +1,5 @@
-// `dis-cli train --gpus`: starts a rank a GPU by mpirun, and goes on from the last checkpoint with the GPUs that are left when a rank dies.
+// `dis-cli train --gpus`: starts a rank a GPU by mpirun, and goes on from the last checkpoint with the GPUs that are
+// left when a rank dies.
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// Moves buckets between ranks of several machines by messages. One call at a time, in an order that is the same on all ranks: calls that
-// wait for each other on worker threads could otherwise block all threads of two ranks, each for what the other has not begun.
+// Moves buckets between ranks of several machines by messages. One call at a time, in an order that is the same on all
+// ranks: calls that wait for each other on worker threads could otherwise block all threads of two ranks, each for what
+// the other has not begun.
 
 import type { ExchangeChannel } from '../../models/train/exchange.ts';
 import { MpiError, type Communicator } from './mpi.ts';
@@ -13,7 +14,8 @@ class Lane {
 
   /**
    * @param channels calls of each kind in a round
-   * @param twice whether a channel scatters before it gathers; the next one's scatter comes between, so that something moves while a GPU adds
+   * @param twice whether a channel scatters before it gathers; the next one's scatter comes between, so that something
+   *   moves while a GPU adds
    */
   constructor(channels: number, twice: boolean) {
     const order: string[] = [];

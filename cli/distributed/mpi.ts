@@ -1,5 +1,5 @@
-// MPI through koffi: the few calls that training needs, without a compiled addon. Calls that may wait for other ranks run on worker
-// threads and return promises; buffers are ArrayBuffers (also mapped ranges of the GPU) or addresses.
+// MPI through koffi: the few calls that training needs, without a compiled addon. Calls that may wait for other ranks
+// run on worker threads and return promises; buffers are ArrayBuffers (also mapped ranges of the GPU) or addresses.
 
 import type { LibraryHandle } from 'koffi';
 import {
@@ -212,7 +212,10 @@ export class Communicator {
     return this.mpi.run('Allgather', values, bytes, byte, out, bytes, byte, this.handle);
   }
 
-  /** `counts[r]` bytes from `places[r]` on of what is sent go to rank r; what rank r sends to this one goes to its place. */
+  /**
+   * `counts[r]` bytes from `places[r]` on of what is sent go to rank r; what rank r sends to this one goes to its
+   * place.
+   */
   async allToAllParts(send: MpiParts, receive: MpiParts): Promise<void> {
     const { byte } = this.mpi.handles.types;
     await this.mpi.run(

@@ -1,6 +1,6 @@
-// What differs between implementations of MPI: where the library lies, how its handles are found, and a few constants. Everything
-// else is in mpi.ts. A handle is a pointer in Open MPI (the address of an exported object) and in the standard ABI of MPI 5 (a small
-// number), so that one set of signatures serves both.
+// What differs between implementations of MPI: where the library lies, how its handles are found, and a few constants.
+// Everything else is in mpi.ts. A handle is a pointer in Open MPI (the address of an exported object) and in the
+// standard ABI of MPI 5 (a small number), so that one set of signatures serves both.
 
 /** A handle or an address. */
 export type Pointer = bigint;

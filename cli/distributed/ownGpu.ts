@@ -1,5 +1,5 @@
-// Gives a rank its own GPU: in a private mount namespace the device files of the others are covered, so that the driver finds one card.
-// The process replaces itself by one in such a namespace; its number stays, and so does its parent.
+// Gives a rank its own GPU: in a private mount namespace the device files of the others are covered, so that the driver
+// finds one card. The process replaces itself by one in such a namespace; its number stays, and so does its parent.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// Every rank begins with what rank 0 has: it alone reads checkpoints, and other adapters may draw initial values with other last bits.
+// Every rank begins with what rank 0 has: it alone reads checkpoints, and other adapters may draw initial values with
+// other last bits.
 
 import type { Trainer, TrainerState } from '../../models/train/trainer.ts';
 import type { Ranks } from './ranks.ts';

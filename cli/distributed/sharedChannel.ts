@@ -1,6 +1,6 @@
-// Moves buckets between ranks of one machine through memory that they share: worker threads copy pieces in and out, and a flag a piece
-// says that it is there. Measured on two H200s (114 MB a rank, ms): one MPI_Allreduce 111, eight at once on communicators of their own
-// 36, eight MPI_Allgathers 36, this 10. docs/scaling.md has the table.
+// Moves buckets between ranks of one machine through memory that they share: worker threads copy pieces in and out, and
+// a flag a piece says that it is there. Measured on two H200s (114 MB a rank, ms): one MPI_Allreduce 111, eight at once
+// on communicators of their own 36, eight MPI_Allgathers 36, this 10. docs/scaling.md has the table.
 
 import type { ExchangeChannel } from '../../models/train/exchange.ts';
 import { MpiError, type Communicator, type MpiLibrary } from './mpi.ts';
@@ -136,8 +136,8 @@ export interface SharedOptions {
 }
 
 /**
- * Each call uses the other half of its memory: when a rank writes a half again, everybody has raised a flag of the call between, and so
- * has finished reading this half.
+ * Each call uses the other half of its memory: when a rank writes a half again, everybody has raised a flag of the call
+ * between, and so has finished reading this half.
  */
 export class SharedChannel implements ExchangeChannel {
   private readonly memory: SharedMemory;

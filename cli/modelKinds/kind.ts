@@ -1,4 +1,5 @@
-// What the command line has to know of a kind of model to train, sample and describe it. Nothing else in cli/ knows one kind from another.
+// What the command line has to know of a kind of model to train, sample and describe it. Nothing else in cli/ knows one
+// kind from another.
 
 import type { Option } from 'commander';
 import type { z } from 'zod';

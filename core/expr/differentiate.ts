@@ -6,8 +6,8 @@ import { topological } from './graph.ts';
 import { OPS } from './operators.ts';
 
 /**
- * Reverse-mode derivative: for each input of `wanted`, d(Σ seeds·outputs)/d(input) as an expression of the same inputs and the
- * seeds, or null where it doesn't depend on it.
+ * Reverse-mode derivative: for each input of `wanted`, d(Σ seeds·outputs)/d(input) as an expression of the same inputs
+ * and the seeds, or null where it doesn't depend on it.
  */
 export function differentiate(
   outputs: readonly Expr[],

@@ -1,5 +1,5 @@
-// Expressions as operations on tensors: `fuse` makes one of a user's expression, `elementwise` the built-in ones, `fuseInPlace` one
-// that overwrites its arguments. The derivative is another program, run the same way.
+// Expressions as operations on tensors: `fuse` makes one of a user's expression, `elementwise` the built-in ones,
+// `fuseInPlace` one that overwrites its arguments. The derivative is another program, run the same way.
 
 import { isGradEnabled } from '../autograd/gradMode.ts';
 import { defineOp } from '../autograd/defineOp.ts';
@@ -83,9 +83,9 @@ const NUMBER = 8;
 const asExpr = (e: ExprLike): Expr => (e instanceof Expr ? e : Expr.constant(Number(e)));
 
 /**
- * Makes one differentiable kernel of an expression: `fuse((x, y, z) => x.silu().mul(y).add(z))`. Tensors broadcast; the result's
- * type is that of the expression. With several expressions it gives several tensors. A number in the expression is part of the
- * kernel: what changes from call to call is better a tensor of one element.
+ * Makes one differentiable kernel of an expression: `fuse((x, y, z) => x.silu().mul(y).add(z))`. Tensors broadcast; the
+ * result's type is that of the expression. With several expressions it gives several tensors. A number in the
+ * expression is part of the kernel: what changes from call to call is better a tensor of one element.
  *
  * @throws LimitError when an expression reads more tensors than the adapter binds (7 everywhere)
  */
@@ -118,8 +118,8 @@ export function fuse(
 }
 
 /**
- * Like `fuse`, but result k overwrites tensor k, in the same dispatch: an optimizer's update. Results are cast to the types of what they
- * overwrite; the other tensors broadcast to its shape. Not recorded.
+ * Like `fuse`, but result k overwrites tensor k, in the same dispatch: an optimizer's update. Results are cast to the
+ * types of what they overwrite; the other tensors broadcast to its shape. Not recorded.
  *
  * @throws GradError while recording, if a tensor needs a gradient
  * @throws ShapeError where the tensors to be overwritten differ in shape, or another does not broadcast to theirs

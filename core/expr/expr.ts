@@ -1,5 +1,5 @@
-// Scalar expressions: what an elementwise operation computes for one element. An expression is written once; its WGSL (scalar, and for
-// four elements) and its derivative come from it.
+// Scalar expressions: what an elementwise operation computes for one element. An expression is written once; its WGSL
+// (scalar, and for four elements) and its derivative come from it.
 
 import { isFloat, promote, type DType } from '../tensor/dtype.ts';
 import { OPS, type OpName } from './operators.ts';
@@ -42,8 +42,8 @@ export class Expr {
   }
 
   /**
-   * Applies an operation, after bringing its arguments to the type that it computes in. Comparisons of whole numbers are exact, also
-   * of i32 with u32 and with numbers that the type can't hold.
+   * Applies an operation, after bringing its arguments to the type that it computes in. Comparisons of whole numbers
+   * are exact, also of i32 with u32 and with numbers that the type can't hold.
    *
    * @throws ValueError for a whole number that doesn't fit the type of the integers beside it
    */

@@ -1,5 +1,5 @@
-// Programs over tensors that broadcast: an invocation for an element, or for four that lie together. Operands keep their strides and
-// offsets; dimensions that all of them walk alike are one.
+// Programs over tensors that broadcast: an invocation for an element, or for four that lie together. Operands keep
+// their strides and offsets; dimensions that all of them walk alike are one.
 
 import { LimitError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
@@ -23,7 +23,10 @@ import { bindingsOf, extensionsOf, loaded, stored, type Access, type Operand } f
 import { copyProgram, type Program } from './program.ts';
 import { generate } from './wgsl.ts';
 
-/** How the operands of a program lie: inputs, then outputs that are no inputs. Frozen, so that its kernel is found by identity. */
+/**
+ * How the operands of a program lie: inputs, then outputs that are no inputs. Frozen, so that its kernel is found by
+ * identity.
+ */
 export class GridLayout {
   readonly program: Program;
   /** Dimensions after collapsing; 0 where every operand is contiguous, or one value. */
@@ -43,7 +46,9 @@ export class GridLayout {
 
 const GROUP = 64;
 
-/** Tensors that one kernel binds at most, also where the adapter allows more: a layout is a number of so many digits. */
+/**
+ * Tensors that one kernel binds at most, also where the adapter allows more: a layout is a number of so many digits.
+ */
 const MOST_TENSORS = 16;
 
 const ACCESS: readonly Access[] = ['vector', 'splat', 'gather'];
@@ -136,8 +141,8 @@ function aligned(t: Tensor, strides: Shape, last: number): boolean {
 }
 
 /**
- * Runs a program without recording. Outputs are new tensors, or the views given in `into`, which have the shape that the inputs
- * broadcast to; or, in place, the first inputs.
+ * Runs a program without recording. Outputs are new tensors, or the views given in `into`, which have the shape that
+ * the inputs broadcast to; or, in place, the first inputs.
  */
 export function runGrid(
   program: Program,
@@ -208,12 +213,17 @@ function commonShape(name: string, tensors: readonly Tensor[]): Shape {
     : broadcastShapes(name, ...tensors.map((t) => t.shape));
 }
 
-/** Whether one of the first tensors shares its memory with another: a kernel can't read memory by one binding that it writes by another. */
+/**
+ * Whether one of the first tensors shares its memory with another: a kernel can't read memory by one binding that it
+ * writes by another.
+ */
 function aliased(tensors: readonly Tensor[], written: number): boolean {
   return tensors.some((t, i) => i < written && tensors.some((other, k) => k !== i && other.storage === t.storage));
 }
 
-/** Runs a program with more tensors than a kernel may bind: several kernels, each with as many of the outputs as fit. */
+/**
+ * Runs a program with more tensors than a kernel may bind: several kernels, each with as many of the outputs as fit.
+ */
 function inParts(
   program: Program,
   tensors: readonly Tensor[],

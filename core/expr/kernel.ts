@@ -1,5 +1,5 @@
-// What kernels of expressions share, whatever their elements are and whether they map or reduce: operands as bindings, values that are
-// loaded from them and stored to them.
+// What kernels of expressions share, whatever their elements are and whether they map or reduce: operands as bindings,
+// values that are loaded from them and stored to them.
 
 import type { KernelBinding, KernelExtension } from '../gpu/kernel.ts';
 import { storageType, type DType } from '../tensor/dtype.ts';

@@ -1,5 +1,5 @@
-// Expressions of one kernel over tensors that broadcast. What is derived from a program – its kernels by layout, its derivatives, the parts
-// that it is computed in where an adapter binds few buffers – belongs to it, and goes with it.
+// Expressions of one kernel over tensors that broadcast. What is derived from a program – its kernels by layout, its
+// derivatives, the parts that it is computed in where an adapter binds few buffers – belongs to it, and goes with it.
 
 import type { DType } from '../tensor/dtype.ts';
 import { isFloat } from '../tensor/dtype.ts';
@@ -21,7 +21,10 @@ export interface Gradient {
   readonly wanted: readonly number[];
   /** For each of these: an output of the program, one of its inputs as it is, or nothing. */
   readonly from: readonly ({ readonly output: number } | { readonly input: number } | null)[];
-  /** Its inputs are `reads`, where the gradient of output k has the number inputs + k. Null where nothing is to be computed. */
+  /**
+   * Its inputs are `reads`, where the gradient of output k has the number inputs + k. Null where nothing is to be
+   * computed.
+   */
   readonly program: Program | null;
   readonly reads: readonly number[];
   /** Inputs of the forward pass that are needed. */
@@ -99,8 +102,8 @@ export class Program {
   }
 
   /**
-   * Programs that compute all outputs and bind at most `limit` tensors each; null where a single output needs more, whose number
-   * `tooMany` is told.
+   * Programs that compute all outputs and bind at most `limit` tensors each; null where a single output needs more,
+   * whose number `tooMany` is told.
    */
   within(limit: number, tooMany: (tensors: number) => never): readonly Part[] {
     const known = this.parts.get(limit);

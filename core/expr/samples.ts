@@ -1,6 +1,6 @@
-// Programs over samples: tensors whose first dimension is a batch. An input of the expressions is an element of a part of a sample (half of
-// the channels), one value a sample, or a column of a table in the row that an index tensor gives for the sample. They are mapped, or
-// summed over the elements of each sample, always in the same order.
+// Programs over samples: tensors whose first dimension is a batch. An input of the expressions is an element of a part
+// of a sample (half of the channels), one value a sample, or a column of a table in the row that an index tensor gives
+// for the sample. They are mapped, or summed over the elements of each sample, always in the same order.
 
 import { LimitError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';
@@ -22,7 +22,10 @@ export type Source =
   | { readonly kind: 'element'; readonly tensor: number; readonly part?: number; readonly parts?: number }
   /** One value a sample, (batch). */
   | { readonly kind: 'sample'; readonly tensor: number }
-  /** Column `column` of a table (rows, columns) f32, in the row that an i32 tensor (batch) gives. A row out of range reads as NaN. */
+  /**
+   * Column `column` of a table (rows, columns) f32, in the row that an i32 tensor (batch) gives. A row out of range
+   * reads as NaN.
+   */
   | {
       readonly kind: 'row';
       readonly table: number;
@@ -31,7 +34,10 @@ export type Source =
       readonly columns: number;
     };
 
-/** An expression, and where its values go: into part `part` of a result of `parts` parts a sample, which lies behind `before` parts. */
+/**
+ * An expression, and where its values go: into part `part` of a result of `parts` parts a sample, which lies behind
+ * `before` parts.
+ */
 export interface SampleOutput {
   readonly expr: Expr;
   readonly part: number;
@@ -56,8 +62,8 @@ export class SampleProgram {
   readonly layouts = new Map<number, SampleLayout>();
 
   /**
-   * @param outputs in the order in which their results lie. Scalar 0 of the expressions is the reciprocal of a part's size, scalar 1 and
-   * those that follow are given when the program is run.
+   * @param outputs in the order in which their results lie. Scalar 0 of the expressions is the reciprocal of a part's
+   *   size, scalar 1 and those that follow are given when the program is run.
    */
   constructor(name: string, sources: readonly Source[], outputs: readonly SampleOutput[]) {
     const exprs = unify(outputs.map((o) => o.expr));

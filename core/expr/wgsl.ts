@@ -1,4 +1,5 @@
-// WGSL of expressions: for one element, or for four as a vector. f16 is loaded as f32, computed in f32 and rounded when it is stored.
+// WGSL of expressions: for one element, or for four as a vector. f16 is loaded as f32, computed in f32 and rounded when
+// it is stored.
 
 import { isFloat, type DType } from '../tensor/dtype.ts';
 import type { Expr } from './expr.ts';

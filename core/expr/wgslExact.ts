@@ -8,8 +8,8 @@ import type { MathFunction } from './wgslTypes.ts';
 const head = (x: string): string => `bitcast<f32>(bitcast<u32>(${x}) & 0xfffff000u)`;
 
 export const EXACT: Record<'quarterTurns' | 'pow' | 'remainder', MathFunction> = {
-  // Quarter turns in an angle, modulo 4 or more, and what is left, from -π/4 to π/4. Angles beyond 8192 are multiplied with as many bits
-  // of 2/π as count.
+  // Quarter turns in an angle, modulo 4 or more, and what is left, from -π/4 to π/4. Angles beyond 8192 are multiplied
+  // with as many bits of 2/π as count.
   quarterTurns: {
     calls: ['mulHi'],
     text: () => `struct Turns { quarter: i32, rest: f32 }

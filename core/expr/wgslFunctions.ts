@@ -1,6 +1,7 @@
 // The texts behind wgslMath.ts.
 //
-// Sources: S. Moshier's Cephes (log, tanh, the reduction of angles), W. H. Press et al., Numerical Recipes, §6.2 (erfc).
+// Sources: S. Moshier's Cephes (log, tanh, the reduction of angles), W. H. Press et al., Numerical Recipes, §6.2
+// (erfc).
 
 import { EXACT } from './wgslExact.ts';
 import type { MathFunction, MathName } from './wgslTypes.ts';
@@ -51,8 +52,8 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   return x * bitcast<${f}>((half + 127) << shift) * bitcast<${f}>((k - half + 127) << shift);
 }`,
   },
-  // The product with log2(e) is rounded, which the result would show as a relative error of its size: what was lost is put back. exp2 is good to
-  // the last places on every adapter seen.
+  // The product with log2(e) is rounded, which the result would show as a relative error of its size: what was lost is
+  // put back. exp2 is good to the last places on every adapter seen.
   exp: {
     text: ({ f, u, s }) => `fn mathExp${s}(x: ${f}) -> ${f} {
   let t = x * 1.44269504;
@@ -193,8 +194,8 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   },
   minimum: { calls: ['nan'], text: extremum('min') },
   maximum: { calls: ['nan'], text: extremum('max') },
-  // A sum that keeps what each addition rounds away (Kahan): its value is `value - lost`. Compilers would simplify that to nothing, were it
-  // not for `zero`, a 0 that they can't know: p.width >> 31u of some width.
+  // A sum that keeps what each addition rounds away (Kahan): its value is `value - lost`. Compilers would simplify that
+  // to nothing, were it not for `zero`, a 0 that they can't know: p.width >> 31u of some width.
   accumulate: {
     text: ({ f, u, s }) => `struct Sum${s} { value: ${f}, lost: ${f} }
 fn mathAccumulate${s}(sum: Sum${s}, x: ${f}, zero: u32) -> Sum${s} {

@@ -1,6 +1,6 @@
-// Functions that WGSL lacks, or whose built-in form isn't good enough: WGSL grants sin, cos, tanh, and log near 1 an absolute error
-// only, exp and pow one that grows with the argument, and leaves open what becomes of NaN. Here each is within a few units in the last
-// place in f32, and NaN goes through. Kernels of any kind take their text from here.
+// Functions that WGSL lacks, or whose built-in form isn't good enough: WGSL grants sin, cos, tanh, and log near 1 an
+// absolute error only, exp and pow one that grows with the argument, and leaves open what becomes of NaN. Here each is
+// within a few units in the last place in f32, and NaN goes through. Kernels of any kind take their text from here.
 
 import { FUNCTIONS } from './wgslFunctions.ts';
 import type { Form, MathName } from './wgslTypes.ts';

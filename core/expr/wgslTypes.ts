@@ -13,7 +13,10 @@ export interface Form {
 export interface MathFunction {
   /** Functions that it calls, in its own form. */
   readonly calls?: readonly MathName[];
-  /** Its text for a form; the form of four calls the other for each element where `each` says how many arguments there are. */
+  /**
+   * Its text for a form; the form of four calls the other for each element where `each` says how many arguments there
+   * are.
+   */
   readonly text: (form: Form) => string;
   readonly each?: 1 | 2;
 }

@@ -1,5 +1,6 @@
-// Integers beside numbers: JavaScript's numbers have values that i32 and u32 don't. Comparisons, clamp, minimum and maximum are exact
-// whatever the number is; elsewhere a whole number that the type can't hold is an error. NumPy does the same.
+// Integers beside numbers: JavaScript's numbers have values that i32 and u32 don't. Comparisons, clamp, minimum and
+// maximum are exact whatever the number is; elsewhere a whole number that the type can't hold is an error. NumPy does
+// the same.
 
 import { ValueError } from '../errors.ts';
 import { rangeOf, type DType } from '../tensor/dtype.ts';
@@ -30,7 +31,8 @@ export function wholeComparison(op: Comparison, value: number, type: 'i32' | 'u3
 }
 
 /**
- * The number as a value of an integer type: itself, or for a bound of clamp, minimum and maximum the end of the range that says the same.
+ * The number as a value of an integer type: itself, or for a bound of clamp, minimum and maximum the end of the range
+ * that says the same.
  *
  * @param position of the number among the operands
  * @throws ValueError where the type can't hold it

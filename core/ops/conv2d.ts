@@ -1,5 +1,6 @@
-// Convolution as a matrix product over unfolded windows. It saves its input alone and unfolds again in the backward pass. Where the
-// unfolded windows of a large image would not fit, it works through samples, then through bands of rows.
+// Convolution as a matrix product over unfolded windows. It saves its input alone and unfolds again in the backward
+// pass. Where the unfolded windows of a large image would not fit, it works through samples, then through bands of
+// rows.
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { sizeOf } from '../tensor/dtype.ts';
@@ -96,9 +97,9 @@ export interface Conv2dOptions extends WindowOptions {
  *
  *     y[n,o,i,j] = bias[o] + Σ_{c,u,v} weight[o,c,u,v] x[n, c, i·stride + u·dilation - padding, j·stride + v·dilation - padding]
  *
- * where x is 0 outside of the image and c runs over the channels of o's group. Shapes: x (N,C,H,W), weight (O, C/groups, kH, kW),
- * bias (O), y (N,O,H',W') with `H' = ⌊(H + 2·padding - dilation·(kH - 1) - 1) / stride⌋ + 1`. Sums are taken in f32. Derivatives
- * of all orders exist.
+ * where x is 0 outside of the image and c runs over the channels of o's group. Shapes: x (N,C,H,W), weight (O,
+ * C/groups, kH, kW), bias (O), y (N,O,H',W') with `H' = ⌊(H + 2·padding - dilation·(kH - 1) - 1) / stride⌋ + 1`. Sums
+ * are taken in f32. Derivatives of all orders exist.
  *
  * @throws ShapeError, DTypeError, ValueError
  */

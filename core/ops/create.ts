@@ -22,10 +22,11 @@ export interface CreateOptions {
 }
 
 /**
- * A tensor of host data: a number, nested arrays, or a typed array. Its type follows the data (Int32Array → i32, Uint32Array → u32,
- * Float16Array → f16, booleans → bool; everything else → f32) unless given.
+ * A tensor of host data: a number, nested arrays, or a typed array. Its type follows the data (Int32Array → i32,
+ * Uint32Array → u32, Float16Array → f16, booleans → bool; everything else → f32) unless given.
  *
- * @throws ShapeError where the data doesn't fill the shape or nested arrays are ragged, ValueError for what is no number
+ * @throws ShapeError where the data doesn't fill the shape or nested arrays are ragged, ValueError for what is no
+ *   number
  */
 export function tensor(device: Device, data: Nested | HostArray, options: CreateOptions = {}): Tensor {
   checkDevice('tensor', device);

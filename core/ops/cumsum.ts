@@ -1,5 +1,5 @@
-// Running sums along an axis. A long axis is cut into pieces that are summed side by side; the sums of the pieces are then summed in
-// the same way and added.
+// Running sums along an axis. A long axis is cut into pieces that are summed side by side; the sums of the pieces are
+// then summed in the same way and added.
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { wgslMath } from '../expr/wgslMath.ts';

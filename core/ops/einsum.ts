@@ -17,9 +17,10 @@ interface Labelled {
 }
 
 /**
- * `einsum('bij,bjk->bik', x, y)`: letters that are missing in the result are summed over. Without `->` the result has the letters
- * that occur once, in alphabetical order. `...` stands for leading dimensions of any number, which broadcast; a letter that is twice
- * in one operand takes its diagonal; sizes of 1 broadcast. Operands are contracted from left to right.
+ * `einsum('bij,bjk->bik', x, y)`: letters that are missing in the result are summed over. Without `->` the result has
+ * the letters that occur once, in alphabetical order. `...` stands for leading dimensions of any number, which
+ * broadcast; a letter that is twice in one operand takes its diagonal; sizes of 1 broadcast. Operands are contracted
+ * from left to right.
  *
  * @throws ValueError for an equation that can't be read, ShapeError for sizes that differ
  */

@@ -48,8 +48,8 @@ export const mul: Binary = made('mul', (x, y) => x.mul(y));
 export const div: Binary = made('div', (x, y) => x.div(y), asFloat);
 const power: Binary = made('pow', (x, y) => x.pow(y));
 /**
- * xʸ. A negative base has a power for whole exponents only, else NaN. Integers to integer powers stay integers; there a negative
- * exponent gives 0, except for the bases 1 and -1. Small whole numbers are multiplied out.
+ * xʸ. A negative base has a power for whole exponents only, else NaN. Integers to integer powers stay integers; there a
+ * negative exponent gives 0, except for the bases 1 and -1. Small whole numbers are multiplied out.
  *
  * @throws ValueError for an integer tensor to a negative whole number
  */

@@ -1,5 +1,5 @@
-// Gather and scatter along an axis. Scattered sums loop over the sources of each element instead of adding atomically: WGSL has no
-// atomic f32, and a fixed order makes the result the same every time.
+// Gather and scatter along an axis. Scattered sums loop over the sources of each element instead of adding atomically:
+// WGSL has no atomic f32, and a fixed order makes the result the same every time.
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { storageType } from '../tensor/dtype.ts';
@@ -26,7 +26,9 @@ interface Variant {
   readonly vec: boolean;
 }
 
-/** gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k]. */
+/**
+ * gather: y[o, j, i] = x[o, index[o, j, i], i]; scatter: y[o, k, i] = x[o, k, i] + Σ_j s[o, j, i]·[index[o, j, i] = k].
+ */
 export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, index, slices, vec }) => {
   const float = type === 'f32' || type === 'f16';
   const functions: MathName[] = [scatter ? 'accumulate' : 'special'];
@@ -132,8 +134,9 @@ const gatherOp = defineOp({
   }),
 });
 /**
- * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other dimensions. Negative
- * indices count from the end; what one out of range reads is NaN, or 0 of integers, since the GPU can't raise an error.
+ * y[…, j, …] = x[…, index[…, j, …], …] along an axis. Sizes of the index are at most those of x in the other
+ * dimensions. Negative indices count from the end; what one out of range reads is NaN, or 0 of integers, since the GPU
+ * can't raise an error.
  */
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('gather', axis, x.ndim);
@@ -153,8 +156,9 @@ const scatterOp = defineOp({
   }),
 });
 /**
- * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of source, and of x
- * in the other dimensions; indices out of range are left out. Deterministic; time grows with the index's length.
+ * A copy of x with source[…, j, …] added at index[…, j, …] along an axis. Sizes of the index are at most those of
+ * source, and of x in the other dimensions; indices out of range are left out. Deterministic; time grows with the
+ * index's length.
  */
 export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tensor): Tensor {
   const a = axisOf('scatterAdd', axis, x.ndim);
@@ -174,7 +178,9 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, source: Tenso
   });
 }
 
-/** Whole slices along an axis, by a one-dimensional index: rows of an embedding table. Indices are those of `gather`. */
+/**
+ * Whole slices along an axis, by a one-dimensional index: rows of an embedding table. Indices are those of `gather`.
+ */
 export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
   const a = axisOf('indexSelect', axis, x.ndim);
   checkIndexType('indexSelect', index);

@@ -97,8 +97,8 @@ function multiply(a: Tensor, b: Tensor, shape: readonly number[], batch: number)
 }
 
 /**
- * Matrix product of the last two dimensions, the others broadcast: (…, M, K) · (…, K, N) → (…, M, N). A vector on the left is a
- * row, on the right a column, and its dimension goes away, as in PyTorch. Accumulates in f32.
+ * Matrix product of the last two dimensions, the others broadcast: (…, M, K) · (…, K, N) → (…, M, N). A vector on the
+ * left is a row, on the right a column, and its dimension goes away, as in PyTorch. Accumulates in f32.
  *
  * @throws ShapeError when the inner sizes differ
  */
@@ -162,8 +162,8 @@ const linearOp = defineOp({
 });
 
 /**
- * x·Wᵀ + b in one product: (…, in) with W (out, in) and b (out). Accumulates in f32; x and W are of one type, the result's, b may be
- * of another.
+ * x·Wᵀ + b in one product: (…, in) with W (out, in) and b (out). Accumulates in f32; x and W are of one type, the
+ * result's, b may be of another.
  *
  * @throws ShapeError, DTypeError
  */

@@ -1,4 +1,5 @@
-// Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack, pad).
+// Views (reshape, permute, slice, expand, flip: they move no data) and the operations that do move it (concat, stack,
+// pad).
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { copyInto } from '../expr/elementwise.ts';

@@ -29,7 +29,8 @@ function pool(
 }
 
 /**
- * The largest value of each window: (N,C,H,W) → (N,C,H',W'). Padding counts as -∞. Equal largest values share the gradient.
+ * The largest value of each window: (N,C,H,W) → (N,C,H',W'). Padding counts as -∞. Equal largest values share the
+ * gradient.
  *
  * @throws ShapeError when a window could lie in the padding alone
  */

@@ -1,6 +1,6 @@
-// Reductions over any axes. The tensor is seen as outer × reduced × inner; rows are reduced by a workgroup each, columns by an
-// invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the rounding errors small. No
-// atomics: results are the same every time.
+// Reductions over any axes. The tensor is seen as outer × reduced × inner; rows are reduced by a workgroup each,
+// columns by an invocation each. Few outputs over many elements go in two steps, which keeps the GPU busy and the
+// rounding errors small. No atomics: results are the same every time.
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { noGrad } from '../autograd/gradMode.ts';
@@ -34,7 +34,10 @@ const ENOUGH_ROWS = 256;
 /** Elements that are loaded at a time. */
 const TOGETHER = 8;
 
-/** y[o, k, i] = ⊕_r x[o, r, i] over the kth piece of the reduced dimension; `row` has no inner dimension and a workgroup for each (o, k). */
+/**
+ * y[o, k, i] = ⊕_r x[o, r, i] over the kth piece of the reduced dimension; `row` has no inner dimension and a workgroup
+ * for each (o, k).
+ */
 export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row }) => {
   const arg = op === 'argmax' || op === 'argmin';
   const summed = op === 'sum';
@@ -63,8 +66,9 @@ export const reduceKernel = defineKernel<Variant>('reduce', ({ op, from, to, row
   const declarations = `${float ? wgslMath(functions) : ''}
 fn join(a: ${t}, b: ${t}) -> ${t} { return ${join}; }`;
   /**
-   * All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time, so that they wait
-   * together. Sums of eight are added in pairs, and what rounding loses of the sum of these is kept; else they are joined in their order.
+   * All elements from `from` to the end, every `stride`th; where no place is asked for, several are loaded at a time,
+   * so that they wait together. Sums of eight are added in pairs, and what rounding loses of the sum of these is kept;
+   * else they are joined in their order.
    */
   const loop = (from: string, stride: number, at: (r: string) => string): string => {
     const one = `for (; r < end; r += ${stride}u) { ${step(at('r'))} }`;
@@ -154,7 +158,8 @@ function launch(
   pieces: number,
 ): void {
   const length = Math.ceil(reduced / pieces);
-  // Where the CPU computes, workgroup memory with its barriers costs more than the row: 2,064 rows of 368 take 0.17 of the time without.
+  // Where the CPU computes, workgroup memory with its barriers costs more than the row: 2,064 rows of 368 take 0.17 of
+  // the time without.
   const row = inner === 1 && length >= 32 && !(x.device.adapter.software && outer * pieces >= ENOUGH_ROWS);
   x.device.run(
     reduceKernel,
@@ -174,7 +179,10 @@ function pieceCount(outer: number, reduced: number, inner: number): number {
   return Math.ceil(reduced / Math.max(1, length));
 }
 
-/** Brings the reduced axes together: a permutation that leaves outer × reduced × inner, without moving data where it can. */
+/**
+ * Brings the reduced axes together: a permutation that leaves outer × reduced × inner, without moving data where it
+ * can.
+ */
 function grouped(x: Tensor, axes: readonly number[]): { x: Tensor; outer: number; reduced: number; inner: number } {
   const first = axes[0],
     last = axes.at(-1)!;
@@ -223,7 +231,9 @@ export function sum(x: Tensor, axes?: number | readonly number[], keepdim = fals
   return sumOp({ x }, { axes: axesOf('sum', axes, x.ndim), keepdim, dtype });
 }
 
-/** Mean over axes (all where none are given). f16 is summed and divided in f32: the sum may be larger than f16 holds. */
+/**
+ * Mean over axes (all where none are given). f16 is summed and divided in f32: the sum may be larger than f16 holds.
+ */
 export function mean(x: Tensor, axes?: number | readonly number[], keepdim = false): Tensor {
   const list = axesOf('mean', axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a], 1);

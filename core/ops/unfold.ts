@@ -1,5 +1,5 @@
-// Windows of an image as the columns of a matrix, and back. unfold and fold are each other's adjoint, so that each is the other's
-// derivative and all orders exist.
+// Windows of an image as the columns of a matrix, and back. unfold and fold are each other's adjoint, so that each is
+// the other's derivative and all orders exist.
 
 import { defineOp } from '../autograd/defineOp.ts';
 import { isFloat, type FloatDType } from '../tensor/dtype.ts';

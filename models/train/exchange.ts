@@ -1,11 +1,12 @@
-// What training on several GPUs asks of whatever moves bytes between them. Each rank is a process (or a trainer) with its own GPU and
-// computes its part of every batch; the trainer does everything that concerns gradients, and this only moves memory.
+// What training on several GPUs asks of whatever moves bytes between them. Each rank is a process (or a trainer) with
+// its own GPU and computes its part of every batch; the trainer does everything that concerns gradients, and this only
+// moves memory.
 
 /** Moves the memory of one bucket, again and again. A call begins only after the one before it is done. */
 export interface ExchangeChannel {
   /**
-   * Part r of `source`, which has a part of the same size for each rank, goes to rank r. `target` gets the other ranks' parts for this
-   * one, in the order of ranks; it may be slow to read and is only written.
+   * Part r of `source`, which has a part of the same size for each rank, goes to rank r. `target` gets the other ranks'
+   * parts for this one, in the order of ranks; it may be slow to read and is only written.
    */
   scatter(source: ArrayBuffer, target: ArrayBuffer): Promise<void>;
   /** All of `source` goes to every rank; `target` gets that of the other ranks, in the order of ranks. */

@@ -1,6 +1,7 @@
-// The gradients of several GPUs become their sum while backward still runs. They lie in the arena in about the order in which backward
-// completes them and travel in buckets: a complete bucket is copied to memory that the host sees, its bytes go to the other ranks, and
-// what came from them is copied back and added on the GPU, in the order of ranks, so that every rank has the same bits.
+// The gradients of several GPUs become their sum while backward still runs. They lie in the arena in about the order in
+// which backward completes them and travel in buckets: a complete bucket is copied to memory that the host sees, its
+// bytes go to the other ranks, and what came from them is copied back and added on the GPU, in the order of ranks, so
+// that every rank has the same bits.
 //
 //   2 ranks   each sends its bucket to the other                         bucket → map → gather → add
 //   more      each adds up the part that is its own, and sends the sum   bucket → map → scatter → add → map → gather → place
@@ -13,21 +14,24 @@ import type { GradientRun } from '../../nn/index.ts';
 import type { ExchangeChannel, ExchangeTimes, GradientExchange } from './exchange.ts';
 
 /**
- * Bytes of a bucket on the wire, by its place counted from the last, which backward waits for: small at the end, so that
- * little is left to do then, and large before, as every bucket costs the GPU a pause (two H200s, DiS-B/2, f16: 128 ms a
- * step with 32 MB, 131 with 16, 139 with 8).
+ * Bytes of a bucket on the wire, by its place counted from the last, which backward waits for: small at the end, so
+ * that little is left to do then, and large before, as every bucket costs the GPU a pause (two H200s, DiS-B/2, f16: 128
+ * ms a step with 32 MB, 131 with 16, 139 with 8).
  */
 export function bucketBytes(fromLast: number): number {
   return Math.min(32, 2 * 2 ** fromLast) * 2 ** 20;
 }
 
 /**
- * Buckets whose part of backward is submitted before the GPU is done with the first of them: it must not run dry, and what
- * arrives must not queue behind all of backward.
+ * Buckets whose part of backward is submitted before the GPU is done with the first of them: it must not run dry, and
+ * what arrives must not queue behind all of backward.
  */
 const AHEAD = 2;
 
-/** Buckets that are on their way at a time. Their memory is used again and again, so that it stays in the processor's caches. */
+/**
+ * Buckets that are on their way at a time. Their memory is used again and again, so that it stays in the processor's
+ * caches.
+ */
 const LANES = 5;
 
 /** The memory that buckets travel through, one at a time. */
@@ -114,7 +118,10 @@ export class GradientBuckets {
     return new GradientBuckets(exchange, gradients, runs, wire, channels);
   }
 
-  /** Begins with bucket `run`, whose gradients the commands encoded so far complete; waits where the GPU has enough to do. */
+  /**
+   * Begins with bucket `run`, whose gradients the commands encoded so far complete; waits where the GPU has enough to
+   * do.
+   */
   async begin(run: number): Promise<void> {
     const index = this.travels.length;
     const lane = this.lanes[index % this.lanes.length];

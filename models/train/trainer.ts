@@ -1,6 +1,6 @@
-// Training of a diffusion model, free of files: an async iterator of step records over batches of a data loader. A step is
-// captured the first time and replayed from then on; everything that changes between steps is data in buffers, and losses are
-// read back while the next step runs.
+// Training of a diffusion model, free of files: an async iterator of step records over batches of a data loader. A step
+// is captured the first time and replayed from then on; everything that changes between steps is data in buffers, and
+// losses are read back while the next step runs.
 
 import { ShapeError, ValueError } from '../../core/errors.ts';
 import {
@@ -61,7 +61,10 @@ export interface TrainerOptions {
   readonly diffusion: TrainingObjective;
   /** Images in an optimizer step, of all ranks together. */
   readonly batchSize: number;
-  /** Parts that a batch, or a rank's part of it, is computed in, one after the other, for less memory; default 1. The result is the whole batch's. */
+  /**
+   * Parts that a batch, or a rank's part of it, is computed in, one after the other, for less memory; default 1. The
+   * result is the whole batch's.
+   */
   readonly microBatches?: number;
   /** Learning rate, or a function of the number of steps taken; default 1e-4. */
   readonly lr?: number | ((step: number) => number);
@@ -82,8 +85,8 @@ export interface TrainerOptions {
   /** Default: every timestep with the same probability, drawn on the GPU. */
   readonly timestepSampler?: TimestepSampler;
   /**
-   * Other ranks to train together with, each with an equal part of every batch: rank r has the samples from r × batchSize / ranks on.
-   * Whatever the number of ranks, a run sees the same samples, timesteps, noise and dropout.
+   * Other ranks to train together with, each with an equal part of every batch: rank r has the samples from r ×
+   * batchSize / ranks on. Whatever the number of ranks, a run sees the same samples, timesteps, noise and dropout.
    */
   readonly exchange?: GradientExchange;
 }
@@ -130,7 +133,9 @@ export interface RunOptions {
   readonly steps: number;
   /** Stops after the step that runs. */
   readonly signal?: AbortSignal;
-  /** After every so many steps nothing is under way when the record is given, so that `state()` is exactly that step's. */
+  /**
+   * After every so many steps nothing is under way when the record is given, so that `state()` is exactly that step's.
+   */
   readonly pauseEvery?: number;
 }
 
@@ -147,8 +152,8 @@ export interface GivenDraws {
 }
 
 /**
- * Lists that a step is made of. Alone: `whole`, or `first`, `more` … `update` with micro-batches. With other ranks: `first`, `more` …, then
- * `last` (or `only`), in which gradients become complete and are sent, and `update`.
+ * Lists that a step is made of. Alone: `whole`, or `first`, `more` … `update` with micro-batches. With other ranks:
+ * `first`, `more` …, then `last` (or `only`), in which gradients become complete and are sent, and `update`.
  */
 type Part = 'whole' | 'first' | 'more' | 'only' | 'last' | 'update';
 
@@ -290,8 +295,8 @@ export class Trainer {
   }
 
   /**
-   * Trains on the loader's batches until `steps` are taken, the loader ends, or the signal aborts; then nothing is under way.
-   * Records come in order, each while the next step runs already.
+   * Trains on the loader's batches until `steps` are taken, the loader ends, or the signal aborts; then nothing is
+   * under way. Records come in order, each while the next step runs already.
    *
    * @throws what the loader throws, and errors of the device
    */
@@ -353,10 +358,11 @@ export class Trainer {
   }
 
   /**
-   * One step on a batch, or this rank's part of it. The work is enqueued before this returns, or with several ranks in turn with the steps
-   * before; the promise waits for the losses.
+   * One step on a batch, or this rank's part of it. The work is enqueued before this returns, or with several ranks in
+   * turn with the steps before; the promise waits for the losses.
    *
-   * @throws ShapeError where the batch doesn't fit the model and the batch size, ValueError for a label that is no class of the model
+   * @throws ShapeError where the batch doesn't fit the model and the batch size, ValueError for a label that is no
+   *   class of the model
    */
   trainBatch(batch: Omit<Batch, 'next'> & { readonly next?: DataCursor }, given: GivenDraws = {}): Promise<StepRecord> {
     const expected = [this.batchSize / this.ranks, ...this.images.shape.slice(1)];
@@ -679,7 +685,10 @@ function partKey(part: Part, draws: GivenDraws): string {
   return [part, ...Object.keys(draws)].join('+');
 }
 
-/** The label after the last class is the model's own, for no class: training draws it, and data that have it count from 1. */
+/**
+ * The label after the last class is the model's own, for no class: training draws it, and data that have it count from
+ * 1.
+ */
 function checkLabels(labels: Int32Array, numClasses: number): void {
   const wrong = labels.find((label) => label < 0 || label >= numClasses);
   if (wrong !== undefined)

@@ -23,7 +23,7 @@ const tsconfig = join(folder, 'tsconfig.json');
 /** The blocks as modules, on the lines that they have in the document, so that messages name the right ones. */
 const modules = pages()
   .flatMap(({ file, blocks }) => blocks.map((block) => ({ file, ...block })))
-  .filter(({ language, file }) => language === 'ts' && file !== 'README.md')
+  .filter(({ language }) => language === 'ts')
   .map(({ file, at, line, code }) => {
     const path = join(folder, `${at.replace(/[^\w.]+/g, '-')}.mts`);
     return { file, at, path, text: `${'\n'.repeat(line - 1)}${code}\n` };
