@@ -179,7 +179,8 @@ export const FUNCTIONS: Record<MathName, MathFunction> = {
   let a = select(abs(x), ${f}(100.0), abs(x) > ${f}(100.0));
   let r = 1.0 / (1.0 + 0.5 * a);
   let start = bitcast<${f}>(bitcast<${u}>(a) & ${u}(0xfffff000u));
-  let tail = r * mathExp${s}(-start * start) * mathExp${s}((start - a) * (start + a) - 1.26551223 + r * (1.00002368 + r * (0.37409196 + r * (0.09678418
+  let tail = r * mathExp${s}(-start * start) * mathExp${s}((start - a) * (start + a) - 1.26551223
+    + r * (1.00002368 + r * (0.37409196 + r * (0.09678418
     + r * (-0.18628806 + r * (0.27886807 + r * (-1.13520398 + r * (1.48851587 + r * (-0.82215223 + r * 0.17087277)))))))));
   let value = select(select(tail, 2.0 - tail, x < ${f}(0.0)), 1.0 - mathErfPart${s}(x), a < ${f}(0.5));
   return select(value, x, mathNan${s}(x));

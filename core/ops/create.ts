@@ -126,7 +126,12 @@ export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; ar
     coarsenable: true,
     enable: type === 'f16' ? ['f16'] : [],
     body: `  if (flat >= p.n) { return; }
-  y[flat] = ${type}(p.value${arange ? ` + ${type === 'u32' ? 'u32' : type === 'i32' ? 'i32' : 'f32'}(flat) * ${type === 'u32' ? 'u32(p.step)' : 'p.step'}` : ''});`,
+  y[flat] = ${type}(p.value${
+    arange
+      ? ` + ${type === 'u32' ? 'u32' : type === 'i32' ? 'i32' : 'f32'}(flat)
+    * ${type === 'u32' ? 'u32(p.step)' : 'p.step'}`
+      : ''
+  });`,
   }),
 );
 

@@ -63,7 +63,8 @@ export const indexKernel = defineKernel<Variant>('index', ({ scatter, type, inde
   var acc = ${float ? `Sum${vec ? '4' : ''}(${t}(x[flat]), ${t}(0))` : `${t}(x[flat])`};
   for (var j = 0u; j < p.count; j++) {
     let q = (o * p.count + j) * p.inner + i;
-    if (u32(${wrapped(slices ? 'j' : 'q')}) == k) { acc = ${float ? `${mathName('accumulate', vec)}(acc, ${t}(s[q]), p.size >> 31u)` : `acc + ${t}(s[q])`}; }
+    if (u32(${wrapped(slices ? 'j' : 'q')}) == k) {
+      acc = ${float ? `${mathName('accumulate', vec)}(acc, ${t}(s[q]), p.size >> 31u)` : `acc + ${t}(s[q])`}; }
   }
   y[flat] = ${stored}(${float ? 'acc.value - acc.lost' : 'acc'});`
       : `  if (flat >= p.n) { return; }

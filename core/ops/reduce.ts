@@ -124,7 +124,9 @@ var<workgroup> part: array<${t}, ${GROUP}>;${arg ? `\nvar<workgroup> bestOf: arr
     ${
       arg
         ? `for (var k = 1u; k < ${GROUP}u; k++) {
-      let v = part[k]; if (${beats} || (!(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && mathNan(v) == mathNan(acc)' : ''} && bestOf[k] < best)) { acc = v; best = bestOf[k]; }
+      let v = part[k];
+      let same = !(acc ${extremum === 'max' ? '>' : '<'} v)${float ? ' && mathNan(v) == mathNan(acc)' : ''};
+      if (${beats} || (same && bestOf[k] < best)) { acc = v; best = bestOf[k]; }
     }`
         : `for (var half = ${GROUP / 2}u; half > 0u; half /= 2u) {
       for (var k = 0u; k < half; k++) { part[k] = join(part[k], part[k + half]); }

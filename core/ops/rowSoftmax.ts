@@ -71,7 +71,10 @@ export const rowSoftmaxKernel = defineKernel<Variant>(
         ...(dtype === 'f16' ? (['f16'] as const) : []),
         ...(team === 'subgroup' ? (['subgroups'] as const) : []),
       ],
-      declarations: `${wgslMath(log ? ['accumulate', 'log'] : vector === 4 ? ['accumulate'] : ['accumulate', 'exp'], !log && vector === 4 ? ['exp'] : [])}
+      declarations: `${wgslMath(
+        log ? ['accumulate', 'log'] : vector === 4 ? ['accumulate'] : ['accumulate', 'exp'],
+        !log && vector === 4 ? ['exp'] : [],
+      )}
 ${team === 'workgroup' ? `var<workgroup> highs: array<f32, ${lanes}>;\nvar<workgroup> sums: array<f32, ${lanes}>;` : ''}`,
       // The grid may have more teams than there are rows: they repeat the last one's arithmetic and write nothing. Infinity can't be
       // written in WGSL; less than any finite number does as well, for a row of -∞ still gives 0 / 0.
@@ -94,7 +97,11 @@ if (own < p.rows) {
   // The maximum and the logarithm are subtracted one after the other: their sum may have no digits of the logarithm left.
   let ${log ? 'logarithm = mathLog(total)' : 'scale = 1 / total'};
   for (var i = ${team === 'lane' ? '0u' : 'li'}; i < p.width; i += ${lanes}u) {
-    y[begin + i] = ${stored}(${log ? `(${wide}(x[begin + i]) - high) - logarithm` : `${mathName('exp', vector === 4)}(${wide}(x[begin + i]) - high) * scale`});
+    y[begin + i] = ${stored}(${
+      log
+        ? `(${wide}(x[begin + i]) - high) - logarithm`
+        : `${mathName('exp', vector === 4)}(${wide}(x[begin + i]) - high) * scale`
+    });
   }
 }`,
     };
