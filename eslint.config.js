@@ -109,13 +109,13 @@ export default tseslint.config(
   },
   {
     files: LAYERS.map((layer) => `${layer}/**/*.ts`),
-    ignores: ['core/tuning/tuned/**', 'models/train/trainer.ts', 'cli/commands/train.ts', 'cli/trainRun.ts'],
+    ignores: ['core/tuning/tuned/**', 'cli/commands/train.ts', 'cli/trainRun.ts'],
     rules: { 'max-lines': ['error', 400] },
   },
   {
     // Prettier lays out code at 120 columns; this is for what it leaves alone: comments, strings and WGSL.
     files: LAYERS.filter((layer) => layer !== 'cli').map((layer) => `${layer}/**/*.ts`),
-    ignores: ['core/tuning/tuned/**', 'models/train/trainer.ts'],
+    ignores: ['core/tuning/tuned/**'],
     rules: { 'max-len': ['error', 140] },
   },
   {

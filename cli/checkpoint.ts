@@ -9,7 +9,7 @@
 import { join } from 'node:path';
 import { FormatError } from '../core/errors.ts';
 import { Generator, type Device } from '../core/index.ts';
-import type { TrainerState } from '../models/train/trainer.ts';
+import type { TrainerState } from '../models/train/types.ts';
 import type { SafetensorsEntry } from '../nn/index.ts';
 import type { FileData } from './files.ts';
 import { firstNotFinite } from './finite.ts';

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { ADAMW_STATE_WORDS, adamWWord } from '../kernels/index.ts';
 import { MOST_STEPS, NOISE_SCHEDULES } from '../models/diffusion/schedule.ts';
 import type { DiffusionOptions } from '../models/diffusion/settings.ts';
-import type { TrainerState } from '../models/train/trainer.ts';
+import type { TrainerState } from '../models/train/types.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
 import type { TrainPlan, TrainSettings } from './runConfig.ts';
 

@@ -4,7 +4,8 @@ import { Generator, HostBuffer, openDevice, scope, zeros, keep } from '../../cor
 import { DataLoader, type Dataset } from '../../models/data/index.ts';
 import { createDiffusion } from '../../models/diffusion/index.ts';
 import { Dis, disConfig } from '../../models/dis/index.ts';
-import { Trainer, type StepRecord } from '../../models/train/trainer.ts';
+import { Trainer } from '../../models/train/trainer.ts';
+import type { StepRecord } from '../../models/train/types.ts';
 import { ownGpu } from '../../cli/distributed/ownGpu.ts';
 import { Ranks } from '../../cli/distributed/ranks.ts';
 import { piecesOf } from '../../cli/distributed/sharedChannel.ts';

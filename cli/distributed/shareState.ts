@@ -1,7 +1,8 @@
 // Every rank begins with what rank 0 has: it alone reads checkpoints, and other adapters may draw initial values with
 // other last bits.
 
-import type { Trainer, TrainerState } from '../../models/train/trainer.ts';
+import type { Trainer } from '../../models/train/trainer.ts';
+import type { TrainerState } from '../../models/train/types.ts';
 import type { Ranks } from './ranks.ts';
 
 type Parts = Pick<TrainerState, 'model' | 'ema' | 'optimizer'>;

@@ -5,7 +5,7 @@ import type { Option } from 'commander';
 import type { z } from 'zod';
 import type { FloatDType, Generator } from '../../core/index.ts';
 import type { LabelledModel } from '../../models/sample/index.ts';
-import type { Denoiser } from '../../models/train/trainer.ts';
+import type { Denoiser } from '../../models/train/types.ts';
 
 /** What every configuration has; a kind's own says more. */
 export type ModelConfig = LabelledModel['config'];

@@ -1,12 +1,12 @@
 // The training loop.
 
-export {
-  Trainer,
-  type Denoiser,
-  type GivenDraws,
-  type RunOptions,
-  type StepRecord,
-  type TrainerOptions,
-  type TrainerState,
-  type TrainingObjective,
-} from './trainer.ts';
+export { Trainer } from './trainer.ts';
+export type {
+  Denoiser,
+  GivenDraws,
+  RunOptions,
+  StepRecord,
+  TrainerOptions,
+  TrainerState,
+  TrainingObjective,
+} from './types.ts';

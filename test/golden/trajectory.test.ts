@@ -6,7 +6,8 @@ import { Generator, scope } from '../../core/index.ts';
 import { createDiffusion, type DiffusionOptions } from '../../models/diffusion/index.ts';
 import { disConfig, disOptionsFromOfficial } from '../../models/dis/config.ts';
 import { Dis } from '../../models/dis/dis.ts';
-import { Trainer, type StepRecord } from '../../models/train/trainer.ts';
+import { Trainer } from '../../models/train/trainer.ts';
+import type { StepRecord } from '../../models/train/types.ts';
 import { gpuFamily } from './gpu.ts';
 import {
   assertClose,

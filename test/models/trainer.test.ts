@@ -6,13 +6,8 @@ import { fuse, Generator, linear, scope, type Device, type Tensor } from '../../
 import { Module, parameter } from '../../nn/index.ts';
 import { DataLoader, type Dataset } from '../../models/data/dataset.ts';
 import { LossSecondMomentResampler } from '../../models/diffusion/timestepSampler.ts';
-import {
-  Trainer,
-  type Denoiser,
-  type StepRecord,
-  type TrainerOptions,
-  type TrainingObjective,
-} from '../../models/train/trainer.ts';
+import { Trainer } from '../../models/train/trainer.ts';
+import type { Denoiser, StepRecord, TrainerOptions, TrainingObjective } from '../../models/train/types.ts';
 import { gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('trainer');

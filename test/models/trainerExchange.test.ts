@@ -7,7 +7,8 @@ import { createDiffusion } from '../../models/diffusion/index.ts';
 import { LossSecondMomentResampler } from '../../models/diffusion/timestepSampler.ts';
 import { Dis, disConfig } from '../../models/dis/index.ts';
 import { localExchange } from '../../models/train/exchange.ts';
-import { Trainer, type StepRecord, type TrainerOptions } from '../../models/train/trainer.ts';
+import { Trainer } from '../../models/train/trainer.ts';
+import type { StepRecord, TrainerOptions } from '../../models/train/types.ts';
 import { Generator, keep, scope } from '../../core/index.ts';
 import { gpuSuite, uniform } from '../support.ts';
 
