@@ -66,7 +66,7 @@ export function onDevices<Name extends string = never>(
     test(title, async () => {
       current = `${suiteTitle}: ${title}`;
       if (needs !== undefined && !devices.device.has(needs)) return notRun(`the adapter has no ${needs}`);
-      const live = all().map((device) => device.liveTensors);
+      const live = all().map(tensorsOf);
       const opened: Device[] = [];
       const owned: { dispose(): void }[] = [];
       try {
@@ -84,7 +84,7 @@ export function onDevices<Name extends string = never>(
         });
         for (const item of owned.splice(0).reverse()) item.dispose();
         assert.equal(
-          [...all(), ...opened].map((device) => device.liveTensors),
+          [...all(), ...opened].map(tensorsOf),
           [...live, ...opened.map(() => 0)],
           'live tensors after the test, a number a device',
         );
@@ -123,6 +123,9 @@ export function hasFeature(device: Device, feature: Feature): boolean {
 }
 
 const noted = new Set<string>();
+
+/** Tensors that were not disposed of, also those that the garbage collector has found: it may run at any time. */
+const tensorsOf = (device: Device): number => device.liveTensors + device.leakedTensors;
 
 /** Numbers in [-1, 1) that are the same in every run. */
 export function uniform(count: number, seed = 1): Float32Array {

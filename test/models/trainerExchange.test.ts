@@ -141,7 +141,7 @@ test('steps that are not captured are the same, bit for bit', async ({ device })
   for (const run of eager) assertSame(run, captured);
 });
 
-test('f16 travels as f16; an overflow of one rank is one of all', async ({ device }) => {
+test('f16 travels as f16; an overflow of one rank is one of all', { needs: 'shader-f16' }, async ({ device }) => {
   const [alone] = await train(device, 1, 4, { precision: 'f16' });
   for (const ranks of [2, 4]) {
     const [first, ...others] = await train(device, ranks, 4, { precision: 'f16' });

@@ -57,7 +57,7 @@ export function mutate(file: Uint8Array, random: (n: number) => number): Uint8Ar
 
 /**
  * Reads `count` damaged copies of `file`. Each must be refused with a FormatError of a message of reasonable length, or
- * give what `read` accepts, within two seconds of the processor and 300 MB.
+ * give what `read` accepts, within two seconds of the processor, six on a slow one, and 300 MB.
  */
 export async function fuzz(
   file: Uint8Array,
@@ -80,7 +80,7 @@ export async function fuzz(
       ends.refused++;
     }
     const { user, system } = process.cpuUsage(cpu);
-    assert.ok(user + system < 2e6, `mutation ${i} of seed ${seed} took ${(user + system) / 1e6} s`);
+    assert.ok(user + system < 6e6, `mutation ${i} of seed ${seed} took ${(user + system) / 1e6} s`);
   }
   const megabytes = (process.resourceUsage().maxRSS - peak) / 1024;
   assert.ok(megabytes < 300, `${count} mutations of seed ${seed} took ${megabytes} MB`);

@@ -319,7 +319,8 @@ test('a header that would take gigabytes is refused within seconds and megabytes
     const seconds = (user + system) / 1e6,
       megabytes = (process.resourceUsage().maxRSS - peak) / 1024;
     // Of the processor, since others may use it too.
-    assert.ok(seconds < 2 && megabytes < 300, `${header.slice(0, 40)}…: ${seconds} s, ${megabytes} MB`);
+    // Two seconds, on a machine that is three times slower.
+    assert.ok(seconds < 6 && megabytes < 300, `${header.slice(0, 40)}…: ${seconds} s, ${megabytes} MB`);
   }
 });
 
