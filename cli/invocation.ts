@@ -30,6 +30,11 @@ export function setupCommand(...args: readonly string[]): string {
   return ['node', quoted(relative(process.cwd(), script ?? 'cli/setup-adapter.mjs')), ...args].join(' ');
 }
 
+/** The command that goes on with a run. */
+export function resumeCommand(folder: { readonly shown: string }): string {
+  return invocation('train', '--resume', folder.shown);
+}
+
 /** Whether a shell finds a command. What npm puts before the path for its children is in no shell of a person's. */
 function isOnPath(command: string, path: string): boolean {
   const names = process.platform === 'win32' ? [`${command}.cmd`, `${command}.exe`] : [command];

@@ -5,62 +5,14 @@ import type { ErrorDetails } from '../core/errors.ts';
 import { FormatError, ValueError, errorClause } from '../core/errors.ts';
 import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import { diffusionSettings } from '../models/diffusion/settings.ts';
-import type { NoiseSchedule } from '../models/diffusion/schedule.ts';
-import type { TimestepSamplerState } from '../models/diffusion/timestepSampler.ts';
 import type { EmaDecaySchedule, LrSchedule } from '../nn/index.ts';
 import { constantLr, warmupCosine, warmupEmaDecay } from '../nn/index.ts';
 import type { OpenedData } from './data/openData.ts';
-import { modelOfFlags, type ModelFlags } from './modelFlags.ts';
+import { modelOfFlags } from './modelFlags.ts';
 import { checked } from './jsonFile.ts';
 import { kindNamed, type ModelConfig } from './modelKinds/index.ts';
 import { configSchema } from './schemas.ts';
-
-/** Settings that stay as they are for a run's whole life, under the names of their flags. */
-export interface TrainSettings extends ModelFlags {
-  readonly data: string;
-  readonly unlabelled: boolean;
-  readonly flip: boolean;
-  readonly background?: string;
-  readonly cifarLabels: 'fine' | 'coarse';
-
-  readonly diffusionSteps: number;
-  readonly noiseSchedule: NoiseSchedule;
-  readonly predict: 'epsilon' | 'xstart';
-  readonly learnSigma: boolean;
-  readonly sigmaSmall: boolean;
-  readonly loss: 'mse' | 'rescaled-mse' | 'rescaled-kl';
-  readonly timestepSampler: TimestepSamplerState['kind'];
-
-  readonly batch: number;
-  readonly microBatches: number;
-  readonly lr: number;
-  readonly minLr: number;
-  readonly schedule: 'constant' | 'cosine';
-  readonly warmup: number;
-  /** Steps that the cosine takes; the steps that the run was begun with where it isn't given. */
-  readonly scheduleSteps?: number;
-  readonly betas: readonly number[];
-  readonly weightDecay: number;
-  readonly clip: number;
-  readonly ema: number;
-  /** Whether the decay of the average rises to `ema` (`warmupEmaDecay`); runs that were begun before there was a choice kept it constant. */
-  readonly emaWarmup?: boolean;
-  readonly precision: 'f32' | 'f16';
-  readonly seed: number;
-}
-
-/** What a resumed run may do differently. */
-export interface TrainPlan {
-  /** Step at which the run is done. */
-  readonly steps: number;
-  readonly checkpointEvery: number;
-  /** How many checkpoints stay; 0 is all. */
-  readonly keep: number;
-  /** 0 is never. */
-  readonly sampleEvery: number;
-  readonly sampleSteps: number;
-  readonly guidance: number;
-}
+import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
 export interface RunConfig {
   readonly format: 'dis-run';

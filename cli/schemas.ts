@@ -7,7 +7,7 @@ import { MOST_STEPS, NOISE_SCHEDULES } from '../models/diffusion/schedule.ts';
 import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import type { TrainerState } from '../models/train/types.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
-import type { TrainPlan, TrainSettings } from './runConfig.ts';
+import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
 /** Beyond it, f32 has no number. */
 const F32_MAX = 3.4028234663852886e38;

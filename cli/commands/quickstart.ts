@@ -18,7 +18,8 @@ import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevi
 import { flag, text } from '../options.ts';
 import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
-import { makeRunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
+import { makeRunConfig } from '../runConfig.ts';
+import type { TrainPlan, TrainSettings } from '../trainSettings.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
 import { labelsOfRows, writeSamples } from '../sampleSheet.ts';
 import { trainRun } from '../trainRun.ts';

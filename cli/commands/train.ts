@@ -1,66 +1,25 @@
 // `dis-cli train`: begins a run, or goes on with one.
 
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { MOST_STEPS, NOISE_SCHEDULES } from '../../models/diffusion/schedule.ts';
-import { checkCheckpoint, readRunConfig } from '../checkpoint.ts';
-import type { OpenedData } from '../data/openData.ts';
-import { openData } from '../data/openData.ts';
-import { describeDifference, readIndex, writeIndex, type PictureIndex } from '../data/pictureIndex.ts';
+import { openRunData } from '../data/runData.ts';
 import { EXIT, UsageError } from '../errors.ts';
-import { FileError, errorCode } from '../files.ts';
 import { grouped } from '../format.ts';
 import { followRun, type RunNews } from '../distributed/follower.ts';
 import { reportFolder } from '../distributed/report.ts';
 import type { Ranks } from '../distributed/ranks.ts';
 import { catchInterrupt, type Interrupt } from '../interrupt.ts';
-import { invocation } from '../invocation.ts';
+import { invocation, resumeCommand } from '../invocation.ts';
 import { addModelFlags } from '../modelFlags.ts';
-import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
+import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, probability, text, type Parser } from '../options.ts';
+import { beginRun, resumeRun } from '../prepareRun.ts';
 import { print } from '../printable.ts';
-import { defaultStyle, separateFromJson, say, type ProgressStyle } from '../progress.ts';
-import { makeRunConfig, type RunConfig, type TrainPlan, type TrainSettings } from '../runConfig.ts';
-import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from '../runFolder.ts';
-import { skipReporter } from '../skipReporter.ts';
+import { defaultStyle, separateFromJson, say } from '../progress.ts';
+import type { RunFolder } from '../runFolder.ts';
 import { StepProfile } from '../stepProfile.ts';
-import { resumeCommand, trainRun } from '../trainRun.ts';
-
-interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
-  readonly data?: string;
-  readonly epochs?: number;
-  readonly out?: string;
-  /** A folder, or true for the one that --out names. */
-  readonly resume?: string | true;
-  readonly progress: 'auto' | ProgressStyle;
-  readonly quiet?: boolean;
-  /** Where a trace of some steps is written. */
-  readonly profile?: string;
-  /** How many GPUs, or which. */
-  readonly gpus?: number | readonly number[];
-  readonly oversubscribe?: boolean;
-  readonly distributed?: boolean;
-  readonly maxRestarts: number;
-}
-
-/** Flags that a resumed run may give anew. */
-const PLAN = [
-  'steps',
-  'checkpointEvery',
-  'keep',
-  'sampleEvery',
-  'sampleSteps',
-  'guidance',
-] as const satisfies readonly (keyof TrainPlan)[];
-/** Flags that say nothing about the run itself. */
-const ASIDE = new Set([
-  ...['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
-  ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts'],
-  ...PLAN,
-]);
-/** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
-const PLACES = new Set(['data']);
+import type { FlagName, Given, TrainOptions } from '../trainOptions.ts';
+import { trainRun } from '../trainRun.ts';
 
 export function trainCommand(): Command {
   const command = new Command('train')
@@ -69,7 +28,8 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--data <what>',
-        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary files; with --resume, where the same data lie now',
+        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary ' +
+          'files; with --resume, where the same data lie now',
         text,
       ),
     )
@@ -244,7 +204,7 @@ async function trainRank(options: TrainOptions, given: Given, flagName: FlagName
     if (ranks.rank === 0) await train(options, given, flagName, { ranks, interrupt });
     else {
       const { config } = await ranks.broadcast<RunNews | null>(null).then(named);
-      const data = await open(config.settings, signal);
+      const data = await openRunData(config.settings, signal);
       if (data.fingerprint !== config.dataFingerprint)
         throw new UsageError(`The data in ${config.settings.data} is not on rank ${ranks.rank} what it is on rank 0.`);
       using device = await openCliDevice(options);
@@ -265,9 +225,6 @@ function named(news: RunNews | null): RunNews {
   return news;
 }
 
-type Given = (name: string) => boolean;
-type FlagName = (name: string) => string;
-
 async function train(
   options: TrainOptions,
   given: Given,
@@ -283,19 +240,23 @@ async function train(
   try {
     const { signal } = interrupt;
     const { folder, config, data, resume } =
-      options.resume === undefined ? await begin(options, signal) : await goOn(options, given, flagName, signal);
+      options.resume === undefined
+        ? await beginRun(options, signal)
+        : await resumeRun(options, given, flagName, signal);
     try {
       if (resume && resume.step >= config.plan.steps) {
         await ranks?.broadcast(null);
         say(
-          `The run has reached step ${grouped(resume.step)} of ${grouped(config.plan.steps)}; give more with --steps to go on.`,
+          `The run has reached step ${grouped(resume.step)} of ${grouped(config.plan.steps)}; give more ` +
+            'with --steps to go on.',
         );
         return;
       }
       if (ranks) {
         if (config.settings.batch % (ranks.ranks * config.settings.microBatches) !== 0)
           throw new UsageError(
-            `A batch of ${config.settings.batch} can't be divided among ${ranks.ranks} GPUs and ${config.settings.microBatches} micro-batches; choose other numbers.`,
+            `A batch of ${config.settings.batch} can't be divided among ${ranks.ranks} GPUs and ` +
+              `${config.settings.microBatches} micro-batches; choose other numbers.`,
           );
         reportFolder(folder.path);
         await ranks.broadcast<RunNews>({ config, start: resume?.step ?? 0 });
@@ -329,169 +290,4 @@ async function train(
     // The launcher knows that it was interrupted; to mpirun a status would be a failure.
     process.exitCode = ranks ? EXIT.ok : EXIT.interrupted;
   }
-}
-
-interface Prepared {
-  readonly folder: RunFolder;
-  readonly config: RunConfig;
-  readonly data: OpenedData;
-  readonly resume?: CheckpointEntry;
-}
-
-async function begin(options: TrainOptions, signal: AbortSignal): Promise<Prepared> {
-  if (options.data === undefined)
-    throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
-  if (options.batch % options.microBatches !== 0) {
-    throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
-  }
-  const settings = settingsOf({ ...options, data: absoluteData(options.data) });
-  const data = await open(settings, signal);
-  const plan = planOf(options, data, settings.batch);
-  const config = makeRunConfig(settings, plan, data);
-  const folder = await createRun(
-    options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`,
-  );
-  try {
-    if (data.index) await writeIndex(folder.data, data.index);
-    await folder.writeConfig(config);
-  } catch (error) {
-    await folder.leave();
-    throw error;
-  }
-  return { folder, config, data };
-}
-
-async function goOn(options: TrainOptions, given: Given, flagName: FlagName, signal: AbortSignal): Promise<Prepared> {
-  const path = options.resume === true ? options.out : options.resume;
-  if (path === undefined)
-    throw new UsageError('Which run to resume is missing; give its folder after --resume, or with --out.');
-  if (options.resume !== true && options.out !== undefined && resolve(options.out) !== resolve(path)) {
-    throw new UsageError('A run goes on in its own folder; leave --out out, or begin a new run without --resume.');
-  }
-  const { run, checkpoint } = await locateCheckpoint(path);
-  if (run === undefined)
-    throw new UsageError(
-      `${path} is a checkpoint outside of a run, and a run goes on in its own folder; give the folder of the run.`,
-    );
-  const before = await readRunConfig(run);
-  refuseChanges(options, before.settings, given, flagName);
-  const folder = await openRun(run);
-  try {
-    const newest = (await folder.checkpoints()).at(-1);
-    if (newest && newest.step !== checkpoint.step) {
-      throw new UsageError(
-        `${path} is not the newest checkpoint of its run, which is step ${grouped(newest.step)}; give the folder of the run, or move the newer ones away.`,
-      );
-    }
-    const settings = { ...before.settings, ...(options.data !== undefined && { data: absoluteData(options.data) }) };
-    const known = await readIndex(folder.data);
-    await checkCheckpoint(checkpoint, before);
-    const data = await open(settings, signal, known).catch((error: unknown) => {
-      if (options.data === undefined && errorCode(error) === 'ENOENT' && !existsSync(pathOfData(settings.data))) {
-        throw new FileError('train', `${settings.data}, the run's data, is not there`, {
-          path: settings.data,
-          remedy: 'bring it back, or say with --data where it is now',
-          cause: error,
-        });
-      }
-      throw error;
-    });
-    if (data.fingerprint !== before.dataFingerprint) {
-      const what = known && data.index && describeDifference(known, data.index);
-      if (what !== undefined) say(`Of the run's pictures, ${what}.`);
-      throw new UsageError(
-        `The data in ${settings.data} is not what the run was begun with; bring it back, or begin a new run.`,
-      );
-    }
-    if (data.index) await writeIndex(folder.data, data.index);
-    const wanted = { ...before.plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
-    const plan = given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, before.settings.batch) : wanted;
-    const config = { ...before, settings, plan };
-    await folder.writeConfig(config);
-    const { schedule, scheduleSteps = Infinity, minLr } = before.settings;
-    if (schedule === 'cosine' && plan.steps > scheduleSteps) {
-      say(
-        `The cosine of this run ended at step ${grouped(scheduleSteps)}; from there on the learning rate stays ${minLr}.`,
-      );
-    }
-    return { folder, config, data, resume: checkpoint };
-  } catch (error) {
-    await folder.close();
-    throw error;
-  }
-}
-
-/** Names every flag whose value is another than the run was begun with. */
-function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
-  const changes = Object.entries(options).flatMap(([name, value]) => {
-    if (ASIDE.has(name) || PLACES.has(name) || !given(name)) return [];
-    const was = before[name as keyof TrainSettings];
-    return JSON.stringify(was) === JSON.stringify(value)
-      ? []
-      : [`${flagName(name)} is ${String(value)} and was ${was === undefined ? 'not given' : String(was)}`];
-  });
-  if (changes.length > 0)
-    throw new UsageError(
-      `A resumed run keeps its settings, but ${changes.join(', ')}; leave ${changes.length === 1 ? 'it' : 'them'} out, or begin a new run with another --out.`,
-    );
-}
-
-function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
-  const settings = Object.fromEntries(Object.entries(options).filter(([name]) => !ASIDE.has(name)));
-  return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
-}
-
-function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {
-  const plan = Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
-  return options.epochs === undefined
-    ? plan
-    : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
-}
-
-async function open(settings: TrainSettings, signal: AbortSignal, known?: PictureIndex): Promise<OpenedData> {
-  const { data, imageSize, unlabelled, background, cifarLabels, batch } = settings;
-  return openData(data, {
-    size: imageSize,
-    unlabelled,
-    background,
-    cifarLabels,
-    minImages: batch,
-    known,
-    onSkip: skipReporter(),
-    onNotice: say,
-    onRetry: (path, why) => say(`Cannot read ${path}: ${why}; trying again.`),
-    onScan: scanReporter(),
-    signal,
-  });
-}
-
-/** Says how far the look at the pictures is, where that takes long. */
-function scanReporter(): (done: number, total: number) => void {
-  let told = performance.now();
-  return (done, total) => {
-    if (performance.now() - told < 10_000) return;
-    told = performance.now();
-    say(`Looked into ${grouped(done)} of ${grouped(total)} pictures.`);
-  };
-}
-
-/** A folder by its absolute path, so that the run can be resumed from anywhere. */
-function absoluteData(spec: string): string {
-  if (spec === 'shapes') return spec;
-  const path = pathOfData(spec);
-  return spec.slice(0, spec.length - path.length) + resolve(path);
-}
-
-function pathOfData(spec: string): string {
-  return /^(?:cifar10:|cifar100:|folder:)?(.*)$/s.exec(spec)![1];
-}
-
-/** A word for the data in the run's folder name. */
-function dataName(spec: string): string {
-  const last =
-    absoluteData(spec)
-      .split(/[/\\:]/)
-      .filter(Boolean)
-      .at(-1) ?? 'data';
-  return last.toLowerCase().replace(/[^\p{L}\p{N}._-]+/gu, '-');
 }

@@ -3,7 +3,7 @@
 import { tuningOf, type Device, type TuningData } from '../../core/index.ts';
 import type { OpenedData } from '../data/openData.ts';
 import type { RunConfig } from '../runConfig.ts';
-import { buildTraining, stopsAfter } from '../trainRun.ts';
+import { buildTraining, stopsAfter } from '../training.ts';
 import type { Ranks } from './ranks.ts';
 import { shareState } from './shareState.ts';
 

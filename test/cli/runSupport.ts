@@ -3,9 +3,10 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openData, type OpenedData } from '../../cli/data/openData.ts';
-import { makeRunConfig, type TrainPlan, type TrainSettings } from '../../cli/runConfig.ts';
+import { makeRunConfig } from '../../cli/runConfig.ts';
+import type { TrainPlan, TrainSettings } from '../../cli/trainSettings.ts';
 import { createRun, openRun } from '../../cli/runFolder.ts';
-import type { TrainRunOptions } from '../../cli/trainRun.ts';
+import type { TrainRunOptions } from '../../cli/trainLoop.ts';
 import { openDevice } from '../../core/index.ts';
 import { metrics } from './support.ts';
 

@@ -1,0 +1,123 @@
+// What `dis-cli train` needs before the first step: the folder, config and data of a new run, or of one that goes on.
+
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { checkCheckpoint, readRunConfig } from './checkpoint.ts';
+import type { OpenedData } from './data/openData.ts';
+import { describeDifference, readIndex, writeIndex } from './data/pictureIndex.ts';
+import { absoluteData, dataName, openRunData, pathOfData } from './data/runData.ts';
+import { UsageError } from './errors.ts';
+import { FileError, errorCode } from './files.ts';
+import { grouped } from './format.ts';
+import { say } from './progress.ts';
+import { makeRunConfig, type RunConfig } from './runConfig.ts';
+import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from './runFolder.ts';
+import {
+  PLAN,
+  planOf,
+  refuseChanges,
+  settingsOf,
+  type FlagName,
+  type Given,
+  type TrainOptions,
+} from './trainOptions.ts';
+
+/** A run that can be trained. */
+export interface PreparedRun {
+  readonly folder: RunFolder;
+  readonly config: RunConfig;
+  readonly data: OpenedData;
+  readonly resume?: CheckpointEntry;
+}
+
+/** A new run in a new folder. @throws UsageError, FileError */
+export async function beginRun(options: TrainOptions, signal: AbortSignal): Promise<PreparedRun> {
+  if (options.data === undefined)
+    throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
+  if (options.batch % options.microBatches !== 0) {
+    throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
+  }
+  const settings = settingsOf({ ...options, data: absoluteData(options.data) });
+  const data = await openRunData(settings, signal);
+  const plan = planOf(options, data, settings.batch);
+  const config = makeRunConfig(settings, plan, data);
+  const folder = await createRun(
+    options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`,
+  );
+  try {
+    if (data.index) await writeIndex(folder.data, data.index);
+    await folder.writeConfig(config);
+  } catch (error) {
+    await folder.leave();
+    throw error;
+  }
+  return { folder, config, data };
+}
+
+/** A run that goes on from its newest checkpoint. @throws UsageError, FileError, FormatError */
+export async function resumeRun(
+  options: TrainOptions,
+  given: Given,
+  flagName: FlagName,
+  signal: AbortSignal,
+): Promise<PreparedRun> {
+  const path = options.resume === true ? options.out : options.resume;
+  if (path === undefined)
+    throw new UsageError('Which run to resume is missing; give its folder after --resume, or with --out.');
+  if (options.resume !== true && options.out !== undefined && resolve(options.out) !== resolve(path)) {
+    throw new UsageError('A run goes on in its own folder; leave --out out, or begin a new run without --resume.');
+  }
+  const { run, checkpoint } = await locateCheckpoint(path);
+  if (run === undefined)
+    throw new UsageError(
+      `${path} is a checkpoint outside of a run, and a run goes on in its own folder; give the folder of the run.`,
+    );
+  const before = await readRunConfig(run);
+  refuseChanges(options, before.settings, given, flagName);
+  const folder = await openRun(run);
+  try {
+    const newest = (await folder.checkpoints()).at(-1);
+    if (newest && newest.step !== checkpoint.step) {
+      throw new UsageError(
+        `${path} is not the newest checkpoint of its run, which is step ${grouped(newest.step)}; give the ` +
+          'folder of the run, or move the newer ones away.',
+      );
+    }
+    const settings = { ...before.settings, ...(options.data !== undefined && { data: absoluteData(options.data) }) };
+    const known = await readIndex(folder.data);
+    await checkCheckpoint(checkpoint, before);
+    const data = await openRunData(settings, signal, known).catch((error: unknown) => {
+      if (options.data === undefined && errorCode(error) === 'ENOENT' && !existsSync(pathOfData(settings.data))) {
+        throw new FileError('train', `${settings.data}, the run's data, is not there`, {
+          path: settings.data,
+          remedy: 'bring it back, or say with --data where it is now',
+          cause: error,
+        });
+      }
+      throw error;
+    });
+    if (data.fingerprint !== before.dataFingerprint) {
+      const what = known && data.index && describeDifference(known, data.index);
+      if (what !== undefined) say(`Of the run's pictures, ${what}.`);
+      throw new UsageError(
+        `The data in ${settings.data} is not what the run was begun with; bring it back, or begin a new run.`,
+      );
+    }
+    if (data.index) await writeIndex(folder.data, data.index);
+    const wanted = { ...before.plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
+    const plan = given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, before.settings.batch) : wanted;
+    const config = { ...before, settings, plan };
+    await folder.writeConfig(config);
+    const { schedule, scheduleSteps = Infinity, minLr } = before.settings;
+    if (schedule === 'cosine' && plan.steps > scheduleSteps) {
+      say(
+        `The cosine of this run ended at step ${grouped(scheduleSteps)}; from there on the learning rate ` +
+          `stays ${minLr}.`,
+      );
+    }
+    return { folder, config, data, resume: checkpoint };
+  } catch (error) {
+    await folder.close();
+    throw error;
+  }
+}

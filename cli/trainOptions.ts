@@ -1,0 +1,78 @@
+// The flags of `dis-cli train` as values: which belong to a run's settings, which to its plan, and which a resumed run
+// may give anew.
+
+import type { OpenedData } from './data/openData.ts';
+import { UsageError } from './errors.ts';
+import type { AdapterOptions } from './openCliDevice.ts';
+import type { ProgressStyle } from './progress.ts';
+import type { TrainPlan, TrainSettings } from './trainSettings.ts';
+
+export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
+  readonly data?: string;
+  readonly epochs?: number;
+  readonly out?: string;
+  /** A folder, or true for the one that --out names. */
+  readonly resume?: string | true;
+  readonly progress: 'auto' | ProgressStyle;
+  readonly quiet?: boolean;
+  /** Where a trace of some steps is written. */
+  readonly profile?: string;
+  /** How many GPUs, or which. */
+  readonly gpus?: number | readonly number[];
+  readonly oversubscribe?: boolean;
+  readonly distributed?: boolean;
+  readonly maxRestarts: number;
+}
+
+/** Whether a flag was given. */
+export type Given = (name: string) => boolean;
+/** A flag as it is written. */
+export type FlagName = (name: string) => string;
+
+/** Flags that a resumed run may give anew. */
+export const PLAN = [
+  'steps',
+  'checkpointEvery',
+  'keep',
+  'sampleEvery',
+  'sampleSteps',
+  'guidance',
+] as const satisfies readonly (keyof TrainPlan)[];
+/** Flags that say nothing about the run itself. */
+const ASIDE = new Set([
+  ...['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
+  ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts'],
+  ...PLAN,
+]);
+/** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
+const PLACES = new Set(['data']);
+
+/** Names every flag whose value is another than the run was begun with. */
+export function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
+  const changes = Object.entries(options).flatMap(([name, value]) => {
+    if (ASIDE.has(name) || PLACES.has(name) || !given(name)) return [];
+    const was = before[name as keyof TrainSettings];
+    return JSON.stringify(was) === JSON.stringify(value)
+      ? []
+      : [`${flagName(name)} is ${String(value)} and was ${was === undefined ? 'not given' : String(was)}`];
+  });
+  if (changes.length > 0)
+    throw new UsageError(
+      `A resumed run keeps its settings, but ${changes.join(', ')}; leave ` +
+        `${changes.length === 1 ? 'it' : 'them'} out, or begin a new run with another --out.`,
+    );
+}
+
+/** The settings of a new run. */
+export function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
+  const settings = Object.fromEntries(Object.entries(options).filter(([name]) => !ASIDE.has(name)));
+  return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
+}
+
+/** The plan of a run, in steps. */
+export function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {
+  const plan = Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
+  return options.epochs === undefined
+    ? plan
+    : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
+}
