@@ -17,8 +17,15 @@ const { values } = parseArgs({
     mutations: { type: 'string', default: '1000' },
     signals: { type: 'string', default: '3' },
     seed: { type: 'string', default: '1' },
+    help: { type: 'boolean', default: false },
   },
 });
+if (values.help) {
+  console.log(
+    'npm run test:torture -- --kills 100 --signals 3 --mutations 1000 --seed 1: these are the defaults; 0 leaves a part out',
+  );
+  process.exit(0);
+}
 const [kills, mutations, rounds, seed] = [values.kills, values.mutations, values.signals, values.seed].map(Number);
 
 let passed = 0,
