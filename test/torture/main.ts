@@ -22,7 +22,13 @@ const { values } = parseArgs({
 });
 if (values.help) {
   console.log(
-    'npm run test:torture -- --kills 100 --signals 3 --mutations 1000 --seed 1: these are the defaults; 0 leaves a part out',
+    [
+      'npm run test:torture -- [options]; 0 leaves a part out',
+      '  --kills N      SIGKILLs, default 100',
+      '  --signals N    how often each other signal is sent, default 3',
+      '  --mutations N  damaged copies of each kind of file, default 1000',
+      '  --seed N       other moments and other damage, default 1',
+    ].join('\n'),
   );
   process.exit(0);
 }
