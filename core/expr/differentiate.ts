@@ -3,7 +3,7 @@
 import { isFloat } from '../tensor/dtype.ts';
 import type { Expr } from './expr.ts';
 import { topological } from './graph.ts';
-import { OPS } from './operators.ts';
+import { DERIVATIVES } from './derivatives.ts';
 
 /**
  * Reverse-mode derivative: for each input of `wanted`, d(Σ seeds·outputs)/d(input) as an expression of the same inputs
@@ -26,7 +26,7 @@ export function differentiate(
     const g = gradients.get(node);
     if (!g) continue;
     if (node.kind === 'cast') give(node.args[0], g);
-    else if (node.op) OPS[node.op].grad?.(node.args, node, g).forEach((d, i) => give(node.args[i], d));
+    else if (node.op) DERIVATIVES[node.op]?.(node.args, node, g).forEach((d, i) => give(node.args[i], d));
   }
   return wanted.map((index) => {
     for (const [node, g] of gradients) if (node.kind === 'input' && node.value === index) return g;

@@ -1,8 +1,7 @@
-// The scalar operations that expressions are made of: WGSL and derivative of each. Functions that WGSL has no good form
+// The scalar operations that expressions are made of: the WGSL of each (derivatives.ts has the derivatives). Functions that WGSL has no good form
 // of come from wgslMath.ts. NaN must reach the result: WGSL leaves open what max(NaN, 0) is.
 
 import type { DType } from '../tensor/dtype.ts';
-import type { Expr } from './expr.ts';
 import type { MathName } from './wgslMath.ts';
 
 /** What an operation is written for. */
@@ -26,8 +25,6 @@ interface OpSpec {
   /** Argument that is a condition. */
   readonly condition?: number;
   readonly wgsl: (args: readonly string[], context: WgslContext) => string;
-  /** Gradients of the arguments. */
-  readonly grad?: (args: readonly Expr[], out: Expr, g: Expr) => (Expr | null)[];
 }
 
 type Wgsl = OpSpec['wgsl'];
@@ -45,11 +42,7 @@ const math =
   (a, w) =>
     `${w.type === 'f32' ? w.math(name) : ofIntegers}(${a.join(', ')})`;
 const compare = (symbol: string): OpSpec => ({ domain: 'number', result: 'bool', wgsl: infix(symbol) });
-const unary = (wgsl: Wgsl, grad: (x: Expr, out: Expr, g: Expr) => Expr | null): OpSpec => ({
-  domain: 'float',
-  wgsl,
-  grad: ([x], out, g) => [grad(x, out, g)],
-});
+const floats = (wgsl: Wgsl): OpSpec => ({ domain: 'float', wgsl });
 /** Integers are whole already. */
 const rounding = (name: string): OpSpec => ({
   domain: 'number',
@@ -61,8 +54,6 @@ const magnitude = (symbol: string): OpSpec => ({
   result: 'bool',
   wgsl: ([x], { u }) => `((bitcast<${u}>(${x}) & ${u}(0x7fffffffu)) ${symbol} ${u}(0x7f800000u))`,
 });
-
-const TWO_OVER_SQRT_PI = 2 / Math.sqrt(Math.PI);
 
 /** Names of the scalar operations. */
 export type OpName =
@@ -112,17 +103,16 @@ export type OpName =
   | 'isFinite';
 
 export const OPS: Record<OpName, OpSpec> = {
-  add: { domain: 'number', wgsl: infix('+'), grad: (_a, _o, g) => [g, g] },
-  sub: { domain: 'number', wgsl: infix('-'), grad: (_a, _o, g) => [g, g.neg()] },
-  mul: { domain: 'number', wgsl: infix('*'), grad: ([x, y], _o, g) => [g.mul(y), g.mul(x)] },
-  div: { domain: 'float', wgsl: infix('/'), grad: ([, y], out, g) => [g.div(y), g.mul(out).div(y).neg()] },
+  add: { domain: 'number', wgsl: infix('+') },
+  sub: { domain: 'number', wgsl: infix('-') },
+  mul: { domain: 'number', wgsl: infix('*') },
+  div: { domain: 'float', wgsl: infix('/') },
   // 0 - x is there for u32 too, but would make -0 of no zero.
   neg: {
     domain: 'number',
     wgsl: (a, { t, type }) => (type === 'f32' ? `(-${a[0]})` : `(${t}(0) - ${a[0]})`),
-    grad: (_a, _o, g) => [g.neg()],
   },
-  abs: { domain: 'number', wgsl: call('abs'), grad: ([x], _o, g) => [g.mul(x.sign())] },
+  abs: { domain: 'number', wgsl: call('abs') },
   sign: {
     domain: 'number',
     wgsl: ([x], w) =>
@@ -132,30 +122,20 @@ export const OPS: Record<OpName, OpSpec> = {
           ? `min(${x}, ${w.t}(1))`
           : `sign(${x})`,
   },
-  minimum: { domain: 'number', wgsl: math('minimum', 'min'), grad: ([x, y], _o, g) => halves(x.lt(y), x.eq(y), g) },
-  maximum: { domain: 'number', wgsl: math('maximum', 'max'), grad: ([x, y], _o, g) => halves(x.gt(y), x.eq(y), g) },
+  minimum: { domain: 'number', wgsl: math('minimum', 'min') },
+  maximum: { domain: 'number', wgsl: math('maximum', 'max') },
   // Where the bounds cross, the upper one counts. A value on a bound keeps its gradient, as in PyTorch.
   clamp: {
     domain: 'number',
     wgsl: ([x, lo, hi], w) => `${math('minimum', 'min')([math('maximum', 'max')([x, lo], w), hi], w)}`,
-    grad: ([x, lo, hi], _o, g) => [
-      x.ge(lo).and(x.le(hi)).where(g, 0),
-      x.lt(lo).and(lo.lt(hi)).where(g, 0),
-      x.gt(hi).or(hi.lt(lo)).where(g, 0),
-    ],
   },
   relu: {
     domain: 'number',
     wgsl: ([x], w) => math('maximum', 'max')([x, `${w.t}(0)`], w),
-    grad: ([x], _o, g) => [x.le(0).where(0, g)],
   },
   pow: {
     domain: 'float',
     wgsl: math('pow'),
-    grad: ([x, y], out, g) => [
-      y.eq(0).where(0, g.mul(y).mul(x.pow(y.sub(1)))),
-      x.eq(0).and(y.ge(0)).where(0, g.mul(out).mul(x.log())),
-    ],
   },
   // By squaring, modulo 2³². A negative exponent leaves nothing but powers of 1 and -1.
   powInteger: {
@@ -186,7 +166,6 @@ export const OPS: Record<OpName, OpSpec> = {
 }`;
       return `${declare('remainder_i32', text)}(${a.join(', ')})`;
     },
-    grad: ([x, y], out, g) => [g, g.mul(x.sub(out).div(y).round()).neg()],
   },
   eq: { domain: 'any', result: 'bool', wgsl: infix('==') },
   // WGSL's != is false for NaN on some drivers.
@@ -202,33 +181,25 @@ export const OPS: Record<OpName, OpSpec> = {
     domain: 'any',
     condition: 0,
     wgsl: (a) => `select(${a[2]}, ${a[1]}, ${a[0]})`,
-    grad: ([c], _o, g) => [null, c.where(g, 0), c.where(0, g)],
   },
-  exp: unary(math('exp'), (_x, out, g) => g.mul(out)),
-  log: unary(math('log'), (x, _out, g) => g.div(x)),
-  sqrt: unary(call('sqrt'), (_x, out, g) => g.mul(0.5).div(out)),
-  rsqrt: unary(call('inverseSqrt'), (_x, out, g) => g.mul(-0.5).mul(out.mul(out).mul(out))),
-  sin: unary(math('sin'), (x, _out, g) => g.mul(x.cos())),
-  cos: unary(math('cos'), (x, _out, g) => g.mul(x.sin()).neg()),
+  exp: floats(math('exp')),
+  log: floats(math('log')),
+  sqrt: floats(call('sqrt')),
+  rsqrt: floats(call('inverseSqrt')),
+  sin: floats(math('sin')),
+  cos: floats(math('cos')),
   floor: rounding('floor'),
   ceil: rounding('ceil'),
   round: rounding('round'),
   trunc: rounding('trunc'),
-  tanh: unary(math('tanh'), (_x, out, g) => g.mul(out.mul(out).neg().add(1))),
-  sigmoid: unary(math('sigmoid'), (_x, out, g) => g.mul(out).mul(out.neg().add(1))),
-  log1p: unary(math('log1p'), (x, _out, g) => g.div(x.add(1))),
-  expm1: unary(math('expm1'), (_x, out, g) => g.mul(out.add(1))),
-  erf: unary(math('erf'), (x, _out, g) => g.mul(TWO_OVER_SQRT_PI).mul(x.mul(x).neg().exp())),
-  erfc: unary(math('erfc'), (x, _out, g) => g.mul(-TWO_OVER_SQRT_PI).mul(x.mul(x).neg().exp())),
-  softplus: unary(math('softplus'), (x, _out, g) => g.mul(x.gt(20).where(1, x.sigmoid()))),
+  tanh: floats(math('tanh')),
+  sigmoid: floats(math('sigmoid')),
+  log1p: floats(math('log1p')),
+  expm1: floats(math('expm1')),
+  erf: floats(math('erf')),
+  erfc: floats(math('erfc')),
+  softplus: floats(math('softplus')),
   isNan: magnitude('>'),
   isInf: magnitude('=='),
   isFinite: magnitude('<'),
 };
-
-/** A tie of min or max shares its gradient, as PyTorch does. */
-function halves(first: Expr, tie: Expr, g: Expr): Expr[] {
-  const half = g.mul(0.5);
-  const toFirst = tie.where(half, first.where(g, 0));
-  return [toFirst, g.sub(toFirst)];
-}
