@@ -1,5 +1,5 @@
-// The scalar operations that expressions are made of: the WGSL of each (derivatives.ts has the derivatives). Functions that WGSL has no good form
-// of come from wgslMath.ts. NaN must reach the result: WGSL leaves open what max(NaN, 0) is.
+// The scalar operations that expressions are made of: the WGSL of each (derivatives.ts has the derivatives). Functions that
+// WGSL has no good form of come from wgslMath.ts. NaN must reach the result: WGSL leaves open what max(NaN, 0) is.
 
 import type { DType } from '../tensor/dtype.ts';
 import type { MathName } from './wgslMath.ts';

@@ -16,7 +16,7 @@ export interface StepOrder {
   readonly draws: GivenDraws;
   readonly lr: number;
   /** Decay of the moving average. */
-  emaDecay(): number;
+  readonly emaDecay: number;
 }
 
 /** What is on its way when a step is enqueued. */
@@ -31,7 +31,7 @@ export interface Enqueued {
 export function enqueueAlone(step: StepParts, { batch, draws, lr, emaDecay }: StepOrder): Enqueued {
   const { optimizer, generator, inputs } = step.setup;
   optimizer.lr = lr;
-  optimizer.emaDecay = emaDecay();
+  optimizer.emaDecay = emaDecay;
   const { position } = generator;
   const losses = step.list().map((part, k) => {
     if (part !== 'update') {
@@ -107,7 +107,7 @@ export class EnqueueTogether {
     const { optimizer, generator, inputs, capturing } = step.setup;
     const buckets = (this.opened = await this.open());
     optimizer.lr = lr;
-    optimizer.emaDecay = emaDecay();
+    optimizer.emaDecay = emaDecay;
     const { position } = generator;
     const losses: Promise<ArrayLike<number>>[] = [];
     let times: ExchangeTimes | undefined;

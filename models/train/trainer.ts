@@ -219,7 +219,7 @@ export class Trainer {
     const { sampler } = this;
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
     const lr = this.lr(this.taken);
-    const order: StepOrder = { batch, draws, lr, emaDecay: () => this.emaDecay(this.taken) };
+    const order: StepOrder = { batch, draws, lr, emaDecay: this.emaDecay(this.taken) };
     const enqueued = this.together ? this.together.enqueue(this.parts, order) : enqueueAlone(this.parts, order);
     const step = ++this.taken;
     if (batch.next) this.place = batch.next;
