@@ -62,10 +62,22 @@ const flags = (run: string): string[] => [
   ...['--checkpoint-every', '10', '--sample-every', '0', '--progress', 'none', '--out', run],
 ];
 
-/** Processes whose parent is this one. */
-function children(pid: number): number[] {
+/** The process of a rank, among those that a process has begun. The compiler of TypeScript is another of them. */
+function rankOf(pid: number, rank: number): number | undefined {
   const { stdout } = spawnSync('pgrep', ['-P', String(pid)], { encoding: 'utf8' });
-  return stdout.split('\n').map(Number).filter(Boolean);
+  for (const child of stdout.split('\n').map(Number).filter(Boolean)) {
+    const found = rankOf(child, rank);
+    if (found !== undefined) return found;
+    const of = (what: string): string => {
+      try {
+        return readFileSync(`/proc/${child}/${what}`, 'utf8');
+      } catch {
+        return ''; // it has ended since
+      }
+    };
+    if (of('environ').includes(`OMPI_COMM_WORLD_RANK=${rank}\0`) && of('cmdline').includes('dis-cli')) return child;
+  }
+  return undefined;
 }
 
 const alone = (): readonly number[] => (known ??= train(1)[0].losses);
@@ -113,8 +125,9 @@ const scenes: [name: string, scene: () => void | Promise<void>][] = [
       launcher.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
       const ended = new Promise<number | null>((resolve) => launcher.once('close', resolve));
       while (launcher.exitCode === null && metrics(broken).length < 15) await sleep(20);
-      const [job] = children(launcher.pid!);
-      process.kill(children(job).at(-1)!, 'SIGKILL');
+      const rank = rankOf(launcher.pid!, 1);
+      assert.ok(rank !== undefined, 'rank 1 is not among the processes of the launcher');
+      process.kill(rank, 'SIGKILL');
       assert.is(await ended, 0, said);
       assert.match(said, /died; going on from step [123]0 with 1 of 2 ranks \(restart 1 of 3\)/);
       assertNear(metrics(broken), metrics(whole));
