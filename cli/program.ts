@@ -26,7 +26,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     const [name] = argv;
     if (name !== undefined && !name.startsWith('-') && name !== 'help' && !Object.hasOwn(COMMANDS, name)) {
       return complain(
-        `Unknown command ${JSON.stringify(name)}${didYouMean(name, Object.keys(COMMANDS))}; the commands are ${Object.keys(COMMANDS).join(', ')}.`,
+        `Unknown command ${JSON.stringify(name)}${didYouMean(name, Object.keys(COMMANDS))}; ` +
+          `the commands are ${Object.keys(COMMANDS).join(', ')}.`,
         EXIT.usage,
       );
     }

@@ -162,7 +162,10 @@ function installAdvice(): string {
   if (process.platform === 'darwin')
     return 'Metal is part of macOS 13 and later; run outside of virtual machines that hide the GPU.';
   if (process.platform === 'win32') return 'Install the current graphics driver of your GPU (Direct3D 12).';
-  return `Install the Vulkan driver of your GPU, or run \`${setupCommand()}\`, which provides a software driver on Debian and Ubuntu and says what to install elsewhere.`;
+  return (
+    `Install the Vulkan driver of your GPU, or run \`${setupCommand()}\`, which provides a software driver on Debian and ` +
+    'Ubuntu and says what to install elsewhere.'
+  );
 }
 
 /** The Vulkan driver file that decides, which core/gpu/node.ts sets for the project's own driver. */

@@ -117,7 +117,8 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
       const run = folder.shown;
       print(
         [
-          `A classifier that learnt from the same drawings finds the class that was asked for in ${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
+          'A classifier that learnt from the same drawings finds the class that was asked for in ' +
+            `${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
           `The sheet, a row for each class: ${printable(relative(process.cwd(), sheet))}`,
           `That took ${duration((performance.now() - began) / 1000)}. Now try`,
           `  ${invocation('sample', run, '--classes', 'star,heart', '--seed', '1', '--animate', 'star.gif')}`,
@@ -137,7 +138,8 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
 
 function stopped({ out }: QuickstartOptions): void {
   say(
-    `Stopped; the same command goes on from here: ${out === 'runs/quickstart' ? invocation('quickstart') : invocation('quickstart', '--out', out)}`,
+    'Stopped; the same command goes on from here: ' +
+      (out === 'runs/quickstart' ? invocation('quickstart') : invocation('quickstart', '--out', out)),
   );
   process.exitCode = EXIT.interrupted;
 }

@@ -216,7 +216,8 @@ function warnOfYoungAverage(weights: Weights, { settings }: RunConfig, step: num
   const share = weights === 'ema' ? emaInitialShare(emaDecay(settings), step) : 0;
   if (share < 0.02) return;
   say(
-    `The moving average is young: at step ${grouped(step)} it still holds ${Math.round(100 * share)} % of the weights that training began with. ` +
+    `The moving average is young: at step ${grouped(step)} it still holds ${Math.round(100 * share)} % of the weights ` +
+      'that training began with. ' +
       `--weights model takes the last step's.`,
   );
 }

@@ -66,7 +66,8 @@ async function tune(options: TuneCommandOptions): Promise<void> {
     const width = Math.max(0, ...results.map(({ key }) => key.length));
     for (const { key, ms, heuristicMs, candidates } of results) {
       print(
-        `${printable(key.padEnd(width))}  ${significant(ms)} ms, ${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried`,
+        `${printable(key.padEnd(width))}  ${significant(ms)} ms, ` +
+          `${(heuristicMs / ms).toFixed(2)} times as fast as the rule of thumb; ${candidates} tried`,
       );
     }
     if (results.length > 0) await storeTuning(device);

@@ -250,7 +250,8 @@ function sort(
   }
   if (labels === 'auto' && inside > 0 && outside.length >= inside) {
     notices.push(
-      `${root} has ${counted(outside.length, 'image')} beside its folders and ${grouped(inside)} in them: all are one set without classes. ` +
+      `${root} has ${counted(outside.length, 'image')} beside its folders and ${grouped(inside)} in them: ` +
+        'all are one set without classes. ' +
         `For classes, put every image into a folder named after its class.`,
     );
   }

@@ -96,7 +96,9 @@ export async function openData(spec: string, options: OpenDataOptions): Promise<
   return {
     kind,
     dataset: unlabelled ? withoutLabels(dataset) : dataset,
-    description: `${path}: ${kind} ${split ?? 'train'}, ${counted(dataset.length, 'image')} in ${dataset.numClasses} classes, ${size}x${size}`,
+    description:
+      `${path}: ${kind} ${split ?? 'train'}, ${counted(dataset.length, 'image')} in ` +
+      `${dataset.numClasses} classes, ${size}x${size}`,
     fingerprint: digest([kind, size, split ?? 'train', cifarLabels ?? 'fine', unlabelled, dataset.hash]),
     skipped: () => [],
   };

@@ -65,8 +65,9 @@ export function chooseGpus(wanted: number | readonly number[], gpus: readonly Gp
   const missing = places.find((place) => place >= count);
   if (missing !== undefined)
     throw new UsageError(
-      `--gpus asks for GPU ${missing}, and this machine has ${gpus.length === 0 ? 'none that can be told apart' : gpus.map(({ name, address }, k) => `${k} (${name} at ${address})`).join(', ')}; ` +
-        'give fewer, or let ranks share one with --oversubscribe.',
+      `--gpus asks for GPU ${missing}, and this machine has ${
+        gpus.map(({ name, address }, k) => `${k} (${name} at ${address})`).join(', ') || 'none that can be told apart'
+      }; ` + 'give fewer, or let ranks share one with --oversubscribe.',
     );
   if (new Set(places).size < places.length)
     throw new UsageError('--gpus names a GPU twice; give each once, or let ranks share it with --oversubscribe.');

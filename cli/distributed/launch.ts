@@ -84,7 +84,8 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
       if (!died || restarts >= options.maxRestarts) {
         if (last && run !== undefined)
           say(
-            `Training ended with status ${status}; step ${last.checkpoint.step} is in a checkpoint, go on with ${invocation('train', '--resume', run, '--gpus', String(places.length))}`,
+            `Training ended with status ${status}; step ${last.checkpoint.step} is in a checkpoint, go on with ` +
+              invocation('train', '--resume', run, '--gpus', String(places.length)),
           );
         return status;
       }
@@ -92,7 +93,9 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
       places = left(places, rank, options);
       if (last && run !== undefined) args = ['train', '--resume', run, ...again];
       say(
-        `${rank === undefined ? 'A rank' : `Rank ${rank}`} died; going on from ${last ? `step ${last.checkpoint.step}` : 'the beginning'} with ${places.length} of ${before} ranks (restart ${restarts + 1} of ${options.maxRestarts}).`,
+        `${rank === undefined ? 'A rank' : `Rank ${rank}`} died; going on from ` +
+          `${last ? `step ${last.checkpoint.step}` : 'the beginning'} with ${places.length} of ${before} ranks ` +
+          `(restart ${restarts + 1} of ${options.maxRestarts}).`,
       );
     }
   } finally {

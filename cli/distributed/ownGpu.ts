@@ -58,7 +58,8 @@ async function replace(files: readonly string[]): Promise<void> {
     if (!namespace)
       throw new MpiError(
         'This machine lets no process hide a GPU from itself, which is how ranks get a GPU each; run as root, allow user namespaces ' +
-          '(sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0), or start each rank in a container with one GPU.',
+          '(sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0), or start each rank ' +
+          'in a container with one GPU.',
       );
     process.env.DIS_HIDDEN = files.join(' ');
     command = [...namespace, 'sh', '-c', COVER, 'rank', ...command];
