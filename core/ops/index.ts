@@ -11,5 +11,6 @@ export * from './cumsum.ts';
 export * from './matmul.ts';
 export { fold, unfold, type Pair, type WindowOptions } from './unfold.ts';
 export { conv1d, conv2d, type Conv1dOptions, type Conv2dOptions } from './conv2d.ts';
-export { avgPool2d, maxPool2d, type PoolOptions } from './pool2d.ts';
+export { avgPool2d, maxPool2d, type AvgPoolOptions, type PoolOptions } from './pool2d.ts';
+export { adaptiveAvgPool2d, interpolate, type InterpolateOptions } from './resample2d.ts';
 export { copyInto } from '../expr/elementwise.ts';

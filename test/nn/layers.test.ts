@@ -1,6 +1,24 @@
 import * as assert from 'uvu/assert';
-import { Generator, gradcheck, numelOf, scope, tensor, type Device, type Tensor } from '../../core/index.ts';
 import {
+  adaptiveAvgPool2d,
+  avgPool2d,
+  Generator,
+  gradcheck,
+  interpolate,
+  maxPool2d,
+  numelOf,
+  pad,
+  scope,
+  tensor,
+  type Device,
+  type Tensor,
+} from '../../core/index.ts';
+import {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
+  MaxPool2d,
+  Upsample,
+  ZeroPad2d,
   Conv1d,
   Conv2d,
   Embedding,
@@ -204,6 +222,38 @@ test('an array of layers is a list whose names are indices', ({ device }) => {
   using model = new Blocks();
   assert.equal([...model.stateDict().keys()], ['blocks.0.weight', 'blocks.0.bias', 'blocks.1.weight']);
   g.dispose();
+});
+
+test('pooling, resizing and padding layers are the operations of their names', async ({ device }) => {
+  const x = image(device, [2, 3, 7, 5]);
+  const layers: [Layer, (x: Tensor) => Tensor][] = [
+    [new MaxPool2d(3, { stride: 2 }), (t) => maxPool2d(t, 3, { stride: 2 })],
+    [
+      new AvgPool2d(3, { stride: 1, padding: 1, countIncludePad: false }),
+      (t) => avgPool2d(t, 3, { stride: 1, padding: 1, countIncludePad: false }),
+    ],
+    [new AdaptiveAvgPool2d([1, 2]), (t) => adaptiveAvgPool2d(t, [1, 2])],
+    [new Upsample({ scaleFactor: 2 }), (t) => interpolate(t, { scaleFactor: 2 })],
+    [
+      new ZeroPad2d([0, 1, 2, 3]),
+      (t) =>
+        pad(t, [
+          [0, 0],
+          [0, 0],
+          [2, 3],
+          [0, 1],
+        ]),
+    ],
+  ];
+  for (const [layer, operation] of layers) {
+    const [y, expected] = scope(() => [layer.forward(x), operation(x)]);
+    assert.equal(y.shape, expected.shape);
+    assert.equal(await y.data(), await expected.data());
+    y.dispose();
+    expected.dispose();
+  }
+  assert.throws(() => new ZeroPad2d([0, 1, -1, 0]), /padding is \(0,1,-1,0\), expected four whole numbers/);
+  x.dispose();
 });
 
 test.run();

@@ -1,13 +1,11 @@
 import * as assert from 'uvu/assert';
 import {
-  avgPool2d,
   conv1d,
   conv2d,
   enableGrad,
   fold,
   grad,
   gradcheck,
-  maxPool2d,
   numelOf,
   scope,
   tensor,
@@ -150,49 +148,6 @@ test('fold adds up what unfold has read', async ({ device }) => {
   for (const t of [x, unfolded, folded]) t.dispose();
 });
 
-test('pooling takes the largest value or the mean of each window', async ({ device }) => {
-  const host = uniform(2 * 3 * 7 * 5, 1).map((v) => v - 2);
-  const x = tensor(device, host, { shape: [2, 3, 7, 5] });
-  const reference = (reduce: (values: number[]) => number, padded: number): number[] => {
-    const out: number[] = [];
-    for (let plane = 0; plane < 6; plane++)
-      for (let i = 0; i < 4; i++)
-        for (let j = 0; j < 3; j++) {
-          const values: number[] = [];
-          for (let u = 0; u < 3; u++)
-            for (let v = 0; v < 2; v++) {
-              const row = 2 * i + u - 1,
-                column = 2 * j + v - 1;
-              values.push(
-                row < 0 || row > 6 || column < 0 || column > 4 ? padded : host[plane * 35 + row * 5 + column],
-              );
-            }
-          out.push(reduce(values));
-        }
-    return out;
-  };
-  const options = { stride: 2, padding: 1 };
-  const [largest, mean, halves] = scope(() => [
-    maxPool2d(x, [3, 2], options),
-    avgPool2d(x, [3, 2], options),
-    maxPool2d(x, 2),
-  ]);
-  assertClose(
-    await largest.data(),
-    reference((v) => Math.max(...v), -Infinity),
-    0,
-  );
-  assertClose(
-    await mean.data(),
-    reference((v) => v.reduce((s, a) => s + a) / v.length, 0),
-    1e-6,
-  );
-  assert.equal(halves.shape, [2, 3, 3, 2]);
-  await gradcheck((t) => maxPool2d(t, [3, 2], options), [x], { samples: 8, eps: 1e-3 });
-  await gradcheck((t) => avgPool2d(t, [3, 2], options), [x], { samples: 8 });
-  for (const t of [x, largest, mean, halves]) t.dispose();
-});
-
 test('what does not fit is told by its shape', ({ device }) => {
   scope(() => {
     const x = zeros(device, [2, 4, 5, 5]),
@@ -209,7 +164,6 @@ test('what does not fit is told by its shape', ({ device }) => {
     );
     assert.throws(() => conv2d(x, w, null, { stride: 0 }), /stride is \(0,0\), expected whole numbers from 1 on/);
     assert.throws(() => conv2d(x, w.cast('i32')), /The weight is i32, expected the input's f32/);
-    assert.throws(() => maxPool2d(x, 2, { padding: 2 }), /padding is \(2,2\), expected at most half of the window/);
     assert.throws(() => fold(zeros(device, [1, 8, 3]), 4, 2), /expected \(1,8,9\) for an image of \(4,4\)/);
   });
 });

@@ -1,0 +1,19 @@
+// Images in another size, as a layer.
+
+import { interpolate, type InterpolateOptions, type Tensor } from '../core/index.ts';
+import { Module } from './module.ts';
+
+/** `interpolate(x, options)`: (N,C,H,W) → (N,C,H',W'), by `size` or `scaleFactor`, nearest (default) or bilinear. */
+export class Upsample extends Module {
+  readonly options: InterpolateOptions;
+
+  constructor(options: InterpolateOptions) {
+    super();
+    this.options = options;
+  }
+
+  /** @throws ShapeError, DTypeError, ValueError */
+  forward(x: Tensor): Tensor {
+    return interpolate(x, this.options);
+  }
+}
