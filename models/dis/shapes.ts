@@ -55,6 +55,9 @@ export function dropPathRates(config: DisConfig): { readonly blocks: readonly nu
   return { blocks: rates.slice(0, disDimensions(config).blocks), final: dropPathRate };
 }
 
+/** Name → shape of each tensor of a state dict. */
+export type WeightShapes = ReadonlyMap<string, readonly number[]>;
+
 export type ParameterShape = readonly [name: string, shape: readonly number[]];
 
 /** Names and shapes of all parameters, in the order of the official state dict. */

@@ -1,5 +1,6 @@
 // The training loop.
 
+export { officialStateJson, officialTrainerState, type OfficialStateOptions } from './officialState.ts';
 export { Trainer } from './trainer.ts';
 export type {
   Denoiser,
