@@ -3,5 +3,6 @@
 export * from './data/index.ts';
 export * from './diffusion/index.ts';
 export * from './dis/index.ts';
+export * from './evaluate/index.ts';
 export * from './sample/index.ts';
 export * from './train/index.ts';
