@@ -3,6 +3,7 @@
 const FLAG_OF: Readonly<Record<string, string>> = {
   background: '--background',
   batchSize: '--batch',
+  channels: '--channels',
   classDropoutProb: '--label-dropout',
   depth: '--depth',
   dropPathRate: '--drop-path',
@@ -19,6 +20,7 @@ const FLAG_OF: Readonly<Record<string, string>> = {
   seed: '--seed',
   size: '--image-size',
   'ssm.dState': '--d-state',
+  split: '--split',
   steps: '--steps',
   total: '--steps',
   warmup: '--warmup',

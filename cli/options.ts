@@ -70,6 +70,12 @@ export function choice<const T extends string>(values: readonly T[]): Parser<T> 
   };
 }
 
+/** One of several numbers. */
+export function oneOf<const T extends number>(values: readonly T[]): Parser<T> {
+  const word = choice(values.map(String));
+  return (text, name) => Number(word(text.trim(), name)) as T;
+}
+
 /** Any text that is not empty. */
 export const text: Parser<string> = (value, name) => {
   if (value.trim() !== '') return value;

@@ -7,6 +7,7 @@ import type { Sharp } from 'sharp';
 import { ShapeError, ValueError } from '../core/errors.ts';
 import type { GridOptions, ImageBatch } from '../models/data/grid.ts';
 import { batchToPixels, makeGrid, normalizeRange, toPixels } from '../models/data/grid.ts';
+import { convertChannels } from '../models/data/channels.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import { checkImage } from '../models/data/image.ts';
 import { writeFileAtomic } from './files.ts';
@@ -109,7 +110,7 @@ function addRowLabels(
   return { data, width, height, channels };
 }
 
-function opened(image: PixelImage): Sharp {
+function pixelsOf(image: PixelImage): Sharp {
   checkImage('pictures', image);
   const { data, width, height, channels } = image;
   if (channels !== 1 && channels !== 3 && channels !== 4) {
@@ -118,7 +119,9 @@ function opened(image: PixelImage): Sharp {
       remedy: 'decode latents to pixels first',
     });
   }
-  return sharp(data, { raw: { width, height, channels } });
+  const opened = sharp(data, { raw: { width, height, channels } });
+  // Else one channel is written as three.
+  return channels === 1 ? opened.toColourspace('b-w') : opened;
 }
 
 const ENCODERS: Readonly<Record<string, (image: Sharp) => Sharp>> = {
@@ -144,7 +147,7 @@ export async function writeImage(path: string, image: PixelImage): Promise<void>
       expected: `one of ${IMAGE_ENDINGS.join(', ')}`,
       remedy: 'rename the output',
     });
-  await writeFileAtomic(path, await withVips(() => encode(opened(image)).toBuffer()));
+  await writeFileAtomic(path, await withVips(() => encode(pixelsOf(image)).toBuffer()));
 }
 
 /** Writes a sheet of images (N, C, H, W); see `sheet` and `writeImage`. */
@@ -182,12 +185,12 @@ export interface AnimationOptions {
 }
 
 /**
- * Writes frames of one size as an animated .gif or .webp (lossless).
+ * Writes frames of one size, grey, RGB or RGBA, as an animated .gif or .webp (lossless).
  * @throws ValueError for another ending or no frame; ShapeError when frames differ in size
  */
 export async function writeAnimation(
   path: string,
-  frames: readonly PixelImage[],
+  given: readonly PixelImage[],
   options: AnimationOptions = {},
 ): Promise<void> {
   const { delay = 80, hold = 1500, loop = 0 } = options;
@@ -198,6 +201,8 @@ export async function writeAnimation(
       remedy: 'rename the output',
     });
   }
+  // A strip of grey pages would not be read as one.
+  const frames = given.map((frame) => (frame.channels === 1 ? convertChannels(frame, 3) : frame));
   if (frames.length === 0)
     throw new ValueError('writeAnimation', `no frame given for ${path}`, {
       expected: 'at least one',
@@ -215,8 +220,8 @@ export async function writeAnimation(
   }
   if (channels !== 3 && channels !== 4) {
     throw new ShapeError('writeAnimation', `frames have ${channels} channels`, {
-      expected: '3 or 4',
-      remedy: 'lay them out with makeGrid, which gives 3',
+      expected: '1, 3 or 4',
+      remedy: 'decode latents to pixels first',
     });
   }
   const strip = new Uint8Array(frames.length * height * width * channels);

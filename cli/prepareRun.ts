@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Channels } from '../models/data/channels.ts';
 import { checkCheckpoint, readRunConfig } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
 import { describeDifference, readIndex, writeIndex } from './data/pictureIndex.ts';
@@ -37,8 +38,10 @@ export async function beginRun(options: TrainOptions, signal: AbortSignal): Prom
   if (options.batch % options.microBatches !== 0) {
     throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
   }
-  const settings = settingsOf({ ...options, data: absoluteData(options.data) });
-  const data = await openRunData(settings, signal);
+  const asked = settingsOf({ ...options, data: absoluteData(options.data) });
+  const data = await openRunData(asked, signal);
+  // What the data have today stays the run's, whatever a later version finds in them.
+  const settings = { ...asked, channels: data.dataset.channels as Channels };
   const plan = planOf(options, data, settings.batch);
   const config = makeRunConfig(settings, plan, data);
   const folder = await createRun(
@@ -83,7 +86,11 @@ export async function resumeRun(
           'folder of the run, or move the newer ones away.',
       );
     }
-    const settings = { ...before.settings, ...(options.data !== undefined && { data: absoluteData(options.data) }) };
+    const settings = {
+      ...before.settings,
+      channels: before.model.channels as Channels,
+      ...(options.data !== undefined && { data: absoluteData(options.data) }),
+    };
     const known = await readIndex(folder.data);
     await checkCheckpoint(checkpoint, before);
     const data = await openRunData(settings, signal, known).catch((error: unknown) => {

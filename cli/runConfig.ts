@@ -119,6 +119,7 @@ function agree(
   const { learnSigma = diffusion.learnSigma } = model as { readonly learnSigma?: boolean };
   const pairs: readonly (readonly [field: string, is: unknown, expected: unknown])[] = [
     ['model.imgSize', model.imgSize, settings.imageSize],
+    ['model.channels', model.channels, settings.channels ?? model.channels],
     ['model.learnSigma', learnSigma, diffusion.learnSigma],
     ...Object.entries(diffusionOf(settings)).map(
       ([key, expected]) => [`diffusion.${key}`, diffusion[key as keyof DiffusionOptions], expected] as const,

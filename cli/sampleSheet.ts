@@ -1,6 +1,8 @@
-// The sheets that samples are shown on: a row for each class.
+// The sheets that samples are shown on: a row for each class. Grey samples make a grey sheet; transparent ones lie on a
+// chequerboard, so that one sees where they are transparent and the names beside them stay readable.
 
 import type { ImageBatch } from '../models/data/grid.ts';
+import { convertChannels } from '../models/data/channels.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import { comfortableScale, sheet, writeImage } from './pictures.ts';
 
@@ -26,7 +28,35 @@ const shorten = (name: string): string =>
  * A sheet with a row for each class, or several where there are more than sixteen images of it, and the class names
  * beside them.
  */
-export function sampleSheet(images: ImageBatch, { classes, classNames }: SheetLayout): PixelImage {
+export function sampleSheet(images: ImageBatch, layout: SheetLayout): PixelImage {
+  if (images.shape[1] === 4) return opaqueSheet(onChequerboard(images), layout);
+  const image = opaqueSheet(images, layout);
+  // make_grid has made three channels of one.
+  return images.shape[1] === 1 ? convertChannels(image, 1) : image;
+}
+
+/** Squares of the chequerboard across an image, and their light and dark. */
+const SQUARES = 8,
+  LIGHT = 0.8,
+  DARK = 0.5;
+
+/** Images (N, 4, H, W) in [-1, 1] over a chequerboard: (N, 3, H, W). */
+function onChequerboard({ data, shape: [n, , h, w] }: ImageBatch): ImageBatch {
+  const square = Math.max(1, Math.round(h / SQUARES));
+  const plane = h * w;
+  const result = new Float32Array(n * 3 * plane);
+  for (let i = 0; i < n; i++)
+    for (let p = 0; p < plane; p++) {
+      const odd = (Math.floor(Math.floor(p / w) / square) + Math.floor((p % w) / square)) % 2;
+      const below = odd ? DARK : LIGHT;
+      const alpha = Math.min(1, Math.max(0, (data[(i * 4 + 3) * plane + p] + 1) / 2));
+      for (let c = 0; c < 3; c++)
+        result[(i * 3 + c) * plane + p] = alpha * data[(i * 4 + c) * plane + p] + (1 - alpha) * below;
+    }
+  return { data: result, shape: [n, 3, h, w] };
+}
+
+function opaqueSheet(images: ImageBatch, { classes, classNames }: SheetLayout): PixelImage {
   const [n, c, h, w] = images.shape;
   const scale = comfortableScale(h);
   if (!classes) return sheet(images, { nrow: Math.min(COLUMNS, Math.ceil(Math.sqrt(n))), scale });

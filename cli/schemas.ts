@@ -3,9 +3,11 @@
 
 import { z } from 'zod';
 import { ADAMW_STATE_WORDS, adamWWord } from '../kernels/index.ts';
+import { CHANNELS } from '../models/data/channels.ts';
 import { MOST_STEPS, NOISE_SCHEDULES } from '../models/diffusion/schedule.ts';
 import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import type { TrainerState } from '../models/train/types.ts';
+import { SPLITS } from './data/split.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
 import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
@@ -25,6 +27,8 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
   flip: z.boolean(),
   background: z.string().max(NAME).optional(),
   cifarLabels: z.enum(['fine', 'coarse']),
+  split: z.enum(SPLITS).optional(),
+  channels: z.literal(CHANNELS).optional(),
 
   model: z.enum(MODEL_KINDS.flatMap(({ names }) => names) as [string, ...string[]]),
   imageSize: positive.max(8192),

@@ -1,7 +1,9 @@
 // What a training run is told: settings, which stay as they are, and the plan, which may change when it is resumed.
 
+import type { Channels } from '../models/data/channels.ts';
 import type { NoiseSchedule } from '../models/diffusion/schedule.ts';
 import type { TimestepSamplerState } from '../models/diffusion/timestepSampler.ts';
+import type { DataSplit } from './data/split.ts';
 import type { ModelFlags } from './modelFlags.ts';
 
 /** Settings that stay as they are for a run's whole life, under the names of their flags. */
@@ -11,6 +13,10 @@ export interface TrainSettings extends ModelFlags {
   readonly flip: boolean;
   readonly background?: string;
   readonly cifarLabels: 'fine' | 'coarse';
+  /** Default train. */
+  readonly split?: DataSplit;
+  /** Of the images; a run that begins without takes what the data have. */
+  readonly channels?: Channels;
 
   readonly diffusionSteps: number;
   readonly noiseSchedule: NoiseSchedule;

@@ -1,7 +1,9 @@
 // `dis-cli train`: begins a run, or goes on with one.
 
 import { Command } from 'commander';
+import { CHANNELS } from '../../models/data/channels.ts';
 import { MOST_STEPS, NOISE_SCHEDULES } from '../../models/diffusion/schedule.ts';
+import { SPLITS } from '../data/split.ts';
 import { openRunData } from '../data/runData.ts';
 import { EXIT, UsageError } from '../errors.ts';
 import { grouped } from '../format.ts';
@@ -12,7 +14,7 @@ import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation, resumeCommand } from '../invocation.ts';
 import { addModelFlags } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
-import { choice, flag, integer, list, number, probability, text, type Parser } from '../options.ts';
+import { choice, flag, integer, list, number, oneOf, probability, text, type Parser } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
 import { print } from '../printable.ts';
 import { defaultStyle, separateFromJson, say } from '../progress.ts';
@@ -28,8 +30,8 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--data <what>',
-        'shapes (drawn, ten classes), a folder of images or of class folders, or of CIFAR-10/100 binary ' +
-          'files; with --resume, where the same data lie now',
+        'shapes (drawn, ten classes), a folder of images or of class folders, of CIFAR-10/100 binary ' +
+          'files or of IDX files (MNIST, Fashion-MNIST); with --resume, where the same data lie now',
         text,
       ),
     )
@@ -42,6 +44,14 @@ export function trainCommand(): Command {
         text,
       ),
     )
+    .addOption(
+      flag(
+        '--channels <n>',
+        '1: grey, 3: colour, 4: colour with transparency (default: what the data have)',
+        oneOf(CHANNELS),
+      ),
+    )
+    .addOption(flag('--split <which>', 'train or test, of CIFAR and IDX files and of shapes', choice(SPLITS), 'train'))
     .addOption(flag('--cifar-labels <which>', 'which classes of CIFAR-100', choice(['fine', 'coarse']), 'fine'))
     .optionsGroup('Model:');
   addModelFlags(command);

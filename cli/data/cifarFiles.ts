@@ -7,12 +7,11 @@ import type { Dataset } from '../../models/data/dataset.ts';
 import { FileError } from '../files.ts';
 import { contentHash } from './pictureIndex.ts';
 import { requireFolder } from './listImages.ts';
-
-export type CifarSplit = 'train' | 'test';
+import type { DataSplit } from './split.ts';
 
 export interface CifarFilesOptions extends Pick<CifarOptions, 'labels' | 'size'> {
   /** Default train. */
-  split?: CifarSplit;
+  split?: DataSplit;
 }
 
 interface Layout {

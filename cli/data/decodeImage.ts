@@ -1,10 +1,13 @@
-// An image file as 8-bit RGB, whatever it held: through sharp (libvips).
+// An image file as 8-bit pixels of a wanted number of channels, whatever it held: through sharp (libvips).
 import sharp from 'sharp';
 import { FormatError, ValueError } from '../../core/errors.ts';
+import { convertChannels, type Channels } from '../../models/data/channels.ts';
 import type { PixelImage } from '../../models/data/image.ts';
 import { withVips } from '../libvips.ts';
 
 export interface DecodeOptions {
+  /** Grey, colour, or colour with alpha. Default 3. */
+  channels?: Channels;
   /**
    * Colour (CSS syntax) that shines through transparent pixels. Default: transparency is dropped, the stored colours
    * stay.
@@ -47,17 +50,20 @@ export async function readImageHeader(source: ImageSource): Promise<{ width: num
 }
 
 /**
- * Decodes an image file to RGB (H, W, 3).
+ * Decodes an image file to (H, W, channels), by default RGB.
  *
  * Grey and palette images become RGB; 16-bit channels keep their high byte; CMYK and images with a colour profile are
  * converted to sRGB; the EXIF orientation is applied; of an animation or a TIFF of several pages the first is taken.
- * Transparency is dropped as Pillow's `convert('RGB')` does, unless a `background` is given to lay the image on, in
- * 8-bit sRGB.
+ * With 4 channels transparency is kept, and opaque where there is none. Else it is dropped as Pillow's
+ * `convert('RGB')` does, unless a `background` is given to lay the image on, in 8-bit sRGB. Grey is the luma of sRGB.
  */
-export async function decodeImage(source: ImageSource, { background }: DecodeOptions = {}): Promise<PixelImage> {
+export async function decodeImage(
+  source: ImageSource,
+  { background, channels: wanted = 3 }: DecodeOptions = {},
+): Promise<PixelImage> {
   const { data, info } = await withVips(async () => {
     const opened = sharp(source, tolerance).autoOrient();
-    const kept = background === undefined ? opened.removeAlpha() : opened;
+    const kept = background === undefined && wanted !== 4 ? opened.removeAlpha() : opened;
     const decoded = await kept.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
     const { width, height, channels } = decoded.info;
     // The background is a colour of sRGB, so it comes after the conversion: in the file's own space (grey, CMYK) it
@@ -71,13 +77,11 @@ export async function decodeImage(source: ImageSource, { background }: DecodeOpt
   });
   const { width, height, channels } = info;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.length);
-  if (channels === 3) return { data: bytes, width, height, channels };
-  if (channels !== 1)
-    throw new FormatError('decodeImage', `the image decodes to ${channels} channels`, {
-      expected: '1 or 3',
-      remedy: 'convert it to RGB',
-    });
-  const rgb = new Uint8Array(bytes.length * 3);
-  for (let i = 0; i < bytes.length; i++) rgb.fill(bytes[i], i * 3, i * 3 + 3);
-  return { data: rgb, width, height, channels: 3 };
+  // Grey with alpha comes as sRGB with alpha, grey alone as one channel.
+  if (channels === 1 || channels === 3 || channels === 4)
+    return convertChannels({ data: bytes, width, height, channels }, wanted);
+  throw new FormatError('decodeImage', `the image decodes to ${channels} channels`, {
+    expected: '1, 3 or 4',
+    remedy: 'convert it to RGB',
+  });
 }

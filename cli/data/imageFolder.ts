@@ -4,6 +4,7 @@
 // reading, since without it the data are others.
 import { FormatError } from '../../core/errors.ts';
 import { centerCropArr } from '../../models/data/centerCrop.ts';
+import type { Channels } from '../../models/data/channels.ts';
 import type { Dataset, DatasetItem } from '../../models/data/dataset.ts';
 import { FileError } from '../files.ts';
 import { counted, grouped, naming } from '../format.ts';
@@ -54,7 +55,7 @@ export interface ImageFile {
 export class ImageFolder implements Dataset {
   readonly root: string;
   readonly size: number;
-  readonly channels = 3;
+  readonly channels: Channels;
   readonly numClasses: number;
   readonly classNames: readonly string[];
   /** The images in use, in the order of their indices. */
@@ -78,6 +79,7 @@ export class ImageFolder implements Dataset {
   constructor(root: string, found: Contents, options: ImageFolderOptions, patience: Patience) {
     this.root = root;
     this.size = options.size;
+    this.channels = options.channels ?? 3;
     this.files = found.files;
     this.ignored = found.ignored;
     this.beside = found.beside;

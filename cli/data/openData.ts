@@ -1,29 +1,36 @@
 // From what a person types after --data to a data set.
 import { createHash } from 'node:crypto';
+import { ValueError } from '../../core/errors.ts';
+import { withChannels, type Channels } from '../../models/data/channels.ts';
 import type { CifarKind } from '../../models/data/cifar.ts';
 import type { Dataset } from '../../models/data/dataset.ts';
 import { shapesDataset } from '../../models/data/shapes.ts';
 import { counted } from '../format.ts';
-import type { CifarFilesOptions } from './cifarFiles.ts';
 import { detectCifar, openCifar } from './cifarFiles.ts';
+import { detectIdx, openIdx } from './idxFiles.ts';
 import type { ImageFolderOptions, SkippedFile } from './imageFolder.ts';
 import { openImageFolder } from './imageFolder.ts';
 import { requireFolder } from './listImages.ts';
 import type { PictureIndex } from './pictureIndex.ts';
+import type { DataSplit } from './split.ts';
 
-export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'>, Pick<CifarFilesOptions, 'split'> {
+export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'> {
+  /** Which part, of data that are given out in two. Default train. */
+  split?: DataSplit;
   /** Treat the images as one unlabelled set. Default false. */
   unlabelled?: boolean;
   /** Which of CIFAR-100's two sets of classes. Default fine. */
   cifarLabels?: 'fine' | 'coarse';
-  /** Which shapes are drawn; another seed is another set, for instance for validation. Default 0. */
+  /** Channels of the images; default what the data have. */
+  channels?: Channels;
+  /** Which shapes are drawn; another seed is another set. Default 0, of the split test 1. */
   shapesSeed?: number;
-  /** Shapes in an epoch. Default 50,000. */
+  /** Shapes in an epoch. Default 50,000, of the split test 10,000. */
   shapesLength?: number;
 }
 
 export interface OpenedData {
-  readonly kind: 'shapes' | 'folder' | CifarKind;
+  readonly kind: 'shapes' | 'folder' | 'idx' | CifarKind;
   readonly dataset: Dataset;
   /** One line for people. */
   readonly description: string;
@@ -48,58 +55,111 @@ function withoutLabels(dataset: Dataset): Dataset {
 }
 
 /**
- * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `folder:FOLDER`,
- * or a plain path, which is CIFAR where its binary files are found and a folder of images otherwise. A folder that is
- * really called shapes is `./shapes`.
+ * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `idx:FOLDER`,
+ * `folder:FOLDER`, or a plain path, which is CIFAR or IDX where their files are found and a folder of images otherwise.
+ * A folder that is really called shapes is `./shapes`.
  * @throws FileError, FormatError, ValueError with one sentence on what is wrong
  */
 export async function openData(spec: string, options: OpenDataOptions): Promise<OpenedData> {
-  const { size, unlabelled = false, split, cifarLabels, shapesSeed = 0, shapesLength } = options;
-  if (spec === 'shapes') {
-    const dataset = shapesDataset({ size, seed: shapesSeed, length: shapesLength });
-    return {
-      kind: 'shapes',
-      dataset: unlabelled ? withoutLabels(dataset) : dataset,
-      description: `shapes: ${counted(dataset.length, 'drawn image')} in ${dataset.numClasses} classes, ${size}x${size}`,
-      fingerprint: digest(['shapes', size, shapesSeed, dataset.length, unlabelled]),
-      skipped: () => [],
-    };
-  }
-  const [, prefix, rest] = /^(cifar10|cifar100|folder):(.*)$/s.exec(spec) ?? [];
+  if (spec === 'shapes') return openShapes(options);
+  const [, prefix, rest] = /^(cifar10|cifar100|idx|folder):(.*)$/s.exec(spec) ?? [];
   const path = rest ?? spec;
   await requireFolder('openData', path);
-  const kind = (prefix ?? (await detectCifar(path)) ?? 'folder') as CifarKind | 'folder';
-  if (kind === 'folder') {
-    const folder = await openImageFolder(path, { ...options, labels: unlabelled ? 'none' : 'auto' });
-    const classes =
-      folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
-    const ignored = folder.ignored > 0 ? `; ${counted(folder.ignored, 'other file')} ignored` : '';
-    const skipped = folder.skipped.length > 0 ? `; ${counted(folder.skipped.length, 'unreadable file')} skipped` : '';
-    const beside =
-      folder.beside.length > 0 ? `; ${counted(folder.beside.length, 'image')} beside the class folders left out` : '';
-    return {
-      kind,
-      dataset: folder,
-      description: `${path}: ${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${skipped}${beside}${ignored}`,
-      fingerprint: digest([
-        'folder',
-        size,
-        unlabelled,
-        options.background,
-        folder.files.map(({ name, hash }) => [name, hash]),
-      ]),
-      index: folder.index,
-      skipped: () => folder.skipped,
-    };
-  }
-  const dataset = await openCifar(path, kind, { split, labels: cifarLabels, size });
+  const kind = (prefix ?? (await detect(path))) as Exclude<OpenedData['kind'], 'shapes'>;
+  if (kind === 'folder') return openPictures(path, options);
+  return kind === 'idx' ? openIdxFiles(path, options) : openCifarFiles(path, kind, options);
+}
+
+async function detect(path: string): Promise<CifarKind | 'idx' | 'folder'> {
+  return (await detectCifar(path)) ?? ((await detectIdx(path)) ? 'idx' : 'folder');
+}
+
+/** What is done to every data set that is not a folder of pictures. */
+function finish(
+  dataset: Dataset,
+  { unlabelled = false, channels }: OpenDataOptions,
+  described: Omit<OpenedData, 'dataset' | 'fingerprint' | 'skipped'>,
+  identity: readonly unknown[],
+): OpenedData {
+  const labelled = unlabelled ? withoutLabels(dataset) : dataset;
+  const given = channels ?? dataset.channels;
+  const other = given === dataset.channels ? '' : `, ${CHANNEL_WORDS[given as Channels]}`;
   return {
-    kind,
-    dataset: unlabelled ? withoutLabels(dataset) : dataset,
-    description:
-      `${path}: ${kind} ${split ?? 'train'}, ${counted(dataset.length, 'image')} in ` +
-      `${dataset.numClasses} classes, ${size}x${size}`,
-    fingerprint: digest([kind, size, split ?? 'train', cifarLabels ?? 'fine', unlabelled, dataset.hash]),
+    ...described,
+    description: described.description + other,
+    dataset: channels === undefined ? labelled : withChannels(labelled, channels),
+    // The channels are what the data have, unless they are said: so the same data keep their mark.
+    fingerprint: digest(given === dataset.channels ? identity : [...identity, `channels ${given}`]),
     skipped: () => [],
+  };
+}
+
+const CHANNEL_WORDS: Record<Channels, string> = { 1: 'as grey', 3: 'as RGB', 4: 'as RGBA' };
+
+function openShapes(options: OpenDataOptions): OpenedData {
+  const { size, unlabelled = false, split = 'train' } = options;
+  const { shapesSeed = split === 'test' ? 1 : 0, shapesLength = split === 'test' ? 10_000 : undefined } = options;
+  const dataset = shapesDataset({ size, seed: shapesSeed, length: shapesLength });
+  const { length, numClasses } = dataset;
+  const description = `shapes: ${counted(length, 'drawn image')} in ${numClasses} classes, ${size}x${size}`;
+  return finish(dataset, options, { kind: 'shapes', description }, ['shapes', size, shapesSeed, length, unlabelled]);
+}
+
+async function openCifarFiles(path: string, kind: CifarKind, options: OpenDataOptions): Promise<OpenedData> {
+  const { size, unlabelled = false, split = 'train', cifarLabels = 'fine' } = options;
+  const dataset = await openCifar(path, kind, { split, labels: cifarLabels, size });
+  const description =
+    `${path}: ${kind} ${split}, ${counted(dataset.length, 'image')} in ` +
+    `${dataset.numClasses} classes, ${size}x${size}`;
+  return finish(dataset, options, { kind, description }, [kind, size, split, cifarLabels, unlabelled, dataset.hash]);
+}
+
+async function openIdxFiles(path: string, options: OpenDataOptions): Promise<OpenedData> {
+  const { size, unlabelled = false, split = 'train' } = options;
+  const dataset = await openIdx(path, options);
+  const classes = dataset.numClasses > 0 ? ` in ${counted(dataset.numClasses, 'class', 'classes')}` : '';
+  const description =
+    `${path}: IDX ${split}, ${counted(dataset.length, 'grey image')}${classes}` +
+    `${dataset.fitted === '' ? ',' : `${dataset.fitted} to`} ${size}x${size}`;
+  const identity = ['idx', size, split, unlabelled, dataset.classNames, dataset.hash];
+  return finish(dataset, options, { kind: 'idx', description }, identity);
+}
+
+async function openPictures(path: string, options: OpenDataOptions): Promise<OpenedData> {
+  const { size, unlabelled = false, background, channels = 3, split } = options;
+  if (split === 'test')
+    throw new ValueError('openData', `is test, but ${path} is a folder of images`, {
+      option: 'split',
+      expected: 'CIFAR or IDX files, or shapes',
+      remedy: 'give the folder of the test images',
+    });
+  if (background !== undefined && channels === 4)
+    throw new ValueError('openData', `is 4, and a background takes the transparency away`, {
+      option: 'channels',
+      remedy: 'leave one of the two out',
+    });
+  const folder = await openImageFolder(path, { ...options, channels, labels: unlabelled ? 'none' : 'auto' });
+  const classes =
+    folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
+  const ignored = folder.ignored > 0 ? `; ${counted(folder.ignored, 'other file')} ignored` : '';
+  const skipped = folder.skipped.length > 0 ? `; ${counted(folder.skipped.length, 'unreadable file')} skipped` : '';
+  const beside =
+    folder.beside.length > 0 ? `; ${counted(folder.beside.length, 'image')} beside the class folders left out` : '';
+  const as = channels === 3 ? '' : `, ${CHANNEL_WORDS[channels]}`;
+  const what = `${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${as}`;
+  return {
+    kind: 'folder',
+    dataset: folder,
+    description: `${path}: ${what}${skipped}${beside}${ignored}`,
+    fingerprint: digest([
+      'folder',
+      size,
+      unlabelled,
+      background,
+      folder.files.map(({ name, hash }) => [name, hash]),
+      ...(channels === 3 ? [] : [`channels ${channels}`]),
+    ]),
+    index: folder.index,
+    skipped: () => folder.skipped,
   };
 }

@@ -14,12 +14,14 @@ export async function openRunData(
   signal: AbortSignal,
   known?: PictureIndex,
 ): Promise<OpenedData> {
-  const { data, imageSize, unlabelled, background, cifarLabels, batch } = settings;
+  const { data, imageSize, unlabelled, background, cifarLabels, split, channels, batch } = settings;
   return openData(data, {
     size: imageSize,
     unlabelled,
     background,
     cifarLabels,
+    split,
+    channels,
     minImages: batch,
     known,
     onSkip: skipReporter(),
@@ -49,7 +51,7 @@ export function absoluteData(spec: string): string {
 
 /** The path in what `--data` names. */
 export function pathOfData(spec: string): string {
-  return /^(?:cifar10:|cifar100:|folder:)?(.*)$/s.exec(spec)![1];
+  return /^(?:cifar10:|cifar100:|idx:|folder:)?(.*)$/s.exec(spec)![1];
 }
 
 /** A word for the data in the run's folder name. */

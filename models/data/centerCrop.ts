@@ -1,6 +1,7 @@
 // The crop that the official training script applies to every image; it goes back to OpenAI's guided-diffusion
 // (image_datasets.py).
 import { ValueError } from '../../core/errors.ts';
+import { blankTransparent, premultiply, unpremultiply } from './alpha.ts';
 import type { PixelImage } from './image.ts';
 import { checkImage, cropImage } from './image.ts';
 import { resize } from './resize.ts';
@@ -16,7 +17,8 @@ export function roundHalfToEven(x: number): number {
 /**
  * The central `size` x `size` square of an image: halves with the box filter while the shorter side is at least 2 *
  * size, resizes by bicubic so that the shorter side is `size` (sides rounded half to even), then crops from
- * `(side - size) // 2`. Pixels equal those of the official `center_crop_arr`.
+ * `(side - size) // 2`. Pixels equal those of the official `center_crop_arr`. Of four channels the last is alpha:
+ * colours are resampled weighted by it, and black where it is 0.
  * @throws ValueError when `size` is not a positive integer
  */
 export function centerCropArr(image: PixelImage, size: number): PixelImage {
@@ -28,6 +30,13 @@ export function centerCropArr(image: PixelImage, size: number): PixelImage {
       remedy: 'check the requested image size',
     });
   }
+  if (image.channels !== 4) return shrink(image, size);
+  return Math.min(image.width, image.height) === size
+    ? blankTransparent(shrink(image, size)) // nothing is resampled
+    : unpremultiply(shrink(premultiply(image), size));
+}
+
+function shrink(image: PixelImage, size: number): PixelImage {
   let current = image;
   while (Math.min(current.width, current.height) >= 2 * size) {
     current = resize(current, current.width >> 1, current.height >> 1, 'box');

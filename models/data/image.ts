@@ -42,6 +42,25 @@ export function cropImage(image: PixelImage, x: number, y: number, width: number
   return { data, width, height, channels };
 }
 
+/** The image in the middle of a square of `size`, zeros around it; where the border is odd, more on the right and below. */
+export function padImage(image: PixelImage, size: number): PixelImage {
+  checkImage('padImage', image);
+  const { width, height, channels } = image;
+  if (!Number.isSafeInteger(size) || width > size || height > size)
+    throw new ShapeError('padImage', `image of ${width}x${height} does not fit into a square of ${size}`, {
+      expected: 'a size of at least its longer side',
+      remedy: 'resize the image first',
+    });
+  const data = new Uint8Array(size * size * channels);
+  const left = (size - width) >> 1,
+    top = (size - height) >> 1;
+  for (let row = 0; row < height; row++) {
+    const pixels = image.data.subarray(row * width * channels, (row + 1) * width * channels);
+    data.set(pixels, ((top + row) * size + left) * channels);
+  }
+  return { data, width: size, height: size, channels };
+}
+
 /** Mirror image: column x becomes column width - 1 - x. */
 export function flipHorizontal(image: PixelImage): PixelImage {
   checkImage('flipHorizontal', image);

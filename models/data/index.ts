@@ -1,6 +1,7 @@
 // Images as data sets, batches and pictures: pure pixels, no files.
 
 export { centerCropArr } from './centerCrop.ts';
+export { CHANNELS, convertChannels, withChannels, type Channels } from './channels.ts';
 export { CIFAR10_CLASSES, cifarDataset, type CifarFile, type CifarKind, type CifarOptions } from './cifar.ts';
 export {
   DataLoader,
@@ -20,7 +21,8 @@ export {
   type GridOptions,
   type ImageBatch,
 } from './grid.ts';
-export { cropImage, flipHorizontal, normalizeToChw, type PixelImage } from './image.ts';
+export { cropImage, flipHorizontal, normalizeToChw, padImage, type PixelImage } from './image.ts';
+export { fitSquare, idxDataset, idxHeader, parseIdx, type IdxArray, type IdxHeader, type IdxOptions } from './idx.ts';
 export { resize, resizeShorter, type ResizeFilter } from './resize.ts';
 export {
   SHAPE_CLASSES,

@@ -124,6 +124,7 @@ test('writeImage, writeSheet, writeImages: what is read back is what was drawn',
   for (const [i, image] of batchToPixels(batch).entries()) assert.equal((await decodeImage(paths[i])).data, image.data);
   const grey = { data: Uint8Array.of(0, 128, 255, 7), width: 2, height: 2, channels: 1 };
   await writeImage(join(folder, 'grey.png'), grey);
+  assert.is((await sharp(join(folder, 'grey.png')).metadata()).channels, 1);
   assert.equal(
     [...(await decodeImage(join(folder, 'grey.png'))).data].filter((_, i) => i % 3 === 0),
     [...grey.data],

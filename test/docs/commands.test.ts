@@ -78,7 +78,7 @@ async function problem(words: readonly string[]): Promise<string | null> {
   }
   const [program, what, ...rest] = words;
   if (program === 'npm') return npmProblem(what, rest);
-  if (program === 'apt-get') return null;
+  if (program === 'apt-get' || program === 'dpkg') return null;
   const file = program === 'node' ? what : program === 'npx' && what === 'tsx' ? rest[0] : program;
   if (!file?.includes('/')) return `the test does not know ${words.slice(0, 2).join(' ')}`;
   return existsSync(join(PROJECT, file)) ? null : `there is no ${file}`;

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -8,6 +9,7 @@ import { detectCifar, openCifar } from '../../../cli/data/cifarFiles.ts';
 import { openData } from '../../../cli/data/openData.ts';
 import { FileError } from '../../../cli/files.ts';
 import { FormatError, ValueError } from '../../../core/errors.ts';
+import type { Channels } from '../../../models/data/channels.ts';
 import { CIFAR10_CLASSES } from '../../../models/data/cifar.ts';
 import { shapesItem } from '../../../models/data/shapes.ts';
 
@@ -158,6 +160,148 @@ test('errors are one sentence each', async ({ folder }) => {
   await writeFile(join(folder, 'data_batch_1.bin'), new Uint8Array(100));
   await fails(folder, FormatError, /data_batch_1\.bin has 100 bytes, expected a multiple of 3073/);
   assert.instance(await failure(openData('shapes', { size: 4 })), ValueError);
+});
+
+function idx(shape: readonly number[], fill: (i: number) => number): Buffer {
+  const length = shape.reduce((a, b) => a * b, 1);
+  const header = Buffer.from([
+    0,
+    0,
+    8,
+    shape.length,
+    ...shape.flatMap((n) => [n >>> 24, (n >> 16) & 255, (n >> 8) & 255, n & 255]),
+  ]);
+  return Buffer.concat([header, Buffer.from(Uint8Array.from({ length }, (_, i) => fill(i)))]);
+}
+
+/** Seven training pictures and three for tests, gzipped or not. */
+async function mnist(folder: string, { zip = false, ending = '-' } = {}): Promise<void> {
+  for (const [part, n] of [
+    ['train', 7],
+    ['t10k', 3],
+  ] as const) {
+    const files: Record<string, Buffer> = {
+      [`${part}-images${ending}idx3-ubyte`]: idx([n, 28, 28], (i) => Math.floor(i / 784) + n),
+      [`${part}-labels${ending}idx1-ubyte`]: idx([n], (i) => i % 3),
+    };
+    for (const [name, bytes] of Object.entries(files))
+      await writeFile(join(folder, zip ? `${name}.gz` : name), zip ? gzipSync(bytes) : bytes);
+  }
+}
+
+test('IDX files are found, gzipped or not, in both splits, and are the same data', async ({ folder }) => {
+  const opened = [];
+  for (const [name, options] of Object.entries({ plain: {}, packed: { zip: true }, dotted: { ending: '.' } })) {
+    await mkdir(join(folder, name));
+    await mnist(join(folder, name), options);
+    opened.push(await openData(join(folder, name), { size: 32 }));
+  }
+  const [{ kind, dataset, description, fingerprint }] = opened;
+  assert.equal([kind, dataset.length, dataset.channels, dataset.numClasses], ['idx', 7, 1, 3]);
+  assert.match(description, 'IDX train, 7 grey images in 3 classes, padded to 32x32');
+  assert.ok(opened.every((other) => other.fingerprint === fingerprint));
+  const { pixels, label } = await dataset.item(5);
+  assert.equal([label, pixels[0], pixels[2 * 32 + 2], pixels.length], [2, 0, 12, 1024]);
+  const test = await openData(join(folder, 'packed'), { size: 28, split: 'test', channels: 3 });
+  assert.equal(
+    [test.dataset.length, test.dataset.channels, (await test.dataset.item(0)).pixels.length],
+    [3, 3, 28 * 28 * 3],
+  );
+  assert.match(test.description, 'as RGB');
+  const bare = await openData(`idx:${join(folder, 'plain')}`, { size: 32, unlabelled: true });
+  assert.equal([bare.dataset.numClasses, (await bare.dataset.item(5)).label], [0, 0]);
+  assert.is(new Set([fingerprint, test.fingerprint, bare.fingerprint]).size, 3);
+});
+
+test('classes.txt beside IDX files names the classes', async ({ folder }) => {
+  await mnist(folder);
+  await writeFile(join(folder, 'classes.txt'), 'shirt\r\ntrouser\n\nbag\nboot\n');
+  assert.equal((await openData(folder, { size: 28 })).dataset.classNames, ['shirt', 'trouser', 'bag', 'boot']);
+});
+
+test('IDX files that are missing, cut, padded or lie about their size', async ({ folder }) => {
+  const images = join(folder, 'train-images-idx3-ubyte.gz'),
+    labels = join(folder, 'train-labels-idx1-ubyte');
+  const refused = async (type: new (...args: never[]) => Error, pattern: RegExp): Promise<void> => {
+    const error = await failure(openData(folder, { size: 28, pauses: [] }));
+    assert.ok(error instanceof type, String(error));
+    assert.match(error.message, pattern);
+  };
+  const good = idx([4, 28, 28], (i) => i % 251);
+  await writeFile(images, gzipSync(good));
+  await refused(FileError, /no labels of the train split, expected train-labels-idx1-ubyte or/);
+  await writeFile(
+    labels,
+    idx([4], () => 1),
+  );
+  await openData(folder, { size: 28 });
+  const bomb = Buffer.concat([good.subarray(0, 16), Buffer.alloc(50_000_000)]);
+  const liar = Buffer.from(good);
+  liar.writeUInt32BE(4_000_000_000, 4);
+  const cases: readonly (readonly [Buffer, RegExp])[] = [
+    [gzipSync(good).subarray(0, 100), /cannot be unpacked|bytes less than its header says/],
+    [gzipSync(good.subarray(0, 2000)), /unpacks to 1152 bytes less than its header says/],
+    [gzipSync(Buffer.concat([good, Buffer.alloc(1)])), /unpacks to more bytes than its header says/],
+    [gzipSync(bomb), /unpacks to more bytes than its header says/],
+    [gzipSync(liar), /holds 3136000000000 bytes of elements, expected at most/],
+    [gzipSync(Buffer.alloc(3)), /ends after 3 bytes/],
+    [Buffer.from([0x1f, 0x8b, 8]), /cannot be unpacked/],
+    [liar, /holds 3136000000000 bytes of elements/],
+    [good.subarray(0, 500), /holds 3136 bytes of elements, expected as many as/],
+    [Buffer.alloc(0), /ends after 0 bytes/],
+  ];
+  for (const [bytes, pattern] of cases) {
+    await writeFile(images, bytes);
+    await refused(FormatError, pattern);
+  }
+  await writeFile(images, gzipSync(good));
+  await writeFile(join(folder, 'classes.txt'), 'x\n'.repeat(65536));
+  await refused(FormatError, /classes.txt is too long/);
+});
+
+test('one, three and four channels of a folder of pictures; what cannot be asked for', async ({ folder }) => {
+  const background = { r: 10, g: 200, b: 30, alpha: 0 };
+  const half = { r: 200, g: 100, b: 0, alpha: 0.5 };
+  for (const [name, colour] of Object.entries({ a: background, b: half }))
+    await sharp({ create: { width: 9, height: 9, channels: 4, background: colour } })
+      .png()
+      .toFile(join(folder, `${name}.png`));
+  const first = async (channels?: Channels, background?: string): Promise<number[][]> => {
+    const { dataset } = await openData(folder, { size: 9, channels, background });
+    assert.is(dataset.channels, channels ?? 3);
+    return Promise.all([0, 1].map(async (i) => [...(await dataset.item(i)).pixels.subarray(0, dataset.channels)]));
+  };
+  assert.equal(await first(4), [
+    [0, 0, 0, 0],
+    [200, 100, 0, 128],
+  ]);
+  assert.equal(await first(3, 'white'), [
+    [255, 255, 255],
+    [227, 177, 127],
+  ]);
+  assert.equal(await first(1, 'white'), [[255], [186]]);
+  const marks = await Promise.all(
+    ([undefined, 3, 1, 4] as const).map(
+      async (channels) => (await openData(folder, { size: 9, channels })).fingerprint,
+    ),
+  );
+  assert.is(marks[0], marks[1]);
+  assert.is(new Set(marks).size, 3);
+  for (const [options, pattern] of [
+    [{ channels: 4, background: 'white' }, /channels is 4, and a background takes the transparency away/],
+    [{ split: 'test' }, /split is test, but .* is a folder of images/],
+  ] as const) {
+    const error = await failure(openData(folder, { size: 9, ...options }));
+    assert.ok(error instanceof ValueError && pattern.test(error.message), String(error));
+  }
+});
+
+test('the test split of shapes is another set', async () => {
+  const { dataset, fingerprint } = await openData('shapes', { size: 16, split: 'test' });
+  assert.equal([dataset.length, await dataset.item(3)], [10_000, shapesItem(3, { size: 16, seed: 1 })]);
+  const grey = await openData('shapes', { size: 16, split: 'test', channels: 1 });
+  assert.equal([grey.dataset.channels, (await grey.dataset.item(3)).pixels.length], [1, 256]);
+  assert.is.not(fingerprint, grey.fingerprint);
 });
 
 test.run();
