@@ -45,6 +45,7 @@ export function errorSentence({ expected, remedy, ...subject }: ErrorFields): st
  * ```
  */
 export class EngineError extends Error implements ErrorFields {
+  /** The class' name, also in bundles that rename classes. */
   override name = 'EngineError';
   /** The function, layer or kernel that noticed. */
   readonly operation: string;

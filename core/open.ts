@@ -7,6 +7,7 @@ import { useTensorClass } from './tensor/make.ts';
 import { useShippedTuning } from './tuning/shipped.ts';
 import { tuningOf } from './tuning/tuning.ts';
 
+/** How `openDevice` chooses an adapter and what it asks of it. */
 export interface DeviceOptions extends AdapterOptions {
   /** Compute with the kernel configurations that come with the engine for adapters that were measured; default true. */
   shippedTuning?: boolean;

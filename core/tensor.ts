@@ -8,8 +8,13 @@ import { MovementMethods } from './methods/movement.ts';
 import { permute } from './ops/movement.ts';
 import { aliasOf, detachedOf } from './tensor/make.ts';
 
+/** A tensor, or a number that takes the type of the tensor beside it. */
 export type TensorLike = Tensor | number;
 
+/**
+ * An array of numbers on a device, with its place on the autograd tape. It is a view: shape, strides and offset in a
+ * storage that it may share. Every operation is a method; each gives a new tensor, unless its name ends in `_`.
+ */
 export class Tensor extends MovementMethods {
   /** A view with all dimensions in reverse order. */
   get T(): Tensor {

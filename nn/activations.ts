@@ -5,6 +5,7 @@ import { Module } from './module.ts';
 
 /** `x`. */
 export class Identity extends Module {
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return x;
   }
@@ -12,6 +13,7 @@ export class Identity extends Module {
 
 /** `max(x, 0)`. */
 export class ReLU extends Module {
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return x.relu();
   }
@@ -19,11 +21,13 @@ export class ReLU extends Module {
 
 /** `x · σ(x)` (Elfwing et al., arXiv 1702.03118). */
 export class SiLU extends Module {
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return x.silu();
   }
 }
 
+/** Options of `GELU`. */
 export interface GELUOptions {
   /** `tanh`: ½x (1 + tanh(√(2/π) (x + 0.044715 x³))). Default `none`, the exact form. */
   readonly approximate?: 'none' | 'tanh';
@@ -31,6 +35,7 @@ export interface GELUOptions {
 
 /** `x · Φ(x)`, Φ the normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415). */
 export class GELU extends Module {
+  /** Which form: the exact one, or that with tanh. */
   readonly approximate: 'none' | 'tanh';
 
   constructor({ approximate = 'none' }: GELUOptions = {}) {
@@ -38,6 +43,7 @@ export class GELU extends Module {
     this.approximate = approximate;
   }
 
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return this.approximate === 'tanh' ? geluTanh(x) : x.gelu();
   }
@@ -45,6 +51,7 @@ export class GELU extends Module {
 
 /** `1 / (1 + e⁻ˣ)`. */
 export class Sigmoid extends Module {
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return x.sigmoid();
   }
@@ -52,11 +59,13 @@ export class Sigmoid extends Module {
 
 /** `tanh(x)`. */
 export class Tanh extends Module {
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return x.tanh();
   }
 }
 
+/** Options of `Softplus`. */
 export interface SoftplusOptions {
   /** Default 1. */
   readonly beta?: number;
@@ -76,6 +85,7 @@ export class Softplus extends Module {
     this.run = fuse((x) => x.mul(beta).gt(threshold).where(x, x.mul(beta).softplus().div(beta)), 'softplus');
   }
 
+  /** Of each element; the shape stays. */
   forward(x: Tensor): Tensor {
     return this.run(x);
   }

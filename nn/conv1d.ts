@@ -5,6 +5,7 @@ import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `Conv1d`. */
 export interface Conv1dLayerOptions extends Conv1dOptions {
   /** Default true. */
   readonly bias?: boolean;
@@ -19,8 +20,11 @@ export interface Conv1dLayerOptions extends Conv1dOptions {
  * the weight: where only weights are f16, x and bias are cast.
  */
 export class Conv1d extends Module {
+  /** (outChannels, inChannels / groups, kernelSize). */
   readonly weight: Tensor;
+  /** (outChannels), or null. */
   readonly bias: Tensor | null;
+  /** Stride, padding, dilation and groups as given. */
   readonly options: Conv1dOptions;
 
   /**
@@ -49,7 +53,11 @@ export class Conv1d extends Module {
     this.bias = bias ? parameter(generator.uniform([outChannels], { low: -bound, high: bound })) : null;
   }
 
-  /** @throws ShapeError, DTypeError, ValueError */
+  /**
+   * (N, inChannels, L) → (N, outChannels, L').
+   *
+   * @throws ShapeError, DTypeError, ValueError
+   */
   forward(x: Tensor): Tensor {
     const { weight, bias } = this;
     return scope(() => conv1d(x.cast(weight.dtype), weight, bias && bias.cast(weight.dtype), this.options));

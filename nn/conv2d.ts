@@ -13,6 +13,7 @@ import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `Conv2d`. */
 export interface Conv2dLayerOptions extends Conv2dOptions {
   /** Default true. */
   readonly bias?: boolean;
@@ -27,8 +28,11 @@ export interface Conv2dLayerOptions extends Conv2dOptions {
  * of the weight: where only weights are f16, x and bias are cast.
  */
 export class Conv2d extends Module {
+  /** (outChannels, inChannels / groups, kernel height, kernel width). */
   readonly weight: Tensor;
+  /** (outChannels), or null. */
   readonly bias: Tensor | null;
+  /** Stride, padding, dilation and groups as given. */
   readonly options: Conv2dOptions;
 
   /**
@@ -59,7 +63,11 @@ export class Conv2d extends Module {
     this.bias = bias ? parameter(generator.uniform([outChannels], { low: -bound, high: bound })) : null;
   }
 
-  /** @throws ShapeError, DTypeError, ValueError */
+  /**
+   * (N, inChannels, H, W) → (N, outChannels, H', W').
+   *
+   * @throws ShapeError, DTypeError, ValueError
+   */
   forward(x: Tensor): Tensor {
     const { weight, bias } = this;
     return scope(() => conv2d(x.cast(weight.dtype), weight, bias && bias.cast(weight.dtype), this.options));

@@ -9,6 +9,7 @@ import { Module } from './module.ts';
  * et al., JMLR 15, 2014). In evaluation mode it returns x.
  */
 export class Dropout extends Module {
+  /** Probability of being dropped. */
   readonly p: number;
   private readonly generator: Generator;
 
@@ -24,12 +25,14 @@ export class Dropout extends Module {
     this.generator = generator;
   }
 
+  /** x with values dropped; x itself in evaluation mode. */
   forward(x: Tensor): Tensor {
     if (!this.training || this.p === 0) return x;
     return scope(() => x.mul(mask(this.generator, x.shape, x, this.p, true)));
   }
 }
 
+/** Options of `DropPath`. */
 export interface DropPathOptions {
   /** Whether to divide the values that stay by 1 - p. Default true. */
   readonly scaleByKeep?: boolean;
@@ -40,7 +43,9 @@ export interface DropPathOptions {
  * 1603.09382). Use it on a residual branch before it is added. In evaluation mode it returns x. Shapes: x, y (N, …).
  */
 export class DropPath extends Module {
+  /** Probability of being dropped. */
   readonly p: number;
+  /** Whether what stays is divided by 1 - p. */
   readonly scaleByKeep: boolean;
   private readonly generator: Generator;
 
@@ -57,7 +62,11 @@ export class DropPath extends Module {
     this.generator = generator;
   }
 
-  /** @throws ShapeError when x has no dimensions */
+  /**
+   * x with values dropped; x itself in evaluation mode.
+   *
+   * @throws ShapeError when x has no dimensions
+   */
   forward(x: Tensor): Tensor {
     if (!this.training || this.p === 0) return x;
     if (x.ndim === 0) throw new ShapeError('DropPath', `x has shape ${show(x.shape)}`, { expected: '(N, …)' });

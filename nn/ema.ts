@@ -19,6 +19,7 @@ import { loadEntries, type StateEntries } from './stateDict.ts';
  * `FusedAdamW` does the same in the optimizer's own dispatch.
  */
 export class ExponentialMovingAverage {
+  /** Share of the average that stays in an update. */
   readonly decay: number;
   private readonly module: Module;
   private readonly averages: Map<string, Tensor>;
@@ -88,7 +89,11 @@ export class ExponentialMovingAverage {
     return new Map(this.averages);
   }
 
-  /** @throws ShapeError, ValueError when names or shapes differ; nothing is written then */
+  /**
+   * Overwrites the averages; names are the module's.
+   *
+   * @throws ShapeError, ValueError when names or shapes differ; nothing is written then
+   */
   loadStateDict(entries: StateEntries): void {
     loadEntries(this.averages, entries);
   }

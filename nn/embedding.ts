@@ -6,6 +6,7 @@ import * as init from './init.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `Embedding`. */
 export interface EmbeddingOptions {
   /** A row that starts as zeros and gets no gradient; a negative number counts from the end. Default none. */
   readonly paddingIdx?: number;
@@ -19,6 +20,7 @@ export interface EmbeddingOptions {
  * error for an index out of range: such an index gives NaN, and no gradient.
  */
 export class Embedding extends Module {
+  /** (numEmbeddings, embeddingDim). */
   readonly weight: Tensor;
   /** The row without a gradient, or null. */
   readonly paddingIdx: number | null;
@@ -54,7 +56,11 @@ export class Embedding extends Module {
     }
   }
 
-  /** @throws DTypeError when the index isn't i32 or u32 */
+  /**
+   * (…) of i32 or u32 → (…, embeddingDim).
+   *
+   * @throws DTypeError when the index isn't i32 or u32
+   */
   forward(index: Tensor): Tensor {
     return scope(() => {
       const flat = index.reshape(index.numel);

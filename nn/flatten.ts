@@ -8,7 +8,9 @@ import { Module } from './module.ts';
  * allow.
  */
 export class Flatten extends Module {
+  /** First dimension of those that become one. */
   readonly startDim: number;
+  /** Last of them. */
   readonly endDim: number;
 
   constructor(startDim = 1, endDim = -1) {
@@ -17,6 +19,7 @@ export class Flatten extends Module {
     this.endDim = endDim;
   }
 
+  /** x with those dimensions as one; a view where the layout allows it. */
   forward(x: Tensor): Tensor {
     return x.flatten(this.startDim, this.endDim);
   }

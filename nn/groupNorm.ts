@@ -17,6 +17,7 @@ import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `GroupNorm`. */
 export interface GroupNormOptions {
   /** Default 1e-5. */
   readonly eps?: number;
@@ -34,10 +35,15 @@ const scaleShift = /* @__PURE__ */ fuse((x, weight, bias) => x.mul(weight).add(b
  * There is no second derivative.
  */
 export class GroupNorm extends Module {
+  /** (numChannels), or null. */
   readonly weight: Tensor | null;
+  /** (numChannels), or null. */
   readonly bias: Tensor | null;
+  /** Groups of channels. */
   readonly numGroups: number;
+  /** Channels of x. */
   readonly numChannels: number;
+  /** Is added to the variance. */
   readonly eps: number;
 
   /**
@@ -63,7 +69,11 @@ export class GroupNorm extends Module {
     this.bias = affine ? parameter(zeros(on.device, [numChannels])) : null;
   }
 
-  /** @throws ShapeError, DTypeError */
+  /**
+   * (N, numChannels, …) → the same shape.
+   *
+   * @throws ShapeError, DTypeError
+   */
   forward(x: Tensor): Tensor {
     const [batch, channels, ...places] = x.shape;
     if (x.ndim < 2 || channels !== this.numChannels)

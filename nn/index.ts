@@ -38,6 +38,7 @@ export { Sequential, type Layer } from './sequential.ts';
 export { Upsample } from './upsample.ts';
 export { ZeroPad2d } from './zeroPad2d.ts';
 export { Mamba, type MambaOptions } from './mamba.ts';
+/** What fills tensors before training, PyTorch's `nn.init`. */
 export * as init from './init.ts';
 export * from './losses.ts';
 export { ExponentialMovingAverage } from './ema.ts';

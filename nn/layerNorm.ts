@@ -17,6 +17,7 @@ import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `LayerNorm`. */
 export interface LayerNormOptions {
   /** Default 1e-5. */
   readonly eps?: number;
@@ -34,9 +35,13 @@ export interface LayerNormOptions {
  * f32. There is no second derivative.
  */
 export class LayerNorm extends Module {
+  /** normalizedShape, or null. */
   readonly weight: Tensor | null;
+  /** normalizedShape, or null. */
   readonly bias: Tensor | null;
+  /** The last dimensions, over which the mean is taken. */
   readonly normalizedShape: Shape;
+  /** Is added to the variance. */
   readonly eps: number;
 
   /**
@@ -55,7 +60,11 @@ export class LayerNorm extends Module {
     this.bias = elementwiseAffine && bias ? parameter(zeros(on.device, this.normalizedShape)) : null;
   }
 
-  /** @throws ShapeError, DTypeError */
+  /**
+   * (…, ...normalizedShape) → the same shape.
+   *
+   * @throws ShapeError, DTypeError
+   */
   forward(x: Tensor): Tensor {
     return normalizeRows('LayerNorm', x, this.normalizedShape, (rows) =>
       addLayerNorm({ x: rows, weight: this.weight?.reshape(-1), bias: this.bias?.reshape(-1), eps: this.eps }),

@@ -5,6 +5,7 @@ import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `Linear`. */
 export interface LinearOptions {
   /** Default true. */
   readonly bias?: boolean;
@@ -18,7 +19,9 @@ export interface LinearOptions {
  * f16, x and b are cast.
  */
 export class Linear extends Module {
+  /** (outFeatures, inFeatures). */
   readonly weight: Tensor;
+  /** (outFeatures), or null. */
   readonly bias: Tensor | null;
 
   /**
@@ -33,7 +36,11 @@ export class Linear extends Module {
     this.bias = bias ? parameter(generator.uniform([outFeatures], { low: -bound, high: bound })) : null;
   }
 
-  /** @throws ShapeError, DTypeError */
+  /**
+   * (…, inFeatures) → (…, outFeatures).
+   *
+   * @throws ShapeError, DTypeError
+   */
   forward(x: Tensor): Tensor {
     const [, inFeatures] = this.weight.shape;
     if (x.shape.at(-1) !== inFeatures)

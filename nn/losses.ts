@@ -6,6 +6,7 @@ import { fuse, isFloat, sameShape, scope, ShapeError, show, ValueError, where, t
 /** How the losses of single elements are reduced. */
 export type Reduction = 'none' | 'mean' | 'sum';
 
+/** Options that all losses have. */
 export interface LossOptions {
   /** Default 'mean'. */
   readonly reduction?: Reduction;
@@ -71,6 +72,7 @@ export function huberLoss(
   return scope(() => smoothL1Loss(input, target, { beta: delta, reduction }).mul(delta));
 }
 
+/** Options of `binaryCrossEntropyWithLogits`. */
 export interface BinaryCrossEntropyOptions extends LossOptions {
   /** Factor of each loss; broadcast to the input's shape. */
   readonly weight?: Tensor;
@@ -99,6 +101,7 @@ export function binaryCrossEntropyWithLogits(
   });
 }
 
+/** Options of `nllLoss`. */
 export interface ClassLossOptions extends LossOptions {
   /** (C): factor of each class. 'mean' then divides by the sum of the factors used. */
   readonly weight?: Tensor;
@@ -176,6 +179,7 @@ export function nllLoss(input: Tensor, target: Tensor, options: ClassLossOptions
   return scope(() => reduceWeighted(likelihoods(input, target, axis, options), options.reduction));
 }
 
+/** Options of `crossEntropy`. */
 export interface CrossEntropyOptions extends ClassLossOptions {
   /** ε: targets become `(1 - ε) · target + ε / C` (Szegedy et al., arXiv 1512.00567). Default 0. */
   readonly labelSmoothing?: number;

@@ -6,6 +6,7 @@ import { ValueError } from '../core/errors.ts';
 /** Progress (fractional epochs or steps, from 0) → learning rate. */
 export type LrSchedule = (progress: number) => number;
 
+/** What `warmupCosine` goes through, in the unit of progress. */
 export interface WarmupCosineOptions {
   /** Peak learning rate. */
   readonly lr: number;

@@ -21,6 +21,7 @@ import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Sizes of a `Mamba` block, and how it is initialised. */
 export interface MambaOptions {
   /** Width of the tokens. */
   readonly dModel: number;
@@ -68,22 +69,37 @@ const stepBias = (steps: Tensor, floor: number): Tensor => {
  * direction's `dt_proj_b` is left as an ordinary linear layer there, so it is here.
  */
 export class Mamba extends Module {
+  /** (dInner, dState): A = -exp(A_log). */
   readonly A_log: Tensor;
+  /** (dInner), the direct path. */
   readonly D: Tensor;
+  /** The same of the reverse direction. */
   readonly A_b_log: Tensor;
+  /** The same of the reverse direction. */
   readonly D_b: Tensor;
+  /** dModel → 2 dInner: x and the gate z. */
   readonly in_proj: Linear;
+  /** Depthwise over dInner channels. */
   readonly conv1d: Conv1d;
+  /** dInner → dtRank + 2 dState: step sizes, B and C. */
   readonly x_proj: Linear;
+  /** dtRank → dInner: step sizes of the channels. */
   readonly dt_proj: Linear;
+  /** The same of the reverse direction. */
   readonly conv1d_b: Conv1d;
+  /** The same of the reverse direction. */
   readonly x_proj_b: Linear;
+  /** The same of the reverse direction. */
   readonly dt_proj_b: Linear;
+  /** dInner → dModel. */
   readonly out_proj: Linear;
   /** Inner width. */
   readonly dInner: number;
+  /** N, states per channel. */
   readonly dState: number;
+  /** R, rank of the step-size projection. */
   readonly dtRank: number;
+  /** Width of the tokens. */
   readonly dModel: number;
 
   /**
@@ -151,7 +167,11 @@ export class Mamba extends Module {
     );
   }
 
-  /** @throws ShapeError */
+  /**
+   * (B, L, dModel) → the same shape.
+   *
+   * @throws ShapeError
+   */
   forward(x: Tensor): Tensor {
     if (x.ndim !== 3 || x.shape[2] !== this.dModel)
       throw new ShapeError('Mamba', `x has shape ${show(x.shape)}`, { expected: `(batch, length, ${this.dModel})` });

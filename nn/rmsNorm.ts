@@ -6,6 +6,7 @@ import { normalizeRows, rowShape } from './layerNorm.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
 
+/** Options of `RMSNorm`. */
 export interface RMSNormOptions {
   /** Default the machine epsilon of x's type (2⁻²³ for f32, 2⁻¹⁰ for f16), as in PyTorch. */
   readonly eps?: number;
@@ -20,8 +21,11 @@ export interface RMSNormOptions {
  * second derivative.
  */
 export class RMSNorm extends Module {
+  /** normalizedShape, or null. */
   readonly weight: Tensor | null;
+  /** The last dimensions, over which the mean square is taken. */
   readonly normalizedShape: Shape;
+  /** Is added to the mean square; undefined for the epsilon of x's type. */
   readonly eps: number | undefined;
 
   /**
@@ -39,7 +43,11 @@ export class RMSNorm extends Module {
     this.weight = elementwiseAffine ? parameter(ones(on.device, this.normalizedShape)) : null;
   }
 
-  /** @throws ShapeError, DTypeError */
+  /**
+   * (…, ...normalizedShape) → the same shape.
+   *
+   * @throws ShapeError, DTypeError
+   */
   forward(x: Tensor): Tensor {
     const eps = this.eps ?? (x.dtype === 'f16' ? 2 ** -10 : 2 ** -23);
     return normalizeRows('RMSNorm', x, this.normalizedShape, (rows) =>

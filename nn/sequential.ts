@@ -23,6 +23,7 @@ export class Sequential extends Module {
     return Array.from(this.namedChildren(), ([, layer]) => layer as Layer);
   }
 
+  /** What the last layer makes of what the one before it made, and so on from x. */
   forward(x: Tensor): Tensor {
     return scope(() => this.layers.reduce((y, layer) => layer.forward(y), x));
   }

@@ -5,6 +5,7 @@ import { Module } from './module.ts';
 
 /** `interpolate(x, options)`: (N,C,H,W) → (N,C,H',W'), by `size` or `scaleFactor`, nearest (default) or bilinear. */
 export class Upsample extends Module {
+  /** Size or factor, and mode, as given. */
   readonly options: InterpolateOptions;
 
   constructor(options: InterpolateOptions) {
@@ -12,7 +13,11 @@ export class Upsample extends Module {
     this.options = options;
   }
 
-  /** @throws ShapeError, DTypeError, ValueError */
+  /**
+   * (N, C, H, W) → (N, C, H', W').
+   *
+   * @throws ShapeError, DTypeError, ValueError
+   */
   forward(x: Tensor): Tensor {
     return interpolate(x, this.options);
   }

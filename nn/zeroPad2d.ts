@@ -8,9 +8,13 @@ import { Module } from './module.ts';
  * padding on one side alone, as autoencoders have it: `new ZeroPad2d([0, 1, 0, 1])`.
  */
 export class ZeroPad2d extends Module {
+  /** Columns of zeros on the left. */
   readonly left: number;
+  /** Columns of zeros on the right. */
   readonly right: number;
+  /** Rows of zeros above. */
   readonly top: number;
+  /** Rows of zeros below. */
   readonly bottom: number;
 
   /**
@@ -28,7 +32,11 @@ export class ZeroPad2d extends Module {
     [this.left, this.right, this.top, this.bottom] = sides;
   }
 
-  /** @throws ShapeError when x has fewer than two dimensions */
+  /**
+   * (N, C, H, W) → (N, C, top + H + bottom, left + W + right).
+   *
+   * @throws ShapeError when x has fewer than two dimensions
+   */
   forward(x: Tensor): Tensor {
     const none = Array.from({ length: Math.max(0, x.ndim - 2) }, () => [0, 0] as const);
     return pad(x, [...none, [this.top, this.bottom], [this.left, this.right]]);

@@ -9,6 +9,7 @@ import { noGrad } from './gradMode.ts';
 import { observeOps, type OpEvent } from './observe.ts';
 import type { Tensor } from '../tensor.ts';
 
+/** What `detectAnomaly` looks for. */
 export interface AnomalyOptions {
   /** Infinities count too; by default NaN alone. */
   infinities?: boolean;

@@ -9,6 +9,7 @@ import { duringBackward } from './observe.ts';
 import { isTensor } from '../tensor/make.ts';
 import type { Tensor } from '../tensor.ts';
 
+/** What a backward pass begins with, and what it keeps. */
 export interface BackwardOptions {
   /** Gradient of each root; ones for a root of one element. */
   gradient?: Tensor | readonly Tensor[];
@@ -18,6 +19,7 @@ export interface BackwardOptions {
   createGraph?: boolean;
 }
 
+/** Options of `backward`: what it begins with, what it keeps, and where gradients go. */
 export interface AccumulateOptions extends BackwardOptions {
   /**
    * Takes each leaf's gradient in place of `grad`, as soon as it is complete; the gradient is freed when it returns.
@@ -180,6 +182,7 @@ export function backward(root: Tensor | readonly Tensor[], options: AccumulateOp
   });
 }
 
+/** Options of `grad` and `valueAndGrad`. */
 export interface GradOptions extends BackwardOptions {
   /** Give null for an input that the root doesn't depend on, in place of an error. Default false. */
   allowUnused?: boolean;

@@ -12,6 +12,7 @@ export interface Rewindable {
   rewind(to: { readonly position: number }): void;
 }
 
+/** What a recomputed function reads beside its inputs. */
 export interface CheckpointOptions {
   /** Tensors that `fn` reads besides its inputs and that need gradients, usually a module's parameters. */
   parameters?: readonly Tensor[];

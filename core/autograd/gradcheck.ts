@@ -7,6 +7,7 @@ import { emptyTensor } from '../tensor/make.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor.ts';
 
+/** How closely `gradcheck` looks. */
 export interface GradcheckOptions {
   /** Step of the central difference. */
   eps?: number;

@@ -120,6 +120,7 @@ class StepWork implements Work {
 export class CapturedStep<R> {
   /** What the step returned; each replay writes new values into the same tensors. */
   readonly result: R;
+  /** What it holds in memory. */
   readonly plan: CapturePlan;
   private readonly device: Device;
   /** All dispatches as one work: to note each of them would cost as much as to encode it. */
@@ -249,6 +250,7 @@ export class CapturedStep<R> {
     for (const storage of this.work.written) storage.failure = null;
   }
 
+  /** Frees its buffers. The tensors of `result` are the caller's. */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;

@@ -10,10 +10,15 @@ type Kind = 'input' | 'scalar' | 'const' | 'op' | 'cast';
 /** A number, or an expression. */
 export type ExprLike = Expr | number | boolean;
 
+/** A formula over one element. `fuse` gives its function one for each tensor; methods make larger ones of it. */
 export class Expr {
+  /** What it is: an input, a number, or an operation on others. */
   readonly kind: Kind;
+  /** Type of its value. */
   readonly type: DType;
+  /** The operation, if it is one. */
   readonly op: OpName | null;
+  /** What the operation is applied to. */
   readonly args: readonly Expr[];
   /** Number of the input or scalar; value of the constant. */
   readonly value: number;
@@ -37,6 +42,7 @@ export class Expr {
     return new Expr('scalar', type, null, [], index);
   }
 
+  /** A number. */
   static constant(value: number, type: DType = 'f32'): Expr {
     return new Expr('const', type, null, [], value);
   }
@@ -75,6 +81,7 @@ export class Expr {
     return simplify(op, args) ?? new Expr('op', type, op, args, 0);
   }
 
+  /** The value in another type. */
   cast(type: DType): Expr {
     if (this.type === type) return this;
     if (this.kind === 'const' && (isFloat(type) || Number.isInteger(this.value) || type === 'bool'))
@@ -82,60 +89,78 @@ export class Expr {
     return new Expr('cast', type, null, [this], 0);
   }
 
+  /** Whether it is a number known now. */
   get isConstant(): boolean {
     return this.kind === 'const';
   }
 
+  /** x + y. */
   add(y: ExprLike): Expr {
     return Expr.apply('add', this, y);
   }
+  /** x − y. */
   sub(y: ExprLike): Expr {
     return Expr.apply('sub', this, y);
   }
+  /** x · y. */
   mul(y: ExprLike): Expr {
     return Expr.apply('mul', this, y);
   }
+  /** x / y; integers divide to integers towards zero. */
   div(y: ExprLike): Expr {
     return Expr.apply('div', this, y);
   }
+  /** xʸ. NaN for a negative base and an exponent that is not whole. */
   pow(y: ExprLike): Expr {
     if (y === 2) return this.square();
     const whole = !isFloat(this.type) && (y instanceof Expr ? !isFloat(y.type) : Number.isInteger(Number(y)));
     return Expr.apply(whole ? 'powInteger' : 'pow', this, y);
   }
+  /** Remainder of x / y with the sign of y, as in Python. */
   remainder(y: ExprLike): Expr {
     return Expr.apply('remainder', this, y);
   }
+  /** The smaller of x and y; NaN where either is. At a tie both get half of the gradient. */
   minimum(y: ExprLike): Expr {
     return Expr.apply('minimum', this, y);
   }
+  /** The larger of x and y; NaN where either is. At a tie both get half of the gradient. */
   maximum(y: ExprLike): Expr {
     return Expr.apply('maximum', this, y);
   }
+  /** Whether x = y (bool). */
   eq(y: ExprLike): Expr {
     return Expr.apply('eq', this, y);
   }
+  /** Whether x ≠ y (bool). */
   ne(y: ExprLike): Expr {
     return Expr.apply('ne', this, y);
   }
+  /** Whether x < y (bool). */
   lt(y: ExprLike): Expr {
     return Expr.apply('lt', this, y);
   }
+  /** Whether x ≤ y (bool). */
   le(y: ExprLike): Expr {
     return Expr.apply('le', this, y);
   }
+  /** Whether x > y (bool). */
   gt(y: ExprLike): Expr {
     return Expr.apply('gt', this, y);
   }
+  /** Whether x ≥ y (bool). */
   ge(y: ExprLike): Expr {
     return Expr.apply('ge', this, y);
   }
+  /** Whether both are true (bool). */
   and(y: ExprLike): Expr {
     return Expr.apply('and', this, y);
   }
+  /** Whether either is true (bool). */
   or(y: ExprLike): Expr {
     return Expr.apply('or', this, y);
   }
+  /** Whether it is false (bool). */
   not(): Expr {
     return Expr.apply('not', this);
   }
@@ -143,54 +168,71 @@ export class Expr {
   where(a: ExprLike, b: ExprLike): Expr {
     return Expr.apply('where', this, a, b);
   }
+  /** min(max(x, lo), hi); NaN stays. */
   clamp(lo: ExprLike, hi: ExprLike): Expr {
     return Expr.apply('clamp', this, lo, hi);
   }
+  /** −x. */
   neg(): Expr {
     return Expr.apply('neg', this);
   }
+  /** |x|. */
   abs(): Expr {
     return Expr.apply('abs', this);
   }
+  /** −1, 0 or 1. */
   sign(): Expr {
     return Expr.apply('sign', this);
   }
+  /** x². */
   square(): Expr {
     return this.mul(this);
   }
+  /** 1 / x. */
   reciprocal(): Expr {
     return Expr.apply('div', 1, this);
   }
+  /** eˣ. */
   exp(): Expr {
     return Expr.apply('exp', this);
   }
+  /** Natural logarithm. */
   log(): Expr {
     return Expr.apply('log', this);
   }
+  /** log(1 + x), exact near 0. */
   log1p(): Expr {
     return Expr.apply('log1p', this);
   }
+  /** eˣ − 1, exact near 0. */
   expm1(): Expr {
     return Expr.apply('expm1', this);
   }
+  /** √x. */
   sqrt(): Expr {
     return Expr.apply('sqrt', this);
   }
+  /** 1 / √x. */
   rsqrt(): Expr {
     return Expr.apply('rsqrt', this);
   }
+  /** Sine of x in radians. */
   sin(): Expr {
     return Expr.apply('sin', this);
   }
+  /** Cosine of x in radians. */
   cos(): Expr {
     return Expr.apply('cos', this);
   }
+  /** Hyperbolic tangent. */
   tanh(): Expr {
     return Expr.apply('tanh', this);
   }
+  /** 1 / (1 + e⁻ˣ). */
   sigmoid(): Expr {
     return Expr.apply('sigmoid', this);
   }
+  /** The error function. */
   erf(): Expr {
     return Expr.apply('erf', this);
   }
@@ -198,30 +240,39 @@ export class Expr {
   erfc(): Expr {
     return Expr.apply('erfc', this);
   }
+  /** log(1 + eˣ), and x above 20. */
   softplus(): Expr {
     return Expr.apply('softplus', this);
   }
+  /** The largest whole number ≤ x. */
   floor(): Expr {
     return Expr.apply('floor', this);
   }
+  /** The smallest whole number ≥ x. */
   ceil(): Expr {
     return Expr.apply('ceil', this);
   }
+  /** To the nearest whole number, ties to even. */
   round(): Expr {
     return Expr.apply('round', this);
   }
+  /** Towards zero. */
   trunc(): Expr {
     return Expr.apply('trunc', this);
   }
+  /** Whether it is NaN (bool). */
   isNan(): Expr {
     return Expr.apply('isNan', this);
   }
+  /** Whether it is ∞ or −∞ (bool). */
   isInf(): Expr {
     return Expr.apply('isInf', this);
   }
+  /** Whether it is neither NaN nor infinite (bool). */
   isFinite(): Expr {
     return Expr.apply('isFinite', this);
   }
+  /** max(x, 0). */
   relu(): Expr {
     return Expr.apply('relu', this);
   }

@@ -3,6 +3,7 @@
 import type { FloatDType } from '../tensor/dtype.ts';
 import type { Storage } from '../gpu/storage.ts';
 
+/** A function of each element, in the same dispatch as the product. */
 export type GemmActivation = 'silu' | 'gelu';
 
 /**

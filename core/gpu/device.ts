@@ -26,18 +26,32 @@ export interface MemoryReport {
   leakedTensors: number;
 }
 
+/**
+ * A GPU device with its memory, its compiled kernels and its stream of commands. `openDevice` makes one; tensors
+ * carry theirs. `destroy()` ends it.
+ */
 export class Device implements KernelEnv, Memory {
+  /** The WebGPU device. */
   readonly gpu: GPUDevice;
+  /** What kind of adapter it runs on. */
   readonly adapter: AdapterSummary;
+  /** Whether it was opened with Dawn's toggles. */
   readonly tier: Tier;
+  /** Limits of WebGPU as this device has them: bytes, counts, invocations. */
   readonly limits: GPUSupportedLimits;
+  /** Fewest lanes of a subgroup; 0 where there are no subgroups. */
   readonly subgroupMinSize: number;
+  /** Most lanes of a subgroup; 0 where there are no subgroups. */
   readonly subgroupMaxSize: number;
   /** Shapes that the adapter's matrix unit takes, empty where it offers none. */
   readonly subgroupMatrixConfigs: readonly GPUSubgroupMatrixConfig[];
+  /** Buffers to be used again. */
   readonly pool: BufferPool;
+  /** Commands that are encoded and not yet submitted. */
   readonly stream: Stream;
+  /** Compiled kernels. */
   readonly kernels: KernelCache;
+  /** Bind groups to be used again. */
   readonly bindGroups: BindGroups;
   /** Which work failed. */
   readonly faults: Faults;
@@ -91,6 +105,7 @@ export class Device implements KernelEnv, Memory {
     });
   }
 
+  /** Whether the device has an optional feature. */
   has(feature: Feature): boolean {
     if (feature === 'subgroup-matrix') return this.gpu.features.has('chromium-experimental-subgroup-matrix');
     return this.gpu.features.has(feature);
@@ -113,7 +128,11 @@ export class Device implements KernelEnv, Memory {
     this.dispatcher.run(kernel, variant, operands, params, groups);
   }
 
-  /** @throws DeviceLostError once the device is lost or destroyed: nothing on it can be used any more */
+  /**
+   * Throws where the device can no longer be used.
+   *
+   * @throws DeviceLostError once the device is lost or destroyed: nothing on it can be used any more
+   */
   check(): void {
     if (this.failure) throw this.failure;
   }
@@ -149,6 +168,7 @@ export class Device implements KernelEnv, Memory {
     this.faults.tell(all);
   }
 
+  /** Bytes and tensors as they are now, and the most there were. */
   memory(): MemoryReport {
     const { liveBytes, pooledBytes, peakBytes } = this.pool;
     return { liveTensors: this.liveTensors, liveBytes, pooledBytes, peakBytes, leakedTensors: this.leakedTensors };

@@ -12,8 +12,11 @@ const MAP_READ_COPY_DST = 0x1 | 0x8,
 
 /** Belongs in turn to the GPU (copies) and to the host (between `map` and `unmap`). */
 export class HostBuffer implements Faultable {
+  /** Its size in bytes. */
   readonly bytes: number;
+  /** What the host does with it. */
   readonly direction: 'read' | 'write';
+  /** Why what was copied here has no values; null where it has. */
   failure: Error | null = null;
   private readonly device: Device;
   private readonly gpu: GPUBuffer;
@@ -77,10 +80,12 @@ export class HostBuffer implements Faultable {
     }
   }
 
+  /** Gives the memory back to the GPU. What `map()` returned is detached. */
   unmap(): void {
     this.gpu.unmap();
   }
 
+  /** Frees the memory. */
   destroy(): void {
     this.gpu.destroy();
   }

@@ -4,6 +4,7 @@
 
 import type { Feature } from './adapter.ts';
 
+/** A storage buffer that a kernel reads or writes. */
 export interface KernelBinding {
   readonly name: string;
   /** WGSL type, for example `array<vec4<f32>>`. */
@@ -12,13 +13,16 @@ export interface KernelBinding {
   readonly access: 'read' | 'write';
 }
 
+/** A number that a dispatch gives, read in WGSL as `p.name`. */
 export interface KernelParam {
   readonly name: string;
   readonly type: 'u32' | 'i32' | 'f32';
 }
 
+/** Extensions of WGSL that a kernel may enable. */
 export type KernelExtension = 'f16' | 'subgroups' | 'chromium_experimental_subgroup_matrix';
 
+/** What a kernel is for one variant: its operands, its grid and its WGSL. The engine writes bindings and entry point. */
 export interface KernelSource {
   /** What a profile calls it; the kernel's name if not given. */
   readonly label?: string;
@@ -48,11 +52,13 @@ export interface KernelSource {
 /** What a kernel may look at to choose its source. */
 export interface KernelEnv {
   readonly limits: GPUSupportedLimits;
+  /** Whether the device has an optional feature. */
   has(feature: Feature): boolean;
   readonly subgroupMinSize: number;
   readonly subgroupMaxSize: number;
 }
 
+/** A kernel, as `defineKernel` makes it: a name, and a function from variants to sources. */
 export interface Kernel<V extends object> {
   readonly name: string;
   source(variant: V, env: KernelEnv): KernelSource;

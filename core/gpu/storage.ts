@@ -17,7 +17,9 @@ export interface Memory {
   readonly stream: { readonly recorder: MemoryListener | null };
 }
 
+/** Memory of a device, counted by reference: views of a tensor share one. */
 export class Storage implements Faultable {
+  /** Its size in bytes. */
   readonly bytes: number;
   /** Counts writes in place, so that autograd notices a saved value that was overwritten. */
   version = 0;
@@ -40,6 +42,7 @@ export class Storage implements Faultable {
     memory.stream.recorder?.allocated(this);
   }
 
+  /** The buffer behind it. */
   get buffer(): PooledBuffer {
     if (!this.held)
       throw new EngineError('storage', 'used after its last tensor was disposed of', {
@@ -65,6 +68,7 @@ export class Storage implements Faultable {
     return this.origin.failure;
   }
 
+  /** Whether anybody holds it. */
   get alive(): boolean {
     return this.held !== null;
   }
@@ -79,11 +83,13 @@ export class Storage implements Faultable {
     return this.memory === memory;
   }
 
+  /** Counts one more holder. */
   retain(): this {
     this.refs++;
     return this;
   }
 
+  /** Counts one holder less; the last one gives the buffer back to the pool. */
   release(): void {
     if (--this.refs > 0 || !this.held) return;
     this.memory.stream.recorder?.freed(this);

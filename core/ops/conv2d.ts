@@ -87,6 +87,7 @@ export function conv2dInParts(x: Tensor, weight: Tensor, w: Windows, groups: num
   return concat(bands, 2);
 }
 
+/** How windows move over an image, and which channels they see. */
 export interface Conv2dOptions extends WindowOptions {
   /** Groups of channels that don't see each other; C for a depthwise convolution. Default 1. */
   readonly groups?: number;
@@ -134,6 +135,7 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   });
 }
 
+/** How a window moves over a sequence, and which channels it sees. */
 export interface Conv1dOptions {
   /** Step between windows. Default 1. */
   readonly stride?: number;

@@ -15,6 +15,7 @@ import { grid1d } from '../gpu/grid.ts';
 /** Numbers, nested as deep as there are dimensions. */
 export type Nested = number | boolean | readonly Nested[];
 
+/** Shape and type of a tensor of host data. */
 export interface CreateOptions {
   shape?: Shape;
   dtype?: DType;
@@ -113,6 +114,7 @@ export function empty(device: Device, shape: Shape, dtype: DType = 'f32'): Tenso
   return emptyTensor(device, checkShape('empty', shape), dtype);
 }
 
+/** The kernel behind `full`, `zeros`, `ones` and `arange`. */
 export const fillKernel = defineKernel<{ type: 'f32' | 'f16' | 'i32' | 'u32'; arange: boolean }>(
   'fill',
   ({ type, arange }) => ({
@@ -150,11 +152,13 @@ export function full(device: Device, shape: Shape, value: number, dtype: DType =
   return t;
 }
 
+/** A tensor of zeros. */
 export function zeros(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
   checkDevice('zeros', device);
   return full(device, shape, 0, dtype);
 }
 
+/** A tensor of ones; of `true` for bool. */
 export function ones(device: Device, shape: Shape, dtype: DType = 'f32'): Tensor {
   checkDevice('ones', device);
   return full(device, shape, 1, dtype);

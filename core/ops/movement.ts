@@ -53,6 +53,11 @@ export function view(x: Tensor, shape: readonly number[]): Tensor {
   return reshape(x, to);
 }
 
+/**
+ * Dimensions `from` to `to` as one. A view where the layout allows it, else a copy.
+ *
+ * @throws ShapeError for a dimension that x does not have
+ */
 export function flatten(x: Tensor, from = 0, to = -1): Tensor {
   const a = axisOf('flatten', from, x.ndim),
     b = axisOf('flatten', to, x.ndim);
@@ -67,6 +72,11 @@ const permuteOp = defineOp({
   },
   backward: (g, { inverse }) => ({ x: permute(g, inverse) }),
 });
+/**
+ * A view with the dimensions in this order.
+ *
+ * @throws ShapeError where `axes` are no permutation of the dimensions
+ */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const from = axes.map((a) => axisOf('permute', a, x.ndim));
   if (from.length !== x.ndim || new Set(from).size !== x.ndim)
@@ -77,6 +87,11 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return permuteOp({ x }, { axes: from });
 }
 
+/**
+ * A view with two dimensions exchanged.
+ *
+ * @throws ShapeError for a dimension that x does not have
+ */
 export function transpose(x: Tensor, a: number, b: number): Tensor {
   const axes = x.shape.map((_, i) => i);
   const i = axisOf('transpose', a, x.ndim),
@@ -85,11 +100,21 @@ export function transpose(x: Tensor, a: number, b: number): Tensor {
   return permute(x, axes);
 }
 
+/**
+ * A view with a new dimension of size 1.
+ *
+ * @throws ShapeError for a place that is none
+ */
 export function unsqueeze(x: Tensor, axis: number): Tensor {
   const a = axisOf('unsqueeze', axis, x.ndim + 1);
   return reshape(x, [...x.shape.slice(0, a), 1, ...x.shape.slice(a)]);
 }
 
+/**
+ * A view without a dimension of size 1, or without all of them. A dimension of another size stays.
+ *
+ * @throws ShapeError for a dimension that x does not have
+ */
 export function squeeze(x: Tensor, axis?: number): Tensor {
   if (axis === undefined)
     return reshape(

@@ -14,11 +14,13 @@ import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { pairOf, windows, type Pair, type WindowOptions, type Windows } from './unfold.ts';
 
+/** How windows move over an image. */
 export interface PoolOptions extends WindowOptions {
   /** Step between windows. Default the window's size: windows side by side. */
   readonly stride?: Pair;
 }
 
+/** How windows move over an image, and what their mean counts. */
 export interface AvgPoolOptions extends PoolOptions {
   /** Whether zeros of the padding count in the mean. Default true, as in PyTorch. */
   readonly countIncludePad?: boolean;

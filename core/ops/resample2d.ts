@@ -148,6 +148,7 @@ function checkImage(op: string, x: Tensor): void {
     throw new ShapeError(op, `The image has shape ${show(x.shape)}`, { expected: '(N,C,H,W) with pixels' });
 }
 
+/** To which size an image is resampled, and how. */
 export interface InterpolateOptions {
   /** Height and width of the result. Either this or `scaleFactor`. */
   readonly size?: Pair;

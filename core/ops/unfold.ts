@@ -13,6 +13,7 @@ import { denseOperand } from '../expr/dense.ts';
 /** One number for both directions, or (height, width). */
 export type Pair = number | readonly [number, number];
 
+/** How windows move over an image. */
 export interface WindowOptions {
   /** Step between windows. Default 1. */
   readonly stride?: Pair;

@@ -110,6 +110,7 @@ ${kind === 'normal' ? GAUSS : ''}`,
 
 /** A source of random tensors. */
 export class Generator implements Positioned {
+  /** Where its numbers are drawn. */
   readonly device: Device;
   private seedValue: number;
   private next: number;
@@ -127,6 +128,7 @@ export class Generator implements Positioned {
     this.state = keep(empty(device, [5], 'u32'));
   }
 
+  /** What the numbers depend on, beside the position. */
   get seed(): number {
     return this.seedValue;
   }
@@ -136,10 +138,12 @@ export class Generator implements Positioned {
     return this.next;
   }
 
+  /** Seed and position: all that it needs to go on. */
   getState(): GeneratorState {
     return { seed: this.seedValue, position: this.next };
   }
 
+  /** Goes on from a state that `getState()` gave. */
   setState(state: GeneratorState): void {
     this.seedValue = checkSeed(state.seed);
     if (!Number.isSafeInteger(state.position) || state.position < 0)
@@ -254,6 +258,7 @@ export class Generator implements Positioned {
     this.next += blocks;
   }
 
+  /** Frees the buffer that captured steps read the position from. */
   dispose(): void {
     this.state.dispose();
   }

@@ -49,13 +49,17 @@ class Held implements Holdings {
 }
 
 export abstract class TensorBase {
+  /** Where its values are. */
   readonly device: Device;
+  /** Sizes of the dimensions, outermost first. */
   readonly shape: Shape;
   /** In elements; negative after flip, 0 after expand. */
   strides: Shape;
   /** First element, in elements of `storage`. */
   offset: number;
+  /** Type of its elements. */
   readonly dtype: DType;
+  /** Number of elements. */
   readonly numel: number;
   /** @internal Whether its elements are nobody else's, though other tensors have other parts of its storage. */
   exclusive = false;
@@ -75,7 +79,11 @@ export abstract class TensorBase {
     own(this);
   }
 
-  /** @throws DisposedError after `dispose()` */
+  /**
+   * The memory that it is a view of.
+   *
+   * @throws DisposedError after `dispose()`
+   */
   get storage(): Storage {
     const { storage } = this.held;
     if (!storage)
@@ -87,6 +95,7 @@ export abstract class TensorBase {
     return storage;
   }
 
+  /** Whether `dispose()` was called on it, or its scope ended. */
   get disposed(): boolean {
     return this.held.storage === null;
   }

@@ -33,6 +33,7 @@ export function storageType(dtype: DType): 'f32' | 'f16' | 'i32' | 'u32' {
   return dtype === 'bool' ? 'u32' : dtype;
 }
 
+/** Whether it is f32 or f16: only those have gradients. */
 export function isFloat(dtype: DType): dtype is FloatDType {
   return dtype === 'f32' || dtype === 'f16';
 }

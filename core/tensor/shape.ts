@@ -2,8 +2,10 @@
 
 import { ShapeError, ValueError } from '../errors.ts';
 
+/** Sizes of the dimensions, outermost first; `[]` for a scalar. */
 export type Shape = readonly number[];
 
+/** Number of elements of a shape; 1 for a scalar. */
 export function numelOf(shape: Shape): number {
   let n = 1;
   for (const size of shape) n *= size;
@@ -30,10 +32,12 @@ export function isContiguous(shape: Shape, strides: Shape): boolean {
   return true;
 }
 
+/** Whether two shapes are equal. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((size, i) => size === b[i]);
 }
 
+/** A shape as errors print it: `(2,3)`. */
 export function show(shape: Shape): string {
   return `(${shape.join(',')}${shape.length === 1 ? ',' : ''})`;
 }

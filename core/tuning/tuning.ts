@@ -24,6 +24,7 @@ export interface TuningResult {
   readonly candidates: number;
 }
 
+/** What `Tuning.tune` measures, and how it reports. */
 export interface TuneOptions {
   readonly signal?: AbortSignal;
   /** Called after each class of problems. */
@@ -56,6 +57,10 @@ interface Pending {
   readonly problem: unknown;
 }
 
+/**
+ * Which configuration each tunable kernel has for each problem on one device: measured, given, shipped, or by rule of
+ * thumb. `tuningOf(device)` gives it.
+ */
 export class Tuning implements Chooser {
   private readonly device: Device;
   /** Measured, or given and accepted; null keeps the heuristic. */

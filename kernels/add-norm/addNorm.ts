@@ -17,6 +17,7 @@ import { defineOp, dense, emptyTensor } from '../../core/kit.ts';
 import { normConfig, type NormConfig } from './config.ts';
 import { normBackward, normForward, normPartials } from './launch.ts';
 
+/** Arguments of `addRmsNorm` and `addLayerNorm`. */
 export interface AddNormArgs {
   /** (..., width), f32 or f16. */
   readonly x: Tensor;

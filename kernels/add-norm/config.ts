@@ -4,6 +4,7 @@ import type { Device } from '../../core/index.ts';
 import type { Team } from './team.ts';
 import { teamRuns } from './team.ts';
 
+/** Which form of the norm kernels runs. */
 export interface NormConfig {
   readonly team: Team;
   /** Whether the forward kernel holds the row in registers between passes; otherwise every pass reads it again. */

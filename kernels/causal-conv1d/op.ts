@@ -16,6 +16,7 @@ import { bindRows as bound, partOf, rowsOf } from '../rows.ts';
 import { CHANNELS, convBackwardKernel, convForwardKernel, stretchOf, type ConvVariant, type Pass } from './kernels.ts';
 import { convReduce } from './reduce.ts';
 
+/** Arguments of `causalConv1d`. */
 export interface CausalConv1dOptions {
   /** (B, L, D) f32 or f16. May be columns of a wider array. */
   readonly x: Tensor;

@@ -58,11 +58,13 @@ export function advanceAdamW(device: Device, state: Operand, norm: Operand | nul
   device.run(advanceKernel, { norm: norm !== null }, norm ? [state, norm] : [state], [], [1]);
 }
 
+/** Which form of the kernel runs. */
 export interface AdamWConfig {
   /** Vectors that an invocation updates. */
   readonly unroll: number;
 }
 
+/** The form of the kernel for this adapter. */
 export function adamWConfig(device: Device): AdamWConfig {
   return { unroll: device.adapter.software ? 4 : 1 };
 }
@@ -121,6 +123,7 @@ ${Array.from({ length: unroll }, (_, k) => `if (begin + ${k * GROUP}u < p.count)
   };
 });
 
+/** The arenas that one step reads and writes, elements in the same order. */
 export interface FusedAdamWArgs {
   /** `ADAMW_STATE_WORDS` f32 words; see `adamWState`. */
   readonly state: Operand;

@@ -17,6 +17,7 @@ export function floatArena(op: string, name: string, { dtype }: FlatArray): Floa
   return dtype;
 }
 
+/** Which form of the kernels for the global norm runs. */
 export interface GlobalNormConfig {
   /** Workgroups of the first stage. */
   readonly groups: number;

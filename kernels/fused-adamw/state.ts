@@ -1,6 +1,7 @@
 // The optimizer's state that is not per parameter: one small f32 buffer. It holds what the host sets and what the GPU
 // counts, so that a replayed step reads the learning rate and the step number from memory.
 
+/** What the host sets of the optimizer. */
 export interface AdamWSettings {
   /** Learning rate. */
   readonly lr: number;
@@ -56,8 +57,10 @@ const COUNTERS = [
 
 /** f32 words of the state buffer, and of its first part, which the host sets. */
 export const ADAMW_STATE_WORDS = SETTINGS.length + COUNTERS.length;
+/** f32 words of the first part, which the host sets. */
 export const ADAMW_SETTINGS_WORDS = SETTINGS.length;
 
+/** What the GPU counts, by name. */
 export type AdamWCounter = (typeof COUNTERS)[number];
 
 /** Index of a counter in the state buffer. */

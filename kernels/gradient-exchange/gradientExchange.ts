@@ -97,6 +97,7 @@ arena[p.first + flat] = sum;`,
   };
 });
 
+/** Gradients of other ranks, and where in the arena they belong. */
 export interface ReceivedGradients {
   /** What the other ranks sent, `count` elements each, in the order of ranks. */
   readonly received: Operand;

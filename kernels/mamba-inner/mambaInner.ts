@@ -52,6 +52,7 @@ export interface MambaDirection {
   readonly D: Tensor;
 }
 
+/** Arguments of `mambaInner`. */
 export interface MambaInnerOptions {
   /** (B, L, 2 I) f32 or f16: x, then the gate z. */
   readonly xz: Tensor;

@@ -36,6 +36,7 @@ export interface ScanParameters {
   readonly deltaBias?: Tensor | null;
 }
 
+/** Arguments of `selectiveScan`. */
 export interface SelectiveScanOptions extends ScanParameters {
   /** (B, L, D), gate: the result is multiplied by silu(z). May be columns of a wider array. */
   readonly z?: Tensor | null;
@@ -46,6 +47,7 @@ export interface SelectiveScanOptions extends ScanParameters {
   readonly returnLastState?: boolean;
 }
 
+/** Arguments of `bidirectionalScan`. */
 export interface BidirectionalScanOptions {
   readonly forward: ScanParameters;
   readonly reverse: ScanParameters;

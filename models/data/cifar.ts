@@ -21,8 +21,10 @@ export const CIFAR10_CLASSES = [
   'truck',
 ] as const;
 
+/** Which of the two data sets of 32 × 32 photographs. */
 export type CifarKind = 'cifar10' | 'cifar100';
 
+/** What the files hold, and what of it is wanted. */
 export interface CifarOptions {
   kind: CifarKind;
   /** CIFAR-100 has 100 fine and 20 coarse classes. Default fine. */

@@ -29,6 +29,7 @@ export interface DataCursor {
   readonly index: number;
 }
 
+/** Some images as a step takes them. */
 export interface Batch {
   /** (B, C, H, W) in [-1, 1]. */
   readonly images: Float32Array;
@@ -64,6 +65,7 @@ export function epochFlip(index: number, seed: number, epoch: number): boolean {
   return hash32(seed, flipKey, epoch, index) >>> 31 === 1;
 }
 
+/** Options of `DataLoader`. */
 export interface DataLoaderOptions {
   batchSize: number;
   /** Determines order and flips. Default 0. */
@@ -99,6 +101,7 @@ interface Prefetch {
  * it. An item that cannot be had rejects `next` with the data set's error; the cursor then stays where it was.
  */
 export class DataLoader implements AsyncIterableIterator<Batch> {
+  /** Where its items come from. */
   readonly dataset: Dataset;
   /** Batches in an epoch. */
   readonly batchesPerEpoch: number;
@@ -190,6 +193,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     return this;
   }
 
+  /** The next batch; done after the last epoch. */
   async next(): Promise<IteratorResult<Batch, undefined>> {
     this.signal?.throwIfAborted();
     if (this.position.epoch >= this.epochs) return { done: true, value: undefined };
@@ -203,6 +207,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     return { done: false, value: batch };
   }
 
+  /** Ends the loader. */
   return(): Promise<IteratorResult<Batch, undefined>> {
     this.ahead = undefined;
     return Promise.resolve({ done: true, value: undefined });

@@ -17,6 +17,7 @@ export interface FloatImage {
   readonly shape: readonly [number, number, number];
 }
 
+/** How a grid of images is laid out. */
 export interface GridOptions {
   /** Images in a row. Default 8. */
   nrow?: number;

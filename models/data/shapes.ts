@@ -19,6 +19,7 @@ export const SHAPE_CLASSES = [
   'arrow',
 ] as const;
 
+/** One of the ten shapes. */
 export type ShapeClass = (typeof SHAPE_CLASSES)[number];
 
 /**
@@ -112,6 +113,7 @@ const distances: Record<ShapeClass, Distance> = {
   arrow: polygon(1, 0, 0.1, -0.88, 0.1, -0.32, -0.95, -0.32, -0.95, 0.32, 0.1, 0.32, 0.1, 0.88),
 };
 
+/** How shapes are drawn. */
 export interface ShapeStyle {
   /** Image side in pixels, at least 8. */
   size: number;
@@ -202,6 +204,7 @@ export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: S
   return { pixels, label };
 }
 
+/** Options of `shapesDataset`. */
 export interface ShapesOptions extends ShapeStyle {
   /** Number of items in an epoch. Default 50,000. */
   length?: number;

@@ -11,6 +11,7 @@ import { reverseExpr } from './reverseProcess.ts';
 import { descending } from './samplers/loop.ts';
 import { timestepMean } from './timestepOp.ts';
 
+/** Options of `calcBpdLoop`. */
 export interface BpdOptions {
   /** Clip the predicted x_0 to [-1, 1]; default true. */
   readonly clipDenoised?: boolean;

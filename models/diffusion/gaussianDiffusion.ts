@@ -14,7 +14,9 @@ import { ascending, lastSample, loopOver, sampleLoop, type LoopOptions, type Loo
 import { samplerStep, type Sampler, type SampleStep } from './samplers/sampler.ts';
 import { diffusionSettings, type DiffusionOptions } from './settings.ts';
 
+/** Options of one step. */
 export type StepOptions = DenoiseOptions & GuidanceOptions & NoiseOptions;
+/** Options of `ddimReverseSampleLoop`. */
 export type DdimReverseLoopOptions = Omit<LoopOptions, 'noise' | 'stepNoise' | 'generator' | 'from'>;
 
 /**

@@ -14,6 +14,7 @@ import { checkTimesteps, type TimestepOp } from './timestepOp.ts';
  */
 export type DiffusionModel = (x: Tensor, timesteps: Tensor) => Tensor;
 
+/** What a model is given. */
 export interface ProcessOptions {
   /** Give the model timesteps scaled to 0 … 1000 (f32), whatever the number of steps it was trained on. */
   readonly rescaleTimesteps?: boolean;
@@ -21,7 +22,9 @@ export interface ProcessOptions {
 
 /** The part of a process that all of its operations share. Its tables are freed by `dispose()`. */
 export class DiffusionProcess {
+  /** Where it computes. */
   readonly device: Device;
+  /** Its variances and types. */
   readonly settings: DiffusionSettings;
   /** Parts of the model's output: 2 where its second half of channels is the variance. */
   readonly outputParts: 1 | 2;
@@ -93,6 +96,7 @@ export class DiffusionProcess {
     return output;
   }
 
+  /** Frees its tables. */
   dispose(): void {
     for (const { tensor } of this.tables.values()) tensor.dispose();
     this.tables.clear();

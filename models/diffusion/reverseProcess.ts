@@ -10,6 +10,7 @@ import type { DiffusionModel, DiffusionProcess } from './process.ts';
 import type { DiffusionSettings } from './settings.ts';
 import { timestepMap, type CoefficientExpr, type Inputs, type TimestepOp } from './timestepOp.ts';
 
+/** What is done with the predicted x_0. */
 export interface DenoiseOptions {
   /** Clip the predicted x_0 to [-1, 1]; default true. Right for pixels, wrong for latents. */
   readonly clipDenoised?: boolean;
@@ -17,6 +18,7 @@ export interface DenoiseOptions {
   readonly denoisedFn?: (xStart: Tensor) => Tensor;
 }
 
+/** Guidance by a classifier. */
 export interface GuidanceOptions {
   /**
    * ∇ log p(y | x_t) for x_t and the model's timesteps, as of a classifier of noisy images; it moves the mean of each
@@ -155,6 +157,7 @@ export function predictXstart(process: DiffusionProcess, x: Tensor, t: Tensor, m
   return op(process.table(), t, { x, modelOutput })[0];
 }
 
+/** p(x_{t-1} | x_t), each tensor of x's shape. */
 export interface MeanVariance {
   readonly mean: Tensor;
   readonly variance: Tensor;

@@ -8,6 +8,7 @@ import { ValueError } from '../../core/errors.ts';
 /** The noise schedules of the official code, under their official names. */
 export type NoiseSchedule = 'linear' | 'squaredcos_cap_v2' | 'quad' | 'const' | 'jsd' | 'warmup10' | 'warmup50';
 
+/** The names of all noise schedules. */
 export const NOISE_SCHEDULES: readonly NoiseSchedule[] = [
   'linear',
   'squaredcos_cap_v2',
@@ -18,6 +19,7 @@ export const NOISE_SCHEDULES: readonly NoiseSchedule[] = [
   'warmup50',
 ];
 
+/** The ends of a schedule of variances. */
 export interface BetaRange {
   /**
    * β of the first step; default 1e-4 scaled by 1000 / steps, so that shortened processes add the same noise in all.

@@ -83,6 +83,7 @@ export function diffusionSettings(options: DiffusionOptions = {}): DiffusionSett
   });
 }
 
+/** What a process predicts, which variance it has and what its loss is. */
 export interface ProcessTypes {
   readonly modelMeanType: ModelMeanType;
   readonly modelVarType: ModelVarType;

@@ -4,6 +4,7 @@
 
 import { ValueError } from '../../core/errors.ts';
 
+/** The timesteps of a batch, and how much each counts. */
 export interface SampledTimesteps {
   /** (batch) each in 0 … T-1. */
   readonly timesteps: Int32Array;
@@ -23,6 +24,7 @@ export type TimestepSamplerState =
       readonly history: readonly (readonly number[])[];
     };
 
+/** Draws the timesteps of training batches. */
 export interface TimestepSampler {
   /** Draws `batch` timesteps; `random` gives uniform numbers in [0, 1). */
   sample(batch: number, random: () => number): SampledTimesteps;
@@ -30,11 +32,13 @@ export interface TimestepSampler {
   weights(): Float64Array;
   /** Tells the losses (before weighting) of timesteps that were trained on. */
   update(timesteps: ArrayLike<number>, losses: ArrayLike<number>): void;
+  /** What it needs to go on after a restart. */
   state(): TimestepSamplerState;
 }
 
 /** Every timestep with the same probability; all weights are 1. */
 export class UniformSampler implements TimestepSampler {
+  /** T, steps of the process. */
   readonly numTimesteps: number;
 
   constructor(numTimesteps: number) {
@@ -54,11 +58,13 @@ export class UniformSampler implements TimestepSampler {
 
   update(): void {}
 
+  /** What it needs to go on after a restart. */
   state(): TimestepSamplerState {
     return { kind: 'uniform', numTimesteps: this.numTimesteps };
   }
 }
 
+/** Options of `LossSecondMomentResampler`. */
 export interface LossSecondMomentOptions {
   /** How many of its latest losses are kept per timestep; default 10. */
   readonly historyPerTerm?: number;
@@ -71,8 +77,11 @@ export interface LossSecondMomentOptions {
  * full history.
  */
 export class LossSecondMomentResampler implements TimestepSampler {
+  /** T, steps of the process. */
   readonly numTimesteps: number;
+  /** Losses that are remembered of each timestep. */
   readonly historyPerTerm: number;
+  /** Share of the probability that every timestep gets. */
   readonly uniformProb: number;
   private readonly history: number[][];
 
@@ -137,6 +146,7 @@ export class LossSecondMomentResampler implements TimestepSampler {
     }
   }
 
+  /** What it needs to go on after a restart. */
   state(): TimestepSamplerState {
     return {
       kind: 'loss-second-moment',

@@ -97,6 +97,7 @@ export const DIS_DEFAULTS: DisConfig = {
 
 type OfficialSize = 'S' | 'B' | 'M' | 'L' | 'H';
 type SmallSize = 'N' | 'Ti' | 'XS';
+/** Name of a configuration: size and patch. */
 export type DisName = `DiS-${OfficialSize | SmallSize}/${2 | 4}`;
 
 const WIDTH_AND_DEPTH: Readonly<Record<OfficialSize | SmallSize, readonly [embedDim: number, depth: number]>> = {

@@ -89,6 +89,7 @@ export interface DisMemory {
   readonly total: number;
 }
 
+/** What a step's memory depends on beside the model. */
 export interface DisMemoryOptions {
   /** Images at once; with guidance a sampled image counts two. */
   readonly batch: number;

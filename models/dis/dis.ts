@@ -29,6 +29,7 @@ import { PatchEmbed, unpatchify } from './patchEmbed.ts';
 import { disDimensions, type DisDimensions } from './shapes.ts';
 import { embedTimesteps, timestepFrequencies } from './timestepEmbedding.ts';
 
+/** Numbers of the caller's in place of drawn ones. */
 export interface DisForwardOptions {
   /** Source of the random decisions of training mode. */
   readonly generator?: Generator;
@@ -41,6 +42,7 @@ export interface DisForwardOptions {
   readonly tap?: (name: string, value: Tensor) => void;
 }
 
+/** How far a model is guided. */
 export interface DisGuidanceOptions extends DisForwardOptions {
   /**
    * How many channels of the noise estimate are guided. Default all of them; the official code guides 3 even where a
@@ -59,16 +61,25 @@ export interface DisGuidanceOptions extends DisForwardOptions {
  * Initialisation is the official one; see initialise.ts and the layers.
  */
 export class Dis extends Module {
+  /** (1, tokens, embedDim), learned. */
   readonly pos_embed: Tensor;
+  /** Images → tokens. */
   readonly patch_embed: PatchEmbed;
   /** Linear, SiLU, linear; empty without `mlpTimeEmbed`. */
   readonly time_embed: readonly (Linear | null)[];
+  /** Classes → tokens; null without classes. */
   readonly label_emb: LabelEmbedder | null;
+  /** Blocks of the first half; their outputs are skip connections. */
   readonly in_blocks: readonly DisBlock[];
+  /** The block between the halves. */
   readonly mid_block: DisBlock;
+  /** Blocks of the second half, each with a skip connection. */
   readonly out_blocks: readonly DisBlock[];
+  /** The norm before the last layer. */
   readonly norm_f: DisNorm;
+  /** Tokens → images. */
   readonly final_layer: FinalLayer;
+  /** Its widths, depth and options. */
   readonly config: DisConfig;
   /** Recompute mixers in the backward pass: about a quarter of the memory for a third more time. */
   checkpointBlocks = false;
@@ -109,6 +120,9 @@ export class Dis extends Module {
   }
 
   /**
+   * x (B, C, H, W), timesteps (B), labels (B) of i32 → (B, C, H, W), or twice the channels where the variance is
+   * learned.
+   *
    * @param x (B, channels, imgSize, imgSize), f32
    * @param timesteps (B), i32 or f32
    * @param labels (B), i32 from 0 to numClasses, the latter for no class; for models with classes, and only for them

@@ -3,6 +3,7 @@
 
 import type { DisConfig } from './config.ts';
 
+/** Widths of a model that follow from its configuration. */
 export interface DisDimensions {
   /** Width inside the mixer. */
   readonly dInner: number;
@@ -58,6 +59,7 @@ export function dropPathRates(config: DisConfig): { readonly blocks: readonly nu
 /** Name → shape of each tensor of a state dict. */
 export type WeightShapes = ReadonlyMap<string, readonly number[]>;
 
+/** A parameter by name, with its sizes. */
 export type ParameterShape = readonly [name: string, shape: readonly number[]];
 
 /** Names and shapes of all parameters, in the order of the official state dict. */

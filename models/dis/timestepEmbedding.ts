@@ -18,6 +18,7 @@ import {
   type Tensor,
 } from '../../core/index.ts';
 
+/** Options of `timestepEmbedding`. */
 export interface TimestepEmbeddingOptions {
   /** Period of the slowest wave, in 2π steps. Default 10000. */
   readonly maxPeriod?: number;

@@ -16,6 +16,7 @@ import {
   type Samples,
 } from './sample.ts';
 
+/** Options of `imageToImage`. */
 export interface ImageToImageOptions extends SampleOptions, CollectOptions {
   /** (N, C, H, W) in [-1, 1]: an image for each that is drawn, or one for all. */
   readonly image: ImageBatch;
@@ -23,6 +24,7 @@ export interface ImageToImageOptions extends SampleOptions, CollectOptions {
   readonly strength: number;
 }
 
+/** Options of `inpaint`. */
 export interface InpaintOptions extends SampleOptions, CollectOptions {
   /** (N, C, H, W) in [-1, 1]: an image for each that is drawn, or one for all. */
   readonly image: ImageBatch;

@@ -17,6 +17,7 @@ export interface LabelledModel {
   forward(x: Tensor, timesteps: Tensor, labels?: Tensor | null): Tensor;
 }
 
+/** How far samples are moved towards their class. */
 export interface ClassifierFreeGuidance {
   /** 1 is no guidance, 0 leaves the class out, more than 1 goes beyond it. */
   readonly scale: number;

@@ -35,7 +35,11 @@ export class ImageNoise implements NoiseSource {
     this.generator.setState({ seed: hash32(this.seed, STEP_KEY), position: index * STEP + this.first * this.blocks });
   }
 
-  /** @param shape (images, …) */
+  /**
+   * Numbers of N(0, 1) for the images begun with.
+   *
+   * @param shape (images, …)
+   */
   normal(shape: Shape): Tensor {
     const [count, ...rest] = shape;
     const size = rest.reduce((product, n) => product * n, 1);
@@ -49,6 +53,7 @@ export class ImageNoise implements NoiseSource {
     );
   }
 
+  /** Frees its generator. */
   dispose(): void {
     this.generator.dispose();
   }

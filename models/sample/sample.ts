@@ -15,6 +15,7 @@ import {
 import { withLabels, type ClassifierFreeGuidance, type LabelledModel } from './guidance.ts';
 import { ImageNoise } from './imageNoise.ts';
 
+/** What is drawn, from what model, and how. */
 export interface SampleOptions {
   readonly device: Device;
   /** In evaluation mode. */
@@ -124,6 +125,7 @@ export async function* sampleProgressive(
   signal?.throwIfAborted();
 }
 
+/** What is kept and told on the way. */
 export interface CollectOptions {
   /** Keeps so many states on the way, noise to image, for an animation; default 0. */
   readonly frames?: number;
@@ -131,6 +133,7 @@ export interface CollectOptions {
   readonly onStep?: (done: number, total: number) => void;
 }
 
+/** Images as they were drawn. */
 export interface Samples {
   /** (N, C, H, W) in [-1, 1], in the order of the labels. */
   readonly images: ImageBatch;

@@ -21,15 +21,26 @@ import type {
   TrainingObjective,
 } from './types.ts';
 
+/**
+ * The training loop: an async iterator of step records. It records a step once and replays it; losses are read while
+ * the next step runs.
+ */
 export class Trainer {
+  /** Where it computes. */
   readonly device: Device;
+  /** What is trained. */
   readonly model: Denoiser;
+  /** What gives the losses. */
   readonly diffusion: TrainingObjective;
+  /** Parameters, moments and moving averages. */
   readonly optimizer: FusedAdamW;
+  /** Images in a step, of all ranks together. */
   readonly batchSize: number;
+  /** Parts that a batch is computed in. */
   readonly microBatches: number;
   /** Ranks that train together, and which of them this is. */
   readonly ranks: number;
+  /** Which of the ranks this is. */
   readonly rank: number;
   /** Draws timesteps, noise and dropout. */
   readonly generator: Generator;

@@ -28,6 +28,7 @@ export interface TrainingObjective {
   ): { loss: Tensor; mse?: Tensor; vb?: Tensor };
 }
 
+/** What is trained, on what objective, and how. */
 export interface TrainerOptions {
   readonly device: Device;
   readonly model: Denoiser;
@@ -104,6 +105,7 @@ export interface TrainerState {
   };
 }
 
+/** How far a run goes. */
 export interface RunOptions {
   /** Go on until so many steps are taken in all. */
   readonly steps: number;

@@ -28,6 +28,7 @@ export interface SafetensorsData {
   F8_E5M2: Uint8Array;
 }
 
+/** Types of the format that are read. */
 export type SafetensorsDtype = keyof SafetensorsData;
 
 /** One tensor: row-major values of `shape`. A scalar has shape `[]`. */
@@ -51,6 +52,7 @@ export interface UnreadableInfo {
   readonly end: number;
 }
 
+/** What the header of a file tells. */
 export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
   /** In the order of the header. */
@@ -63,6 +65,7 @@ export interface SafetensorsHeader {
   readonly dataBytes: number;
 }
 
+/** A file: its metadata and its tensors, by name. */
 export interface Safetensors {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: SafetensorsTensors;
@@ -70,6 +73,7 @@ export interface Safetensors {
 
 /** The tensors of a file. Those of a type that isn't read are left out, and refused by name when they are asked for. */
 export class SafetensorsTensors extends Map<string, SafetensorsEntry> {
+  /** Tensors of types that are not read. */
   readonly unreadable: ReadonlyMap<string, UnreadableInfo>;
 
   constructor(unreadable: ReadonlyMap<string, UnreadableInfo> = new Map()) {

@@ -3,6 +3,7 @@
 import { fuseInPlace, type Expr, type Tensor } from '../../core/index.ts';
 import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';
 
+/** Options of `Adam` and `AdamW`. */
 export interface AdamOptions {
   /** Learning rate. Default 1e-3. */
   readonly lr?: number;

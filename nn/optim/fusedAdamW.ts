@@ -38,6 +38,7 @@ import { hostValues } from '../stateDict.ts';
 import type { SafetensorsEntry } from '../formats/safetensors.ts';
 import { Arena, ArenaLayout } from './arena.ts';
 
+/** Options of `FusedAdamW`. */
 export interface FusedAdamWOptions {
   /** Learning rate; default 1e-3. `lr` of the optimizer may be set before each step. */
   readonly lr?: number;
@@ -53,8 +54,7 @@ export interface FusedAdamWOptions {
   readonly emaDecay?: number;
   /**
    * Parameters that become f16 copies of f32 master values; the rest stays f32. The loss is scaled then, and the scale
-   * adapts itself: it is halved by a gradient that overflows, and doubled by 2,000 steps in a row that don't. Default
-   * none.
+   * adapts itself: a gradient that overflows halves it, 2,000 steps in a row that don't double it. Default none.
    */
   readonly half?: readonly Tensor[];
 }
@@ -91,10 +91,7 @@ export interface GradientRun {
   readonly numel: number;
 }
 
-/**
- * Gradients that wait for others to share a dispatch: enough that two types and alignments fill theirs, few enough to
- * cost no memory.
- */
+/** Gradients that wait to share a dispatch: enough that two types and alignments fill theirs, too few to cost memory. */
 const PENDING = 2 * GRADIENTS_PER_DISPATCH;
 const FIRST_SCALE = 65536;
 const GROWTH_INTERVAL = 2000;
@@ -107,8 +104,11 @@ const MOMENTS = ['m', 'v'] as const;
 export class FusedAdamW {
   /** Master values. */
   readonly params: Arena;
+  /** First moments. */
   readonly m: Arena;
+  /** Second moments. */
   readonly v: Arena;
+  /** Moving averages; null without. */
   readonly ema: Arena | null;
   private readonly grads: Arena;
   private readonly half: Arena | null;

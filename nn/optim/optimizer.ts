@@ -31,6 +31,7 @@ export function checkNumber(op: string, name: string, value: number, end = Infin
  * skipped, as in PyTorch.
  */
 export abstract class Optimizer {
+  /** What it updates. */
   readonly params: readonly Tensor[];
   protected readonly device: Device;
   /** Learning rate, as a tensor. */

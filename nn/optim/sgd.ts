@@ -3,6 +3,7 @@
 import { fuseInPlace, ValueError, type Tensor } from '../../core/index.ts';
 import { checkNumber, Optimizer, type Parameters } from './optimizer.ts';
 
+/** Options of `SGD`. */
 export interface SGDOptions {
   /** Learning rate. Default 1e-3. */
   readonly lr?: number;

@@ -5,6 +5,7 @@
 import { ValueError } from '../../../core/errors.ts';
 import { moveColumns, type Sampler } from './sampler.ts';
 
+/** Options of `ddim`. */
 export interface DdimOptions {
   /**
    * Share of the posterior's noise that a step adds: 0 (default) is deterministic and needs no noise, 1 that of DDPM.

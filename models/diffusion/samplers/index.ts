@@ -16,5 +16,7 @@ export const SAMPLERS = {
   'dpm++': { create: dpmSolverPlusPlus, about: 'DPM-Solver++(2M), for few steps', takes: [] },
 } as const;
 
+/** Name of a sampler. */
 export type SamplerName = keyof typeof SAMPLERS;
+/** The names of all samplers. */
 export const SAMPLER_NAMES = Object.keys(SAMPLERS) as readonly SamplerName[];

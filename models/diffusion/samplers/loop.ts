@@ -31,6 +31,7 @@ export interface LoopStep extends SampleStep {
   readonly count: number;
 }
 
+/** Options of a sampling loop. */
 export interface LoopOptions extends DenoiseOptions, GuidanceOptions {
   /** x to begin with, of the loop's shape; drawn by `generator` where it isn't given. */
   readonly noise?: Tensor;

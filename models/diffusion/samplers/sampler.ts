@@ -64,6 +64,7 @@ export interface SampleStep {
   readonly predXstart: Tensor;
 }
 
+/** Options of one step of a sampler. */
 export interface SamplerStepOptions extends DenoiseOptions, GuidanceOptions, NoiseOptions {
   /** What earlier steps left, in the order of `memory` of the sampler; needed by those that remember. */
   readonly memory?: readonly Tensor[];

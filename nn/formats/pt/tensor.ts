@@ -34,6 +34,7 @@ const DTYPES = {
   float8_e8m0fnu: [1, null],
 } as const satisfies Record<string, readonly [number, SafetensorsDtype | null]>;
 
+/** Types of PyTorch's tensors, by their names there. */
 export type PtDtype = keyof typeof DTYPES;
 
 export const isPtDtype = (name: string): name is PtDtype => Object.hasOwn(DTYPES, name);
@@ -58,11 +59,17 @@ export const ptStorageBytes = ({ dtype, length }: PtStorage): number =>
 
 /** A tensor of a file; strides and offset count elements. */
 export class PtTensor {
+  /** Type of its elements. */
   readonly dtype: PtDtype;
+  /** Sizes of the dimensions. */
   readonly shape: readonly number[];
+  /** In elements. */
   readonly strides: readonly number[];
+  /** First element in the storage, in elements. */
   readonly offset: number;
+  /** The memory that it is a view of. */
   readonly storage: PtStorage;
+  /** Whether PyTorch recorded operations on it. */
   readonly requiresGrad: boolean;
 
   /**

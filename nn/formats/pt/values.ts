@@ -4,7 +4,9 @@ import type { PtTensor, PtDtype } from './tensor.ts';
 
 /** An object that is only its name and fields: `argparse.Namespace`, `torch.device`. */
 export class PtObject {
+  /** Its class, for example `argparse.Namespace`. */
   readonly type: string;
+  /** Its attributes. */
   readonly fields: Map<string, PtValue>;
 
   constructor(type: string, fields: Iterable<readonly [string, PtValue]> = []) {
@@ -15,7 +17,9 @@ export class PtObject {
 
 /** A type that a file names as a value, such as torch.float16. */
 export class PtType {
+  /** Its name, for example `torch.float16`. */
   readonly name: string;
+  /** The type of elements that it names, if it does. */
   readonly dtype: PtDtype | undefined;
 
   constructor(name: string, dtype?: PtDtype) {
