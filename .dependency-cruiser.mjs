@@ -17,7 +17,7 @@ const STOREYS = [
   ['models', '^models/'],
   ['cli', '^cli/'],
 ];
-const BESIDE = '^(bench|test|examples)/';
+const BESIDE = '^(bench|docs|test|examples)/';
 /** Tensor has its operations as methods, and they take and give tensors: the one circle, of types alone. */
 const TENSOR = '^core/tensor\\.ts$';
 const storeyRules = STOREYS.flatMap(([name, path], i) => {

@@ -31,9 +31,7 @@ export async function run(argv: readonly string[]): Promise<number> {
         EXIT.usage,
       );
     }
-    const program = await createProgram(
-      name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS),
-    );
+    const program = await createProgram(name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : undefined);
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok;
   } catch (error) {
@@ -53,7 +51,8 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function createProgram(names: readonly string[]): Promise<Command> {
+/** The program with some commands, or with all. */
+export async function createProgram(names: readonly string[] = Object.keys(COMMANDS)): Promise<Command> {
   const program = new Command('dis-cli')
     .description('Train and sample DiS, the diffusion model with a state-space backbone, on any GPU through WebGPU.')
     .version(version(), '-v, --version')

@@ -1,4 +1,6 @@
-// The commands that the documents name exist, and so do their options. Nothing of it is run but `--help`.
+// The commands that the documents name exist, and so do their options. What blocks of a shell call of dis-cli goes through its own
+// definitions: arguments, options and values are checked as they are when somebody types it. Blocks that are marked `run` are run
+// (shellBlocks.test.ts).
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,7 +8,9 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { codeSpans, pages, PROJECT } from './markdown.ts';
+import { CommanderError, type Command } from 'commander';
+import { createProgram } from '../../cli/program.ts';
+import { codeSpans, pages, PROJECT } from '../../docs/site/markdown.ts';
 
 const test = suite('commands in documents');
 const { scripts } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')) as {
@@ -65,6 +69,25 @@ function unknownOptions(words: readonly string[], helpText: string): string[] {
     .filter((word) => !known.includes(word));
 }
 
+/** What dis-cli says of a command line before it does anything, or null. */
+async function refusal(words: readonly string[]): Promise<string | null> {
+  const program = await createProgram();
+  program.commands.forEach(idle);
+  try {
+    await program.parseAsync(words, { from: 'user' });
+    return null;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return null;
+    return (error as Error).message;
+  }
+}
+
+/** Takes away what a command does, and what it prints. */
+function idle(command: Command): void {
+  command.action(() => undefined).configureOutput({ writeOut: () => undefined, writeErr: () => undefined });
+  command.commands.forEach(idle);
+}
+
 /** What is wrong with a command, or null. */
 async function problem(words: readonly string[]): Promise<string | null> {
   const cli = words.indexOf('dis-cli');
@@ -99,18 +122,24 @@ function complaint(unknown: readonly string[]): string | null {
   return unknown.length === 0 ? null : `there is no option ${unknown.join(', ')}`;
 }
 
-async function problems(named: readonly Named[]): Promise<string[]> {
+/** The same of a line that somebody may type as it stands. */
+async function lineProblem(words: readonly string[]): Promise<string | null> {
+  const cli = words.indexOf('dis-cli');
+  return cli >= 0 ? refusal(words.slice(cli + 1)) : problem(words);
+}
+
+async function problems(named: readonly Named[], of = problem): Promise<string[]> {
   const found: string[] = [];
   for (const { at, words } of named) {
-    const wrong = await problem(words);
+    const wrong = await of(words);
     if (wrong !== null) found.push(`${at}: ${words.join(' ')}: ${wrong}`);
   }
   return found;
 }
 
-test('commands of sh blocks exist, with their options', async () => {
+test('commands of sh blocks are taken as they stand', async () => {
   assert.ok(inBlocks.length > 10);
-  assert.equal(await problems(inBlocks), []);
+  assert.equal(await problems(inBlocks, lineProblem), []);
 });
 
 test('commands in prose exist, with their options', async () => {
@@ -121,6 +150,15 @@ test('commands in prose exist, with their options', async () => {
 test('what does not exist is found', async () => {
   const wrong = ['npx dis-cli tarin', 'npx dis-cli train --stesp 3', 'npm run bnech', 'npm run bench -- --quik'];
   const found = await problems(wrong.flatMap((line) => commands('here', line)));
+  assert.is(found.length, wrong.length, found.join('\n'));
+});
+
+test('what dis-cli refuses is found', async () => {
+  const wrong = ['dis-cli sample', 'dis-cli train --steps many', 'dis-cli train --loss sme', 'dis-cli info a b'];
+  const found = await problems(
+    wrong.flatMap((line) => commands('here', line)),
+    lineProblem,
+  );
   assert.is(found.length, wrong.length, found.join('\n'));
 });
 

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { anchors, links, pages, PROJECT } from './markdown.ts';
+import { anchors, links, pages, PROJECT } from '../../docs/site/markdown.ts';
 
 const test = suite('links');
 const all = pages();
