@@ -7,3 +7,6 @@ export { kernelDistance, kidSubset, kidSubsetSize, type KernelDistance, type Kid
 export { precisionRecall, type PrecisionRecall, type PrecisionRecallOptions } from './precisionRecall.ts';
 export { inceptionScore, type ClassProbabilities, type InceptionScore } from './inceptionScore.ts';
 export type { FeatureSet } from './features.ts';
+export type { FeatureNetwork, Judgement } from './networks/network.ts';
+export { FidInception, FID_INCEPTION_SHA256_PREFIX, fidInceptionShapes, fidResize } from './networks/fidInception.ts';
+export { NsfwjsInception, nsfwjsShapes, type KerasTensor } from './networks/nsfwjsInception.ts';

@@ -8,6 +8,7 @@ import { Dis } from '../../models/dis/dis.ts';
 import { disParameterShapes } from '../../models/dis/shapes.ts';
 import { numelOf } from '../../core/tensor/shape.ts';
 import { gpuFamily, read } from './gpu.ts';
+import { hashValue } from './hashFormula.ts';
 import {
   assertClose,
   assertMean,
@@ -36,15 +37,6 @@ interface Sidecar extends ReferenceErrors {
   grad?: Record<string, { l2_f64: number; dot_hash_f64: number }>;
 }
 
-/** Uniform in [-1, 1), from element and tensor number. */
-function hash(j: number, k: number, salt: number): number {
-  let h = (Math.imul(j, 0x9e3779b1) + Math.imul(k, 0x85ebca77) + salt) >>> 0;
-  h = Math.imul(h ^ (h >>> 16), 0x21f0aaad);
-  h = Math.imul(h ^ (h >>> 15), 0x735a2d97);
-  h = (h ^ (h >>> 15)) >>> 0;
-  return (h / 4294967296) * 2 - 1;
-}
-
 /** How the reference set makes a parameter of hash values. */
 function rule(name: string, shape: readonly number[], dState: number): (v: number, j: number) => number {
   if (/\.A(_b)?_log$/.test(name)) return (v, j) => Math.log((j % dState) + 1) + 0.1 * v;
@@ -59,7 +51,7 @@ function rule(name: string, shape: readonly number[], dState: number): (v: numbe
 }
 
 function values(shape: readonly number[], k: number, salt: number, of: (v: number, j: number) => number): Float32Array {
-  return Float32Array.from({ length: numelOf(shape) }, (_, j) => of(hash(j, k, salt), j));
+  return Float32Array.from({ length: numelOf(shape) }, (_, j) => of(hashValue(j, k, salt), j));
 }
 
 for (const { path, sidecar } of familiesOf<Sidecar>(
@@ -129,7 +121,7 @@ for (const { path, sidecar } of familiesOf<Sidecar>(
             product = 0;
           for (let j = 0; j < numelOf(shape); j++) {
             squares += g[j] ** 2;
-            product += g[j] * hash(j, GRADIENT_HASH_INDEX + k, salt);
+            product += g[j] * hashValue(j, GRADIENT_HASH_INDEX + k, salt);
           }
           const error = Math.max(Math.abs(Math.sqrt(squares) - norm), Math.abs(product - dot)) / norm;
           assert.ok(
