@@ -1,5 +1,5 @@
-// A small convolutional classifier, and its training on the shapes data set. It judges samples of a class-conditional
-// model: whether a picture shows what was asked for.
+// A small convolutional classifier, and its training on the shapes or any labelled data set. It judges samples of a
+// class-conditional model, whether a picture shows what was asked for, and gives features to compare sets of pictures.
 
 import {
   capture,
@@ -51,7 +51,10 @@ const LAST_SIDE = 4;
 export class Classifier extends Module {
   readonly features: Sequential;
   readonly head: Linear;
-  private readonly imageShape: readonly number[];
+  /** (channels, height, width) of its images. */
+  readonly imageShape: readonly [number, number, number];
+  /** Channels of the last feature maps. */
+  readonly depth: number;
 
   /**
    * @param generator draws the initial values; its device holds them
@@ -73,16 +76,36 @@ export class Classifier extends Module {
     this.features = new Sequential(...layers, new Flatten());
     this.head = new Linear(generator, depth * side * side, numClasses);
     this.imageShape = [channels, size, size];
+    this.depth = depth;
   }
 
   /** @throws ShapeError */
   forward(images: Tensor): Tensor {
+    this.check(images);
+    return scope(() => this.head.forward(this.features.forward(images)));
+  }
+
+  /**
+   * Logits, (N, numClasses), and the mean over positions of the last feature maps, (N, depth).
+   *
+   * @throws ShapeError
+   */
+  judge(images: Tensor): { logits: Tensor; features: Tensor } {
+    this.check(images);
+    const { depth } = this;
+    return scope(() => {
+      const maps = this.features.forward(images);
+      const [n, values] = maps.shape;
+      return { logits: this.head.forward(maps), features: maps.reshape(n, depth, values / depth).mean(2) };
+    });
+  }
+
+  private check(images: Tensor): void {
     const [channels, height, width] = this.imageShape;
     if (images.ndim !== 4 || this.imageShape.some((n, i) => images.shape[i + 1] !== n))
       throw new ShapeError('Classifier', `The images have shape ${show(images.shape)}`, {
         expected: `(N,${channels},${height},${width})`,
       });
-    return scope(() => this.head.forward(this.features.forward(images)));
   }
 
   /** The likeliest class of each image. */
@@ -95,8 +118,10 @@ export class Classifier extends Module {
 }
 
 export interface ClassifierTraining {
-  /** Image side in pixels. */
-  readonly size: number;
+  /** What it learns from; default shapes of `size`, drawn anew for each step. */
+  readonly dataset?: Dataset;
+  /** Image side in pixels; needed where no data set is given. */
+  readonly size?: number;
   /** Default 300. */
   readonly steps?: number;
   /** Default 64. */
@@ -122,14 +147,13 @@ export interface ClassifierTraining {
 const PROGRESS_EVERY = 20;
 
 /**
- * Trains a classifier on the shapes data set, by Adam on cross entropy, in a captured step.
+ * Trains a classifier by Adam on cross entropy, in a captured step.
  *
  * @returns the classifier in evaluation mode; the caller disposes of it
  * @throws ValueError
  */
 export async function trainClassifier(device: Device, options: ClassifierTraining): Promise<Classifier> {
   const {
-    size,
     steps = 300,
     batchSize = 64,
     lr = 3e-3,
@@ -140,16 +164,23 @@ export async function trainClassifier(device: Device, options: ClassifierTrainin
     onProgress,
   } = options;
   const schedule = warmupCosine({ lr, warmup: steps / 10, total: steps });
-  const dataset = shapesDataset({ size, length: steps * batchSize, seed, variation });
-  const loader = new DataLoader(dataset, { batchSize, seed, epochs: 1, signal });
+  const dataset = options.dataset ?? drawn(options.size, { length: steps * batchSize, seed, variation });
+  const { size, channels, numClasses } = dataset;
+  if (numClasses < 2)
+    throw new ValueError('trainClassifier', `The data set has ${numClasses === 1 ? '1 class' : 'no classes'}`, {
+      expected: 'at least 2',
+      remedy: 'give labelled data, or use another network',
+    });
+  const loader = new DataLoader(dataset, { batchSize: Math.min(batchSize, dataset.length), seed, signal });
   const generator = new Generator(device, seed);
-  const classifier = new Classifier(generator, { size, numClasses: dataset.numClasses });
+  const classifier = new Classifier(generator, { size, numClasses, channels });
   const optimizer = new Adam(classifier);
-  const images = keep(zeros(device, [batchSize, dataset.channels, size, size])),
-    labels = keep(zeros(device, [batchSize], 'i32'));
+  const rows = Math.min(batchSize, dataset.length);
+  const images = keep(zeros(device, [rows, channels, size, size])),
+    labels = keep(zeros(device, [rows], 'i32'));
   const train = (): Tensor =>
     scope(() => {
-      const strength = generator.uniform([batchSize, 1, 1, 1], { high: noise });
+      const strength = generator.uniform([rows, 1, 1, 1], { high: noise });
       const noisy = images.add(generator.normal(images.shape).mul(strength));
       const loss = crossEntropy(classifier.forward(noisy), labels);
       loss.backward();
@@ -170,6 +201,7 @@ export async function trainClassifier(device: Device, options: ClassifierTrainin
         const loss = await step.result.item();
         onProgress?.(taken, loss);
       }
+      if (taken === steps) break;
     }
     return classifier.eval();
   } catch (error) {
@@ -178,6 +210,12 @@ export async function trainClassifier(device: Device, options: ClassifierTrainin
   } finally {
     for (const part of [images, labels, step?.result, step, optimizer, generator]) part?.dispose();
   }
+}
+
+function drawn(size: number | undefined, style: { length: number; seed: number; variation: number }): Dataset {
+  if (size === undefined)
+    throw new ValueError('trainClassifier', 'is not given', { option: 'size', expected: 'a size, or a data set' });
+  return shapesDataset({ size, ...style });
 }
 
 /** Share of a data set's images whose class is found. */

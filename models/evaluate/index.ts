@@ -10,3 +10,5 @@ export type { FeatureSet } from './features.ts';
 export type { FeatureNetwork, Judgement } from './networks/network.ts';
 export { FidInception, FID_INCEPTION_SHA256_PREFIX, fidInceptionShapes, fidResize } from './networks/fidInception.ts';
 export { NsfwjsInception, nsfwjsShapes, type KerasTensor } from './networks/nsfwjsInception.ts';
+export { ClassifierNetwork } from './networks/classifierNetwork.ts';
+export { judgePictures, PictureJudge, type JudgedPictures, type JudgeOptions } from './judgePictures.ts';

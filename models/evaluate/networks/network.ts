@@ -1,7 +1,8 @@
 // What a network is to the measures: something that turns pictures into features, with a name that goes with each
 // number.
 
-import { scope, type Tensor } from '../../../core/index.ts';
+import { ShapeError } from '../../../core/errors.ts';
+import { scope, show, type Tensor } from '../../../core/index.ts';
 
 /** What a network makes of pictures. */
 export interface Judgement {
@@ -31,9 +32,21 @@ export interface FeatureNetwork {
   dispose(): void;
 }
 
-/** (N, 1 | 3 | 4, H, W) as red, green and blue: grey is repeated, an alpha channel is left out. */
+/**
+ * (N, 1 | 3 | 4, H, W) in [-1, 1] as red, green and blue: grey is repeated, what is transparent is laid on black.
+ *
+ * @throws ShapeError
+ */
 export function threeChannels(images: Tensor): Tensor {
   const [n, channels, height, width] = images.shape;
   if (channels === 3) return images;
-  return scope(() => (channels === 1 ? images.expand(n, 3, height, width).contiguous() : images.slice(1, 0, 3)));
+  if (channels !== 1 && channels !== 4)
+    throw new ShapeError('threeChannels', `The images have shape ${show(images.shape)}`, {
+      expected: '1, 3 or 4 channels',
+    });
+  return scope(() => {
+    if (channels === 1) return images.expand(n, 3, height, width).contiguous();
+    const [colours, alpha] = [images.slice(1, 0, 3), images.slice(1, 3, 4)];
+    return colours.add(1).mul(alpha.add(1)).mul(0.5).sub(1);
+  });
 }
