@@ -51,10 +51,16 @@ function parsed(text: string): unknown {
  * A value that a schema accepts.
  *
  * @param path of the file, for the message
- * @param under name of the field that the value is of, if it is not the whole file
+ * @param options.under name of the field that the value is of, if it is not the whole file
+ * @param options.remedy what to do about a file that is refused
  * @throws FormatError that names the file, the field, its value and what was expected
  */
-export function checked<T>(schema: z.ZodType<T>, value: unknown, path: string, under?: string): T {
+export function checked<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  path: string,
+  { under, remedy = DAMAGED }: { readonly under?: string; readonly remedy?: string } = {},
+): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = deepest(result.error.issues[0]);
@@ -62,13 +68,13 @@ export function checked<T>(schema: z.ZodType<T>, value: unknown, path: string, u
   if (issue.code === 'unrecognized_keys')
     throw new FormatError('checkFile', `${path}: ${[...keys, issue.keys[0]].join('.').slice(0, 100)} is unknown`, {
       expected: 'no such field',
-      remedy: DAMAGED,
+      remedy,
     });
   const found = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)?.[key], value);
   const name = keys.length > 0 ? keys.join('.').slice(0, 100) : 'the whole';
   throw new FormatError('checkFile', `${path}: ${name} is ${shown(found)}`, {
     expected: expectation(issue),
-    remedy: DAMAGED,
+    remedy,
   });
 }
 

@@ -93,7 +93,7 @@ export function parseRunConfig(value: Readonly<Record<string, unknown>>, path: s
     });
   const config = checked(configSchema, value, path);
   const kind = kindNamed(config.kind);
-  checked(kind.stored, config.model, path, 'model');
+  checked(kind.stored, config.model, path, { under: 'model' });
   try {
     const model = kind.fromStored(config.model);
     diffusionSettings(config.diffusion);

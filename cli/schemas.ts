@@ -147,5 +147,10 @@ export const tuningSchema = z.strictObject({
   entries: z.record(z.string().max(NAME), z.union([z.null(), z.record(z.string().max(NAME), setting)])),
 });
 
+/** dataset.json of EDM's tools; see data/edmLabels.ts. */
+export const edmSchema = z.looseObject({
+  labels: z.array(z.tuple([z.string().max(4096), count.max(999_999)])).nullable(),
+});
+
 /** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
 export const metricsLineSchema = z.looseObject({ step: z.number().optional().catch(undefined) });

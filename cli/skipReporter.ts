@@ -1,7 +1,7 @@
 // Names files that cannot be read as they are met: the first ones each, so that a folder full of them doesn't drown the
 // rest.
 
-import type { SkippedFile } from './data/imageFolder.ts';
+import type { SkippedFile } from './data/pictureSource.ts';
 import { say } from './progress.ts';
 
 const NAMED = 20;

@@ -30,8 +30,8 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--data <what>',
-        'shapes (drawn, ten classes), a folder of images or of class folders, of CIFAR-10/100 binary ' +
-          'files or of IDX files (MNIST, Fashion-MNIST); with --resume, where the same data lie now',
+        'shapes (drawn, ten classes), a folder or ZIP archive of images or of class folders, a folder of ' +
+          'CIFAR-10/100 binary files or of IDX files (MNIST, Fashion-MNIST); with --resume, where the same data lie now',
         text,
       ),
     )

@@ -43,10 +43,18 @@ export async function checkBackground(background: string): Promise<void> {
   if (pixel[3] !== 255) throw bad('transparent itself');
 }
 
-/** Width, height and format from the header; rejects when the file is not an image that sharp reads. */
-export async function readImageHeader(source: ImageSource): Promise<{ width: number; height: number; format: string }> {
-  const { width, height, format } = await withVips(() => sharp(source, tolerance).metadata());
-  return { width, height, format };
+/** What a file's header says; channels are 4 where there is transparency, grey or not. */
+export interface ImageHeader {
+  readonly width: number;
+  readonly height: number;
+  readonly format: string;
+  readonly channels: Channels;
+}
+
+/** Reads the header; rejects when the file is not an image that sharp reads. */
+export async function readImageHeader(source: ImageSource): Promise<ImageHeader> {
+  const { width, height, format, channels, hasAlpha } = await withVips(() => sharp(source, tolerance).metadata());
+  return { width, height, format, channels: hasAlpha ? 4 : channels === 1 ? 1 : 3 };
 }
 
 /**

@@ -1,5 +1,5 @@
-// A folder of pictures as a data set: every image below it, cropped square as the official script does, with the
-// first-level folders as classes. Real folders hold damaged files and files that are no images: those are counted,
+// A folder of pictures, or a ZIP archive of them, as a data set: every image in it, cropped square as the official
+// script does, with the first-level folders as classes, or those of a dataset.json. Real folders hold damaged files and files that are no images: those are counted,
 // named once, and stepped over. A file that cannot be read is another matter: it is tried again, and then ends the
 // reading, since without it the data are others.
 import { FormatError } from '../../core/errors.ts';
@@ -11,21 +11,17 @@ import { counted, grouped, naming } from '../format.ts';
 import { checkBackground, decodeImage } from './decodeImage.ts';
 import type { DecodeOptions } from './decodeImage.ts';
 import { limiter } from './limit.ts';
-import { byCodeUnit, listImages, requireFolder, type ListedImage, type Listing } from './listImages.ts';
+import { byCodeUnit } from './listImages.ts';
 import { Patience, type PatienceOptions } from './patience.ts';
-import { examine, readUnchanged, reasonOf, type IndexedPicture, type PictureIndex } from './pictureIndex.ts';
-
-export interface SkippedFile {
-  readonly path: string;
-  readonly reason: string;
-}
+import { examine, readUnchanged, reasonOf, type Examined, type PictureIndex } from './pictureIndex.ts';
+import { folderSource, type ListedImage, type Listing, type PictureSource, type SkippedFile } from './pictureSource.ts';
 
 export interface ImageFolderOptions extends DecodeOptions, PatienceOptions {
   /** Side of the square that is cropped from each image. */
   size: number;
   /**
-   * `folders`: the first-level folders are classes; `none`: one unlabelled set; `auto`: folders, unless as many images
-   * lie outside of them as inside. Default auto.
+   * `folders`: the first-level folders are classes; `none`: one unlabelled set; `auto`: what a dataset.json says, where
+   * there is one, else folders, unless as many images lie outside of them as inside. Default auto.
    */
   labels?: 'auto' | 'folders' | 'none';
   /** Fewest readable images that will do. Default 1. */
@@ -43,6 +39,9 @@ export interface ImageFolderOptions extends DecodeOptions, PatienceOptions {
   /** Called during the scan after each file. */
   onScan?: (done: number, total: number) => void;
 }
+
+/** Options with the channels that were chosen. */
+type Chosen = ImageFolderOptions & { readonly channels: Channels };
 
 export interface ImageFile {
   readonly path: string;
@@ -62,13 +61,17 @@ export class ImageFolder implements Dataset {
   readonly files: readonly ImageFile[];
   /** Files that are not images by their name. */
   readonly ignored: number;
-  /** Images beside the class folders, which have no class and are left out. */
+  /** Images beside the class folders, or missing in dataset.json, which have no class and are left out. */
   readonly beside: readonly string[];
+  /** Whether the classes are those of a dataset.json. */
+  readonly labelled: boolean;
   /** What is known of every picture, those left out included. */
   readonly index: PictureIndex;
   private readonly patience: Patience;
-  private readonly labels: Int32Array;
-  private readonly options: ImageFolderOptions;
+  /** By index. */
+  readonly labels: Int32Array;
+  private readonly source: PictureSource;
+  private readonly options: Chosen;
   private readonly skippedFiles: SkippedFile[] = [];
   private readonly limit: <T>(task: () => Promise<T>) => Promise<T>;
   /** Crops by index: those under way, those kept, and undefined for files that cannot be decoded. */
@@ -76,10 +79,11 @@ export class ImageFolder implements Dataset {
   private cacheRoom: number;
 
   /** @internal See `openImageFolder`. */
-  constructor(root: string, found: Contents, options: ImageFolderOptions, patience: Patience) {
-    this.root = root;
+  constructor(source: PictureSource, found: Contents, options: Chosen, patience: Patience) {
+    this.source = source;
+    this.root = source.root;
     this.size = options.size;
-    this.channels = options.channels ?? 3;
+    this.channels = options.channels;
     this.files = found.files;
     this.ignored = found.ignored;
     this.beside = found.beside;
@@ -87,12 +91,12 @@ export class ImageFolder implements Dataset {
     this.numClasses = found.classNames.length;
     this.index = found.index;
     this.options = options;
+    this.labelled = found.labelled;
     this.patience = patience;
     this.skippedFiles.push(...found.skipped);
     this.limit = limiter(options.concurrency ?? 8);
     this.cacheRoom = options.cacheBytes ?? 512 * 2 ** 20;
-    const labelOf = new Map(found.classNames.map((name, label) => [name, label]));
-    this.labels = Int32Array.from(found.files, ({ name }) => labelOf.get(folderOf(name)) ?? 0);
+    this.labels = Int32Array.from(found.files, found.labelOf);
   }
 
   get length(): number {
@@ -139,14 +143,15 @@ export class ImageFolder implements Dataset {
   }
 
   private async decode(index: number): Promise<Uint8Array | undefined> {
-    const { path, name } = this.files[index];
-    const bytes = await this.patience.read(path, () => readUnchanged(path, this.index.get(name)!));
+    const file = this.files[index];
+    const { path, name } = file;
+    const bytes = await this.patience.read(path, () => readUnchanged(this.source, file, this.index.get(name)!));
     try {
       return centerCropArr(await decodeImage(bytes, this.options), this.size).data;
     } catch (error) {
-      const file = { path, reason: reasonOf(error) };
-      this.skippedFiles.push(file);
-      this.options.onSkip?.(file);
+      const skipped = { path, reason: reasonOf(error) };
+      this.skippedFiles.push(skipped);
+      this.options.onSkip?.(skipped);
       return undefined;
     }
   }
@@ -160,6 +165,24 @@ interface Contents {
   readonly ignored: number;
   readonly beside: readonly string[];
   readonly index: PictureIndex;
+  readonly labelled: boolean;
+  readonly labelOf: (file: ImageFile) => number;
+}
+
+/** Channels of the pictures: grey where all are, transparent where most are and there is no background. */
+function channelsOf(
+  files: readonly ImageFile[],
+  found: Scan['channels'],
+  { background, onNotice }: ImageFolderOptions,
+): Channels {
+  const having = (channels: Channels): number =>
+    files.reduce((count, { name }) => count + (found.get(name) === channels ? 1 : 0), 0);
+  if (having(1) === files.length) return 1;
+  if (background !== undefined || 2 * having(4) <= files.length) return 3;
+  onNotice?.(
+    'Most of the images have transparency, and so has the model: --channels 3 drops it, --background lays them on a colour.',
+  );
+  return 4;
 }
 
 const folderOf = (name: string): string => (name.includes('/') ? name.slice(0, name.indexOf('/')) : '');
@@ -175,12 +198,17 @@ const folderOf = (name: string): string => (name.includes('/') ? name.slice(0, n
  *   ValueError for a background that is no colour
  */
 export async function openImageFolder(root: string, options: ImageFolderOptions): Promise<ImageFolder> {
+  return openPictures(folderSource(root), options);
+}
+
+/** The same of any source. */
+export async function openPictures(source: PictureSource, options: ImageFolderOptions): Promise<ImageFolder> {
+  const { root } = source;
   const { minImages = 1, background, onSkip, onNotice } = options;
   if (background !== undefined) await checkBackground(background);
-  await requireFolder('imageFolder', root);
   const patience = new Patience(options);
-  const listing = await listImages(root, patience);
-  if (listing.images.length === 0) {
+  const listing = await source.list(patience);
+  if (listing.images.length + listing.unusable.length === 0) {
     const beside = listing.ignored > 0 ? ` among its ${listing.ignored} files` : '';
     throw new FileError('imageFolder', `${root} holds no image${beside}`, {
       path: root,
@@ -188,10 +216,13 @@ export async function openImageFolder(root: string, options: ImageFolderOptions)
       remedy: 'check the path',
     });
   }
-  const index = await scan(listing.images, patience, options);
+  const { index, channels } = await scan(source, listing.images, patience, options);
   const found = sort(root, listing, index, options.labels ?? 'auto');
   for (const file of found.skipped) onSkip?.(file);
-  for (const path of found.beside) onSkip?.({ path, reason: 'it lies beside the class folders and so has no class' });
+  const why = found.labelled
+    ? 'dataset.json gives it no class'
+    : 'it lies beside the class folders and so has no class';
+  for (const path of found.beside) onSkip?.({ path, reason: why });
   if (found.files.length < Math.max(1, minImages)) {
     const { length } = found.skipped;
     throw new FileError(
@@ -201,21 +232,29 @@ export async function openImageFolder(root: string, options: ImageFolderOptions)
     );
   }
   for (const sentence of found.notices) onNotice?.(sentence);
-  return new ImageFolder(root, found, options, patience);
+  const having = { channels: options.channels ?? channelsOf(found.files, channels, options) };
+  return new ImageFolder(source, found, { ...options, ...having }, patience);
+}
+
+interface Scan {
+  readonly index: PictureIndex;
+  /** Channels of the pictures that were looked into, by name. */
+  readonly channels: ReadonlyMap<string, Channels | undefined>;
 }
 
 /** Looks into every file. */
 async function scan(
+  source: PictureSource,
   images: readonly ListedImage[],
   patience: Patience,
   { concurrency = 8, known, onScan }: ImageFolderOptions,
-): Promise<PictureIndex> {
+): Promise<Scan> {
   const limit = limiter(concurrency);
   const stop = new AbortController();
   let done = 0;
-  const look = async (image: ListedImage): Promise<IndexedPicture> => {
+  const look = async (image: ListedImage): Promise<Examined> => {
     stop.signal.throwIfAborted();
-    const found = await patience.read(image.path, () => examine(image, known));
+    const found = await patience.read(image.path, () => examine(source, image, known));
     onScan?.(++done, images.length);
     return found;
   };
@@ -223,23 +262,41 @@ async function scan(
     // Where one ended the scan, those that wait are not begun.
     stop.abort();
   });
-  return new Map(looks.map((look) => [look.name, look]));
+  return {
+    index: new Map(looks.map(({ picture }) => [picture.name, picture])),
+    channels: new Map(looks.map(({ picture, channels }) => [picture.name, channels])),
+  };
 }
 
 /** Which files are used, with which classes, and what there is to say about the others. */
 function sort(
   root: string,
-  { images, folders, dangling, ignored }: Listing,
+  { images, folders, unusable, ignored, edm }: Listing,
   index: PictureIndex,
   labels: 'auto' | 'folders' | 'none',
 ): Contents & { readonly notices: readonly string[] } {
-  const skipped = dangling.map((path): SkippedFile => ({ path, reason: 'it is a link that leads nowhere' }));
+  const skipped = [...unusable];
   const notices: string[] = [];
   const readable: ImageFile[] = [];
   for (const { path, name } of images) {
     const { problem, hash } = index.get(name)!;
     if (problem === undefined) readable.push({ path, name, hash });
     else skipped.push({ path, reason: problem });
+  }
+  if (labels === 'auto' && edm) {
+    const files = readable.filter(({ name }) => edm.has(name));
+    const numClasses = files.reduce((most, { name }) => Math.max(most, edm.get(name)!), -1) + 1;
+    return {
+      files,
+      classNames: Array.from({ length: numClasses }, (_, label) => String(label)),
+      labelled: true,
+      labelOf: ({ name }) => edm.get(name)!,
+      skipped,
+      ignored,
+      beside: readable.filter(({ name }) => !edm.has(name)).map(({ path }) => path),
+      index,
+      notices,
+    };
   }
   const outside = readable.filter(({ name }) => folderOf(name) === '');
   const inside = readable.length - outside.length;
@@ -250,15 +307,17 @@ function sort(
       remedy: 'move it, or use the folder without labels',
     });
   }
-  if (labels === 'auto' && inside > 0 && outside.length >= inside) {
+  const bare = labels === 'none' || edm === null;
+  if (!bare && labels === 'auto' && inside > 0 && outside.length >= inside) {
     notices.push(
       `${root} has ${counted(outside.length, 'image')} beside its folders and ${grouped(inside)} in them: ` +
         'all are one set without classes. ' +
         `For classes, put every image into a folder named after its class.`,
     );
   }
-  if (labels === 'none' || outside.length >= inside)
-    return { files: readable, classNames: [], skipped, ignored, beside: [], index, notices };
+  const common = { skipped, ignored, index, notices, labelled: false };
+  if (bare || outside.length >= inside)
+    return { ...common, files: readable, classNames: [], beside: [], labelOf: () => 0 };
   const files = readable.filter(({ name }) => folderOf(name) !== '');
   const classNames = [...new Set(files.map(({ name }) => folderOf(name)))].sort(byCodeUnit);
   const empty = folders.filter((name) => !classNames.includes(name));
@@ -269,5 +328,12 @@ function sort(
         `${one ? 'is no class' : 'are no classes'}.`,
     );
   }
-  return { files, classNames, skipped, ignored, beside: outside.map(({ path }) => path), index, notices };
+  const labelOf = new Map(classNames.map((name, label) => [name, label]));
+  return {
+    ...common,
+    files,
+    classNames,
+    beside: outside.map(({ path }) => path),
+    labelOf: ({ name }) => labelOf.get(folderOf(name))!,
+  };
 }

@@ -4,25 +4,12 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join, relative } from 'node:path';
 import { FileError, errorCode } from '../files.ts';
 import type { Patience } from './patience.ts';
+import type { ListedImage, Listing } from './pictureSource.ts';
 
 const extensions = new Set(['.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.avif', '.tif', '.tiff', '.gif']);
 
-export interface ListedImage {
-  readonly path: string;
-  /** With `/` between its parts, relative to the listed folder, in Unicode's composed form (NFC). */
-  readonly name: string;
-  readonly stats: Stats;
-}
-
-export interface Listing {
-  readonly images: readonly ListedImage[];
-  /** First-level folders, by name in NFC. */
-  readonly folders: readonly string[];
-  /** Links with an image's name that lead nowhere. */
-  readonly dangling: readonly string[];
-  /** Files that are no images by their name. */
-  readonly ignored: number;
-}
+/** Whether a file is a picture by its name. */
+export const isImageName = (name: string): boolean => extensions.has(extname(name).toLowerCase());
 
 export const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
@@ -40,7 +27,7 @@ export async function listImages(root: string, patience: Patience): Promise<List
     seen.add(real);
     for (const entry of (await patience.read(folder, () => readdir(folder))).sort(byCodeUnit)) {
       const path = join(folder, entry);
-      const isImage = extensions.has(extname(entry).toLowerCase());
+      const isImage = isImageName(entry);
       // Dot files are the system's notes (.DS_Store, ._photo.jpg), not pictures.
       const stats = entry.startsWith('.') ? undefined : await patience.read(path, () => statIfThere(path));
       if (stats?.isDirectory()) {
@@ -58,7 +45,8 @@ export async function listImages(root: string, patience: Patience): Promise<List
     // Some file systems hold two files whose names differ in nothing but that form.
     i > 0 && image.name === images[i - 1].name ? { ...image, name: relative(root, image.path) } : image,
   );
-  return { images: unique, folders: [...folders].sort(byCodeUnit), dangling, ignored };
+  const unusable = dangling.map((path) => ({ path, reason: 'it is a link that leads nowhere' }));
+  return { images: unique, folders: [...folders].sort(byCodeUnit), unusable, ignored };
 }
 
 /** Undefined for a link that leads nowhere or a file removed meanwhile. */
@@ -84,7 +72,7 @@ export async function requireFolder(op: string, path: string): Promise<void> {
   if (!info.isDirectory())
     throw new FileError(op, `${path} is a file`, {
       path,
-      expected: 'a folder',
+      expected: 'a folder or a ZIP archive',
       remedy: 'give the folder that holds it',
     });
 }

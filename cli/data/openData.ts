@@ -1,5 +1,6 @@
 // From what a person types after --data to a data set.
 import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import { ValueError } from '../../core/errors.ts';
 import { withChannels, type Channels } from '../../models/data/channels.ts';
 import type { CifarKind } from '../../models/data/cifar.ts';
@@ -8,11 +9,12 @@ import { shapesDataset } from '../../models/data/shapes.ts';
 import { counted } from '../format.ts';
 import { detectCifar, openCifar } from './cifarFiles.ts';
 import { detectIdx, openIdx } from './idxFiles.ts';
-import type { ImageFolderOptions, SkippedFile } from './imageFolder.ts';
-import { openImageFolder } from './imageFolder.ts';
+import { openPictures, type ImageFolderOptions } from './imageFolder.ts';
 import { requireFolder } from './listImages.ts';
 import type { PictureIndex } from './pictureIndex.ts';
+import { folderSource, type SkippedFile } from './pictureSource.ts';
 import type { DataSplit } from './split.ts';
+import { beginsAsZip, zipSource } from './zipPictures.ts';
 
 export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'> {
   /** Which part, of data that are given out in two. Default train. */
@@ -30,7 +32,7 @@ export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'> {
 }
 
 export interface OpenedData {
-  readonly kind: 'shapes' | 'folder' | 'idx' | CifarKind;
+  readonly kind: 'shapes' | 'folder' | 'zip' | 'idx' | CifarKind;
   readonly dataset: Dataset;
   /** One line for people. */
   readonly description: string;
@@ -56,25 +58,37 @@ function withoutLabels(dataset: Dataset): Dataset {
 
 /**
  * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `idx:FOLDER`,
- * `folder:FOLDER`, or a plain path, which is CIFAR or IDX where their files are found and a folder of images otherwise.
- * A folder that is really called shapes is `./shapes`.
+ * `folder:FOLDER`, `zip:FILE`, or a plain path: a file is a ZIP archive of images, a folder is CIFAR or IDX where their
+ * files are found and a folder of images otherwise. A folder that is really called shapes is `./shapes`.
  * @throws FileError, FormatError, ValueError with one sentence on what is wrong
  */
 export async function openData(spec: string, options: OpenDataOptions): Promise<OpenedData> {
   if (spec === 'shapes') return openShapes(options);
-  const [, prefix, rest] = /^(cifar10|cifar100|idx|folder):(.*)$/s.exec(spec) ?? [];
+  const [, prefix, rest] = /^(cifar10|cifar100|idx|folder|zip):(.*)$/s.exec(spec) ?? [];
   const path = rest ?? spec;
-  await requireFolder('openData', path);
   const kind = (prefix ?? (await detect(path))) as Exclude<OpenedData['kind'], 'shapes'>;
-  if (kind === 'folder') return openPictures(path, options);
+  if (kind === 'folder' || kind === 'zip') return openImages(path, kind, options);
   return kind === 'idx' ? openIdxFiles(path, options) : openCifarFiles(path, kind, options);
 }
 
-async function detect(path: string): Promise<CifarKind | 'idx' | 'folder'> {
+async function detect(path: string): Promise<Exclude<OpenedData['kind'], 'shapes'>> {
+  if (await isZip(path)) return 'zip';
+  await requireFolder('openData', path);
   return (await detectCifar(path)) ?? ((await detectIdx(path)) ? 'idx' : 'folder');
 }
 
-/** What is done to every data set that is not a folder of pictures. */
+/** Whether a file is a ZIP archive, by how it begins; folders and what cannot be read are none. */
+async function isZip(path: string): Promise<boolean> {
+  const file = await open(path).catch(() => undefined);
+  try {
+    const read = await file?.read(new Uint8Array(4), 0, 4, 0).catch(() => undefined);
+    return read !== undefined && beginsAsZip(read.buffer.subarray(0, read.bytesRead));
+  } finally {
+    await file?.close();
+  }
+}
+
+/** What is done to every data set that is no set of picture files. */
 function finish(
   dataset: Dataset,
   { unlabelled = false, channels }: OpenDataOptions,
@@ -125,30 +139,40 @@ async function openIdxFiles(path: string, options: OpenDataOptions): Promise<Ope
   return finish(dataset, options, { kind: 'idx', description }, identity);
 }
 
-async function openPictures(path: string, options: OpenDataOptions): Promise<OpenedData> {
-  const { size, unlabelled = false, background, channels = 3, split } = options;
+async function openImages(path: string, kind: 'folder' | 'zip', options: OpenDataOptions): Promise<OpenedData> {
+  const { size, unlabelled = false, background, split } = options;
   if (split === 'test')
-    throw new ValueError('openData', `is test, but ${path} is a folder of images`, {
-      option: 'split',
-      expected: 'CIFAR or IDX files, or shapes',
-      remedy: 'give the folder of the test images',
-    });
-  if (background !== undefined && channels === 4)
+    throw new ValueError(
+      'openData',
+      `is test, but ${path} is ${kind === 'zip' ? 'an archive' : 'a folder'} of images`,
+      {
+        option: 'split',
+        expected: 'CIFAR or IDX files, or shapes',
+        remedy: `give the ${kind === 'zip' ? 'archive' : 'folder'} of the test images`,
+      },
+    );
+  if (background !== undefined && options.channels === 4)
     throw new ValueError('openData', `is 4, and a background takes the transparency away`, {
       option: 'channels',
       remedy: 'leave one of the two out',
     });
-  const folder = await openImageFolder(path, { ...options, channels, labels: unlabelled ? 'none' : 'auto' });
+  const folder = await openPictures(kind === 'zip' ? zipSource(path) : folderSource(path), {
+    ...options,
+    labels: unlabelled ? 'none' : 'auto',
+  });
+  const { channels } = folder;
   const classes =
     folder.numClasses > 0 ? ` in ${folder.numClasses === 1 ? '1 class' : `${folder.numClasses} classes`}` : '';
   const ignored = folder.ignored > 0 ? `; ${counted(folder.ignored, 'other file')} ignored` : '';
   const skipped = folder.skipped.length > 0 ? `; ${counted(folder.skipped.length, 'unreadable file')} skipped` : '';
   const beside =
-    folder.beside.length > 0 ? `; ${counted(folder.beside.length, 'image')} beside the class folders left out` : '';
+    folder.beside.length > 0
+      ? `; ${counted(folder.beside.length, 'image')} ${folder.labelled ? 'without a class' : 'beside the class folders'} left out`
+      : '';
   const as = channels === 3 ? '' : `, ${CHANNEL_WORDS[channels]}`;
   const what = `${counted(folder.length, 'image')}${classes}, cropped to ${size}x${size}${as}`;
   return {
-    kind: 'folder',
+    kind,
     dataset: folder,
     description: `${path}: ${what}${skipped}${beside}${ignored}`,
     fingerprint: digest([
@@ -158,6 +182,7 @@ async function openPictures(path: string, options: OpenDataOptions): Promise<Ope
       background,
       folder.files.map(({ name, hash }) => [name, hash]),
       ...(channels === 3 ? [] : [`channels ${channels}`]),
+      ...(folder.labelled ? [['labels', folder.numClasses, ...folder.labels]] : []),
     ]),
     index: folder.index,
     skipped: () => folder.skipped,

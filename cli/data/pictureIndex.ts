@@ -1,14 +1,13 @@
 // What is known of each picture of a folder: its content's hash, and whether its header can be read. A run keeps it, so
 // that going on reads again only what may have changed, and says which pictures did.
 import { createHash } from 'node:crypto';
-import type { Stats } from 'node:fs';
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { EngineError, errorSentence } from '../../core/errors.ts';
+import type { Channels } from '../../models/data/channels.ts';
 import { writeFileAtomic } from '../files.ts';
 import { readImageHeader } from './decodeImage.ts';
-import type { ListedImage } from './listImages.ts';
 import { ChangedError } from './patience.ts';
+import { DamagedError, type ListedImage, type PictureSource } from './pictureSource.ts';
 
 /** One picture, as its line in the index has it. */
 export interface IndexedPicture {
@@ -25,6 +24,12 @@ export interface IndexedPicture {
   readonly problem?: string;
 }
 
+/** What a look into a picture found; its channels where it was not taken from an earlier look. */
+export interface Examined {
+  readonly picture: IndexedPicture;
+  readonly channels?: Channels;
+}
+
 export type PictureIndex = ReadonlyMap<string, IndexedPicture>;
 
 /** Of bytes, one part after the other, in hexadecimal. */
@@ -35,38 +40,56 @@ export function contentHash(...parts: readonly Uint8Array[]): string {
 }
 
 /** Looks into one picture, or takes what an earlier look found where the file was not touched since. */
-export async function examine({ name, path, stats }: ListedImage, known?: PictureIndex): Promise<IndexedPicture> {
+export async function examine(source: PictureSource, image: ListedImage, known?: PictureIndex): Promise<Examined> {
+  const { name, stats } = image;
   const before = known?.get(name);
-  if (before && isUntouched(before, stats)) return before;
-  const bytes = await readFile(path);
-  const problem = bytes.length === 0 ? 'the file is empty' : await headerProblem(bytes);
+  if (before && isUntouched(before, stats)) return { picture: before };
+  const times = { modified: stats.mtimeMs, changed: stats.ctimeMs };
+  let bytes: Uint8Array;
+  try {
+    bytes = await source.read(image);
+  } catch (error) {
+    if (!(error instanceof DamagedError)) throw error;
+    return { picture: { name, bytes: stats.size, ...times, hash: contentHash(), problem: error.message } };
+  }
+  const { problem, channels }: Header = bytes.length === 0 ? { problem: 'the file is empty' } : await header(bytes);
+  const hash = contentHash(bytes);
   return {
-    name,
-    bytes: bytes.length,
-    modified: stats.mtimeMs,
-    changed: stats.ctimeMs,
-    hash: contentHash(bytes),
-    ...(problem !== undefined && { problem }),
+    picture: { name, bytes: bytes.length, ...times, hash, ...(problem !== undefined && { problem }) },
+    channels,
   };
 }
 
 /** The bytes of a picture. @throws ChangedError when they are not those that were looked into */
-export async function readUnchanged(path: string, { hash }: IndexedPicture): Promise<Uint8Array> {
-  const bytes = await readFile(path);
-  if (contentHash(bytes) !== hash) throw new ChangedError(`${path} has changed`);
+export async function readUnchanged(
+  source: PictureSource,
+  image: Pick<ListedImage, 'path' | 'name'>,
+  { hash }: IndexedPicture,
+): Promise<Uint8Array> {
+  const bytes = await source.read(image).catch((error: unknown) => {
+    // It was not damaged when it was looked into.
+    if (error instanceof DamagedError) return undefined;
+    throw error;
+  });
+  if (!bytes || contentHash(bytes) !== hash) throw new ChangedError(`${image.path} has changed`);
   return bytes;
 }
 
 // Setting a file's times back changes the second of them, so that both together are hard to forge by accident.
-const isUntouched = ({ bytes, modified, changed }: IndexedPicture, stats: Stats): boolean =>
+const isUntouched = ({ bytes, modified, changed }: IndexedPicture, stats: ListedImage['stats']): boolean =>
   bytes === stats.size && modified === stats.mtimeMs && changed === stats.ctimeMs;
 
-async function headerProblem(bytes: Uint8Array): Promise<string | undefined> {
+interface Header {
+  readonly problem?: string;
+  readonly channels?: Channels;
+}
+
+async function header(bytes: Uint8Array): Promise<Header> {
   try {
-    await readImageHeader(bytes);
-    return undefined;
+    const { channels } = await readImageHeader(bytes);
+    return { channels };
   } catch (error) {
-    return reasonOf(error);
+    return { problem: reasonOf(error) };
   }
 }
 

@@ -2,7 +2,10 @@
 
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
+import { ZipFile } from 'yazl';
 import { checkWeights, readCheckpoint, readRunConfig } from '../../cli/checkpoint.ts';
 import { openData } from '../../cli/data/openData.ts';
 import { readIndex, writeIndex } from '../../cli/data/pictureIndex.ts';
@@ -34,6 +37,8 @@ export async function* mutateFiles(run: string, count: number, seed: number): As
   const inCheckpoint = (name: string): string => join(checkpoint.path, name);
   const photos = join(run, '..', 'photos');
   await makePhotos(photos);
+  const packed = join(run, '..', 'packed');
+  await makePacked(packed, photos);
   await writeIndex(join(run, 'data.jsonl'), (await openData(photos, { size: 8 })).index!);
   await writeFile(join(run, 'run.lock'), JSON.stringify({ pid: 2 ** 30, host: 'elsewhere' }));
   const resume = async (): Promise<unknown> => {
@@ -59,6 +64,22 @@ export async function* mutateFiles(run: string, count: number, seed: number): As
       join(photos, name),
       async () => {
         const { dataset } = await openData(photos, { size: 8, pauses: [] });
+        for (let i = 0; i < dataset.length; i++) await dataset.item(i);
+      },
+    ]),
+    ...[
+      join(packed, 'photos.zip'),
+      join(packed, 'labelled', 'dataset.json'),
+      ...idxNames.map((name) => join(packed, 'idx', name)),
+    ].map((path): [string, () => Promise<unknown>] => [
+      path,
+      async () => {
+        const spec = path.endsWith('.zip')
+          ? `zip:${path}`
+          : path.endsWith('.json')
+            ? dirname(path)
+            : `idx:${dirname(path)}`;
+        const { dataset } = await openData(spec, { size: 8, pauses: [] });
         for (let i = 0; i < dataset.length; i++) await dataset.item(i);
       },
     ]),
@@ -102,6 +123,34 @@ async function mutateFile(
   await copyFile(kept, path);
   await rm(kept);
   return { kind, accepted, refused, wrong, slowest };
+}
+
+const idxNames = ['train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte'];
+
+/** The same photos in an archive and with labels, and IDX files. */
+async function makePacked(folder: string, photos: string): Promise<void> {
+  for (const name of ['labelled', 'idx']) await mkdir(join(folder, name), { recursive: true });
+  const zip = new ZipFile();
+  for (const name of ['a.png', 'b.jpg']) {
+    zip.addFile(join(photos, name), `class/${name}`);
+    await copyFile(join(photos, name), join(folder, 'labelled', name));
+  }
+  const labels = JSON.stringify({
+    labels: [
+      ['a.png', 1],
+      ['b.jpg', 0],
+    ],
+  });
+  zip.addBuffer(Buffer.from(labels), 'class/dataset.json');
+  zip.end();
+  await writeFile(join(folder, 'photos.zip'), await buffer(zip.outputStream));
+  await writeFile(join(folder, 'labelled', 'dataset.json'), labels);
+  const [images, classes] = idxNames.map((name) => join(folder, 'idx', name));
+  await writeFile(
+    images,
+    gzipSync(Buffer.concat([Buffer.from([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0, 7]), Buffer.alloc(196, 9)])),
+  );
+  await writeFile(classes, Buffer.from([0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 2, 3]));
 }
 
 async function makePhotos(folder: string): Promise<void> {

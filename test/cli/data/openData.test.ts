@@ -266,9 +266,9 @@ test('one, three and four channels of a folder of pictures; what cannot be asked
     await sharp({ create: { width: 9, height: 9, channels: 4, background: colour } })
       .png()
       .toFile(join(folder, `${name}.png`));
-  const first = async (channels?: Channels, background?: string): Promise<number[][]> => {
+  const first = async (channels: Channels, background?: string): Promise<number[][]> => {
     const { dataset } = await openData(folder, { size: 9, channels, background });
-    assert.is(dataset.channels, channels ?? 3);
+    assert.is(dataset.channels, channels);
     return Promise.all([0, 1].map(async (i) => [...(await dataset.item(i)).pixels.subarray(0, dataset.channels)]));
   };
   assert.equal(await first(4), [
@@ -285,8 +285,26 @@ test('one, three and four channels of a folder of pictures; what cannot be asked
       async (channels) => (await openData(folder, { size: 9, channels })).fingerprint,
     ),
   );
-  assert.is(marks[0], marks[1]);
+  // Without a word, what the pictures have.
+  assert.is(marks[0], marks[3]);
   assert.is(new Set(marks).size, 3);
+  const notices: string[] = [];
+  const { dataset: own } = await openData(folder, { size: 9, onNotice: (line) => notices.push(line) });
+  assert.is(own.channels, 4);
+  assert.match(notices.join(), '--channels 3 drops it');
+  assert.is((await openData(folder, { size: 9, background: 'white' })).dataset.channels, 3);
+  // Colour and transparency in equal parts: colour. Grey alone: grey.
+  for (const name of ['c', 'd'])
+    await sharp({ create: { width: 9, height: 9, channels: 3, background: 'red' } })
+      .png()
+      .toFile(join(folder, `${name}.png`));
+  assert.is((await openData(folder, { size: 9 })).dataset.channels, 3);
+  await mkdir(join(folder, 'grey'));
+  await sharp(new Uint8Array(81), { raw: { width: 9, height: 9, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toFile(join(folder, 'grey', 'a.png'));
+  assert.is((await openData(join(folder, 'grey'), { size: 9 })).dataset.channels, 1);
   for (const [options, pattern] of [
     [{ channels: 4, background: 'white' }, /channels is 4, and a background takes the transparency away/],
     [{ split: 'test' }, /split is test, but .* is a folder of images/],
