@@ -3,6 +3,8 @@
 
 /** Loads in flight in each invocation. */
 const AHEAD = 4;
+/** Additions in a chain. The sums of chains are added up apart: one long chain would lose a digit or two. */
+const CHAIN = 32;
 
 /** How many invocations share a column. */
 export type Sharing = 1 | 4 | 16;
@@ -50,12 +52,16 @@ export function partSums(
   let inside = column < ${columns};
   let at = min(column, ${columns} - 1u);
   var part = li / ${width}u;
-  ${each((i) => `var sum${i} = 0.0;`, ' ')}
-  for (; part + ${(AHEAD - 1) * sharing}u < ${parts}; part += ${AHEAD * sharing}u) {
-    ${each((i) => `sum${i} += ${load(`(part + ${i * sharing}u)`, 'at')};`, '\n    ')}
+  var total = 0.0;
+  while (part < ${parts}) {
+    let end = min(${parts}, part + ${CHAIN * AHEAD * sharing}u);
+    ${each((i) => `var sum${i} = 0.0;`, ' ')}
+    for (; part + ${(AHEAD - 1) * sharing}u < end; part += ${AHEAD * sharing}u) {
+      ${each((i) => `sum${i} += ${load(`(part + ${i * sharing}u)`, 'at')};`, '\n      ')}
+    }
+    for (; part < end; part += ${sharing}u) { sum0 += ${load('part', 'at')}; }
+    total += ${each((i) => `sum${i}`, ' + ')};
   }
-  for (; part < ${parts}; part += ${sharing}u) { sum0 += ${load('part', 'at')}; }
-  var total = ${each((i) => `sum${i}`, ' + ')};
   ${
     sharing > 1
       ? `shares[li] = total;

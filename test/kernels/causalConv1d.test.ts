@@ -103,4 +103,29 @@ test('refuses what does not fit', ({ device }) =>
     );
   }));
 
+test('sums over 40,000 tokens keep their digits', async ({ device, own }) => {
+  const [batch, length, channels] = [8, 5000, 3];
+  // All of one sign: nothing cancels, and a long chain of additions would lose a digit.
+  const x = values(batch * length * channels, generator(3)).map((v) => 1.5 + v);
+  const weight = own(zeros(device, [channels, 4]).requiresGrad_());
+  const bias = own(zeros(device, [channels]).requiresGrad_());
+  const [dweight, dbias] = scope(() => {
+    const y = causalConv1d({ x: tensor(device, x, { shape: [batch, length, channels] }), weight, bias });
+    return grad(y, [weight, bias], { gradient: y.onesLike() });
+  }).map(own);
+  const expected = new Float64Array(channels * 4);
+  for (let b = 0; b < batch; b++)
+    for (let t = 0; t < length; t++)
+      for (let d = 0; d < channels; d++)
+        for (let w = 0; w < 4; w++)
+          if (t - 3 + w >= 0) expected[d * 4 + w] += x[(b * length + t - 3 + w) * channels + d];
+  assertClose(await dweight.data(), expected, 5e-7, 'd weight');
+  assertClose(
+    await dbias.data(),
+    [0, 1, 2].map(() => batch * length),
+    5e-7,
+    'd bias',
+  );
+});
+
 test.run();
