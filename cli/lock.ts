@@ -5,17 +5,14 @@
 import { open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { z } from 'zod';
 import { UsageError } from './errors.ts';
 import { errorCode, fileError } from './files.ts';
 import { duration } from './format.ts';
 import { beginning, isRunning } from './processes.ts';
+import { holderSchema } from './schemas.ts';
 
-interface Holder {
-  readonly pid: number;
-  readonly host: string;
-  /** See `beginning`: another process may have the number by now. */
-  readonly began?: string;
-}
+type Holder = z.infer<typeof holderSchema>;
 
 export interface LockOptions {
   /** Seconds between two signs of life. Default 15. */
@@ -138,9 +135,7 @@ async function removeStale(path: string, text: string): Promise<void> {
 
 function parseHolder(text: string): Holder | undefined {
   try {
-    const { pid, host, began } = JSON.parse(text) as Partial<Holder>;
-    if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0 || typeof host !== 'string') return undefined;
-    return { pid, host, ...(typeof began === 'string' && { began }) };
+    return holderSchema.safeParse(JSON.parse(text)).data;
   } catch {
     return undefined;
   }

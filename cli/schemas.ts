@@ -154,3 +154,17 @@ export const edmSchema = z.looseObject({
 
 /** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
 export const metricsLineSchema = z.looseObject({ step: z.number().optional().catch(undefined) });
+
+/** run.lock: who holds it. */
+export const holderSchema = z.object({
+  pid: positive,
+  host: z.string().max(NAME),
+  /** See `beginning`: another process may have the number by now. */
+  began: z.string().max(NAME).optional(),
+});
+
+const finite = z.number().min(-Number.MAX_VALUE).max(Number.MAX_VALUE);
+const looks = [z.string(), count, finite, finite, z.string().regex(/^[0-9a-f]{32}$/)] as const;
+
+/** A line of data.jsonl: name, bytes, times, hash and, of a picture that cannot be read, why. */
+export const pictureLineSchema = z.union([z.tuple([...looks]), z.tuple([...looks, z.string()])]);

@@ -5,6 +5,7 @@ import { createReadStream } from 'node:fs';
 import { EngineError, errorSentence } from '../../core/errors.ts';
 import type { Channels } from '../../models/data/channels.ts';
 import { writeFileAtomic } from '../files.ts';
+import { pictureLineSchema } from '../schemas.ts';
 import { readImageHeader } from './decodeImage.ts';
 import { ChangedError } from './patience.ts';
 import { DamagedError, type ListedImage, type PictureSource } from './pictureSource.ts';
@@ -155,14 +156,10 @@ export async function readIndex(path: string): Promise<PictureIndex | undefined>
   const input = createReadStream(path, { encoding: 'utf8' });
   try {
     for await (const line of boundedLines(input)) {
-      const row: unknown = JSON.parse(line);
-      if (!Array.isArray(row) || row.length < 5 || row.length > 6 || index.size >= MOST_PICTURES) return undefined;
-      const [name, bytes, modified, changed, hash, problem] = row as unknown[];
-      if (typeof name !== 'string' || typeof hash !== 'string' || !/^[0-9a-f]{32}$/.test(hash)) return undefined;
-      if (![bytes, modified, changed].every((value) => typeof value === 'number')) return undefined;
-      if (problem !== undefined && typeof problem !== 'string') return undefined;
-      const times = { bytes: bytes as number, modified: modified as number, changed: changed as number };
-      index.set(name, { name, ...times, hash, ...(problem !== undefined && { problem }) });
+      const { success, data } = pictureLineSchema.safeParse(JSON.parse(line));
+      if (!success || index.size >= MOST_PICTURES) return undefined;
+      const [name, bytes, modified, changed, hash, problem] = data;
+      index.set(name, { name, bytes, modified, changed, hash, ...(problem !== undefined && { problem }) });
     }
     return index.size > 0 ? index : undefined;
   } catch {

@@ -11,8 +11,11 @@ const RUN = [
   ...['--data', 'shapes', '--model', 'DiS-N/4', '--image-size', '8', '--embed-dim', '16', '--depth', '2'],
   ...['--d-state', '4', '--batch', '4', '--sample-every', '0', '--checkpoint-every', '4', '--flip', '-q'],
 ];
-/** What ends a process or asks it to end; SIGSTOP is followed by SIGCONT. */
-export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGABRT', 'SIGUSR2', 'SIGPIPE', 'SIGALRM', 'SIGTERM'] as const;
+/** What ends a process, asks it to end, or disturbs it; SIGSTOP is followed by SIGCONT. */
+export const SIGNALS = [
+  ...(['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGABRT', 'SIGUSR1', 'SIGUSR2', 'SIGPIPE', 'SIGALRM', 'SIGTERM'] as const),
+  ...(['SIGXCPU', 'SIGXFSZ', 'SIGSTOP'] as const),
+] as const;
 
 /** The run that nothing happens to. */
 export async function wholeRun(folder: string): Promise<void> {
@@ -39,6 +42,10 @@ export async function signalled(folder: string, signals: readonly NodeJS.Signals
         await Promise.race([sleep(random.below(6000)), running.done]);
         if (running.child.exitCode === null) {
           running.child.kill(signals[sent]);
+          if (signals[sent] === 'SIGSTOP') {
+            await sleep(500);
+            running.child.kill('SIGCONT');
+          }
           sent++;
         }
       }
