@@ -57,7 +57,17 @@ const browserLayer = (layer) => ({
 });
 
 export default tseslint.config(
-  { ignores: ['**/dist/', 'docs/.vitepress/cache/', '.vulkan*/', '.cache/', '.gpu/', 'runs/', '**/node_modules/'] },
+  {
+    ignores: [
+      '**/dist/',
+      'docs/.vitepress/{cache,.temp}/',
+      '.vulkan*/',
+      '.cache/',
+      '.gpu/',
+      'runs/',
+      '**/node_modules/',
+    ],
+  },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommended],

@@ -11,7 +11,6 @@ export default defineConfig({
   description: 'A tensor and autograd engine on WebGPU with state-space kernels, and DiS diffusion models on top',
   srcDir: '..',
   srcExclude: ['{cli,core,dist,examples,kernels,models,nn,runs,test}/**', 'bench/*/**'],
-  outDir: './dist',
   rewrites: pathOnSite,
   cleanUrls: true,
   markdown: {

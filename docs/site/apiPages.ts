@@ -20,7 +20,7 @@ export async function writeApiPages(): Promise<void> {
     excludeExternals: true,
     disableSources: true,
     basePath: PROJECT,
-    logLevel: 'Warn',
+    logLevel: 'Error',
     entryFileName: 'index',
     hidePageHeader: true,
     hideBreadcrumbs: true,

@@ -7,6 +7,7 @@ import { checkImage, type PixelImage } from './image.ts';
 /** Grey; red, green, blue; the same with alpha. */
 export type Channels = 1 | 3 | 4;
 
+/** The numbers of channels that a picture may have. */
 export const CHANNELS: readonly Channels[] = [1, 3, 4];
 
 /**

@@ -15,6 +15,7 @@ export interface IdxHeader {
   readonly length: number;
 }
 
+/** The content of one IDX file: bytes of a shape. */
 export interface IdxArray {
   /** What to call it by in errors. */
   readonly name: string;
@@ -61,6 +62,7 @@ export function parseIdx(bytes: Uint8Array, name: string): IdxArray {
   return { name, shape: header.shape, data: bytes.subarray(header.bytes) };
 }
 
+/** Which arrays make the data set, and how large its pictures are. */
 export interface IdxOptions {
   readonly images: IdxArray;
   /** Without them the set has no classes. */

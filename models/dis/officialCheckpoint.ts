@@ -23,8 +23,10 @@ export interface LazyTensor {
   read(): Promise<SafetensorsEntry>;
 }
 
+/** Tensors by name. */
 export type LazyTensors = ReadonlyMap<string, LazyTensor>;
 
+/** The state of the optimizer in an official checkpoint. */
 export interface OfficialOptimizer {
   /** Steps taken. */
   readonly step: number;
@@ -35,6 +37,7 @@ export interface OfficialOptimizer {
   readonly moments: LazyTensors;
 }
 
+/** The parts of a checkpoint that the official code wrote. */
 export interface OfficialCheckpoint {
   readonly config: DisConfig;
   /** Parameters; of a file that has the average alone, that. */

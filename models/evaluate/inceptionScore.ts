@@ -9,6 +9,7 @@ export interface ClassProbabilities {
   readonly data: Float32Array;
 }
 
+/** A score: mean and deviation over splits. */
 export interface InceptionScore {
   readonly mean: number;
   /** Standard deviation over the splits. */

@@ -6,6 +6,7 @@ import type { FeatureSet } from './features.ts';
 import type { ClassProbabilities } from './inceptionScore.ts';
 import type { FeatureNetwork } from './networks/network.ts';
 
+/** Which pictures are judged, and how many at once. */
 export interface JudgeOptions {
   /** First and last picture, the latter not included. Default all. */
   readonly begin?: number;
@@ -17,6 +18,7 @@ export interface JudgeOptions {
   readonly onProgress?: (done: number) => void;
 }
 
+/** What a network makes of pictures. */
 export interface JudgedPictures {
   readonly features: FeatureSet;
   /** Absent where the network doesn't classify. */
@@ -25,6 +27,7 @@ export interface JudgedPictures {
 
 /** Judges sets of pictures of one shape; the step is recorded once. */
 export class PictureJudge {
+  /** What it judges by. */
   readonly network: FeatureNetwork;
   private readonly device: Device;
   private readonly batch: number;
@@ -99,6 +102,7 @@ export class PictureJudge {
     return this.step.result;
   }
 
+  /** Frees what its step holds; the network stays. */
   dispose(): void {
     this.step?.result.features.dispose();
     this.step?.result.probabilities?.dispose();

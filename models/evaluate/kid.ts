@@ -6,6 +6,7 @@ import { HashStream } from '../data/hash.ts';
 import { breather } from './breather.ts';
 import { checkSets, type FeatureSet } from './features.ts';
 
+/** How many subsets are drawn, and how large they are. */
 export interface KidOptions {
   /** Default 100. */
   readonly subsets?: number;
@@ -16,6 +17,7 @@ export interface KidOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A kernel distance: mean and deviation over subsets. */
 export interface KernelDistance {
   readonly mean: number;
   /** Standard deviation over the subsets. */

@@ -5,12 +5,14 @@ import { arange, concat, eye, keep, noGrad, scope, tensor, type Device, type Ten
 import { breather } from './breather.ts';
 import { checkSets, rowsOf, type FeatureSet } from './features.ts';
 
+/** How large the neighbourhoods are. */
 export interface PrecisionRecallOptions {
   /** Which neighbour's distance is the radius. Default 3. */
   readonly neighbours?: number;
   readonly signal?: AbortSignal;
 }
 
+/** How far samples are like the data, and cover it; both from 0 to 1. */
 export interface PrecisionRecall {
   /** Share of the samples that lie within the data: are they like it? */
   readonly precision: number;

@@ -83,6 +83,7 @@ export class StatisticsGatherer {
     return { count, mean, covariance };
   }
 
+  /** Frees its tensors. */
   dispose(): void {
     this.centre?.dispose();
     this.centre = undefined;

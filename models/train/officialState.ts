@@ -6,6 +6,7 @@ import type { SafetensorsEntry } from '../../nn/index.ts';
 import type { LazyTensors, OfficialCheckpoint } from '../dis/officialCheckpoint.ts';
 import type { TrainerState } from './types.ts';
 
+/** What an official checkpoint does not say. */
 export interface OfficialStateOptions {
   /** Of timesteps, noise and dropout from here on: PyTorch's own are not to be had without PyTorch. Default 0. */
   readonly seed?: number;

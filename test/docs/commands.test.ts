@@ -47,6 +47,9 @@ const inProse = all.flatMap((page) =>
     .flatMap(({ code, line }) => commands(`${page.file}:${line}`, code)),
 );
 
+/** Programs of the system that lines may begin with. */
+const OF_THE_SYSTEM = ['apt-get', 'dpkg', 'tail'];
+
 const helps = new Map<string, Promise<string>>();
 
 /** What a program says of itself; asked once. */
@@ -60,9 +63,12 @@ function help(...command: string[]): Promise<string> {
   return text;
 }
 
-/** Options of a command line that a program's help does not list. */
-function unknownOptions(words: readonly string[], helpText: string): string[] {
-  const known = [...helpText.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)/gm)].flatMap(([, short, long]) => [short, long]);
+/** The options that a program's help lists. */
+const optionsInHelp = (text: string): string[] =>
+  [...text.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)/gm)].flatMap(([, short, long]) => [short, long]);
+
+/** Options of a command line that are not known. */
+function unknownOptions(words: readonly string[], known: readonly string[]): string[] {
   return words
     .filter((word) => /^--?[a-z]/i.test(word))
     .map((word) => word.split('=')[0])
@@ -91,20 +97,27 @@ function idle(command: Command): void {
 /** What is wrong with a command, or null. */
 async function problem(words: readonly string[]): Promise<string | null> {
   const cli = words.indexOf('dis-cli');
-  if (cli >= 0) {
-    const [name, ...rest] = words.slice(cli + 1);
-    const overview = await help('cli/dis-cli.mjs');
-    if (name === undefined) return null;
-    if (name.startsWith('-')) return complaint(unknownOptions([name], overview));
-    if (!new RegExp(`^ {2}${name}\\b`, 'm').test(overview)) return `dis-cli has no command ${name}`;
-    return complaint(unknownOptions(rest, await help('cli/dis-cli.mjs', name)));
-  }
+  if (cli >= 0) return cliProblem(words.slice(cli + 1));
   const [program, what, ...rest] = words;
   if (program === 'npm') return npmProblem(what, rest);
-  if (program === 'apt-get' || program === 'dpkg') return null;
+  if (OF_THE_SYSTEM.includes(program)) return null;
   const file = program === 'node' ? what : program === 'npx' && what === 'tsx' ? rest[0] : program;
   if (!file?.includes('/')) return `the test does not know ${words.slice(0, 2).join(' ')}`;
   return existsSync(join(PROJECT, file)) ? null : `there is no ${file}`;
+}
+
+/** The same of a command of dis-cli that a sentence names, whole or in part. */
+async function cliProblem([name, ...rest]: readonly string[]): Promise<string | null> {
+  const program = await createProgram();
+  if (name === undefined) return null;
+  if (name.startsWith('-')) return complaint(unknownOptions([name], optionsOf(program)));
+  if (name === 'help') return null;
+  const command = program.commands.find((each) => each.name() === name);
+  return command ? complaint(unknownOptions(rest, optionsOf(command))) : `dis-cli has no command ${name}`;
+}
+
+function optionsOf(command: Command): string[] {
+  return ['-h', '--help', ...command.options.flatMap(({ short, long }) => [short ?? '', long ?? ''])];
 }
 
 async function npmProblem(what: string | undefined, rest: readonly string[]): Promise<string | null> {
@@ -115,7 +128,7 @@ async function npmProblem(what: string | undefined, rest: readonly string[]): Pr
   if (!options.some((word) => word.startsWith('-'))) return null;
   const program = /^node --import tsx (\S+)$/.exec(scripts[name])?.[1];
   if (program === undefined) return `the test cannot ask ${name} for its options`;
-  return complaint(unknownOptions(options, await help('--import', 'tsx', program)));
+  return complaint(unknownOptions(options, optionsInHelp(await help('--import', 'tsx', program))));
 }
 
 function complaint(unknown: readonly string[]): string | null {

@@ -11,6 +11,7 @@ export class ClassifierNetwork implements FeatureNetwork {
   readonly features: number;
   readonly classes: number;
   readonly batch = 256;
+  /** The classifier behind it. */
   readonly classifier: Classifier;
 
   /** @param identity tells these weights from others: a hash of them, or of what they were trained on */
@@ -32,6 +33,7 @@ export class ClassifierNetwork implements FeatureNetwork {
     );
   }
 
+  /** Frees its weights. */
   dispose(): void {
     this.classifier.dispose();
   }

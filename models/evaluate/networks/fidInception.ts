@@ -104,6 +104,7 @@ export class FidInception implements FeatureNetwork {
     );
   }
 
+  /** Frees its weights. */
   dispose(): void {
     for (const { weight, bias } of [...this.layers.values(), this.head]) {
       weight.dispose();

@@ -12,6 +12,7 @@ export interface Judgement {
   readonly logits?: Tensor;
 }
 
+/** A network whose features pictures are compared by. */
 export interface FeatureNetwork {
   /** What a distance over its features is called: `FID`, `FD(nsfwjs-incv3)`, `FD(classifier)`. */
   readonly distanceName: string;

@@ -126,6 +126,7 @@ export class NsfwjsInception implements FeatureNetwork {
     });
   }
 
+  /** Frees its weights. */
   dispose(): void {
     for (const { weight, bias } of [...this.layers.values(), ...this.dense]) {
       weight.dispose();
