@@ -4,7 +4,7 @@ import { relative, sep } from 'node:path';
 import { defineConfig } from 'vitepress';
 import { pathOnSite, resolveLink } from '../site/addresses.ts';
 import { PROJECT, slugOf } from '../site/markdown.ts';
-import { apiSidebar, guideSidebar } from '../site/navigation.ts';
+import { apiSidebars, guideSidebar } from '../site/navigation.ts';
 
 export default defineConfig({
   title: 'dis-webgpu',
@@ -37,6 +37,6 @@ export default defineConfig({
       { text: 'Guide', link: '/getting-started' },
       { text: 'API', link: '/api/' },
     ],
-    sidebar: { '/api/': apiSidebar(), '/': guideSidebar() },
+    sidebar: { ...apiSidebars(), '/': guideSidebar() },
   },
 });

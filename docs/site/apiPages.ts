@@ -34,14 +34,14 @@ export async function writeApiPages(): Promise<void> {
     tableColumnSettings: { hideSources: true, hideInherited: true, hideOverrides: true, hideModifiers: true },
     pageTitleTemplates: {
       module: ({ name }) => `dis-webgpu/${name}`,
-      member: ({ name, kind }) => (kind === 'Function' ? `${name}()` : name),
+      member: ({ name }) => name,
     },
   };
   const app = await Application.bootstrapWithPlugins(options as TypeDocOptions);
   app.converter.on(Converter.EVENT_RESOLVE_END, ({ project }) => {
-    // A layer's page tells what it adds to Module.
+    // A layer's page tells what it adds to Module. What comes of a class that has no page of its own stays.
     for (const member of project.getReflectionsByKind(ReflectionKind.ClassMember) as DeclarationReflection[])
-      if (member.inheritedFrom) project.removeReflection(member);
+      if (member.inheritedFrom?.reflection) project.removeReflection(member);
   });
   const project = await app.convert();
   if (!project) throw new Error('TypeDoc cannot read the sources.');

@@ -44,7 +44,7 @@ function optionRow(option: Option): string[] {
   const { defaultValue, defaultValueDescription, negate } = option;
   const silent = defaultValue === undefined || negate || typeof defaultValue === 'boolean';
   return [
-    code(option.flags),
+    code(option.flags.replaceAll(' ', '\u00a0')),
     escaped(option.description),
     silent ? '' : code(defaultValueDescription ?? String(defaultValue)),
   ];

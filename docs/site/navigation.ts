@@ -87,27 +87,29 @@ const KINDS: readonly (readonly [folder: string, text: string])[] = [
   ['type-aliases', 'Types'],
 ];
 
-/** Each entry point of the package, and in it what it exports, by kind. */
-export function apiSidebar(): SidebarItem[] {
-  const modules = ['core', 'core/kit', 'kernels', 'nn', 'nn/namespaces/init', 'models'].filter((name) =>
-    existsSync(join(PROJECT, 'docs/api', name)),
-  );
-  return [
+const MODULES = ['core', 'core/kit', 'kernels', 'nn', 'nn/namespaces/init', 'models'];
+
+/** Side bars of the API by address: each entry point has one that lists what it exports, by kind, beside the other entry points. */
+export function apiSidebars(): Record<string, SidebarItem[]> {
+  const modules = ['', ...MODULES].filter((name) => existsSync(join(PROJECT, 'docs/api', name)));
+  const sidebar = (open: string): SidebarItem[] => [
     { text: 'API reference', link: '/api/' },
-    ...modules.map((name) => ({
+    ...modules.slice(1).map((name) => ({
       text: `dis-webgpu/${name.replace('/namespaces/', ', ')}`,
       link: `/api/${name}/`,
-      collapsed: true,
-      items: KINDS.map(([folder, text]) => ({
-        text,
-        collapsed: true,
-        items: folderPages(`docs/api/${name}/${folder}/`).map((file) => ({
-          text: nameOf(file),
-          link: addressOf(file),
-        })),
-      })).filter(({ items }) => items.length > 0),
+      ...(name === open && { items: kinds(name) }),
     })),
   ];
+  // VitePress takes the longest address that fits.
+  return Object.fromEntries(modules.map((name) => [`/api/${name}${name && '/'}`, sidebar(name)]));
+}
+
+function kinds(module: string): SidebarItem[] {
+  return KINDS.map(([folder, text]) => ({
+    text,
+    collapsed: false,
+    items: folderPages(`docs/api/${module}/${folder}/`).map((file) => ({ text: nameOf(file), link: addressOf(file) })),
+  })).filter(({ items }) => items.length > 0);
 }
 
 /** `docs/commands/train.md` → `dis-cli train`. */

@@ -38,7 +38,7 @@ export function launchChromium(executablePath: string): Promise<Browser> {
 }
 
 /** A list that fills with what goes wrong on a page: uncaught errors and errors on the console. */
-export function watchProblems(page: Page): readonly string[] {
+export function watchProblems(page: Page): string[] {
   const problems: string[] = [];
   page.on('pageerror', (error) => problems.push(`page: ${error.message}`));
   page.on('console', (message) => {

@@ -28,6 +28,7 @@ const VIEWS = [
 const LOOKED_AT = [
   '/',
   '/getting-started',
+  '/browser',
   '/pytorch',
   '/commands/train',
   '/kernels/selective-scan',
@@ -46,6 +47,10 @@ const TYPES: Readonly<Record<string, string>> = {
   '.png': 'image/png',
   '.woff2': 'font/woff2',
 };
+
+/** Of HTML. */
+const unescape = (text: string): string =>
+  text.replaceAll('&amp;', '&').replaceAll('&quot;', '"').replaceAll('&#39;', "'");
 
 let passed = 0,
   failed = 0;
@@ -117,9 +122,6 @@ function checkLinks(): void {
   report(`${links} links of ${pages.length} pages lead somewhere`, [...wrong]);
 }
 
-const unescape = (text: string): string =>
-  text.replaceAll('&amp;', '&').replaceAll('&quot;', '"').replaceAll('&#39;', "'");
-
 async function look(chromium: string): Promise<void> {
   if (values.shots !== undefined) mkdirSync(values.shots, { recursive: true });
   const browser = await launchChromium(chromium);
@@ -137,12 +139,16 @@ async function lookAt(browser: Browser, { name, viewport, colorScheme }: (typeof
   page.setDefaultTimeout(LIMIT_MS);
   const problems = watchProblems(page);
   const wrong: string[] = [];
+  page.on('response', (response) => {
+    if (response.status() >= 400) wrong.push(`${response.url()}: status ${response.status()}`);
+  });
   for (const address of LOOKED_AT) {
     await page.goto(`${ORIGIN}${address}`, { waitUntil: 'networkidle' });
     const { scrollWidth, clientWidth } = await page.evaluate(() => {
       const { scrollWidth, clientWidth } = document.documentElement;
       return { scrollWidth, clientWidth };
     });
+    wrong.push(...problems.splice(0).map((problem) => `${address}: ${problem}`));
     if (scrollWidth > clientWidth) wrong.push(`${address} is ${scrollWidth} pixels wide on a screen of ${clientWidth}`);
     if (values.shots !== undefined) {
       const file = `${name}${address.replace(/\/$/, '/index').replaceAll('/', '-')}.png`;
@@ -150,7 +156,7 @@ async function lookAt(browser: Browser, { name, viewport, colorScheme }: (typeof
     }
   }
   await context.close();
-  return [...wrong, ...problems];
+  return wrong;
 }
 
 function answer(route: Route): Promise<void> {
