@@ -1,14 +1,15 @@
 // A folder of pictures, or a ZIP archive of them, as a data set: every image in it, cropped square as the official
-// script does, with the first-level folders as classes, or those of a dataset.json. Real folders hold damaged files and files that are no images: those are counted,
-// named once, and stepped over. A file that cannot be read is another matter: it is tried again, and then ends the
-// reading, since without it the data are others.
+// script does, with the first-level folders as classes, or those of a dataset.json. Real folders hold damaged files and
+// files that are no images: those are counted, named once, and stepped over. A file that cannot be read is another
+// matter: it is tried again, and then ends the reading, since without it the data are others.
 import { FormatError } from '../../core/errors.ts';
 import { centerCropArr } from '../../models/data/centerCrop.ts';
 import type { Channels } from '../../models/data/channels.ts';
 import type { Dataset, DatasetItem } from '../../models/data/dataset.ts';
+import type { Pixels } from '../../models/data/image.ts';
 import { FileError } from '../files.ts';
 import { counted, grouped, naming } from '../format.ts';
-import { checkBackground, decodeImage } from './decodeImage.ts';
+import { checkBackground, decodeDeep } from './decodeImage.ts';
 import type { DecodeOptions } from './decodeImage.ts';
 import { limiter } from './limit.ts';
 import { byCodeUnit } from './listImages.ts';
@@ -75,7 +76,7 @@ export class ImageFolder implements Dataset {
   private readonly skippedFiles: SkippedFile[] = [];
   private readonly limit: <T>(task: () => Promise<T>) => Promise<T>;
   /** Crops by index: those under way, those kept, and undefined for files that cannot be decoded. */
-  private readonly crops = new Map<number, Promise<Uint8Array | undefined>>();
+  private readonly crops = new Map<number, Promise<Pixels | undefined>>();
   private cacheRoom: number;
 
   /** @internal See `openImageFolder`. */
@@ -124,14 +125,14 @@ export class ImageFolder implements Dataset {
     });
   }
 
-  private crop(index: number): Promise<Uint8Array | undefined> {
+  private crop(index: number): Promise<Pixels | undefined> {
     const known = this.crops.get(index);
     if (known) return known;
     const crop = this.limit(() => this.decode(index));
     this.crops.set(index, crop);
     crop.then(
       (pixels) => {
-        const bytes = pixels?.length ?? 0;
+        const bytes = pixels?.byteLength ?? 0;
         // What is kept stays: under shuffled epochs nothing is gained by replacing one image with another.
         if (bytes > this.cacheRoom) this.crops.delete(index);
         else this.cacheRoom -= bytes;
@@ -142,12 +143,12 @@ export class ImageFolder implements Dataset {
     return crop;
   }
 
-  private async decode(index: number): Promise<Uint8Array | undefined> {
+  private async decode(index: number): Promise<Pixels | undefined> {
     const file = this.files[index];
     const { path, name } = file;
     const bytes = await this.patience.read(path, () => readUnchanged(this.source, file, this.index.get(name)!));
     try {
-      return centerCropArr(await decodeImage(bytes, this.options), this.size).data;
+      return centerCropArr(await decodeDeep(bytes, this.options), this.size).data;
     } catch (error) {
       const skipped = { path, reason: reasonOf(error) };
       this.skippedFiles.push(skipped);

@@ -50,7 +50,8 @@ export class SampleSheet {
       const { pixels, label } = await dataset.item(i);
       if (examples[label].dataset.filled) continue;
       examples[label].dataset.filled = 'yes';
-      paint(examples[label], pixels);
+      // Drawn sets have 8 bits.
+      if (pixels instanceof Uint8Array) paint(examples[label], pixels);
       found++;
     }
   }

@@ -2,7 +2,7 @@
 // (image_datasets.py).
 import { ValueError } from '../../core/errors.ts';
 import { blankTransparent, premultiply, unpremultiply } from './alpha.ts';
-import type { PixelImage } from './image.ts';
+import type { PixelImage, Pixels } from './image.ts';
 import { checkImage, cropImage } from './image.ts';
 import { resize } from './resize.ts';
 
@@ -17,11 +17,12 @@ export function roundHalfToEven(x: number): number {
 /**
  * The central `size` x `size` square of an image: halves with the box filter while the shorter side is at least 2 *
  * size, resizes by bicubic so that the shorter side is `size` (sides rounded half to even), then crops from
- * `(side - size) // 2`. Pixels equal those of the official `center_crop_arr`. Of four channels the last is alpha:
+ * `(side - size) // 2`. Pixels equal those of the official `center_crop_arr`; 16-bit
+ * images keep their depth. Of four channels the last is alpha:
  * colours are resampled weighted by it, and black where it is 0.
  * @throws ValueError when `size` is not a positive integer
  */
-export function centerCropArr(image: PixelImage, size: number): PixelImage {
+export function centerCropArr<P extends Pixels>(image: PixelImage<P>, size: number): PixelImage<P> {
   checkImage('centerCropArr', image);
   if (!Number.isSafeInteger(size) || size < 1) {
     throw new ValueError('centerCropArr', `is ${size}`, {
@@ -36,7 +37,7 @@ export function centerCropArr(image: PixelImage, size: number): PixelImage {
     : unpremultiply(shrink(premultiply(image), size));
 }
 
-function shrink(image: PixelImage, size: number): PixelImage {
+function shrink<P extends Pixels>(image: PixelImage<P>, size: number): PixelImage<P> {
   let current = image;
   while (Math.min(current.width, current.height) >= 2 * size) {
     current = resize(current, current.width >> 1, current.height >> 1, 'box');

@@ -2,7 +2,7 @@
 // of colour has the values that other training scripts see.
 import { ValueError } from '../../core/errors.ts';
 import type { Dataset } from './dataset.ts';
-import { checkImage, type PixelImage } from './image.ts';
+import { alike, brightest, checkImage, type PixelImage, type Pixels } from './image.ts';
 
 /** Grey; red, green, blue; the same with alpha. */
 export type Channels = 1 | 3 | 4;
@@ -15,24 +15,25 @@ export const CHANNELS: readonly Channels[] = [1, 3, 4];
  * becomes colour three times over; alpha that is added is opaque, alpha that is left out leaves the stored colours.
  * @throws ValueError where the picture has 2 channels or more than 4
  */
-export function convertChannels(image: PixelImage, channels: Channels): PixelImage {
+export function convertChannels<P extends Pixels>(image: PixelImage<P>, channels: Channels): PixelImage<P> {
   checkImage('convertChannels', image);
   const { data, width, height, channels: from } = image;
   if (from === channels) return image;
   if (!(CHANNELS as readonly number[]).includes(from))
     throw new ValueError('convertChannels', `the image has ${from} channels`, { expected: '1, 3 or 4' });
-  const result = new Uint8Array(width * height * channels);
+  const result = alike(data, width * height * channels);
+  const white = brightest(data);
   for (let p = 0, q = 0; p < data.length; p += from, q += channels) {
     if (channels === 1) result[q] = luma(data[p], data[p + 1], data[p + 2]);
     else {
       for (let c = 0; c < 3; c++) result[q + c] = data[from === 1 ? p : p + c];
-      if (channels === 4) result[q + 3] = 255;
+      if (channels === 4) result[q + 3] = white;
     }
   }
   return { data: result, width, height, channels };
 }
 
-// The weights add up to 2^16, so that grey stays what it is.
+// The weights add up to 2^16, so that grey stays what it is; 16-bit values fit into 32 bits with them.
 const luma = (r: number, g: number, b: number): number => (r * 19595 + g * 38470 + b * 7471 + 32768) >>> 16;
 
 /** The same data set with another number of channels; see `convertChannels`. */

@@ -3,11 +3,11 @@
 // would have seen.
 import { ValueError } from '../../core/errors.ts';
 import { hash32, HashStream } from './hash.ts';
-import { normalizeToChw } from './image.ts';
+import { normalizeToChw, type Pixels } from './image.ts';
 
-/** One square 8-bit image, channels last, and its class (0 where the data set has none). */
-export interface DatasetItem {
-  readonly pixels: Uint8Array;
+/** One square image of 8 or 16 bits, channels last, and its class (0 where the data set has none). */
+export interface DatasetItem<P extends Pixels = Pixels> {
+  readonly pixels: P;
   readonly label: number;
 }
 

@@ -4,7 +4,7 @@
 import { FormatError, ValueError } from '../../core/errors.ts';
 import { centerCropArr } from './centerCrop.ts';
 import type { Dataset } from './dataset.ts';
-import { padImage, type PixelImage } from './image.ts';
+import { padImage, type PixelImage, type Pixels } from './image.ts';
 
 /** The name and the sizes of an IDX file, before its elements. */
 export interface IdxHeader {
@@ -134,6 +134,6 @@ export const isPadded = (width: number, height: number, size: number): boolean =
  * of zeros, which in sets of this format is the background, and keeps its pixels; others are resampled by
  * `centerCropArr`.
  */
-export function fitSquare(image: PixelImage, size: number): PixelImage {
+export function fitSquare<P extends Pixels>(image: PixelImage<P>, size: number): PixelImage<P> {
   return isPadded(image.width, image.height, size) ? padImage(image, size) : centerCropArr(image, size);
 }

@@ -21,7 +21,7 @@ export {
   type GridOptions,
   type ImageBatch,
 } from './grid.ts';
-export { cropImage, flipHorizontal, normalizeToChw, padImage, type PixelImage } from './image.ts';
+export { cropImage, flipHorizontal, normalizeToChw, padImage, type PixelImage, type Pixels } from './image.ts';
 export { fitSquare, idxDataset, idxHeader, parseIdx, type IdxArray, type IdxHeader, type IdxOptions } from './idx.ts';
 export { resize, resizeShorter, type ResizeFilter } from './resize.ts';
 export {

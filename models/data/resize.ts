@@ -1,10 +1,10 @@
 // Resampling with the results of Pillow, bit for bit, because the official training pipeline uses Pillow and a
 // model is sensitive to how its images were reduced. Pillow's way: a separable filter whose support grows with the
 // reduction (so that it antialiases), weights as 22-bit fixed-point integers, and 8-bit rounding between the
-// horizontal and the vertical pass. Specification: Pillow, "Image resampling" (Resample.c); Keys 1981 for bicubic.
+// horizontal and the vertical pass. 16-bit images, which Pillow doesn't resample, have the same weights and are
+// rounded to 16 bits in the same places. Specification: Pillow, "Image resampling" (Resample.c); Keys 1981 for bicubic.
 import { ValueError } from '../../core/errors.ts';
-import type { PixelImage } from './image.ts';
-import { checkImage } from './image.ts';
+import { alike, checkImage, type PixelImage, type Pixels } from './image.ts';
 
 /** The resampling filters. `bicubic` is Keys' cubic convolution with a = -0.5. */
 export type ResizeFilter = 'box' | 'bilinear' | 'bicubic' | 'lanczos';
@@ -74,12 +74,17 @@ function filterWeights(inSize: number, outSize: number, kernel: Kernel): Weights
   return { first, count, values, stride };
 }
 
-const clampToByte = (v: number): number => (v < 0 ? 0 : v > 255 ? 255 : v);
+const clamp = (v: number, white: number): number => (v < 0 ? 0 : v > white ? white : v);
+/** A sum of pixels times weights as a pixel; of 16-bit pixels it has more than 32 bits, and is exact as a number. */
+const settle = (sum: number): number => clamp(sum >> precisionBits, 255);
+const settleDeep = (sum: number): number => clamp(Math.floor(sum / (1 << precisionBits)), 65535);
+const settleOf = (data: Pixels): ((sum: number) => number) => (data instanceof Uint16Array ? settleDeep : settle);
 
-function resampleRows(image: PixelImage, width: number, kernel: Kernel): PixelImage {
+function resampleRows<P extends Pixels>(image: PixelImage<P>, width: number, kernel: Kernel): PixelImage<P> {
   const { data, height, channels, width: inWidth } = image;
   const { first, count, values, stride } = filterWeights(inWidth, width, kernel);
-  const result = new Uint8Array(width * height * channels);
+  const result = alike(data, width * height * channels);
+  const finish = settleOf(data);
   let to = 0;
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
@@ -89,20 +94,21 @@ function resampleRows(image: PixelImage, width: number, kernel: Kernel): PixelIm
       for (let c = 0; c < channels; c++) {
         let sum = half;
         for (let i = 0, p = from + c; i < n; i++, p += channels) sum += data[p] * values[w + i];
-        result[to++] = clampToByte(sum >> precisionBits);
+        result[to++] = finish(sum);
       }
     }
   }
   return { data: result, width, height, channels };
 }
 
-function resampleColumns(image: PixelImage, height: number, kernel: Kernel): PixelImage {
+function resampleColumns<P extends Pixels>(image: PixelImage<P>, height: number, kernel: Kernel): PixelImage<P> {
   const { data, width, channels, height: inHeight } = image;
   const { first, count, values, stride } = filterWeights(inHeight, height, kernel);
   const rowLength = width * channels;
-  const result = new Uint8Array(rowLength * height);
+  const result = alike(data, rowLength * height);
+  const finish = settleOf(data);
   // A row of sums at a time, so that memory is read in order.
-  const sums = new Int32Array(rowLength);
+  const sums = data instanceof Uint16Array ? new Float64Array(rowLength) : new Int32Array(rowLength);
   for (let y = 0; y < height; y++) {
     sums.fill(half);
     for (let i = 0; i < count[y]; i++) {
@@ -110,7 +116,7 @@ function resampleColumns(image: PixelImage, height: number, kernel: Kernel): Pix
       const from = (first[y] + i) * rowLength;
       for (let j = 0; j < rowLength; j++) sums[j] += data[from + j] * weight;
     }
-    for (let j = 0; j < rowLength; j++) result[y * rowLength + j] = clampToByte(sums[j] >> precisionBits);
+    for (let j = 0; j < rowLength; j++) result[y * rowLength + j] = finish(sums[j]);
   }
   return { data: result, width, height, channels };
 }
@@ -123,7 +129,12 @@ function resampleColumns(image: PixelImage, height: number, kernel: Kernel): Pix
  * always.
  * @throws ValueError when a size is not a positive integer
  */
-export function resize(image: PixelImage, width: number, height: number, filter: ResizeFilter): PixelImage {
+export function resize<P extends Pixels>(
+  image: PixelImage<P>,
+  width: number,
+  height: number,
+  filter: ResizeFilter,
+): PixelImage<P> {
   checkImage('resize', image);
   for (const [name, size] of [
     ['width', width],
@@ -140,14 +151,18 @@ export function resize(image: PixelImage, width: number, height: number, filter:
   const kernel = kernels[filter];
   const wide = width === image.width ? image : resampleRows(image, width, kernel);
   const done = height === image.height ? wide : resampleColumns(wide, height, kernel);
-  return done === image ? { ...image, data: image.data.slice() } : done;
+  return done === image ? { ...image, data: image.data.slice() as P } : done;
 }
 
 /**
  * Resizes so that the shorter side is `size` and the longer one `trunc(size * long / short)`: torchvision's
  * `Resize(size)` on an 8-bit image (bilinear, antialiased).
  */
-export function resizeShorter(image: PixelImage, size: number, filter: ResizeFilter = 'bilinear'): PixelImage {
+export function resizeShorter<P extends Pixels>(
+  image: PixelImage<P>,
+  size: number,
+  filter: ResizeFilter = 'bilinear',
+): PixelImage<P> {
   const { width, height } = image;
   const long = Math.trunc((size * Math.max(width, height)) / Math.min(width, height));
   return width <= height ? resize(image, size, long, filter) : resize(image, long, size, filter);

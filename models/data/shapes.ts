@@ -158,7 +158,7 @@ function checkStyle(size: number, variation: number): void {
  * @returns pixels (size, size, 3), channels last, and the label, an index into SHAPE_CLASSES
  * @throws ValueError when the size is less than 8, the variation is not in [0, 1] or the index is not a natural number
  */
-export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: ShapeStyle): DatasetItem {
+export function shapesItem(index: number, { size, seed = 0, variation = 0.4 }: ShapeStyle): DatasetItem<Uint8Array> {
   checkStyle(size, variation);
   if (!Number.isSafeInteger(index) || index < 0) {
     throw new ValueError('shapes', `is ${index}`, {

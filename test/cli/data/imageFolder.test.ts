@@ -138,6 +138,42 @@ test('decodeImage: grey, grey with alpha, palette and 16 bits become 8-bit RGB',
   );
 });
 
+test('16-bit pictures keep their precision up to the tensor', async ({ folder }) => {
+  // Values that 8 bits cannot tell apart.
+  const deep = Uint16Array.from({ length: 16 * 16 * 4 }, (_, i) => 30_000 + (i % 200));
+  const part = (channels: number): Uint16Array => deep.subarray(0, 256 * channels);
+  const save16 = (name: string, channels: 1 | 3 | 4): Promise<string> =>
+    save(
+      join(folder, name, 'a.png'),
+      sharp(part(channels), { raw: { width: 16, height: 16, channels } })
+        .toColourspace(channels === 1 ? 'grey16' : 'rgb16')
+        .png(),
+    );
+  for (const channels of [1, 3, 4] as const) {
+    await save16(String(channels), channels);
+    const data = await openImageFolder(join(folder, String(channels)), { size: 16 });
+    assert.is(data.channels, channels);
+    const { pixels } = await data.item(0);
+    assert.instance(pixels, Uint16Array);
+    assert.equal([...pixels], [...part(channels)]);
+    const { value } = await new DataLoader(data, { batchSize: 1 }).next();
+    for (let i = 0; i < 256 * channels; i++) {
+      const expected = (part(channels)[i] / 65_535) * 2 - 1;
+      assert.ok(Math.abs(value!.images[(i % channels) * 256 + Math.floor(i / channels)] - expected) < 2 ** -23);
+    }
+    // Reduced, it still has more than 8 bits.
+    const half = (await (await openImageFolder(join(folder, String(channels)), { size: 8 })).item(0)).pixels;
+    assert.ok(half.some((v) => v % 257 !== 0));
+  }
+  // On a background, and beside 8-bit pictures.
+  await save(join(folder, '4', 'b.png'), plain([1, 2, 3]).png());
+  const data = await openImageFolder(join(folder, '4'), { size: 16, background: 'white' });
+  const [laid, byte] = [await data.item(0), await data.item(1)];
+  const [red, , , alpha] = part(4);
+  assert.is(laid.pixels[0], Math.round((red * alpha + 65_535 * (65_535 - alpha)) / 65_535));
+  assert.equal([byte.pixels instanceof Uint8Array, [...byte.pixels.subarray(0, 3)]], [true, [1, 2, 3]]);
+});
+
 test('decodeImage: transparency is dropped, or laid on a background', async ({ folder }) => {
   const half = sharp(Uint8Array.of(200, 100, 0, 0, 40, 50, 60, 255), { raw: { width: 2, height: 1, channels: 4 } });
   const path = await save(join(folder, 'rgba.png'), half.png());

@@ -82,4 +82,15 @@ test('an opaque picture is resampled as without alpha', () => {
     assert.equal(convertChannels(centerCropArr(convertChannels(colour, 4), size), 3), centerCropArr(colour, size));
 });
 
+test('16 bits stay 16 bits, with opaque alpha and luma of their own', () => {
+  const data = Uint16Array.of(65_535, 0, 0, 0, 65_535, 0, 300, 300, 300, 65_535, 65_535, 65_535);
+  const colour = { data, width: 2, height: 2, channels: 3 };
+  const grey = convertChannels(colour, 1).data;
+  assert.equal([...grey], [19_595, 38_469, 300, 65_535]);
+  assert.ok(convertChannels(colour, 4).data.every((v, i) => i % 4 !== 3 || v === 65_535));
+  const cropped = centerCropArr(convertChannels(colour, 4), 4);
+  assert.instance(cropped.data, Uint16Array);
+  assert.is(cropped.data[3], 65_535);
+});
+
 test.run();

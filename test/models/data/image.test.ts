@@ -40,4 +40,13 @@ test('normalizeToChw: channels first, in [-1, 1], from an offset, mirrored on re
   );
 });
 
+test('normalizeToChw: 16 bits are divided by 65,535, and differ where 8 bits would not', () => {
+  const data = Uint16Array.of(0, 1, 255, 256, 32_767, 32_768, 65_534, 65_535);
+  const numbers = normalizeToChw({ data, width: 8, height: 1, channels: 1 });
+  for (const [i, v] of data.entries()) assert.ok(Math.abs(numbers[i] - ((v / 65_535) * 2 - 1)) < 2 ** -23);
+  assert.is(new Set(numbers).size, 8);
+  const opposite = normalizeToChw({ data, width: 8, height: 1, channels: 1 }, { flip: true });
+  assert.equal([...opposite], [...numbers].reverse());
+});
+
 test.run();

@@ -170,8 +170,44 @@ test('errors name the operation and the value', () => {
   );
   assert.throws(
     () => resize({ ...image, width: 5 }, 4, 4, 'box'),
-    (e: unknown) => e instanceof ShapeError && /5x4 pixels and 3 channels has 48 bytes/.test(e.message),
+    (e: unknown) => e instanceof ShapeError && /5x4 pixels and 3 channels has 48 values/.test(e.message),
   );
+});
+
+test('16 bits are resampled as numbers are, to the nearest of 65,536', () => {
+  const [width, height, channels] = [11, 7, 3];
+  const data = Uint16Array.from({ length: width * height * channels }, (_, i) => (i * 40_503 + 77) % 65_536);
+  // Triangle weights in float64, each direction by itself.
+  const weights = (from: number, to: number, out: number): number[] => {
+    const scale = Math.max(1, from / to),
+      center = (out + 0.5) * (from / to);
+    const raw = Array.from({ length: from }, (_, i) => Math.max(0, 1 - Math.abs((i + 0.5 - center) / scale)));
+    const total = raw.reduce((a, b) => a + b, 0);
+    return raw.map((w) => w / total);
+  };
+  for (const [toW, toH] of [
+    [5, 7],
+    [11, 3],
+    [23, 20],
+    [4, 15],
+  ]) {
+    const { data: result } = resize({ data, width, height, channels }, toW, toH, 'bilinear');
+    assert.instance(result, Uint16Array);
+    for (let y = 0; y < toH; y++)
+      for (let x = 0; x < toW; x++)
+        for (let c = 0; c < channels; c++) {
+          const [across, down] = [weights(width, toW, x), weights(height, toH, y)];
+          let expected = 0;
+          for (let j = 0; j < height; j++)
+            for (let i = 0; i < width; i++) expected += down[j] * across[i] * data[(j * width + i) * channels + c];
+          const error = Math.abs(result[(y * toW + x) * channels + c] - expected);
+          // Two roundings, and weights of 22 bits.
+          assert.ok(error <= 1.2, `${toW}x${toH} at ${x},${y}: off by ${error}`);
+        }
+  }
+  const white = { data: new Uint16Array(48).fill(65_535), width: 4, height: 4, channels: 3 };
+  for (const filter of ['box', 'bilinear', 'bicubic', 'lanczos'] as const)
+    assert.ok(resize(white, 9, 3, filter).data.every((v) => v === 65_535));
 });
 
 test.run();
