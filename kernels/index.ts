@@ -1,6 +1,7 @@
 // The hand-tuned operations.
 
 export * from './add-norm/index.ts';
+export * from './attention/index.ts';
 export * from './causal-conv1d/index.ts';
 export * from './concat-linear/index.ts';
 export type { Direction } from './direction.ts';

@@ -32,6 +32,11 @@ export { Flatten } from './flatten.ts';
 export { GroupNorm, type GroupNormOptions } from './groupNorm.ts';
 export { LayerNorm, type LayerNormOptions } from './layerNorm.ts';
 export { Linear, type LinearOptions } from './linear.ts';
+export {
+  MultiheadAttention,
+  type MultiheadAttentionForwardOptions,
+  type MultiheadAttentionOptions,
+} from './multiheadAttention.ts';
 export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from './pooling.ts';
 export { RMSNorm, type RMSNormOptions } from './rmsNorm.ts';
 export { Sequential, type Layer } from './sequential.ts';

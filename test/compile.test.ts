@@ -37,6 +37,7 @@ import {
   type MambaDirection,
   type ScanParameters,
 } from '../kernels/index.ts';
+import { attention } from '../kernels/attention/attention.ts';
 import { normConfigs } from '../kernels/add-norm/config.ts';
 import { createDiffusion, GaussianDiffusion } from '../models/diffusion/gaussianDiffusion.ts';
 import {
@@ -82,6 +83,20 @@ function views(device: Device, dtype: DType, n: number): Tensor[] {
 }
 
 const workloads: Record<string, (device: Device) => void> = {
+  attention(device) {
+    for (const dtype of floats(device))
+      for (const [inner, width] of [
+        [3, 100],
+        [8, 300],
+        [64, 64],
+      ])
+        for (const kind of ['none', 'causal', 'bool', 'f32'] as const) {
+          const [q, k, v] = [inner, inner, width].map((columns) => leaf(device, [2, 40, columns], dtype));
+          const attnMask = kind === 'bool' || kind === 'f32' ? make(device, [40, 40], kind) : null;
+          const out = attention(q, k, v, { attnMask, isCausal: kind === 'causal' }, 'fused');
+          grad(out, [q, k, v], { gradient: make(device, out.shape, dtype) });
+        }
+  },
   'softmax of rows'(device) {
     for (const dtype of floats(device))
       for (const width of [7, 400])

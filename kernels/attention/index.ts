@@ -1,0 +1,1 @@
+export { scaledDotProductAttention, type AttentionOptions } from './attention.ts';
