@@ -4,11 +4,22 @@ import type { CapturePlan, Device } from '../core/index.ts';
 import type { Work } from './work.ts';
 
 export type Group =
-  'matmul' | 'scan' | 'conv' | 'norm' | 'elementwise' | 'reduce' | 'movement' | 'random' | 'optimizer' | 'step';
+  | 'matmul'
+  | 'attention'
+  | 'scan'
+  | 'conv'
+  | 'norm'
+  | 'elementwise'
+  | 'reduce'
+  | 'movement'
+  | 'random'
+  | 'optimizer'
+  | 'step';
 
 /** In the order of the table. */
 export const GROUPS: readonly Group[] = [
   'matmul',
+  'attention',
   'scan',
   'conv',
   'norm',

@@ -12,6 +12,7 @@ const PLOT = { left: 110, right: 960, top: 60, bottom: 640 } as const;
 /** Colours that differ for people who see few of them (Okabe and Ito). */
 const COLOURS: Readonly<Record<Group, string>> = {
   matmul: '#0072b2',
+  attention: '#882255',
   scan: '#d55e00',
   conv: '#009e73',
   norm: '#cc79a7',

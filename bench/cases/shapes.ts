@@ -76,6 +76,12 @@ export class Inputs {
     return keep(tensor);
   }
 
+  /** Something that is no tensor, such as a model. */
+  own<T extends { dispose(): void }>(item: T): T {
+    this.all.push(item);
+    return item;
+  }
+
   dispose(): void {
     for (const item of this.all.splice(0)) item.dispose();
   }
