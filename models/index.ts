@@ -6,3 +6,4 @@ export * from './dis/index.ts';
 export * from './evaluate/index.ts';
 export * from './sample/index.ts';
 export * from './train/index.ts';
+export * from './vae/index.ts';
