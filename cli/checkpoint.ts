@@ -114,6 +114,19 @@ async function readFinite(path: string): Promise<Map<string, SafetensorsEntry>> 
 }
 
 /**
+ * Reads the weights of a checkpoint.
+ * @throws FileError, FormatError naming the file that is missing, damaged, another model's, or not finite
+ */
+export async function readWeights(
+  folder: string,
+  config: RunConfig,
+  weights: Weights,
+): Promise<Map<string, SafetensorsEntry>> {
+  await checkWeights(folder, config, weights);
+  return readFinite(join(folder, `${weights}.safetensors`));
+}
+
+/**
  * The model of a checkpoint in evaluation mode; the caller disposes of it.
  * @throws FileError, FormatError naming the file that is missing, damaged, another model's, or not finite
  */
@@ -123,8 +136,7 @@ export async function loadModel(
   config: RunConfig,
   weights: Weights,
 ): Promise<BuiltModel> {
-  await checkWeights(folder, config, weights);
-  const entries = await readFinite(join(folder, `${weights}.safetensors`));
+  const entries = await readWeights(folder, config, weights);
   const generator = new Generator(device);
   const model = kindNamed(config.kind).build(generator, config.model);
   generator.dispose();

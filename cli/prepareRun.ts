@@ -1,7 +1,7 @@
 // What `dis-cli train` needs before the first step: the folder, config and data of a new run, or of one that goes on.
 
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, extname, join, resolve } from 'node:path';
 import type { Channels } from '../models/data/channels.ts';
 import { checkCheckpoint, readRunConfig } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
@@ -10,6 +10,9 @@ import { absoluteData, dataName, openRunData, pathOfData } from './data/runData.
 import { UsageError } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { grouped } from './format.ts';
+import { importRun, requireRun } from './importRun.ts';
+import { describeInit } from './initWeights.ts';
+import { officialConfig, withData } from './officialConfig.ts';
 import { say } from './progress.ts';
 import { makeRunConfig, type RunConfig } from './runConfig.ts';
 import { createRun, locateCheckpoint, openRun, type CheckpointEntry, type RunFolder } from './runFolder.ts';
@@ -18,10 +21,14 @@ import {
   planOf,
   refuseChanges,
   settingsOf,
+  styleOf,
   type FlagName,
   type Given,
   type TrainOptions,
 } from './trainOptions.ts';
+import type { TrainPlan } from './trainSettings.ts';
+import { openWeightFile } from './weightFile.ts';
+import { isFile } from './weightSource.ts';
 
 /** A run that can be trained. */
 export interface PreparedRun {
@@ -32,18 +39,21 @@ export interface PreparedRun {
 }
 
 /** A new run in a new folder. @throws UsageError, FileError */
-export async function beginRun(options: TrainOptions, signal: AbortSignal): Promise<PreparedRun> {
+export async function beginRun(options: TrainOptions, given: Given, signal: AbortSignal): Promise<PreparedRun> {
   if (options.data === undefined)
     throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
   if (options.batch % options.microBatches !== 0) {
     throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
   }
-  const asked = settingsOf({ ...options, data: absoluteData(options.data) });
+  const init = options.initFrom === undefined ? undefined : await describeInit(options.initFrom, options);
+  const asked = settingsOf({ ...options, ...init?.settings(given), data: absoluteData(options.data) });
   const data = await openRunData(asked, signal);
   // What the data have today stays the run's, whatever a later version finds in them.
   const settings = { ...asked, channels: data.dataset.channels as Channels };
   const plan = planOf(options, data, settings.batch);
   const config = makeRunConfig(settings, plan, data);
+  const note = init?.compare(config);
+  if (note !== undefined) say(note);
   const folder = await createRun(
     options.out ?? `runs/${dataName(options.data)}-${options.model.toLowerCase().replace('/', '-')}`,
   );
@@ -67,6 +77,9 @@ export async function resumeRun(
   const path = options.resume === true ? options.out : options.resume;
   if (path === undefined)
     throw new UsageError('Which run to resume is missing; give its folder after --resume, or with --out.');
+  if (options.initFrom !== undefined)
+    throw new UsageError('--resume goes on with a run and --init-from begins one; leave one of the two out.');
+  if (await isFile(path)) return resumeFile(path, options, given, flagName, signal);
   if (options.resume !== true && options.out !== undefined && resolve(options.out) !== resolve(path)) {
     throw new UsageError('A run goes on in its own folder; leave --out out, or begin a new run without --resume.');
   }
@@ -75,7 +88,7 @@ export async function resumeRun(
     throw new UsageError(
       `${path} is a checkpoint outside of a run, and a run goes on in its own folder; give the folder of the run.`,
     );
-  const before = await readRunConfig(run);
+  const before: RunConfig = await readRunConfig(run);
   refuseChanges(options, before.settings, given, flagName);
   const folder = await openRun(run);
   try {
@@ -103,7 +116,8 @@ export async function resumeRun(
       }
       throw error;
     });
-    if (data.fingerprint !== before.dataFingerprint) {
+    const begun = withData({ ...before, settings }, data);
+    if (data.fingerprint !== begun.dataFingerprint) {
       const what = known && data.index && describeDifference(known, data.index);
       if (what !== undefined) say(`Of the run's pictures, ${what}.`);
       throw new UsageError(
@@ -111,11 +125,10 @@ export async function resumeRun(
       );
     }
     if (data.index) await writeIndex(folder.data, data.index);
-    const wanted = { ...before.plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
-    const plan = given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, before.settings.batch) : wanted;
-    const config = { ...before, settings, plan };
+    const plan = newPlan(begun, options, given, data);
+    const config = { ...begun, plan };
     await folder.writeConfig(config);
-    const { schedule, scheduleSteps = Infinity, minLr } = before.settings;
+    const { schedule, scheduleSteps = Infinity, minLr } = begun.settings;
     if (schedule === 'cosine' && plan.steps > scheduleSteps) {
       say(
         `The cosine of this run ended at step ${grouped(scheduleSteps)}; from there on the learning rate ` +
@@ -126,5 +139,47 @@ export async function resumeRun(
   } catch (error) {
     await folder.close();
     throw error;
+  }
+}
+
+/** The plan of a run that goes on, with the flags that are given. */
+function newPlan({ plan, settings }: RunConfig, options: TrainOptions, given: Given, data: OpenedData): TrainPlan {
+  const wanted = { ...plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
+  return given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, settings.batch) : wanted;
+}
+
+/** A run of the official code goes on in a new folder. */
+async function resumeFile(
+  path: string,
+  options: TrainOptions,
+  given: Given,
+  flagName: FlagName,
+  signal: AbortSignal,
+): Promise<PreparedRun> {
+  const file = await openWeightFile(path);
+  try {
+    requireRun(file);
+    if (options.data === undefined)
+      throw new UsageError(`Where the data of the run in ${path} lie is missing; give them with --data.`);
+    const official = officialConfig(file, path, options);
+    const settings = { ...official.settings, data: absoluteData(options.data) };
+    refuseChanges(options, settings, given, flagName);
+    const data = await openRunData(settings, signal);
+    const begun = withData({ ...official, settings }, data);
+    const config = { ...begun, plan: newPlan(begun, options, given, data) };
+    const folder = await importRun(file, config, options.out ?? join('runs', basename(path, extname(path))), {
+      signal,
+      style: styleOf(options),
+    });
+    try {
+      if (data.index) await writeIndex(folder.data, data.index);
+      say(`The run of ${path} goes on in ${folder.shown}.`);
+      return { folder, config, data, resume: (await folder.checkpoints()).at(-1) };
+    } catch (error) {
+      await folder.close();
+      throw error;
+    }
+  } finally {
+    await file.close();
   }
 }

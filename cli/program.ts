@@ -10,6 +10,7 @@ import { printable, printableLines } from './printable.ts';
 const COMMANDS: Record<string, () => Promise<Command>> = {
   train: async () => (await import('./commands/train.ts')).trainCommand(),
   sample: async () => (await import('./commands/sample.ts')).sampleCommand(),
+  convert: async () => (await import('./commands/convert.ts')).convertCommand(),
   info: async () => (await import('./commands/info.ts')).infoCommand(),
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),

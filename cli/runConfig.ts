@@ -24,8 +24,10 @@ export interface RunConfig {
   readonly model: ModelConfig;
   readonly diffusion: DiffusionOptions;
   readonly classNames: readonly string[];
-  /** See OpenedData.fingerprint. */
+  /** See OpenedData.fingerprint; empty where the data aren't known yet. */
   readonly dataFingerprint: string;
+  /** Of a run of the official code whose data aren't known yet: what its arguments count in epochs. */
+  readonly official?: { readonly epochs: number; readonly warmupEpochs: number };
 }
 
 /**
@@ -52,7 +54,9 @@ export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: Op
 }
 
 /** The process that settings describe. */
-function diffusionOf(settings: TrainSettings): DiffusionOptions {
+export function diffusionOf(
+  settings: Pick<TrainSettings, 'noiseSchedule' | 'diffusionSteps' | 'predict' | 'learnSigma' | 'sigmaSmall' | 'loss'>,
+): DiffusionOptions {
   return {
     noiseSchedule: settings.noiseSchedule,
     diffusionSteps: settings.diffusionSteps,
@@ -64,13 +68,14 @@ function diffusionOf(settings: TrainSettings): DiffusionOptions {
   };
 }
 
-/** Learning rate by steps taken. The warm-up's first step is not wasted on a rate of 0. */
-export function learningRate({ lr, minLr, schedule, warmup, scheduleSteps }: TrainSettings): LrSchedule {
+/** Learning rate by steps taken. The warm-up's first step is not wasted on a rate of 0, but by the official code. */
+export function learningRate(settings: TrainSettings): LrSchedule {
+  const { lr, minLr, schedule, warmup, scheduleSteps, warmupFromZero = false } = settings;
   const rate =
     schedule === 'cosine'
       ? warmupCosine({ lr, minLr, warmup, total: scheduleSteps ?? Infinity })
       : constantLr(lr, warmup);
-  return (step) => rate(step < warmup ? step + 1 : step);
+  return warmupFromZero ? rate : (step) => rate(step < warmup ? step + 1 : step);
 }
 
 const DAMAGED = 'it is damaged, use another checkpoint';

@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
 import { FormatError, errorClause } from '../core/errors.ts';
 import { sameShape, show } from '../core/index.ts';
-import type { HostTensor, SafetensorsEntry, SafetensorsHeader } from '../nn/index.ts';
+import type { HostTensor, LazyTensors, SafetensorsEntry, SafetensorsHeader } from '../nn/index.ts';
 import {
   layoutSafetensors,
   readSafetensorsHeader,
@@ -29,6 +29,26 @@ export function safetensorsPieces(
       yield layout.header;
       for (const [name] of order) {
         const { data } = tensors.get(name)!;
+        yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      }
+    },
+  };
+}
+
+/** The same of tensors that are read when their turn comes, so that no two of them are in memory at once. */
+export function lazyPieces(
+  tensors: LazyTensors,
+  metadata: Readonly<Record<string, string>> = {},
+): AsyncIterable<Uint8Array> {
+  const layout = layoutSafetensors(
+    Array.from(tensors, ([name, { shape }]) => [name, { dtype: 'F32', shape }] as const),
+    Object.entries(metadata),
+  );
+  return {
+    async *[Symbol.asyncIterator]() {
+      yield layout.header;
+      for (const [, tensor] of tensors) {
+        const { data } = await tensor.read();
         yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       }
     },
@@ -110,8 +130,11 @@ async function withHeader<T>(
   }
 }
 
-/** Bytes from `begin`, in reads of at most 1 GiB: the system takes no more than 2 GiB at once. */
-async function readAt(file: FileHandle, begin: number, length: number): Promise<Uint8Array> {
+/**
+ * Bytes from `begin`, in reads of at most 1 GiB: the system takes no more than 2 GiB at once.
+ * @throws FormatError where the file ends before
+ */
+export async function readAt(file: FileHandle, begin: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   for (let at = 0; at < length;) {
     const { bytesRead } = await file.read(bytes, at, Math.min(length - at, 2 ** 30), begin + at);

@@ -29,6 +29,7 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
   cifarLabels: z.enum(['fine', 'coarse']),
   split: z.enum(SPLITS).optional(),
   channels: z.literal(CHANNELS).optional(),
+  initFrom: z.string().max(10_000).optional(),
 
   model: z.enum(MODEL_KINDS.flatMap(({ names }) => names) as [string, ...string[]]),
   imageSize: positive.max(8192),
@@ -62,6 +63,7 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
   clip: z.number().min(0).max(LARGE),
   ema: probability,
   emaWarmup: z.boolean().optional(),
+  warmupFromZero: z.boolean().optional(),
   precision: z.enum(['f32', 'f16']),
   seed: count,
 });
@@ -97,7 +99,26 @@ export const configSchema = z.strictObject({
   diffusion,
   classNames: z.array(z.string().max(NAME)).max(1_000_000),
   dataFingerprint: z.string().max(NAME),
+  official: z.strictObject({ epochs: positive.max(LARGE), warmupEpochs: z.number().min(0).max(LARGE) }).optional(),
 });
+
+/** Arguments of the official train.py, with its defaults; those that decide nothing here are left out. */
+export const officialArgsSchema = z.object({
+  data_path: z.string().max(10_000).default(''),
+  model: z.string().max(NAME).optional(),
+  num_classes: z.int().max(LARGE).optional(),
+  epochs: positive.max(LARGE).default(1000),
+  warmup_epochs: z.number().min(0).max(LARGE).default(5),
+  ckpt_every: positive.default(5000),
+  eval_steps: count.default(1000),
+  global_batch_size: positive.max(2 ** 20).default(128),
+  global_seed: count.default(420),
+  lr: z.number().gt(0).max(LARGE).default(1e-4),
+  min_lr: z.number().min(0).max(LARGE).default(1e-6),
+  accum_iter: positive.default(1),
+});
+
+export type OfficialArgs = z.infer<typeof officialArgsSchema>;
 
 const timestepSampler = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('uniform'), numTimesteps: positive.max(MOST_STEPS) }),

@@ -4,7 +4,7 @@
 import type { OpenedData } from './data/openData.ts';
 import { UsageError } from './errors.ts';
 import type { AdapterOptions } from './openCliDevice.ts';
-import type { ProgressStyle } from './progress.ts';
+import { defaultStyle, type ProgressStyle } from './progress.ts';
 import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
 export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
@@ -22,6 +22,11 @@ export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, Ad
   readonly oversubscribe?: boolean;
   readonly distributed?: boolean;
   readonly maxRestarts: number;
+}
+
+/** How a run shows that it moves. */
+export function styleOf({ quiet, progress }: Pick<TrainOptions, 'quiet' | 'progress'>): ProgressStyle {
+  return quiet ? 'none' : progress === 'auto' ? defaultStyle('json') : progress;
 }
 
 /** Whether a flag was given. */
@@ -69,9 +74,14 @@ export function settingsOf(options: TrainOptions & { readonly data: string }): T
   return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
 }
 
+/** The flags that are of the plan. */
+export function planFlags(options: TrainPlan): TrainPlan {
+  return Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
+}
+
 /** The plan of a run, in steps. */
 export function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {
-  const plan = Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
+  const plan = planFlags(options);
   return options.epochs === undefined
     ? plan
     : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };

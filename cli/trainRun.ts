@@ -1,6 +1,7 @@
 // A training run in its folder: the trainer's loop, with metrics, checkpoints, sample sheets and a good end whatever
 // ends it.
 
+import { stat } from 'node:fs/promises';
 import { DeviceLostError } from '../core/errors.ts';
 import { tuningOf } from '../core/index.ts';
 import { readCheckpoint } from './checkpoint.ts';
@@ -9,6 +10,7 @@ import { describeFailure } from './errors.ts';
 import { describeCheckpoints, tightDisk } from './diskSpace.ts';
 import { counted, grouped, si } from './format.ts';
 import { resumeCommand } from './invocation.ts';
+import { initialise } from './initWeights.ts';
 import { kindNamed } from './modelKinds/index.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { adapterLabel } from './openCliDevice.ts';
@@ -68,6 +70,7 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     await ranks?.broadcast(tuningOf(device).exportTuning({ shipped: true }));
     const { model, trainer, loader } = owned(buildTraining(options));
     if (state) trainer.loadState(state);
+    else if (config.settings.initFrom !== undefined) await initialise(trainer, config);
     if (ranks) await shareState(ranks, trainer);
     const loop = new TrainLoop(options, trainer, model, loader, metrics, progress, resume);
     const checkpoint = await loop.run().catch(async (error: unknown) => {
@@ -101,7 +104,7 @@ async function chooseKernels(
   { device, folder, config, resume, signal, ranks }: TrainRunOptions,
   progress: Progress,
 ): Promise<void> {
-  if (resume) {
+  if (resume && (await begunHere(folder))) {
     const against = await loadRunTuning(device, folder.tuning);
     if (against !== undefined) progress.warn(against);
     return;
@@ -119,6 +122,14 @@ async function chooseKernels(
     }
   }
   await storeTuning(device, folder.tuning);
+}
+
+/** Whether a run that goes on has taken a step here; one that was brought over chooses its kernels now. */
+async function begunHere({ metrics, tuning }: RunFolder): Promise<boolean> {
+  const sizes = await Promise.all(
+    [metrics, tuning].map(async (path) => (await stat(path).catch(() => undefined))?.size),
+  );
+  return sizes.some((size) => (size ?? 0) > 0);
 }
 
 function introduction({ device, folder, config, data, resume, ranks }: TrainRunOptions, start: number): string[] {

@@ -17,6 +17,8 @@ export interface TrainSettings extends ModelFlags {
   readonly split?: DataSplit;
   /** Of the images; a run that begins without takes what the data have. */
   readonly channels?: Channels;
+  /** The weights that the run was begun with, as they were named; the model's own initialisation where there is none. */
+  readonly initFrom?: string;
 
   readonly diffusionSteps: number;
   readonly noiseSchedule: NoiseSchedule;
@@ -32,6 +34,8 @@ export interface TrainSettings extends ModelFlags {
   readonly minLr: number;
   readonly schedule: 'constant' | 'cosine';
   readonly warmup: number;
+  /** Whether the warm-up's first step has a rate of 0, as in the official code. */
+  readonly warmupFromZero?: boolean;
   /** Steps that the cosine takes; the steps that the run was begun with where it isn't given. */
   readonly scheduleSteps?: number;
   readonly betas: readonly number[];

@@ -20,6 +20,7 @@ export {
 } from './formats/safetensors.ts';
 export * from './formats/safetensorsWrite.ts';
 export * from './formats/byteSource.ts';
+export type { LazyTensor, LazyTensors } from './formats/lazyTensors.ts';
 export * from './formats/pt/index.ts';
 export * from './formats/safetensorsFloat.ts';
 export * from './lrSchedule.ts';

@@ -1,14 +1,14 @@
 // `dis-cli info`: what a configuration or a checkpoint costs, from shapes alone; no GPU is opened.
 
 import { Command } from 'commander';
-import { readRunConfig } from '../checkpoint.ts';
 import { UsageError } from '../errors.ts';
 import { bytes, grouped, si, significant } from '../format.ts';
 import { addModelFlags, modelOfFlags, type DescribedModel, type ModelFlags } from '../modelFlags.ts';
 import { kindNamed, type Costs, type Parts } from '../modelKinds/index.ts';
 import { choice, flag, integer } from '../options.ts';
 import { print, printable, printableJson } from '../printable.ts';
-import { locateCheckpoint } from '../runFolder.ts';
+import { openWeightSource } from '../weightSource.ts';
+import { trainDefaults } from './train.ts';
 
 interface InfoOptions extends ModelFlags {
   readonly channels: number;
@@ -21,7 +21,10 @@ interface InfoOptions extends ModelFlags {
 export function infoCommand(): Command {
   const command = new Command('info')
     .description('parameters, operations per image and memory of a configuration, or of a run or checkpoint')
-    .argument('[folder]', 'a run or a checkpoint; without it, the flags describe the model');
+    .argument(
+      '[folder]',
+      'a run, a checkpoint, or a .pt or .safetensors file; without it, the flags describe the model',
+    );
   addModelFlags(command);
   command
     .addOption(flag('--channels <n>', 'channels of the input: 3 for pixels, 4 for latents', integer({ min: 1 }), 3))
@@ -57,9 +60,11 @@ async function fromFolder(folder: string, command: Command): Promise<DescribedMo
     throw new UsageError(
       `${described[0].long} describes a model, but ${folder} has its own; leave out one of the two.`,
     );
-  const { checkpoint } = await locateCheckpoint(folder);
-  const { settings, kind, model } = await readRunConfig(checkpoint.path);
-  return { title: printable(`${settings.model}, step ${grouped(checkpoint.step)} of ${folder}`), kind, model };
+  const source = await openWeightSource(folder, trainDefaults());
+  await source.close();
+  const { step, config } = source;
+  const at = step === undefined ? 'weights' : `step ${grouped(step)}`;
+  return { title: printable(`${config.settings.model}, ${at} of ${folder}`), kind: config.kind, model: config.model };
 }
 
 function render(

@@ -5,7 +5,7 @@ import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
 import { checkSampling, sampleImages } from '../../models/sample/index.ts';
-import { checkWeights, loadModel, readRunConfig, type Weights } from '../checkpoint.ts';
+import type { Weights } from '../checkpoint.ts';
 import { emaInitialShare } from '../../nn/index.ts';
 import { labelsOf } from '../classNames.ts';
 import { Interrupted, UsageError } from '../errors.ts';
@@ -18,9 +18,10 @@ import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { emaDecay, type RunConfig } from '../runConfig.ts';
-import { locateCheckpoint } from '../runFolder.ts';
 import { labelsOfRows, sampleSheet, writeSamples } from '../sampleSheet.ts';
 import { loadTuning } from '../tuningCache.ts';
+import { modelOfSource, openWeightSource, type WeightSource } from '../weightSource.ts';
+import { trainDefaults } from './train.ts';
 
 interface SampleCommandOptions extends AdapterOptions {
   readonly classes?: string;
@@ -48,7 +49,7 @@ const FRAMES = 48;
 export function sampleCommand(): Command {
   const command = new Command('sample')
     .description('draw images from a run or a checkpoint and write them as a sheet, single files or an animation')
-    .argument('<folder>', 'a run, whose newest checkpoint is taken, or a checkpoint')
+    .argument('<folder>', 'a run, whose newest checkpoint is taken, a checkpoint, or a .pt or .safetensors file')
     .optionsGroup('What:')
     .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', text))
     .addOption(
@@ -121,8 +122,17 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
         `which ends in a slash where it isn't there yet.`,
     );
   }
-  const { checkpoint } = await locateCheckpoint(folder);
-  const config = await readRunConfig(checkpoint.path);
+  const source = await openWeightSource(folder, trainDefaults());
+  try {
+    await sampleFrom(source, { ...options, out }, sampler);
+  } finally {
+    await source.close();
+  }
+}
+
+async function sampleFrom(source: WeightSource, options: SampleCommandOptions, sampler: Sampler): Promise<void> {
+  const { config, step } = source;
+  const { animate: animation, out } = options;
   const {
     classNames,
     diffusion,
@@ -137,7 +147,7 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   const count = options.count ?? (classes ? 8 : 16);
   const labels = labelsOfRows(classes, count);
   checkSampling(config.model, { labels, count, guidance, diffusion, steps });
-  await checkWeights(checkpoint.path, config, options.weights);
+  await source.check(options.weights);
   // Before the work, not after it.
   const unmake: (() => Promise<void>)[] = [];
   try {
@@ -159,11 +169,12 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
     try {
       using device = await openCliDevice(options);
       await loadTuning(device);
-      using model = await loadModel(device, checkpoint.path, config, options.weights);
+      using model = await modelOfSource(device, source, options.weights);
       model.to(options.precision);
-      warnOfYoungAverage(options.weights, config, checkpoint.step);
+      if (step !== undefined) warnOfYoungAverage(options.weights, config, step);
       progress.note(
-        `${config.settings.model}, step ${grouped(checkpoint.step)}, ${counted(total, 'image')} on ${adapterLabel(device)}`,
+        `${printable(source.title)}${step === undefined ? '' : `, step ${grouped(step)}`}, ` +
+          `${counted(total, 'image')} on ${adapterLabel(device)}`,
       );
       const { images, frames } = await sampleImages({
         device,

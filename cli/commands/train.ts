@@ -17,10 +17,10 @@ import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, oneOf, probability, text, type Parser } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
 import { print } from '../printable.ts';
-import { defaultStyle, separateFromJson, say } from '../progress.ts';
+import { separateFromJson, say } from '../progress.ts';
 import type { RunFolder } from '../runFolder.ts';
 import { StepProfile } from '../stepProfile.ts';
-import type { FlagName, Given, TrainOptions } from '../trainOptions.ts';
+import { styleOf, type FlagName, type Given, type TrainOptions } from '../trainOptions.ts';
 import { trainRun } from '../trainRun.ts';
 
 export function trainCommand(): Command {
@@ -138,7 +138,18 @@ export function trainCommand(): Command {
     .addOption(flag('--sample-steps <n>', 'DDIM steps for a sheet', integer({ min: 1 }), 50))
     .addOption(flag('--guidance <scale>', 'classifier-free guidance for a sheet; 1: none', number({ min: 0 }), 1.5))
     .addOption(flag('--out <folder>', 'folder of the run (default: runs/DATA-MODEL)', text))
-    .option('--resume [folder]', 'go on with a run, bit for bit; without a folder, with that of --out')
+    .option(
+      '--resume [folder]',
+      'go on with a run, bit for bit; without a folder, with that of --out; or with a .pt file of the official train.py',
+    )
+    .addOption(
+      flag(
+        '--init-from <path>',
+        'begin with the averaged weights of a run, a checkpoint, or a .pt or .safetensors file; the model is theirs ' +
+          'where no flag says otherwise',
+        text,
+      ),
+    )
     .addOption(
       flag(
         '--progress <style>',
@@ -186,6 +197,9 @@ export function trainCommand(): Command {
   });
 }
 
+/** What is taken where no flag is given. */
+export const trainDefaults = (): TrainOptions => trainCommand().opts<TrainOptions>();
+
 /** `4`: so many; `0,2`: these. */
 const gpuList: Parser<number | number[]> = (value, name) =>
   value.includes(',') ? list(integer({ min: 0 }))(value, name) : integer({ min: 1 })(value, name);
@@ -200,7 +214,7 @@ async function launch(options: TrainOptions): Promise<number> {
     maxRestarts: options.maxRestarts,
     // The batch of a run that goes on is in its folder.
     ...(options.resume === undefined && { batch: options.batch / options.microBatches }),
-    style: options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress,
+    style: styleOf(options),
   });
 }
 
@@ -241,7 +255,7 @@ async function train(
   flagName: FlagName,
   together?: { readonly ranks: Ranks; readonly interrupt: Interrupt },
 ): Promise<void> {
-  const style = options.quiet ? 'none' : options.progress === 'auto' ? defaultStyle('json') : options.progress;
+  const style = styleOf(options);
   separateFromJson(style);
   const ranks = together?.ranks;
   const interrupt =
@@ -251,7 +265,7 @@ async function train(
     const { signal } = interrupt;
     const { folder, config, data, resume } =
       options.resume === undefined
-        ? await beginRun(options, signal)
+        ? await beginRun(options, given, signal)
         : await resumeRun(options, given, flagName, signal);
     try {
       if (resume && resume.step >= config.plan.steps) {

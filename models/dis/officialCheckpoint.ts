@@ -9,22 +9,14 @@ import {
   PtTensor,
   ptTensors,
   toFloat32,
+  type LazyTensor,
+  type LazyTensors,
   type PtFile,
   type PtValue,
-  type SafetensorsEntry,
 } from '../../nn/index.ts';
 import type { DisConfig } from './config.ts';
 import { disConfigFromShapes } from './configFromShapes.ts';
 import { recogniseWeights } from './recognise.ts';
-
-/** A tensor of a file, read as float32 when it is asked for. */
-export interface LazyTensor {
-  readonly shape: readonly number[];
-  read(): Promise<SafetensorsEntry>;
-}
-
-/** Tensors by name. */
-export type LazyTensors = ReadonlyMap<string, LazyTensor>;
 
 /** The state of the optimizer in an official checkpoint. */
 export interface OfficialOptimizer {

@@ -2,8 +2,8 @@
 
 import { FormatError } from '../../core/errors.ts';
 import { adamWState } from '../../kernels/index.ts';
-import type { SafetensorsEntry } from '../../nn/index.ts';
-import type { LazyTensors, OfficialCheckpoint } from '../dis/officialCheckpoint.ts';
+import type { LazyTensors, SafetensorsEntry } from '../../nn/index.ts';
+import type { OfficialCheckpoint } from '../dis/officialCheckpoint.ts';
 import type { TrainerState } from './types.ts';
 
 /** What an official checkpoint does not say. */

@@ -6,8 +6,15 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openPt, ptTensors } from '../../../nn/formats/pt/index.ts';
-import { readSafetensors, type SafetensorsEntry } from '../../../nn/formats/safetensors.ts';
-import { fuzz } from './mutate.ts';
+import {
+  readSafetensors,
+  readSafetensorsHeader,
+  safetensorsHeaderBytes,
+  type SafetensorsEntry,
+} from '../../../nn/formats/safetensors.ts';
+import { officialCheckpoint } from '../../../models/dis/officialCheckpoint.ts';
+import { officialPath } from '../../models/officialRun.ts';
+import { fuzz, randomIntegers } from './mutate.ts';
 
 const COUNT = 1000;
 const fixture = (name: string): Uint8Array =>
@@ -55,12 +62,50 @@ test('dtypes_legacy.pt: refused, or whole tensors', async () => {
   assert.ok(ends.refused > COUNT / 2, `${ends.refused} of ${COUNT} refused`);
 });
 
-test('dtypes.safetensors: refused, or whole tensors', async () => {
-  const ends = await fuzz(fixture('dtypes.safetensors'), COUNT, 3, (damaged) =>
-    assertWhole(readSafetensors(damaged).tensors),
-  );
+test('dtypes.safetensors: refused, or whole tensors, which are the bytes of their places', async () => {
+  const file = fixture('dtypes.safetensors');
+  const dataStart = safetensorsHeaderBytes(file);
+  const { tensors: places } = readSafetensorsHeader(file);
+  let same = 0;
+  const ends = await fuzz(file, COUNT, 3, (damaged) => {
+    const { tensors } = readSafetensors(damaged);
+    assertWhole(tensors);
+    if (Buffer.compare(damaged.subarray(0, dataStart), file.subarray(0, dataStart)) !== 0) return;
+    same++;
+    assert.equal([...tensors.keys()], [...places.keys()]);
+    for (const [key, { dtype, shape, begin, end }] of places) {
+      const entry = tensors.get(key)!;
+      assert.equal({ dtype: entry.dtype, shape: entry.shape }, { dtype, shape }, key);
+      assert.equal(bytesOf(entry), Uint8Array.from(damaged.subarray(dataStart + begin, dataStart + end)), key);
+    }
+  });
+  assert.ok(same > 0);
   assert.ok(ends.refused > COUNT / 2, `${ends.refused} of ${COUNT} refused`);
 });
+
+// The pickle is a tenth of such a file: mutations are of it alone.
+for (const name of ['zip.pt', 'legacy.pt'])
+  test(`official ${name}: refused, or a checkpoint of the same model`, async () => {
+    const file = readFileSync(officialPath(name));
+    const whole = await officialCheckpoint(await openPt(file));
+    const begin = Math.max(file.indexOf('data.pkl'), 0);
+    const pickle = file.subarray(begin, begin + 24_000);
+    const random = randomIntegers(5);
+    const ends = await fuzz(pickle, COUNT, 4, async (damaged) => {
+      // A zip file's directory says where its parts are: there the length stays.
+      const part = name === 'zip.pt' ? fitted(damaged, pickle.length, random) : damaged;
+      const opened = await openPt(Buffer.concat([file.subarray(0, begin), part, file.subarray(begin + pickle.length)]));
+      const { config, model } = await officialCheckpoint(opened);
+      assert.equal([...model.keys()].length, [...whole.model.keys()].length);
+      assert.equal(config, whole.config);
+    });
+    assert.ok(ends.refused > COUNT / 2, `${ends.refused} of ${COUNT} refused`);
+  });
+
+/** `bytes` cut or filled to a length. */
+function fitted(bytes: Uint8Array, length: number, random: (n: number) => number): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => bytes[i] ?? random(256));
+}
 
 test('a pickle that would take gigabytes is refused', async () => {
   // The pickle of a legacy file follows its magic number, its version and the machine that wrote it.
