@@ -35,7 +35,7 @@ export function officialConfig(
   path: string,
   defaults: TrainOptions,
 ): RunConfig {
-  const args = checked(officialArgsSchema, given, path, 'args');
+  const args = checked(officialArgsSchema, given, path, { under: 'args' });
   if (optimizer && optimizer.eps !== EPS)
     throw new FormatError('officialConfig', `${path}: the optimizer's eps is ${optimizer.eps}`, {
       expected: `${EPS}, as in the official train.py`,
