@@ -15,6 +15,7 @@ const STOREYS = [
   ['kernels', '^kernels/'],
   ['nn', '^nn/'],
   ['models', '^models/'],
+  ["the package's root", '^index\\.ts$'],
   ['cli', '^cli/'],
 ];
 const BESIDE = '^(bench|docs|test|examples)/';

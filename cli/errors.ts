@@ -12,7 +12,7 @@ import {
 } from '../core/errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { flagOf } from './flagNames.ts';
-import { invocation, setupCommand } from './invocation.ts';
+import { invocation } from './invocation.ts';
 
 /** Exit statuses of the command line. */
 export const EXIT = {
@@ -119,8 +119,6 @@ function engineSentence(error: EngineError): string {
     remedy:
       error instanceof GpuError && error.outOfMemory
         ? 'lower --batch, or split it with --micro-batches'
-        : remedy
-            ?.replaceAll('`dis-cli ', `\`${invocation()} `)
-            .replaceAll('`node cli/setup-adapter.mjs', `\`${setupCommand()}`),
+        : remedy?.replaceAll('`npx dis-cli ', `\`${invocation()} `),
   });
 }

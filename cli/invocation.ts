@@ -22,12 +22,13 @@ export function program(script: string, env: NodeJS.ProcessEnv): string {
   return isOnPath('dis-cli', env.PATH ?? '') ? 'dis-cli' : 'npx dis-cli';
 }
 
-/** The command that sets up a software driver, from where this program lies. */
-export function setupCommand(...args: readonly string[]): string {
-  const script = ['./setup-adapter.mjs', '../../cli/setup-adapter.mjs']
+/** The script behind `dis-cli setup`, from the source and from dist/. */
+export function setupScript(): string {
+  const found = ['./setup-adapter.mjs', '../../cli/setup-adapter.mjs']
     .map((path) => fileURLToPath(new URL(path, import.meta.url)))
     .find((path) => existsSync(path));
-  return ['node', quoted(relative(process.cwd(), script ?? 'cli/setup-adapter.mjs')), ...args].join(' ');
+  if (found === undefined) throw new Error('The package lacks cli/setup-adapter.mjs; install it again.');
+  return found;
 }
 
 /** The command that goes on with a run. */

@@ -6,6 +6,9 @@ import { choice, flag, integer, probability } from './options.ts';
 
 export type { ModelFlags } from './modelKinds/index.ts';
 
+/** What `train` takes for the drawn shapes where the flags are not given. */
+export const SHAPES_DEFAULTS = { model: 'DiS-N/4', imageSize: 16 } as const;
+
 /** Adds the flags that describe a model. */
 export function addModelFlags(command: Command): void {
   const options = [

@@ -1,8 +1,8 @@
 // Pictures that the command line writes: sheets with class names beside the rows, single images, animations. Encoding
 // is sharp's (libvips); the layout of a sheet is torchvision's, so that without labels and enlargement it equals
 // save_image's.
+
 import { extname, join } from 'node:path';
-import sharp from 'sharp';
 import type { Sharp } from 'sharp';
 import { ShapeError, ValueError } from '../core/errors.ts';
 import type { GridOptions, ImageBatch } from '../models/data/grid.ts';
@@ -11,6 +11,7 @@ import { convertChannels } from '../models/data/channels.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import { checkImage } from '../models/data/image.ts';
 import { writeFileAtomic } from './files.ts';
+import { sharp } from './sharp.ts';
 import { withVips } from './libvips.ts';
 import { drawText, textHeight, textWidth } from './pixelFont.ts';
 

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { EXIT, Interrupted, describeFailure } from './errors.ts';
 import { didYouMean } from './options.ts';
+import { requirePackages } from './packages.ts';
 import { printable, printableLines } from './printable.ts';
 
 /** Each command in its own file, loaded when it is asked for. */
@@ -14,6 +15,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   info: async () => (await import('./commands/info.ts')).infoCommand(),
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+  setup: async () => (await import('./commands/setup.ts')).setupCommand(),
   quickstart: async () => (await import('./commands/quickstart.ts')).quickstartCommand(),
 };
 
@@ -59,6 +61,7 @@ export async function createProgram(names: readonly string[] = Object.keys(COMMA
     .version(version(), '-v, --version')
     .helpCommand('help [command]', 'explain a command')
     .exitOverride()
+    .hook('preAction', (_, command) => requirePackages(command.name()))
     .configureOutput({ outputError: () => {} }) // told by run()
     .configureHelp({ sortSubcommands: false, showGlobalOptions: false });
   for (const name of names) {

@@ -1,23 +1,31 @@
 #!/usr/bin/env node
-// Finds a WebGPU adapter, and where there is none provides one: on Debian and Ubuntu Mesa's software Vulkan driver, put into a
-// folder of the project without root; elsewhere a sentence that says what to install. Needs Node 20 and nothing else, so that
-// it can run before anything is built. core/gpu/node.ts loads what this writes.
+// `dis-cli setup`: finds a WebGPU adapter, and where there is none provides one: on Debian and Ubuntu Mesa's software Vulkan driver, put
+// into a folder of the clone or the user's cache, without root; elsewhere a sentence that says what to install. Needs Node 20 and nothing
+// else, so that it can run before anything is installed. core/gpu/node.ts loads what this writes.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { homedir } from 'node:os';
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { debianFamily, fetchLavapipe } from './adapter/debian.mjs';
+import { installCommand, installedIn, missingPackages, runInstall } from './adapter/packages.mjs';
 
-const HELP = `Usage: node cli/setup-adapter.mjs [--install] [--force] [--dir FOLDER]
+/** What a person types to call this. */
+const COMMAND = process.env.DIS_SETUP_COMMAND || 'node cli/setup-adapter.mjs';
+
+const HELP = `Usage: node cli/setup-adapter.mjs [--install] [--force] [--remove] [--dir FOLDER]
 
 Looks for a WebGPU adapter. Where there is none, on Debian and Ubuntu, downloads a software
-Vulkan driver (Mesa lavapipe, about 50 MB) into .vulkan/ of this project; needs no root.
+Vulkan driver (Mesa lavapipe, about 50 MB); needs no root. Where this is an installed package,
+the npm packages that commands need, webgpu and sharp, are installed beside it first.
 
   --install     first run npm ci where node_modules is missing or older than package-lock.json
   --force       look again, and download again if needed
-  --dir FOLDER  where to put the driver; default: DIS_VULKAN_DIR, else .vulkan/ of this project
+  --remove      remove the software driver
+  --dir FOLDER  where the driver lies; default: DIS_VULKAN_DIR, else .vulkan/ of a clone,
+                else dis-webgpu/vulkan in the user's cache
   --help        this text
 `;
 
@@ -50,9 +58,11 @@ async function main() {
     return;
   }
   const project = packageRoot();
-  if (options.install) installPackages(project);
-  const folder = resolve(options.dir ?? (process.env.DIS_VULKAN_DIR || join(project, '.vulkan')));
+  const folder = resolve(options.dir ?? (process.env.DIS_VULKAN_DIR || ownFolder(project)));
   const shown = relative(process.cwd(), folder).startsWith('..') ? folder : relative(process.cwd(), folder) || '.';
+  if (options.remove) return remove(folder, shown);
+  if (options.install) installPackages(project);
+  addPackages(project);
 
   if (!options.force) {
     const driver = wholeDriver(folder);
@@ -84,7 +94,7 @@ async function main() {
   console.log(`adapter: software Vulkan (Mesa ${mesa} lavapipe), now in ${shown}`);
   if (existsSync('/dev/dri/renderD128')) {
     console.log(
-      `This machine has a GPU whose Vulkan driver Dawn refuses or lacks; for its speed ${advice()} Then: node cli/setup-adapter.mjs --force`,
+      `This machine has a GPU whose Vulkan driver Dawn refuses or lacks; for its speed ${advice()} Then: ${COMMAND} --force`,
     );
   }
 }
@@ -95,6 +105,7 @@ function parseOptions() {
       options: {
         install: { type: 'boolean' },
         force: { type: 'boolean' },
+        remove: { type: 'boolean' },
         dir: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
@@ -115,6 +126,38 @@ function installPackages(project) {
     ? spawnSync(process.execPath, [npm, ...args], { cwd: project, stdio: 'inherit' })
     : spawnSync('npm', args, { cwd: project, stdio: 'inherit', shell: process.platform === 'win32' });
   if (status !== 0) throw new Failure('`npm ci` failed; what it printed above says why.');
+}
+
+/** Where core/gpu/node.ts looks for the driver: in a clone, or, since npm empties an installed package's folder, in the user's cache. */
+function ownFolder(project) {
+  if (installedIn(project) === undefined) return join(project, '.vulkan');
+  const { XDG_CACHE_HOME: cache = '' } = process.env;
+  return join(isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'dis-webgpu', 'vulkan');
+}
+
+/** Installs what commands need beside this package, where it is missing. */
+function addPackages(project) {
+  const missing = missingPackages(project);
+  if (missing.length === 0) return;
+  const beside = installedIn(project);
+  if (beside === undefined)
+    throw new Failure(`The npm packages of this clone are not installed; run \`npm ci\` first.`);
+  const command = installCommand(beside, missing);
+  console.log(`packages: ${command.join(' ')}, in ${beside}`);
+  if (!runInstall(beside, command) || missingPackages(project).length > 0)
+    throw new Failure(`\`${command.join(' ')}\` in ${beside} failed; what it printed above says why.`);
+}
+
+/** Removes a driver that this program provided, and nothing else. */
+function remove(folder, shown) {
+  removeLeftovers(folder);
+  if (!existsSync(join(folder, 'driver.json'))) {
+    if (existsSync(folder)) throw new Failure(`${shown} holds no driver that was set up here; it is left as it is.`);
+    console.log(`There is no software driver in ${shown}.`);
+    return;
+  }
+  rmSync(folder, { recursive: true });
+  console.log(`The software driver in ${shown} is removed; ${COMMAND} provides it again.`);
 }
 
 /** Downloads into a folder beside `folder`, opens an adapter with it, and only then gives it its name. */
@@ -203,7 +246,7 @@ function probe(project, env) {
     return adapter === null ? { reason: 'no driver' } : { name: adapter.name };
   }
   if (/ERR_MODULE_NOT_FOUND/.test(child.stderr) && /'webgpu'/.test(child.stderr)) {
-    throw new Failure('The npm package webgpu is not installed; run `npm ci` first.');
+    throw new Failure(`The npm package webgpu is not installed; run \`${COMMAND}\` again.`);
   }
   const error = /^\w*Error: (.*)$/m.exec(child.stderr ?? '')?.[1];
   return { reason: error ?? (child.signal ? `ended by ${child.signal}` : `exit status ${child.status}`) };

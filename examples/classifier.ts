@@ -4,9 +4,9 @@
 //
 // The network and its training step, written with nn, are in models/classifier.ts: the quick start judges its samples by it.
 
-import { openDevice } from '../core/index.ts';
+import { openDevice } from 'dis-webgpu';
 import { accuracy, trainClassifier } from '../models/classifier.ts';
-import { shapesDataset } from '../models/data/shapes.ts';
+import { shapesDataset } from 'dis-webgpu/models';
 
 const size = 16;
 const device = await openDevice();

@@ -9,7 +9,7 @@ import { scope, tensor } from '../../core/index.ts';
 import { listGpus, type Gpu } from '../distributed/gpus.ts';
 import { EXIT, UsageError, describeFailure } from '../errors.ts';
 import { bytes, grouped } from '../format.ts';
-import { invocation, setupCommand } from '../invocation.ts';
+import { invocation } from '../invocation.ts';
 import { adapterFlags, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
 import { print, printable, printableJson } from '../printable.ts';
 import { describeTuning, loadTuning } from '../tuningCache.ts';
@@ -149,7 +149,7 @@ function advise(device: Device): string[] {
   if (device.adapter.software) {
     advice.push(
       existsSync('/dev/dri/renderD128')
-        ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`${setupCommand('--force')}\`.`
+        ? `This adapter computes on the CPU though the machine has a GPU: ${installAdvice()} Then run \`${invocation('setup', '--force')}\`.`
         : 'This adapter computes on the CPU, which is right for tests and small models; training a larger one wants a GPU.',
     );
   }
@@ -163,7 +163,7 @@ function installAdvice(): string {
     return 'Metal is part of macOS 13 and later; run outside of virtual machines that hide the GPU.';
   if (process.platform === 'win32') return 'Install the current graphics driver of your GPU (Direct3D 12).';
   return (
-    `Install the Vulkan driver of your GPU, or run \`${setupCommand()}\`, which provides a software driver on Debian and ` +
+    `Install the Vulkan driver of your GPU, or run \`${invocation('setup')}\`, which provides a software driver on Debian and ` +
     'Ubuntu and says what to install elsewhere.'
   );
 }

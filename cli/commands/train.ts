@@ -12,7 +12,7 @@ import { reportFolder } from '../distributed/report.ts';
 import type { Ranks } from '../distributed/ranks.ts';
 import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation, resumeCommand } from '../invocation.ts';
-import { addModelFlags } from '../modelFlags.ts';
+import { addModelFlags, SHAPES_DEFAULTS } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, oneOf, probability, text, type Parser } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
@@ -30,8 +30,9 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--data <what>',
-        'shapes (drawn, ten classes), a folder or ZIP archive of images or of class folders, a folder of ' +
-          'CIFAR-10/100 binary files or of IDX files (MNIST, Fashion-MNIST); with --resume, where the same data lie now',
+        `shapes (drawn, ten classes; --model is then ${SHAPES_DEFAULTS.model} and --image-size ${SHAPES_DEFAULTS.imageSize} by default), ` +
+          'a folder or ZIP archive of images or of class folders, a folder of CIFAR-10/100 binary files or of IDX files ' +
+          '(MNIST, Fashion-MNIST); with --resume, where the same data lie now',
         text,
       ),
     )
@@ -191,14 +192,24 @@ export function trainCommand(): Command {
     const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
     const flagName: FlagName = (name) =>
       command.options.find((option) => option.attributeName() === name)?.long ?? name;
-    if (options.gpus !== undefined) process.exitCode = await launch(options);
-    else if (options.distributed) await trainRank(options, given, flagName);
-    else await train(options, given, flagName);
+    const settled = options.data === 'shapes' ? withShapesDefaults(options, given) : options;
+    if (settled.gpus !== undefined) process.exitCode = await launch(settled);
+    else if (settled.distributed) await trainRank(settled, given, flagName);
+    else await train(settled, given, flagName);
   });
 }
 
 /** What is taken where no flag is given. */
 export const trainDefaults = (): TrainOptions => trainCommand().opts<TrainOptions>();
+
+/** The shapes are there to try things out: what isn't given is as the quick start has it, small enough for a CPU. */
+function withShapesDefaults(options: TrainOptions, given: Given): TrainOptions {
+  return {
+    ...options,
+    ...(!given('model') && { model: SHAPES_DEFAULTS.model }),
+    ...(!given('imageSize') && { imageSize: SHAPES_DEFAULTS.imageSize }),
+  };
+}
 
 /** `4`: so many; `0,2`: these. */
 const gpuList: Parser<number | number[]> = (value, name) =>

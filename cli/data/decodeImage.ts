@@ -1,5 +1,7 @@
 // An image file as pixels of a wanted number of channels, whatever it held: through sharp (libvips).
-import sharp, { type OutputInfo, type Sharp } from 'sharp';
+
+import type { OutputInfo, Sharp } from 'sharp';
+import { sharp } from '../sharp.ts';
 import { FormatError, ValueError } from '../../core/errors.ts';
 import { convertChannels, type Channels } from '../../models/data/channels.ts';
 import type { PixelImage, Pixels } from '../../models/data/image.ts';

@@ -1,5 +1,7 @@
 // What a device is told about its adapter, as plain data.
 
+import type { GPUSupportedLimits } from './webgpu.ts';
+
 /** `stock`: what the implementation offers by itself. `fast`: with Dawn's toggles. */
 export type Tier = 'stock' | 'fast';
 

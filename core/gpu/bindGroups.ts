@@ -3,6 +3,7 @@
 import { USAGE } from './flags.ts';
 import type { Compiled } from './kernelCache.ts';
 import type { Bound } from './recorder.ts';
+import type { GPUBindGroup, GPUBuffer, GPUDevice } from './webgpu.ts';
 
 /** Bind groups that are kept, after which all are forgotten: those in use are made again. */
 const MOST_GROUPS = 20_000;
@@ -92,7 +93,11 @@ export class BindGroups {
   }
 
   /** A new bind group, for what keeps its own (capture). */
-  make(compiled: Compiled, buffers: readonly GPUBufferBinding[], uniform: GPUBuffer | null): GPUBindGroup {
+  make(
+    compiled: Compiled,
+    buffers: readonly { buffer: GPUBuffer; offset?: number; size?: number }[],
+    uniform: GPUBuffer | null,
+  ): GPUBindGroup {
     const entries: GPUBindGroupEntry[] = buffers.map((resource, binding) => ({ binding, resource }));
     if (uniform) entries.push({ binding: entries.length, resource: { buffer: uniform } });
     return this.gpu.createBindGroup({ layout: compiled.layout, entries });

@@ -2,6 +2,7 @@
 
 import { CompileError } from '../errors.ts';
 import type { KernelSource } from './kernel.ts';
+import type { GPUShaderModule } from './webgpu.ts';
 
 /** What was given to the compiler. */
 interface Refused {

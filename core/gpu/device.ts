@@ -1,6 +1,7 @@
 // A device: the adapter's queue together with what lives on it, each in a file of its own: the pool of buffers, the
 // stream of commands, the compiled kernels, their dispatch, readback, the count of handles. There is no global device;
 // tensors carry theirs.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import { DeviceLostError, GpuError } from '../errors.ts';
 import { plainLimits, type AdapterSummary, type Feature, type GPUSubgroupMatrixConfig, type Tier } from './adapter.ts';
@@ -15,6 +16,7 @@ import { Readback } from './readback.ts';
 import type { DispatchTimer } from './recorder.ts';
 import type { Memory, Storage } from './storage.ts';
 import { Stream } from './stream.ts';
+import type { GPUAdapterInfo, GPUDevice, GPUSupportedLimits } from './webgpu.ts';
 
 /** Memory of a device, in bytes and tensors. */
 export interface MemoryReport {

@@ -10,6 +10,7 @@ import type { Compiled, KernelCache } from './kernelCache.ts';
 import type { Bound } from './recorder.ts';
 import type { Memory, Storage } from './storage.ts';
 import { touch, type Stream } from './stream.ts';
+import type { GPUSupportedLimits } from './webgpu.ts';
 
 /**
  * Memory given to a kernel, from `byteOffset` on, which is a multiple of the adapter's offset alignment. A tensor

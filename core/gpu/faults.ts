@@ -4,6 +4,7 @@
 // else goes on.
 
 import { GpuError } from '../errors.ts';
+import type { GPUCommandEncoder, GPUDevice } from './webgpu.ts';
 
 /** What loses its values when work fails: memory, or a readback. */
 export interface Faultable {

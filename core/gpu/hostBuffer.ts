@@ -6,6 +6,7 @@ import type { Device } from './device.ts';
 import type { Operand } from './dispatcher.ts';
 import { copyWork, type Faultable } from './faults.ts';
 import { touch } from './stream.ts';
+import type { GPUBuffer } from './webgpu.ts';
 
 const MAP_READ_COPY_DST = 0x1 | 0x8,
   MAP_WRITE_COPY_SRC = 0x2 | 0x4;

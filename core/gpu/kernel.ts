@@ -3,6 +3,7 @@
 // device (kernelCache.ts).
 
 import type { Feature } from './adapter.ts';
+import type { GPUSupportedLimits } from './webgpu.ts';
 
 /** A storage buffer that a kernel reads or writes. */
 export interface KernelBinding {

@@ -5,6 +5,7 @@ import type { Kernel, KernelEnv, KernelSource } from './kernel.ts';
 import { diagnose } from './compileError.ts';
 import { checkSource, moduleText } from './kernelModule.ts';
 import { StructuralMap } from './structuralMap.ts';
+import type { GPUBindGroupLayout, GPUComputePipeline, GPUDevice } from './webgpu.ts';
 
 /** How a compilation went. */
 export interface Verdict {

@@ -2,12 +2,12 @@
 // imports it dynamically, and the `browser` field of package.json keeps it out of bundles.
 //
 // Three things that a browser does for its pages have to be done here: find a driver (a software Vulkan driver that
-// cli/setup-adapter.mjs put into `.vulkan/` is made usable inside this process), poll without starving a software adapter,
+// `dis-cli setup` provided is made usable inside this process), poll without starving a software adapter,
 // and keep Dawn's instance alive.
 
 import { closeSync, existsSync, fstatSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { dirname, join, resolve, sep } from 'node:path';
+import { dirname, isAbsolute, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AdapterError } from '../errors.ts';
 
@@ -153,12 +153,18 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU; globals: No
     return { create: dawn.create, globals: dawn.globals as NodeGpuGlobals };
   } catch (cause) {
     const detail = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
+    if (/^Cannot find package 'webgpu'/.test(detail))
+      throw new AdapterError('openNodeGpu', 'The npm package webgpu is not installed', {
+        expected: 'it under Node, where it is what navigator.gpu is in a browser',
+        remedy: 'run `npx dis-cli setup`, which installs it and finds an adapter, or `npm install webgpu`',
+        cause,
+      });
     throw new AdapterError(
       'openNodeGpu',
       `The npm package webgpu cannot be loaded on ${process.platform}-${process.arch}: ${detail}`,
       {
         expected: 'a build for this platform',
-        remedy: 'run `npm ci` again, and on Linux check that the C library is glibc 2.35 or newer',
+        remedy: 'install it again, and on Linux check that the C library is glibc 2.35 or newer',
         cause,
       },
     );
@@ -211,7 +217,7 @@ function preload(file: string): void {
     const detail = cause instanceof Error ? cause.message : String(cause);
     throw new AdapterError('openNodeGpu', `The software Vulkan driver cannot be loaded: ${detail}`, {
       expected: 'the files that the set-up wrote',
-      remedy: 'run `node cli/setup-adapter.mjs --force`',
+      remedy: 'run `npx dis-cli setup --force`',
       cause,
     });
   }
@@ -224,11 +230,13 @@ function findDriverFolder(): string | undefined {
     if (isWhole(named)) return resolve(named);
     throw new AdapterError('openNodeGpu', `DIS_VULKAN_DIR is ${named}, which holds no driver.json`, {
       expected: 'a folder made by the set-up',
-      remedy: `run \`node cli/setup-adapter.mjs --dir ${named}\` or unset it`,
+      remedy: `run \`npx dis-cli setup --dir ${named}\` or unset it`,
     });
   }
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  return [join(packageFolder(), '.vulkan'), join(cache, 'dis-webgpu', 'vulkan')].find(isWhole);
+  const { XDG_CACHE_HOME: cache = '' } = process.env;
+  // A relative one would lead to a folder beside the data that a program is called on.
+  const caches = isAbsolute(cache) ? cache : join(homedir(), '.cache');
+  return [join(packageFolder(), '.vulkan'), join(caches, 'dis-webgpu', 'vulkan')].find(isWhole);
 }
 
 /** The nearest folder above this module that holds a package.json: the same from the source and from dist/. */
@@ -245,7 +253,7 @@ function readManifest(folder: string): DriverManifest {
   const refuse = (what: string): never => {
     throw new AdapterError('openNodeGpu', `The software Vulkan driver in ${folder} is not loaded: ${what}`, {
       expected: 'files inside of that folder that only you or root can write',
-      remedy: `run \`node cli/setup-adapter.mjs --force --dir ${folder}\``,
+      remedy: `run \`npx dis-cli setup --force --dir ${folder}\``,
     });
   };
   const root = realpathSync(folder);

@@ -3,6 +3,7 @@
 import { AdapterError } from '../errors.ts';
 import type { Tier } from './adapter.ts';
 import { Device } from './device.ts';
+import type { GPUPowerPreference } from './webgpu.ts';
 
 export interface AdapterOptions {
   /**
@@ -60,7 +61,7 @@ export async function openGpu(options: AdapterOptions = {}): Promise<Device> {
     if (!adapter) {
       throw new AdapterError('openDevice', 'WebGPU found no adapter', {
         expected: 'a GPU with a Vulkan, Metal or D3D12 driver',
-        remedy: 'run `dis-cli doctor` to see what is missing, or install a software driver (Mesa lavapipe)',
+        remedy: 'run `npx dis-cli setup`, which provides a software driver or says what to install',
       });
     }
     const wanted = FEATURES.filter(

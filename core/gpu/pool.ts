@@ -4,6 +4,7 @@
 
 import { GpuError, LimitError } from '../errors.ts';
 import { USAGE } from './flags.ts';
+import type { GPUBuffer, GPUDevice } from './webgpu.ts';
 
 /** A buffer of the pool. `serial` is the batch of commands that used it last. */
 export interface PooledBuffer {

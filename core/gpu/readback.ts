@@ -4,6 +4,7 @@ import { copyWork, type Faults, type Faultable } from './faults.ts';
 import { MAP_MODE, USAGE } from './flags.ts';
 import type { Storage } from './storage.ts';
 import { touch, type Stream } from './stream.ts';
+import type { GPUBuffer, GPUDevice } from './webgpu.ts';
 
 /** Buffers that are kept, of one size, and the largest of them. */
 const KEPT_BUFFERS = 4,

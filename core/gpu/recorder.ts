@@ -3,6 +3,7 @@
 
 import type { Compiled } from './kernelCache.ts';
 import type { MemoryListener, Storage } from './storage.ts';
+import type { GPUCommandEncoder, GPUComputePassEncoder } from './webgpu.ts';
 
 /** A storage bound to a kernel, from a byte offset. */
 export interface Bound {
@@ -15,11 +16,11 @@ export interface Bound {
 export interface Positioned {
   /** Counted in blocks drawn so far. */
   readonly position: number;
-  /** Brings its buffer up to the position. */
+  /** @internal Brings its buffer up to the position. */
   rebase(): void;
-  /** Moves on by what a replay has drawn. */
+  /** @internal Moves on by what a replay has drawn. */
   advance(blocks: number): void;
-  /** Goes back to an earlier position. */
+  /** @internal Goes back to an earlier position. */
   rewind(to: { readonly position: number }): void;
 }
 
@@ -43,11 +44,12 @@ export interface Recorder extends MemoryListener {
 
 /** Measures dispatches: each gets a pass of its own while one is set. */
 export interface DispatchTimer {
-  /** The host begins to prepare a dispatch. */
+  /** @internal The host begins to prepare a dispatch. */
   hostBegins(): void;
+  /** @internal */
   beginPass(encoder: GPUCommandEncoder, name: string): GPUComputePassEncoder;
-  /** The dispatch begun last is encoded. */
+  /** @internal The dispatch begun last is encoded. */
   hostEnds(): void;
-  /** Called before the stream submits. */
+  /** @internal Called before the stream submits. */
   resolve(encoder: GPUCommandEncoder): void;
 }

@@ -6,6 +6,14 @@ import type { Faults, Work } from './faults.ts';
 import type { Compiled } from './kernelCache.ts';
 import type { PooledBuffer } from './pool.ts';
 import type { DispatchTimer, Recorder } from './recorder.ts';
+import type {
+  GPUBindGroup,
+  GPUBuffer,
+  GPUCommandEncoder,
+  GPUComputePassEncoder,
+  GPUComputePipeline,
+  GPUDevice,
+} from './webgpu.ts';
 
 /**
  * Commands after which an open batch is submitted, at most; and those of the first batch after a wait, so that the

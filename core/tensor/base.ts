@@ -1,5 +1,6 @@
 // A tensor before it has operations: a view (shape, strides, offset) of a storage on a device, with its place on the
 // autograd tape. The class `Tensor` (core/tensor.ts) adds the methods.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import { DisposedError, ShapeError, ValueError } from '../errors.ts';
 import type { Device } from '../gpu/device.ts';

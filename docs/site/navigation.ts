@@ -15,7 +15,13 @@ export interface Section {
 export const SECTIONS: readonly Section[] = [
   {
     text: 'Start',
-    files: ['docs/getting-started.md', 'docs/browser.md', 'docs/pytorch.md', 'docs/troubleshooting.md'],
+    files: [
+      'docs/getting-started.md',
+      'docs/browser.md',
+      'docs/package.md',
+      'docs/pytorch.md',
+      'docs/troubleshooting.md',
+    ],
   },
   { text: 'The engine', files: ['docs/memory.md', 'docs/operations.md'] },
   {

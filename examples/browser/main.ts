@@ -1,14 +1,7 @@
 // The page: buttons and numbers around a session.
 
-import {
-  AdapterError,
-  DeviceLostError,
-  EngineError,
-  errorSentence,
-  openDevice,
-  type Device,
-} from '../../core/index.ts';
-import { disParameterCount, type DisName, type StepRecord } from '../../models/index.ts';
+import { AdapterError, DeviceLostError, EngineError, errorSentence, openDevice, type Device } from 'dis-webgpu/core';
+import { disParameterCount, type DisName, type StepRecord } from 'dis-webgpu/models';
 import { LossChart } from './lossChart.ts';
 import { memoryWarning } from './memory.ts';
 import { SampleSheet } from './sampleSheet.ts';

@@ -1,6 +1,6 @@
 // Whether a run fits, as far as a page can know: WebGPU tells no size of the GPU's memory, only the largest buffer that it will make.
 
-import { disTrainingMemory, type DisConfig } from '../../models/index.ts';
+import { disTrainingMemory, type DisConfig } from 'dis-webgpu/models';
 
 export interface Machine {
   /** The adapter's largest buffer, in bytes. */

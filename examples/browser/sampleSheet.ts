@@ -1,6 +1,6 @@
 // The sheet of samples: a column for each class, headed by its name and a picture from the data, and a slider through the previews.
 
-import { batchToPixels } from '../../models/index.ts';
+import { batchToPixels } from 'dis-webgpu/models';
 import { dataset, IMAGE_SIZE } from './session.ts';
 
 /** Samples of a step. */

@@ -1,6 +1,6 @@
 // A training run: data, model, diffusion and trainer, and what the page asks of them. It knows nothing of the page.
 
-import { Generator, scope, type Device } from '../../core/index.ts';
+import { Generator, scope, type Device } from 'dis-webgpu/core';
 import {
   createDiffusion,
   DataLoader,
@@ -15,8 +15,8 @@ import {
   type GaussianDiffusion,
   type StepRecord,
   type TrainerState,
-} from '../../models/index.ts';
-import { readSafetensors, warmupCosine, writeSafetensors, type SafetensorsEntry } from '../../nn/index.ts';
+} from 'dis-webgpu/models';
+import { readSafetensors, warmupCosine, writeSafetensors, type SafetensorsEntry } from 'dis-webgpu/nn';
 
 export interface RunSettings {
   readonly model: DisName;

@@ -9,6 +9,8 @@ export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
   base: './',
   cacheDir: `${project}/.cache/vite-demo`,
+  // 'dis-webgpu' is this clone, as tsconfig.json says.
+  resolve: { tsconfigPaths: true },
   server: { fs: { allow: [project] } },
   build: { outDir: 'dist', emptyOutDir: true, target: 'es2022' },
 });

@@ -68,7 +68,7 @@ export interface Beginning extends Pick<LoopOptions, 'from' | 'afterStep'> {
   dispose?(): void;
 }
 
-/** @internal Makes a beginning from a batch's noise; `begin` is the place of its first image. */
+/** Makes a beginning from a batch's noise; `begin` is the place of its first image. */
 export type MakeBeginning = (diffusion: GaussianDiffusion, noise: Tensor, begin: number) => Beginning;
 
 /**

@@ -41,7 +41,7 @@ function inProcess(
 test('numbers come back from the adapter as they were written', async () => {
   const { gpu, globals, software, release } = await openNodeGpu();
   const adapter = await gpu.requestAdapter();
-  assert.ok(adapter, 'no adapter: run `node cli/setup-adapter.mjs`');
+  assert.ok(adapter, 'no adapter: run `npx dis-cli setup`');
   assert.is(software, isSoftware(adapter.info));
   const device = await adapter.requestDevice();
   const buffer = device.createBuffer({
@@ -200,7 +200,7 @@ onLinux('a driver folder that is none is named', async () => {
     );
     assert.match(
       (error as Error).message,
-      /^\[openNodeGpu\] DIS_VULKAN_DIR is .*no-driver-.*no driver\.json.*setup-adapter/,
+      /^\[openNodeGpu\] DIS_VULKAN_DIR is .*no-driver-.*no driver\.json.*npx dis-cli setup --dir/,
     );
   } finally {
     if (before === undefined) delete process.env.DIS_VULKAN_DIR;
@@ -300,7 +300,7 @@ onLinux('a driver that somebody else could have written is refused by name', () 
   }
   assert.match(
     refusal(() => undefined, '../../data'),
-    /is not loaded: \.\.\/\.\.\/data lies outside of it, .*setup-adapter\.mjs --force/,
+    /is not loaded: \.\.\/\.\.\/data lies outside of it, .*npx dis-cli setup --force/,
   );
   assert.match(
     refusal(() => undefined, 'gone.so'),
