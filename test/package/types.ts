@@ -2,7 +2,7 @@
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { pages } from '../docs/markdown.ts';
+import { pages } from '../../docs/site/markdown.ts';
 import { REPOSITORY, run, succeed, write } from './project.ts';
 
 const TSC = join(REPOSITORY, 'node_modules/typescript/bin/tsc');
