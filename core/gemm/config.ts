@@ -217,7 +217,7 @@ export function configs(device: GemmAdapter, problem: GemmProblem): GemmConfig[]
 
 /** The configuration to take unmeasured. */
 export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmConfig {
-  const { M, N, a, b, batch = 1 } = problem;
+  const { M, N, a, b } = problem;
   if (device.adapter.software) {
     const size = fixedSubgroup(device);
     if (size) {
@@ -230,7 +230,12 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
   if (M <= 4 && b.transposed) return vector(M === 1 ? 1 : 4, 1, 16, 4);
   if (N === 1 && !a.transposed) return vector(4, 0.25, 16, 4);
   if (M <= 4) return cut(device, problem, register(M === 1 ? 1 : 4, 1, 64, 1));
-  // The largest tile that wastes little at the edges and gives enough workgroups, with K cut if need be.
+  return chooseTile(device, problem);
+}
+
+/** The largest tile that wastes little at the edges and gives enough workgroups, with K cut if need be. */
+function chooseTile(device: GemmAdapter, problem: GemmProblem): GemmConfig {
+  const { M, N, batch = 1 } = problem;
   const units = matrixFamily(device, problem);
   const sizes = (units.length ? units : TILES).map((c) => cut(device, problem, c));
   const waste = (c: GemmConfig): number => (tilesOf(c, problem) * c.rows * c.y * 4 * c.quads * c.x) / (M * N * batch);
@@ -238,4 +243,33 @@ export function chooseConfig(device: GemmAdapter, problem: GemmProblem): GemmCon
     sizes.find((c) => waste(c) <= 1.35 && tilesOf(c, problem) * c.splits >= ENOUGH) ??
     sizes.reduce((best, c) => (waste(c) < 0.8 * waste(best) ? c : best))
   );
+}
+
+/** The configurations that a product of images comes in, the one to take unmeasured first. */
+export function imageConfigs(device: GemmAdapter, problem: GemmProblem): GemmConfig[] {
+  const { M } = problem;
+  const size = fixedSubgroup(device);
+  const software = device.adapter.software;
+  const panels =
+    software && size ? cpuFamily(device, problem, size).filter((q) => q.form === 'panel' && !q.transposeOutput) : [];
+  const registers = [register(4, 1, 8, 8), register(4, 2, 8, 8), register(8, 1, 8, 8), register(1, 1, 64, 1)];
+  const whole = [
+    ...panels,
+    ...registers,
+    ...(software ? [] : [...TILES, ...LIGHT_TILES, ...matrixFamily(device, problem)]),
+  ];
+  const chosen =
+    M <= 2
+      ? cut(device, problem, register(1, 1, 64, 1))
+      : software
+        ? (panels[0] ?? cut(device, problem, registers[0]))
+        : chooseTile(device, problem);
+  if (panels.length)
+    return [panels.reduce((best, q) => (cpuCost(problem, q) < cpuCost(problem, best) ? q : best)), ...whole];
+  const all = whole.flatMap((q) => [q, ...(q.form === 'panel' ? [] : [cut(device, problem, q)])]);
+  const seen = new Set<string>();
+  return [chosen, ...all].filter((q) => {
+    const text = JSON.stringify(q);
+    return !seen.has(text) && seen.add(text);
+  });
 }

@@ -15,7 +15,7 @@ import { tileKernel } from './tile.ts';
 import { vectorColumns, vectorKernel } from './vector.ts';
 
 /** Workgroups that a dispatch may have in one dimension. */
-const GRID_LIMIT = 65535;
+export const GRID_LIMIT = 65535;
 
 const kernels = {
   register: registerKernel,
@@ -79,7 +79,11 @@ function dispatch(device: Device, spec: GemmSpec, config: GemmConfig): void {
   storage.release();
 }
 
-function workgroups(spec: GemmSpec, config: GemmConfig, splits: number): [number, number, number] {
+export function workgroups(
+  spec: Pick<GemmSpec, 'M' | 'N' | 'batch'>,
+  config: GemmConfig,
+  splits: number,
+): [number, number, number] {
   const { M, N, batch = 1 } = spec;
   const { form, rows, quads, x, y } = config;
   if (form === 'vector') {
@@ -91,7 +95,7 @@ function workgroups(spec: GemmSpec, config: GemmConfig, splits: number): [number
 }
 
 /** Elements of K in a part, a multiple of the configuration's depth, and how many parts that makes. */
-function parts(K: number, config: GemmConfig): { chunk: number; splits: number } {
+export function parts(K: number, config: GemmConfig): { chunk: number; splits: number } {
   if (config.form === 'panel') return { chunk: panelChunk(K, config), splits: 1 };
   const chunk = Math.max(config.depth, Math.ceil(K / config.splits / config.depth) * config.depth);
   return { chunk, splits: Math.max(1, Math.ceil(K / chunk)) };
@@ -101,7 +105,7 @@ function parts(K: number, config: GemmConfig): { chunk: number; splits: number }
  * Binds a matrix as near to its first element as the adapter's alignment allows, and gives the rest as an offset in
  * elements.
  */
-function place(m: { storage: Storage; offset: number; dtype: FloatDType }, align: number): [Operand, number] {
+export function place(m: { storage: Storage; offset: number; dtype: FloatDType }, align: number): [Operand, number] {
   const size = m.dtype === 'f16' ? 2 : 4;
   const byteOffset = Math.floor((m.offset * size) / align) * align;
   return [{ storage: m.storage, byteOffset }, m.offset - byteOffset / size];

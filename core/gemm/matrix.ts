@@ -9,8 +9,20 @@
 // conversion to f16 happen. 292 TFLOP/s of 545 on an H100; docs/kernels/products.md has the steps.
 
 import { defineKernel, type KernelEnv } from '../gpu/kernel.ts';
+import { stageLinePairs, stageWindowPairs, type Slices } from './image/matrix.ts';
+import { imageDeclarations } from './image/wgsl.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
-import { activationFunction, bindings, extensions, PARAMS, prologue, range, storing } from './wgsl.ts';
+import {
+  activationFunction,
+  baseOf,
+  bindings,
+  extensions,
+  paramsOf,
+  prologue,
+  range,
+  storesPixels,
+  storing,
+} from './wgsl.ts';
 
 /** Elements of f16 in the 16 bytes that workgroup memory is counted in. */
 const EIGHT = 8;
@@ -34,14 +46,11 @@ export function matrixBytes(config: GemmConfig): number {
 }
 
 /** One operand on its way into workgroup memory. */
-interface Operand {
+interface Operand extends Slices {
   readonly name: 'A' | 'B';
   readonly form: OperandForm;
-  /** Rows of a or columns of b in a slice. */
-  readonly extent: number;
-  /** Its slices, from `first` on. */
-  readonly slices: number;
-  readonly first: number;
+  /** Pixels that lie side by side within a sample, so that neighbours are read at once. */
+  readonly runs: boolean;
 }
 
 /** WGSL that stages an operand. `masked` loads a step within which K ends. */
@@ -61,7 +70,7 @@ interface Staging {
  * A load may read beyond the end of a row. Along K that part is set to 0; along M and N no result uses it.
  */
 function staging(
-  { name, form, extent, slices: count, first, alongK }: Operand & { readonly alongK: boolean },
+  { name, form, extent, slices: count, first, alongK, runs }: Operand & { readonly alongK: boolean },
   depth: number,
   invocations: number,
 ): Staging {
@@ -76,8 +85,16 @@ function staging(
   const perSlice = perLine * lines,
     items = perSlice * count;
   const lastItem = width === 8 ? `(${bound} - 1u) / 8u * 8u` : `${bound} - ${width}u`;
+  // Of pixels, the base belongs to the number of a pixel, which is a column or a step of K.
+  const base = runs && alongK ? '' : `${x}Base + `;
+  const column = (q: string): string => (runs ? `runAt(${q}, p.${name === 'A' ? 'aSample' : 'sample'})` : q);
+  const own = `8u * (li % ${perLine}u)`;
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
-  const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
+  const load = [
+    `    let ${x}Step = ${
+      alongK ? counted(runs ? `${x}Base + ${column(`k + ${own}`)} - ${own}` : 'k') : `k * ${x}PerLine`
+    };`,
+  ];
   const masked = [...load],
     store: string[] = [];
   for (let from = 0; from < items; from += invocations) {
@@ -95,9 +112,9 @@ function staging(
       setup.push(
         `  let from${id}_${part} = ${
           alongK
-            ? `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)}
+            ? `${counted(`${base}min(${begin} + ${slice} * ${extent}u + line${id}, ${bound} - 1u) * p.${x}Stride`)}
               + ${8 / width}u * at${id}`
-            : `${counted(`${x}Base + min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)}
+            : `${counted(`${base}${column(`min(${begin} + ${slice} * ${extent}u + 8u * at${id} + ${part * width}u, ${lastItem})`)}`)}
               + line${id} * ${x}PerLine`
         };`,
       );
@@ -150,16 +167,17 @@ export const matrixKernel = defineKernel<GemmVariant>('gemm.matrix', ({ config, 
   const size = env.subgroupMaxSize;
   const invocations = size * x * y;
   const { length, count } = slices(config);
-  const a = staging(
-    { name: 'A', form: problem.a, extent: rows, slices: y, first: 0, alongK: !problem.a.transposed },
-    depth,
-    invocations,
-  );
-  const b = staging(
-    { name: 'B', form: problem.b, extent: columns, slices: x, first: y, alongK: problem.b.transposed },
-    depth,
-    invocations,
-  );
+  const { image } = problem;
+  const byRow = storesPixels(problem);
+  const stage = (name: 'A' | 'B', form: OperandForm, alongK: boolean, part: Slices): Staging => {
+    const pixels = image !== undefined && (name === 'B' || image.gives === 'weights');
+    if (!pixels || form.wide) return staging({ name, form, alongK, runs: pixels, ...part }, depth, invocations);
+    return alongK
+      ? stageLinePairs(name, part, depth, invocations, problem)
+      : stageWindowPairs(part, depth, invocations, problem);
+  };
+  const a = stage('A', problem.a, !problem.a.transposed, { extent: rows, slices: y, first: 0 });
+  const b = stage('B', problem.b, problem.b.transposed, { extent: columns, slices: x, first: y });
   const load = problem.tail
     ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }`
     : `${a.load}\n${b.load}`;
@@ -189,11 +207,21 @@ ${across
     `row0 + subRow * ${rows}u + ${i * m}u + (lane + ${h * size}u) / ${quads}u`;
   const rounds = range(Math.ceil((m * quads) / size));
   const columnOf = (h: number): string => (whole ? 'col' : column(`(lane + ${h * size}u)`));
+  const biasesOf = (row: string): string => (byRow ? `bias1(${row})` : 'biases');
+  const columnSetup = byRow ? '' : ' let biases = bias4(col);';
+  const laneColumns = whole
+    ? `  let col = ${column('lane')};\n  let base = ${baseOf(problem, 'col')};${columnSetup}\n`
+    : '';
   // c is read before the barrier, for a whole strip at once: a compiler cannot move a read ahead of a write to the same
   // buffer.
   const leave = (i: number): string => `${
     problem.accumulate
-      ? rounds.map((h) => `  let was${i}_${h} = old4(cBase, ${place(i, h)}, ${columnOf(h)});`).join('\n')
+      ? rounds
+          .map(
+            (h) =>
+              `  let was${i}_${h} = old4(${whole ? 'base' : baseOf(problem, columnOf(h))}, ${place(i, h)}, ${columnOf(h)});`,
+          )
+          .join('\n')
       : ''
   }
 ${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${(j * n) / 4}u, s${i}_${j}, ${sumsLine(quads)}u);`).join('\n')}
@@ -201,21 +229,22 @@ ${across.map((j) => `  subgroupMatrixStore<row_major>(&memory[sgId], ${(j * n) /
 ${rounds
   .map(
     (h) => `  ${(h + 1) * size > m * quads ? `if (lane < ${m * quads - h * size}u) ` : ''}{
-    let e = lane + ${h * size}u;${whole ? '' : ` let col = ${columnOf(h)}; let biases = bias4(col);`}
+    let e = lane + ${h * size}u;${whole ? '' : ` let col = ${columnOf(h)}; let base = ${baseOf(problem, 'col')};${columnSetup}`}
     let sum = bitcast<vec4f>(memory[sgId][e / ${quads}u * ${sumsLine(quads)}u + e % ${quads}u]);
-    store4(cBase, ${place(i, h)}, col, sum + biases${problem.accumulate ? ` + was${i}_${h}` : ''});
+    store4(base, ${place(i, h)}, col, sum + ${biasesOf(place(i, h))}${problem.accumulate ? ` + was${i}_${h}` : ''});
   }`,
   )
   .join('\n')}`;
   return {
     bindings: bindings(problem),
-    params: PARAMS,
+    params: paramsOf(problem),
     workgroupSize: [invocations],
     workgroupBytes: length * count * 16,
     enable: ['subgroups', 'chromium_experimental_subgroup_matrix', ...extensions(problem)],
     declarations: `${activationFunction(problem.activation)}
 ${problem.tail ? CUT_OFF : ''}
 ${storing(problem)}
+${imageDeclarations(problem)}
 var<workgroup> memory: array<array<vec4<u32>, ${length}>, ${count}>;`,
     body: `${prologue(problem)}
   let row0 = wid.y * ${rows * y}u;
@@ -244,6 +273,6 @@ ${range(depth / k)
   .join('\n')}
     workgroupBarrier();
   }
-${whole ? `  let col = ${column('lane')};\n  let biases = bias4(col);\n` : ''}${down.map(leave).join('\n  workgroupBarrier();\n')}`,
+${laneColumns}${down.map(leave).join('\n  workgroupBarrier();\n')}`,
   };
 });

@@ -9,9 +9,11 @@
 // What holds it: 0.7 of the time is products and sums, at the speed of the core's vector units.
 // docs/kernels/products.md has the steps.
 
-import { defineKernel } from '../gpu/kernel.ts';
+import { defineKernel, type KernelParam } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmProblem, GemmVariant, OperandForm, ProblemForm } from './spec.ts';
-import { bindings, component, declarations, extensions, PARAMS, range } from './wgsl.ts';
+import { columnPlaces, gradientBlock, keptAddresses, pixelBlock } from './image/panel.ts';
+import { imageBases } from './image/wgsl.ts';
+import { baseOf, bindings, component, declarations, extensions, paramsOf, range, storesPixels } from './wgsl.ts';
 
 /** Steps of k that an invocation takes at once. */
 const BLOCK = 4;
@@ -20,7 +22,8 @@ const BLOCK = 4;
  * `chunk`: steps of k whose rows of b are kept at a time, at most the configuration's depth. `span`: rows of c that a
  * workgroup computes.
  */
-const PANEL_PARAMS = PARAMS.map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
+const panelParams = (problem: ProblemForm): KernelParam[] =>
+  paramsOf(problem).map((q) => (q.name === 'splits' ? { ...q, name: 'span' } : q));
 
 /**
  * Enough workgroups for a CPU's cores, if each takes so many rows that loading b counts little; and the fewest, with
@@ -48,12 +51,13 @@ export function panelChunk(K: number, { depth }: GemmConfig): number {
 
 /** The loads of a block of a by the lanes, and how to get an element of it. */
 function blockOfA(
-  a: OperandForm,
+  problem: ProblemForm,
   rows: number,
   size: number,
-  tail: boolean,
 ): { setup: string; load: string; element(q: number, i: number): string } {
+  const { a, tail, image } = problem;
   const loads = range(Math.ceil(rows / size));
+  const gradients = image?.gives === 'weights';
   // Where neighbours are rows, a lane loads four rows at one step of k; the fours are dealt out to the lanes step by
   // step.
   if (a.transposed && a.vec) {
@@ -80,19 +84,18 @@ function blockOfA(
       },
     };
   }
+  const block = (g: number): string =>
+    gradients
+      ? gradientBlock(problem, `ra${g}`)
+      : along(a, 'a', (k) => (a.transposed ? `ra${g} + (${k}) * p.aStride` : `ra${g} + ${k}`), tail);
   return {
     setup: loads
       .map(
         (g) =>
-          `    let ra${g} = aBase + min(row0 + ${g * size}u + lane, p.M - 1u)${a.transposed ? '' : ' * p.aStride'};`,
+          `    let ra${g} = ${gradients ? '' : 'aBase + '}min(row0 + ${g * size}u + lane, p.M - 1u)${a.transposed ? '' : ' * p.aStride'};`,
       )
       .join('\n'),
-    load: loads
-      .map(
-        (g) =>
-          `      let va${g} = ${along(a, 'a', (k) => (a.transposed ? `ra${g} + (${k}) * p.aStride` : `ra${g} + ${k}`), tail)};`,
-      )
-      .join('\n'),
+    load: loads.map((g) => `      let va${g} = ${block(g)};`).join('\n'),
     element: (q, i) => `subgroupShuffle(va${Math.floor(i / size)}.${component(q)}, ${i % size}u)`,
   };
 }
@@ -111,7 +114,19 @@ const ofSum = (j: number, x: number): string => `s${j}_${x}`;
 const kept = (q: number, j: number, x: number): string => `kept${q}_${j}_${x}`;
 
 /** Keeps a block of b: steps k to k + 3 of quad j, whose first column is `col`. */
-function keep(b: OperandForm, j: number, tail: boolean): string {
+function keep(problem: ProblemForm, j: number): string {
+  const { b, tail } = problem;
+  if (problem.image) {
+    const { value } = pixelBlock(problem);
+    return range(BLOCK)
+      .map(
+        (q) => `      let b${j}${q} = ${value(q, j)};
+      ${range(4)
+        .map((x) => `${kept(q, j, x)}[block] = b${j}${q}.${component(x)};`)
+        .join(' ')}`,
+      )
+      .join('\n');
+  }
   const column = (x: number): string => `min(col${j} + ${x}u, p.N - 1u)`;
   const lines: string[] = [];
   if (b.transposed) {
@@ -146,7 +161,9 @@ function keep(b: OperandForm, j: number, tail: boolean): string {
  * Stores the sums of a tile. The length of the loop is not known when compiling: unrolled, it would be most of the
  * program.
  */
-function store({ c, accumulate }: ProblemForm, rows: number, quads: number): string {
+function store(problem: ProblemForm, rows: number, quads: number): string {
+  const { c, accumulate } = problem;
+  const byRow = c.transposed || storesPixels(problem);
   return `    let end = min(row0 + ${rows}u, rowEnd);
 ${range(quads)
   .map(
@@ -155,9 +172,9 @@ ${range(quads)
       var sum = vec4f(${range(4)
         .map((x) => `${ofSum(j, x)}[at]`)
         .join(', ')});
-      if (k0 > 0u) { sum += old4(cBase, row, col${j}); }
-      else { sum += ${c.transposed ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(cBase, row, col${j})` : ''}; }
-      store4(cBase, row, col${j}, sum);
+      if (k0 > 0u) { sum += old4(base${j}, row, col${j}); }
+      else { sum += ${byRow ? 'bias1(row)' : `added${j}`}${accumulate ? ` + old4(base${j}, row, col${j})` : ''}; }
+      store4(base${j}, row, col${j}, sum);
     }`,
   )
   .join('\n')}`;
@@ -165,30 +182,37 @@ ${range(quads)
 
 export const panelKernel = defineKernel<GemmVariant>('gemm.panel', ({ config, problem }) => {
   const { rows, quads, x: size, depth } = config;
-  const { tail } = problem;
-  const a = blockOfA(problem.a, rows, size, tail);
+  const { image } = problem;
+  const a = blockOfA(problem, rows, size);
   const columns = range(BLOCK).flatMap((q) => range(quads).map((j) => [q, j] as const));
   const sums = range(quads).flatMap((j) => range(4).map((x) => ofSum(j, x)));
   return {
     bindings: bindings(problem),
-    params: PANEL_PARAMS,
+    params: panelParams(problem),
     workgroupSize: [size],
     enable: ['subgroups', ...extensions(problem)],
     // Later parts of K add to what earlier ones stored; only after the last one is the sum whole.
     declarations: `${columns
       .flatMap(([q, j]) => range(4).map((x) => `var<private> ${kept(q, j, x)}: array<f32, ${depth / BLOCK}>;`))
       .join('\n')}
+${image?.gives === 'weights' ? keptAddresses(depth) : ''}
 var<private> whole: bool;
 ${declarations({ ...problem, accumulate: true }, 'whole')}`,
-    body: `  let aBase = p.aOffset + wid.z * p.aBatch;
+    body: `${
+      image
+        ? imageBases(problem, image)
+        : `  let aBase = p.aOffset + wid.z * p.aBatch;
   let bBase = p.bOffset + wid.z * p.bBatch;
-  let cBase = p.cOffset + wid.z * p.cBatch;
+  let cBase = p.cOffset + wid.z * p.cBatch;`
+    }
 ${range(quads)
   .map(
     (j) => `  let col${j} = (wid.x * ${size}u + lane) * ${4 * quads}u + ${4 * j}u;
-  let added${j} = bias4(col${j});`,
+  let added${j} = bias4(col${j});
+  let base${j} = ${baseOf(problem, `col${j}`)};`,
   )
   .join('\n')}
+${image ? columnPlaces(problem, quads) : ''}
   let rowEnd = min((wid.y + 1u) * p.span, p.M);
   var k0 = 0u;
   loop {
@@ -196,8 +220,9 @@ ${range(quads)
     whole = k1 == p.K;
     for (var k = k0; k < k1; k += ${BLOCK}u) {
       let block = (k - k0) / ${BLOCK}u;
+${image ? pixelBlock(problem).setup : ''}
 ${range(quads)
-  .map((j) => keep(problem.b, j, tail))
+  .map((j) => keep(problem, j))
   .join('\n')}
     }
     for (var row0 = wid.y * p.span; row0 < rowEnd; row0 += ${rows}u) {

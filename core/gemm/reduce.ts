@@ -5,33 +5,41 @@ import { defineKernel } from '../gpu/kernel.ts';
 import type { ProblemForm } from './spec.ts';
 import { activationFunction } from './wgsl.ts';
 
-export type ReduceVariant = Pick<ProblemForm, 'c' | 'bias' | 'activation' | 'accumulate'>;
+export interface ReduceVariant extends Pick<ProblemForm, 'c' | 'bias' | 'activation' | 'accumulate'> {
+  /** Whether c holds pixels, and whether they lie side by side within a sample. Biases then belong to rows. */
+  readonly pixels?: { readonly dense: boolean };
+}
 
 export const REDUCE_WORKGROUP = 64;
+
+const REDUCE_PARAMS = ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'];
+const PIXEL_PARAMS = ['biasBatch', 'grid', 'gridWidth', 'outSample', 'outRow', 'outColumn'];
 
 /**
  * Parts are (batch, splits, M, N). An invocation makes 4 neighbouring elements of a row where c is aligned, otherwise
  * one.
  */
-export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bias, activation, accumulate }) => {
-  const wide = c.vec ? 4 : 1;
-  const type = c.vec ? 'vec4f' : 'f32';
-  const stored = c.vec ? `vec4<${c.dtype}>` : c.dtype;
-  return {
-    bindings: [
-      { name: 'parts', type: `array<${c.vec ? 'vec4<f32>' : 'f32'}>`, access: 'read' },
-      { name: 'C', type: `array<${stored}>`, access: 'write' },
-      ...(bias ? [{ name: 'bias', type: `array<${bias}>`, access: 'read' } as const] : []),
-    ],
-    params: ['M', 'N', 'batch', 'splits', 'cOffset', 'cStride', 'cBatch', 'biasOffset'].map((name) => ({
-      name,
-      type: 'u32',
-    })),
-    workgroupSize: [REDUCE_WORKGROUP],
-    coarsenable: true,
-    enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
-    declarations: activationFunction(activation),
-    body: `  let perRow = p.N / ${wide}u;
+export const reduceKernel = defineKernel<ReduceVariant>(
+  'gemm.reduce',
+  ({ c, bias, activation, accumulate, pixels }) => {
+    const wide = c.vec ? 4 : 1;
+    const type = c.vec ? 'vec4f' : 'f32';
+    const added = c.vec
+      ? 'vec4f(f32(bias[b]), f32(bias[b + 1u]), f32(bias[b + 2u]), f32(bias[b + 3u]))'
+      : 'f32(bias[b])';
+    const stored = c.vec ? `vec4<${c.dtype}>` : c.dtype;
+    return {
+      bindings: [
+        { name: 'parts', type: `array<${c.vec ? 'vec4<f32>' : 'f32'}>`, access: 'read' },
+        { name: 'C', type: `array<${stored}>`, access: 'write' },
+        ...(bias ? [{ name: 'bias', type: `array<${bias}>`, access: 'read' } as const] : []),
+      ],
+      params: [...REDUCE_PARAMS, ...(pixels ? PIXEL_PARAMS : [])].map((name) => ({ name, type: 'u32' })),
+      workgroupSize: [REDUCE_WORKGROUP],
+      coarsenable: true,
+      enable: [c.dtype, bias].includes('f16') ? ['f16'] : [],
+      declarations: activationFunction(activation),
+      body: `  let perRow = p.N / ${wide}u;
   let perItem = p.M * perRow;
   if (flat >= p.batch * perItem) { return; }
   let item = flat / perItem;
@@ -56,12 +64,22 @@ export const reduceKernel = defineKernel<ReduceVariant>('gemm.reduce', ({ c, bia
   }
 ${
   bias
-    ? `  let b = p.biasOffset + col;
-  sum += ${c.vec ? 'vec4f(f32(bias[b]), f32(bias[b + 1u]), f32(bias[b + 2u]), f32(bias[b + 3u]))' : 'f32(bias[b])'};`
+    ? `  let b = p.biasOffset + ${pixels ? 'item * p.biasBatch + row' : 'col'};
+  sum += ${pixels ? `${type}(f32(bias[b]))` : added};`
     : ''
 }
-  let to = (p.cOffset + item * p.cBatch + row * p.cStride + col) / ${wide}u;
+${
+  pixels
+    ? `  let sample = col / p.grid;
+  let pixel = col % p.grid;
+  let column = sample * p.outSample + ${
+    pixels.dense ? 'pixel' : 'pixel / p.gridWidth * p.outRow + pixel % p.gridWidth * p.outColumn'
+  };`
+    : '  let column = col;'
+}
+  let to = (p.cOffset + item * p.cBatch + row * p.cStride + column) / ${wide}u;
 ${accumulate ? `  sum += ${type}(C[to]);` : ''}
   C[to] = ${stored}(activate(vec4f(sum))${c.vec ? '' : '.x'});`,
-  };
-});
+    };
+  },
+);

@@ -10,8 +10,10 @@
 // larger tiles leave the instruction cache. docs/kernels/products.md has the steps, and what did not help.
 
 import { defineKernel } from '../gpu/kernel.ts';
+import { gradientRows, pixelColumns } from './image/register.ts';
 import { CPU_SUBGROUP, type GemmVariant, type OperandForm, type ProblemForm } from './spec.ts';
 import {
+  baseOf,
   bindings,
   columns,
   component,
@@ -19,9 +21,11 @@ import {
   extensions,
   kLoop,
   PARAMS,
+  paramsOf,
   prologue,
   range,
   storeAll,
+  storesPixels,
 } from './wgsl.ts';
 
 /** Whether rows of a are read four at a time: those whose neighbours in memory are rows. */
@@ -66,15 +70,22 @@ function ownRows({ transposed }: OperandForm, fours: readonly string[], singles:
   };
 }
 
+const none = (): string => '';
+
 export const registerKernel = defineKernel<GemmVariant>('gemm.register', ({ config, problem }) => {
   const { rows, quads, x, y } = config;
+  const { image } = problem;
+  const gradients = image?.gives === 'weights';
   const fours = inFours(problem.a);
   const list = (count: number, step: number): string[] => range(count).map((i) => `row0 + ${i * step}u`);
-  const a = ownRows(problem.a, list(fours ? rows / 4 : 0, 4), list(fours ? 0 : rows, 1));
-  const b = columns(problem.b, quads, (j) => `col + ${4 * j}u`);
+  const a = gradients
+    ? { four: none, ...gradientRows(list(rows, 1)) }
+    : ownRows(problem.a, list(fours ? rows / 4 : 0, 4), list(fours ? 0 : rows, 1));
+  const column = (j: number): string => `col + ${4 * j}u`;
+  const b = image ? pixelColumns(problem, quads, column) : columns(problem.b, quads, column);
   return {
     bindings: bindings(problem),
-    params: PARAMS,
+    params: paramsOf(problem),
     workgroupSize: [x, y],
     enable: extensions(problem),
     declarations: declarations(problem),
@@ -187,9 +198,9 @@ function multiply(
 }
 
 function stores(problem: ProblemForm, rows: number, quads: number): string {
-  const { transposed } = problem.c;
+  const byRow = problem.c.transposed || storesPixels(problem);
   return `${range(quads)
-    .map((j) => `  let added${j} = bias4(col${j});`)
+    .map((j) => `  let base${j} = ${baseOf(problem, `col${j}`)};${byRow ? '' : ` let added${j} = bias4(col${j});`}`)
     .join('\n')}
 ${storeAll(
   range(quads).flatMap((j) =>
@@ -197,7 +208,8 @@ ${storeAll(
       row: `row0 + ${i}u`,
       col: `col${j}`,
       value: `s${i}_${j}`,
-      bias: transposed ? `bias1(row0 + ${i}u)` : `added${j}`,
+      bias: byRow ? `bias1(row0 + ${i}u)` : `added${j}`,
+      base: `base${j}`,
     })),
   ),
   problem,

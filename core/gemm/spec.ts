@@ -4,7 +4,7 @@ import type { FloatDType } from '../tensor/dtype.ts';
 import type { Storage } from '../gpu/storage.ts';
 
 /** A function of each element, in the same dispatch as the product. */
-export type GemmActivation = 'silu' | 'gelu';
+export type GemmActivation = 'silu' | 'gelu' | 'relu';
 
 /**
  * How a matrix lies in memory, or a batch of them. Element (i, j) lies at `offset + i * rowStride + j`, transposed at
@@ -77,6 +77,25 @@ export interface OperandForm {
   readonly wide?: boolean;
 }
 
+/**
+ * A product whose operands are images. It gives pixels: a is a matrix of weights, b's columns are windows of an image
+ * (N, C, H, W), read where they lie, and c's columns are pixels of the result. Or it gives weights, an item of the batch
+ * for each tap of the window: a holds gradients of pixels, b the pixels that the tap met, and K runs over all of them.
+ */
+export interface ImageForm {
+  readonly gives: 'pixels' | 'weights';
+  /** Taps of the window, (height, width). */
+  readonly kernel: readonly [number, number];
+  /** Pixels: whether K goes through the channels within a tap, not through the taps within a channel. */
+  readonly tapsOutside: boolean;
+  /** With taps outside: whether the channels are not a multiple of the configuration's depth. */
+  readonly channelTail: boolean;
+  /** Whether windows reach beyond the image. */
+  readonly padded: boolean;
+  /** Pixels: whether the results of a sample and channel lie side by side. */
+  readonly dense: boolean;
+}
+
 /** What of a product a kernel's source depends on. */
 export interface ProblemForm {
   readonly a: OperandForm;
@@ -91,6 +110,7 @@ export interface ProblemForm {
   readonly tail: boolean;
   /** Whether a sum over K is added up in blocks: it would lose digits otherwise, and nothing else cuts it. */
   readonly long: boolean;
+  readonly image?: ImageForm;
 }
 
 /**

@@ -11,7 +11,19 @@
 
 import { defineKernel } from '../gpu/kernel.ts';
 import type { GemmConfig, GemmVariant, OperandForm } from './spec.ts';
-import { bindings, component, declarations, extensions, PARAMS, prologue, range, storeAll } from './wgsl.ts';
+import { stageLines, stageWindows } from './image/tile.ts';
+import {
+  baseOf,
+  bindings,
+  component,
+  declarations,
+  extensions,
+  paramsOf,
+  prologue,
+  range,
+  storeAll,
+  storesPixels,
+} from './wgsl.ts';
 
 /** Bytes of workgroup memory that a configuration takes. */
 export function tileBytes({ rows, quads, x, y, depth }: GemmConfig): number {
@@ -26,6 +38,8 @@ interface Operand {
   readonly alongK: boolean;
   /** Groups of 4 rows of a or columns of b in the tile. */
   readonly groups: number;
+  /** Pixels that lie side by side within a sample, so that neighbours are read at once. */
+  readonly runs: boolean;
 }
 
 /** WGSL that stages an operand. `masked` loads the step in which K ends. */
@@ -38,7 +52,7 @@ interface Staging {
 }
 
 /** An item is a block of 4 × 4, which is transposed, where the operand lies along k; otherwise one vec4. */
-function staging({ name, form, alongK, groups }: Operand, depth: number, invocations: number): Staging {
+function staging({ name, form, alongK, groups, runs }: Operand, depth: number, invocations: number): Staging {
   const x = name.toLowerCase(),
     [bound, begin] = name === 'A' ? ['p.M', 'row0'] : ['p.N', 'col0'];
   const width = form.vec ? 4 : 1;
@@ -46,8 +60,17 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
   // Addresses count units of one load.
   const counted = (address: string): string => (width === 1 ? address : `(${address}) / 4u`);
   const items = alongK ? (groups * depth) / 4 : groups * depth;
+  // Of pixels, the base belongs to the number of a pixel, which is a column or a step of K.
+  const base = runs && alongK ? '' : `${x}Base + `;
+  const column = (q: string): string => (runs ? `runAt(${q}, p.${name === 'A' ? 'aSample' : 'sample'})` : q);
   const setup = [`  let ${x}First = ${counted(`${x}Base`)}; let ${x}PerLine = ${counted(`p.${x}Stride`)};`];
-  const load = [`    let ${x}Step = ${alongK ? counted('k') : `k * ${x}PerLine`};`];
+  const load = [
+    `    let ${x}Step = ${
+      alongK
+        ? counted(runs ? `${x}Base + ${column(`k + 4u * (li % ${depth / 4}u)`)} - 4u * (li % ${depth / 4}u)` : 'k')
+        : `k * ${x}PerLine`
+    };`,
+  ];
   const masked = [...load],
     store: string[] = [];
   for (let from = 0; from < items; from += invocations) {
@@ -67,9 +90,10 @@ function staging({ name, form, alongK, groups }: Operand, depth: number, invocat
         setup.push(
           `  let from${id}_${r}${part} = ${
             alongK
-              ? `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)}
+              ? `${counted(`${base}min(${begin} + 4u * group${id} + ${r}u, ${bound} - 1u) * p.${x}Stride`)}
                 + ${4 / width}u * along${id}`
-              : `${counted(`${x}Base + min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)} + along${id} * ${x}PerLine`
+              : `${counted(`${base}${column(`min(${begin} + 4u * group${id} + ${part}u, ${bound} - ${width}u)`)}`)}
+                + along${id} * ${x}PerLine`
           };`,
         );
       }
@@ -117,8 +141,19 @@ export const tileKernel = defineKernel<GemmVariant>('gemm.tile', ({ config, prob
   const fours = rows / 4;
   const rowGroups = fours * y,
     columnGroups = quads * x;
-  const a = staging({ name: 'A', form: problem.a, alongK: !problem.a.transposed, groups: rowGroups }, depth, x * y);
-  const b = staging({ name: 'B', form: problem.b, alongK: problem.b.transposed, groups: columnGroups }, depth, x * y);
+  const { image } = problem;
+  const byRow = storesPixels(problem);
+  const weights = image?.gives === 'weights';
+  const invocations = x * y;
+  const stage = (name: 'A' | 'B', form: OperandForm, alongK: boolean, groups: number): Staging => {
+    const pixels = image !== undefined && (name === 'B' || weights);
+    if (!pixels || form.vec) return staging({ name, form, alongK, groups, runs: pixels }, depth, invocations);
+    return alongK
+      ? stageLines(name, groups, depth, invocations, problem)
+      : stageWindows(4 * groups, depth, invocations, problem);
+  };
+  const a = stage('A', problem.a, !problem.a.transposed, rowGroups);
+  const b = stage('B', problem.b, problem.b.transposed, columnGroups);
   const load = problem.tail
     ? `    if (k + ${depth}u <= k1) {\n${a.load}\n${b.load}\n    } else {\n${a.masked}\n${b.masked}\n    }`
     : `${a.load}\n${b.load}`;
@@ -141,7 +176,7 @@ ${range(rows)
   .join('\n')}`;
   return {
     bindings: bindings(problem),
-    params: PARAMS,
+    params: paramsOf(problem),
     workgroupSize: [x, y],
     workgroupBytes: tileBytes(config),
     enable: extensions(problem),
@@ -179,11 +214,17 @@ ${range(4).map(step).join('\n')}
     workgroupBarrier();
   }
 ${range(quads)
-  .map((j) => `  let added${j} = bias4(${col(j)});`)
+  .map((j) => `  let base${j} = ${baseOf(problem, col(j))};${byRow ? '' : ` let added${j} = bias4(${col(j)});`}`)
   .join('\n')}
 ${storeAll(
   range(quads).flatMap((j) =>
-    range(rows).map((i) => ({ row: row(i), col: col(j), value: `s${i}_${j}`, bias: `added${j}` })),
+    range(rows).map((i) => ({
+      row: row(i),
+      col: col(j),
+      value: `s${i}_${j}`,
+      bias: byRow ? `bias1(${row(i)})` : `added${j}`,
+      base: `base${j}`,
+    })),
   ),
   problem,
 )}`,

@@ -2,6 +2,7 @@
 
 import { mathName, wgslMath } from '../expr/wgslMath.ts';
 import type { KernelBinding, KernelExtension, KernelParam } from '../gpu/kernel.ts';
+import { IMAGE_PARAMS, imageDeclarations, imageBases, storePixels } from './image/wgsl.ts';
 import type { GemmActivation, OperandForm, ProblemForm } from './spec.ts';
 
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -27,6 +28,17 @@ export const PARAMS: readonly KernelParam[] = [
   'chunk',
   'splits',
 ].map((name) => ({ name, type: 'u32' }));
+
+/** Of a product whose operands are images, also those that say where pixels lie; they take a uniform buffer. */
+export const paramsOf = ({ image }: ProblemForm): readonly KernelParam[] =>
+  image ? [...PARAMS, ...IMAGE_PARAMS] : PARAMS;
+
+/** Whether c holds pixels: biases then belong to rows, and columns have addresses of their own. */
+export const storesPixels = ({ image, split }: ProblemForm): boolean => image?.gives === 'pixels' && !split;
+
+/** The base that stores take for four columns from `col` on. */
+export const baseOf = (problem: ProblemForm, col: string): string =>
+  storesPixels(problem) ? `columnsAt(cBase, ${col})` : 'cBase';
 
 function arrayType(form: OperandForm): string {
   return form.wide ? 'array<vec4<u32>>' : `array<${form.vec ? `vec4<${form.dtype}>` : form.dtype}>`;
@@ -59,7 +71,7 @@ fn ${name}4(i: u32) -> vec4f { return vec4f(${name}1(i), ${name}1(i + 1u), ${nam
 }
 
 /**
- * SiLU x·σ(x) or GELU x·Φ(x), as the operations on tensors compute them. Where `when` is false the function returns its
+ * SiLU x·σ(x), GELU x·Φ(x) or ReLU, as the operations on tensors compute them. Where `when` is false the function returns its
  * argument.
  */
 export function activationFunction(activation: GemmActivation | null, when?: string): string {
@@ -71,6 +83,9 @@ fn activate(v: vec4f) -> vec4f { ${unless}return v * mathSigmoid4(v); }`;
     return `${wgslMath([], ['erfc'])}
 fn activate(v: vec4f) -> vec4f { ${unless}return 0.5 * v * mathErfc4(v * ${-Math.SQRT1_2}); }`;
   }
+  // A NaN stays one.
+  if (activation === 'relu')
+    return `fn activate(v: vec4f) -> vec4f { ${unless}return select(v, vec4f(), v < vec4f()); }`;
   return 'fn activate(v: vec4f) -> vec4f { return v; }';
 }
 
@@ -82,6 +97,7 @@ export function declarations(problem: ProblemForm, when?: string): string {
     activationFunction(problem.activation, when),
     problem.long ? wgslMath([], ['accumulate']) : '',
     storing(problem),
+    imageDeclarations(problem),
   ].join('\n');
 }
 
@@ -89,7 +105,9 @@ export function declarations(problem: ProblemForm, when?: string): string {
  * Functions: `store1`, `store4` write elements of c unless they are outside; `bias1`, `bias4`; `old1`, `old4` read what
  * c holds, where that is to be added. They call `activate`. With a transposed c biases belong to rows.
  */
-export function storing({ c, bias, accumulate }: ProblemForm): string {
+export function storing(problem: ProblemForm): string {
+  const { c, bias, accumulate, image } = problem;
+  const byRow = c.transposed || storesPixels(problem);
   const place = (row: string, col: string): string =>
     `base + ${c.transposed ? `${col} * p.cStride + ${row}` : `${row} * p.cStride + ${col}`}`;
   const four = (one: string): string =>
@@ -99,10 +117,12 @@ export function storing({ c, bias, accumulate }: ProblemForm): string {
   const last = (n: string, width: number): string => `p.${n} - ${width}u`;
   const list = bias
     ? [
-        `fn bias1(col: u32) -> f32 { return f32(bias[p.biasOffset + min(col, ${last(c.transposed ? 'M' : 'N', 1)})]); }`,
+        `fn bias1(col: u32) -> f32 { return f32(bias[${image ? 'biasBase' : 'p.biasOffset'} + min(col, ${last(byRow ? 'M' : 'N', 1)})]); }`,
         `fn bias4(col: u32) -> vec4f { return ${four('bias1(col)')}; }`,
       ]
     : ['fn bias1(col: u32) -> f32 { return 0.0; }', 'fn bias4(col: u32) -> vec4f { return vec4f(); }'];
+  if (image) list.push('var<private> biasBase: u32;');
+  if (image && storesPixels(problem)) return [...list, storePixels(problem, image)].join('\n');
   if (!accumulate)
     list.push(
       'fn old1(base: u32, row: u32, col: u32) -> f32 { return 0.0; }',
@@ -137,23 +157,35 @@ fn store4(base: u32, row: u32, col: u32, v: vec4f) {
 }`;
 }
 
+/** A sum and where it goes, as expressions. `base` as of `baseOf`. */
+export interface Stored {
+  readonly row: string;
+  readonly col: string;
+  readonly value: string;
+  readonly bias: string;
+  readonly base?: string;
+}
+
 /**
  * Stores sums, with bias and, for `accumulate`, with what c holds. That is read for several sums at a time: a compiler
  * cannot move a read ahead of a write to the same buffer, so that single reads would wait for each other.
  */
-export function storeAll(
-  sums: readonly { readonly row: string; readonly col: string; readonly value: string; readonly bias: string }[],
-  { accumulate }: ProblemForm,
-  at = 8,
-): string {
+export function storeAll(sums: readonly Stored[], { accumulate }: ProblemForm, at = 8): string {
   if (!accumulate)
-    return sums.map(({ row, col, value, bias }) => `  store4(cBase, ${row}, ${col}, ${value} + ${bias});`).join('\n');
+    return sums
+      .map(({ row, col, value, bias, base = 'cBase' }) => `  store4(${base}, ${row}, ${col}, ${value} + ${bias});`)
+      .join('\n');
   const groups = range(Math.ceil(sums.length / at)).map((g) => sums.slice(g * at, (g + 1) * at));
   return groups
     .map(
       (group) => `  {
-${group.map(({ row, col }, i) => `    let was${i} = old4(cBase, ${row}, ${col});`).join('\n')}
-${group.map(({ row, col, value, bias }, i) => `    store4(cBase, ${row}, ${col}, ${value} + ${bias} + was${i});`).join('\n')}
+${group.map(({ row, col, base = 'cBase' }, i) => `    let was${i} = old4(${base}, ${row}, ${col});`).join('\n')}
+${group
+  .map(
+    ({ row, col, value, bias, base = 'cBase' }, i) =>
+      `    store4(${base}, ${row}, ${col}, ${value} + ${bias} + was${i});`,
+  )
+  .join('\n')}
   }`,
     )
     .join('\n');
@@ -161,6 +193,10 @@ ${group.map(({ row, col, value, bias }, i) => `    store4(cBase, ${row}, ${col},
 
 /** Where the operands of this batch item begin, and which part of K this workgroup computes. */
 export function prologue(problem: ProblemForm): string {
+  if (problem.image)
+    return `${imageBases(problem, problem.image)}
+  let k0 = ${problem.split ? '(wid.z % p.splits) * p.chunk' : '0u'};
+  let k1 = ${problem.split ? 'min(k0 + p.chunk, p.K)' : 'p.K'};`;
   return problem.split
     ? `  let item = wid.z / p.splits;
   let k0 = (wid.z % p.splits) * p.chunk;

@@ -10,7 +10,14 @@ export * from './indexing.ts';
 export * from './cumsum.ts';
 export * from './matmul.ts';
 export { fold, unfold, type Pair, type WindowOptions } from './unfold.ts';
-export { conv1d, conv2d, type Conv1dOptions, type Conv2dOptions } from './conv2d.ts';
+export {
+  conv1d,
+  conv2d,
+  convTranspose2d,
+  type Conv1dOptions,
+  type Conv2dOptions,
+  type ConvTranspose2dOptions,
+} from './conv2d.ts';
 export { avgPool2d, maxPool2d, type AvgPoolOptions, type PoolOptions } from './pool2d.ts';
 export { adaptiveAvgPool2d, interpolate, type InterpolateOptions } from './resample2d.ts';
 export { copyInto } from '../expr/elementwise.ts';

@@ -116,6 +116,7 @@ function erf(x: number): number {
 }
 
 const activate: Record<GemmActivation, (x: number) => number> = {
+  relu: (x) => Math.max(x, 0),
   silu: (x) => x / (1 + Math.exp(-x)),
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
 };

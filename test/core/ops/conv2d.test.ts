@@ -13,8 +13,6 @@ import {
   zeros,
   type Tensor,
 } from '../../../core/index.ts';
-import { conv2dInParts } from '../../../core/ops/conv2d.ts';
-import { windows } from '../../../core/ops/unfold.ts';
 import { conv2dReference, type Conv2dCase } from '../../reference/conv2d.ts';
 import { assertClose, gpuSuite, uniform } from '../../support.ts';
 
@@ -92,21 +90,6 @@ test('an image that is a view is read in place', async ({ device }) => {
   });
   assertClose(await y.data(), conv2dReference(c, await plain.data(), uniform(54, 2), null).y, 2e-6);
   for (const t of [w, y, plain]) t.dispose();
-});
-
-test('in parts over samples and rows it computes the same', async ({ device }) => {
-  const c: Conv2dCase = { x: [3, 2, 9, 7], weight: [4, 2, 3, 3], stride: [2, 1], padding: [2, 1], dilation: [2, 1] };
-  const inputs = [c.x, c.weight].map((shape, i) => tensor(device, uniform(numelOf(shape), i + 1), { shape }));
-  const w = windows('conv2d', c.x, [3, 3], c, true);
-  const parts = (x: Tensor, weight: Tensor, limit: number): Tensor => conv2dInParts(x, weight, w, 1, limit);
-  const expected = conv2dReference(c, uniform(numelOf(c.x), 1), uniform(numelOf(c.weight), 2), null).y;
-  for (const limit of [0, 1100, 6000]) {
-    const y = scope(() => parts(inputs[0], inputs[1], limit));
-    assertClose(await y.data(), expected, 2e-6, `limit ${limit}`);
-    y.dispose();
-  }
-  await gradcheck((x, weight) => parts(x, weight, 1100), inputs, { samples: 6 });
-  for (const t of inputs) t.dispose();
 });
 
 test('conv1d is the convolution of one row', async ({ device }) => {
