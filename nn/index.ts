@@ -52,6 +52,7 @@ export { emaInitialShare, warmupEmaDecay, type EmaDecaySchedule } from './emaDec
 export { Optimizer, type Parameters } from './optim/optimizer.ts';
 export { SGD, type SGDOptions } from './optim/sgd.ts';
 export { Adam, AdamW, type AdamOptions } from './optim/adam.ts';
+export { OuterStep, type OuterStepOptions } from './optim/outerStep.ts';
 export { clipGradNorm } from './optim/clipGradNorm.ts';
 export {
   FusedAdamW,

@@ -5,6 +5,7 @@ export { Trainer } from './trainer.ts';
 export type {
   Denoiser,
   GivenDraws,
+  LocalStepsOptions,
   RunOptions,
   StepRecord,
   TrainerOptions,

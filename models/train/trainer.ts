@@ -9,6 +9,7 @@ import type { Batch, DataCursor, DataLoader } from '../data/dataset.ts';
 import { timestepSamplerFromState, type TimestepSampler } from '../diffusion/timestepSampler.ts';
 import { enqueueAlone, EnqueueTogether, type Enqueued, type StepOrder } from './enqueue.ts';
 import type { GradientExchange } from './exchange.ts';
+import { LocalSteps } from './localSteps.ts';
 import { StepInputs } from './stepInputs.ts';
 import { StepParts } from './stepParts.ts';
 import type {
@@ -56,6 +57,8 @@ export class Trainer {
   /** Both only with several ranks. */
   private readonly exchange: GradientExchange | undefined;
   private readonly together: EnqueueTogether | undefined;
+  /** In place of exchanging gradients. */
+  private readonly local: LocalSteps | undefined;
   private wantsStop = (): boolean => false;
   /** Records of steps by which a rank was asked to stop. */
   private readonly lastOnes = new WeakSet<StepRecord>();
@@ -80,6 +83,7 @@ export class Trainer {
       capture: capturing = true,
       timestepSampler,
       exchange,
+      localSteps,
     } = options;
     const { rank, ranks } = exchange ?? { rank: 0, ranks: 1 };
     if (!(Number.isInteger(batchSize) && batchSize > 0))
@@ -93,6 +97,11 @@ export class Trainer {
       throw new ValueError('Trainer', `is ${microBatches}`, {
         option: 'microBatches',
         expected: `a divisor of the batch of ${batchSize / ranks}`,
+      });
+    if (localSteps && !(Number.isInteger(localSteps.every) && localSteps.every > 0))
+      throw new ValueError('Trainer', `is ${localSteps.every}`, {
+        option: 'localSteps.every',
+        expected: 'a positive integer',
       });
     this.device = device;
     this.model = model.train();
@@ -118,7 +127,9 @@ export class Trainer {
     this.generator = new Generator(device, seed);
     // One rank has nobody to exchange anything with.
     this.exchange = ranks > 1 ? exchange : undefined;
-    this.together = this.exchange && new EnqueueTogether(this.exchange, this.optimizer, precision);
+    this.local = localSteps && new LocalSteps(localSteps, this.optimizer, this.exchange);
+    this.together =
+      this.exchange && !this.local ? new EnqueueTogether(this.exchange, this.optimizer, precision) : undefined;
     this.inputs = new StepInputs(device, model.config, this.generator, { batchSize, microBatches, ranks, rank });
     this.parts = new StepParts({
       device,
@@ -128,7 +139,8 @@ export class Trainer {
       generator: this.generator,
       inputs: this.inputs,
       microBatches,
-      ranks,
+      // A rank by itself takes the mean over its own samples.
+      ranks: this.local ? 1 : ranks,
       capturing,
       sending: this.together,
     });
@@ -146,7 +158,12 @@ export class Trainer {
 
   /** Whether a signal on any rank has ended the run; with one rank alone its own signal tells. */
   get stopped(): boolean {
-    return this.ended;
+    return this.ended && this.whole;
+  }
+
+  /** Whether all ranks hold the same: `state()` may be called. Between meetings of ranks that train by themselves not. */
+  get whole(): boolean {
+    return !this.local || this.taken % this.local.every === 0;
   }
 
   /** How the captured parts of a step use memory; empty before the first step. */
@@ -167,7 +184,7 @@ export class Trainer {
     let ahead: Promise<StepRecord> | null = null;
     this.wantsStop = () => signal?.aborted ?? false;
     // Ranks stop together: after the step whose record says so, which is the same one for all.
-    const stops = (): boolean => (this.exchange ? this.stopped : this.wantsStop());
+    const stops = (): boolean => (this.exchange ? this.stopped : this.wantsStop() && this.whole);
     if (this.taken < steps && !stops()) await this.prepare();
     try {
       while (this.taken < steps && !stops()) {
@@ -209,7 +226,8 @@ export class Trainer {
    * @throws CompileError for a kernel that the adapter refuses
    */
   async prepare(): Promise<void> {
-    if (this.together) await this.together.open();
+    await this.together?.open();
+    await this.local?.open();
     if (!this.parts.setup.capturing) return;
     const draws: GivenDraws = this.sampler ? { timesteps: new Int32Array(0), weights: new Float32Array(0) } : {};
     for (const part of new Set(this.parts.list())) await this.parts.prepared(part, draws);
@@ -231,15 +249,27 @@ export class Trainer {
     const draws: GivenDraws = sampler ? sampler.sample(this.batchSize, () => this.generator.hostUniform(1)[0]) : given;
     const lr = this.lr(this.taken);
     const order: StepOrder = { batch, draws, lr, emaDecay: this.emaDecay(this.taken) };
-    const enqueued = this.together ? this.together.enqueue(this.parts, order) : enqueueAlone(this.parts, order);
+    const enqueued =
+      this.together?.enqueue(this.parts, order) ??
+      this.local?.enqueue(this.parts, order, this.taken) ??
+      enqueueAlone(this.parts, order);
     const step = ++this.taken;
     if (batch.next) this.place = batch.next;
     return this.record(enqueued, { step, lr, epoch: batch.epoch, began, draws });
   }
 
-  /** Everything needed to go on from here bit for bit. Call it while no step is under way. */
+  /**
+   * Everything needed to go on from here bit for bit. Call it while no step is under way.
+   *
+   * @throws ValueError between two meetings of ranks that train by themselves
+   */
   async state(): Promise<TrainerState> {
-    const { params: model, ema, moments: optimizer, words } = await this.optimizer.saveState();
+    if (!this.whole)
+      throw new ValueError('Trainer', `Step ${this.taken} is between two exchanges`, {
+        expected: `a multiple of the ${this.local!.every} local steps`,
+      });
+    const { params: model, ema, moments, words } = await this.optimizer.saveState();
+    const optimizer = this.local ? new Map([...moments, ...(await this.local.saveState())]) : moments;
     const json = { step: this.taken, generator: this.generator.getState(), cursor: this.place, optimizer: words };
     return {
       model,
@@ -251,7 +281,9 @@ export class Trainer {
 
   /** Goes on from a state. @throws FormatError, ShapeError where it doesn't fit; nothing is changed then */
   loadState({ model: params, ema, optimizer: moments, json }: TrainerState): void {
+    this.local?.check(moments, json.step);
     this.optimizer.loadState({ params, ema, moments, words: json.optimizer });
+    this.local?.loadState(moments);
     this.generator.setState(json.generator);
     this.taken = json.step;
     this.place = json.cursor;
@@ -275,6 +307,7 @@ export class Trainer {
     this.optimizer.dispose();
     this.generator.dispose();
     this.together?.dispose();
+    this.local?.dispose();
     this.inputs.dispose();
   }
 

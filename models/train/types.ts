@@ -66,6 +66,21 @@ export interface TrainerOptions {
    * r × batchSize / ranks on. Whatever the number of ranks, a run sees the same samples, timesteps, noise and dropout.
    */
   readonly exchange?: GradientExchange;
+  /**
+   * Ranks exchange no gradients but take steps by themselves, and meet after some of them (DiLoCo, arXiv 2311.08105).
+   * State is saved only where they have just met.
+   */
+  readonly localSteps?: LocalStepsOptions;
+}
+
+/** How ranks that take steps by themselves meet. */
+export interface LocalStepsOptions {
+  /** Steps between two meetings. */
+  readonly every: number;
+  /** Learning rate of the step that is taken where they meet, default 0.7. */
+  readonly outerLr?: number;
+  /** Its Nesterov momentum, default 0.9. */
+  readonly outerMomentum?: number;
 }
 
 /** What one step did. Losses are means over the batch, before weighting by the timestep sampler. */
@@ -75,7 +90,7 @@ export interface StepRecord {
   readonly loss: number;
   readonly mse?: number;
   readonly vb?: number;
-  /** Global gradient norm before clipping. */
+  /** Global gradient norm before clipping; with local steps that of this rank. */
   readonly gradNorm: number;
   readonly lr: number;
   readonly imagesPerSecond: number;
@@ -92,7 +107,7 @@ export interface TrainerState {
   readonly model: StateTensors;
   /** Their moving averages. */
   readonly ema: StateTensors;
-  /** First and second moments, `m.NAME` and `v.NAME`. */
+  /** First and second moments, `m.NAME` and `v.NAME`; with local steps also the outer momentum, `outer.NAME`. */
   readonly optimizer: StateTensors;
   /** Plain JSON. */
   readonly json: {

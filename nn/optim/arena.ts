@@ -1,16 +1,25 @@
 // One flat tensor that holds many. What an optimizer does to all parameters then takes one dispatch, not hundreds.
 
+import { FormatError, ShapeError } from '../../core/errors.ts';
 import {
   EngineError,
   keep,
   noGrad,
+  sameShape,
   scope,
+  show,
   type Tensor,
   zeros,
   type Device,
   type DType,
   type Shape,
 } from '../../core/index.ts';
+import type { SafetensorsEntry } from '../formats/safetensors.ts';
+import type { HostTensor } from '../module.ts';
+import { hostValues } from '../stateDict.ts';
+
+/** Values by name. */
+export type StateTensors = ReadonlyMap<string, HostTensor | SafetensorsEntry>;
 
 /**
  * Each tensor begins at a multiple of so many elements: 256 bytes even in f16, the largest alignment of bindings that
@@ -74,6 +83,28 @@ export class Arena {
         { shape, data: all.subarray(offset, offset + numel) },
       ]),
     );
+  }
+
+  /**
+   * The values of all tensors in a state, as `write` takes them.
+   *
+   * @param operation who asks, for errors
+   * @param prefix before each tensor's name in the state; `told` before it in errors
+   * @throws FormatError, ShapeError where one is missing or of another shape
+   */
+  valuesIn(
+    state: StateTensors,
+    { operation, prefix, told = prefix }: { operation: string; prefix: string; told?: string },
+  ): (name: string) => ArrayLike<number> {
+    for (const [name, { shape }] of this.layout.places) {
+      const entry = state.get(prefix + name);
+      if (!entry) throw new FormatError(operation, `${told}${name} is missing in the state`);
+      if (!sameShape(entry.shape, shape))
+        throw new ShapeError(operation, `${told}${name} has shape ${show(entry.shape)} in the state`, {
+          expected: show(shape),
+        });
+    }
+    return (name) => hostValues(state.get(prefix + name)!) as ArrayLike<number>;
   }
 
   /** Overwrites everything. `values` gives the values of each tensor, in row-major order. */

@@ -3,19 +3,8 @@
 // to step is in a buffer. Sources: Loshchilov & Hutter 2017 (arXiv 1711.05101); Micikevicius et al. 2017 (arXiv
 // 1710.03740), §3 for f16.
 
-import { FormatError, ShapeError, ValueError } from '../../core/errors.ts';
-import {
-  empty,
-  keep,
-  noGrad,
-  scope,
-  sameShape,
-  show,
-  tensor,
-  type AccumulateOptions,
-  type Shape,
-  type Tensor,
-} from '../../core/index.ts';
+import { FormatError, ValueError } from '../../core/errors.ts';
+import { empty, keep, noGrad, scope, show, tensor, type AccumulateOptions, type Tensor } from '../../core/index.ts';
 import {
   ADAMW_SETTINGS_WORDS,
   ADAMW_STATE_WORDS,
@@ -34,9 +23,9 @@ import {
 } from '../../kernels/fused-adamw/index.ts';
 import type { HostTensor, Module } from '../module.ts';
 import { parameter } from '../parameter.ts';
-import { hostValues } from '../stateDict.ts';
-import type { SafetensorsEntry } from '../formats/safetensors.ts';
-import { Arena, ArenaLayout } from './arena.ts';
+import { Arena, ArenaLayout, type StateTensors } from './arena.ts';
+
+export type { StateTensors };
 
 /** Options of `FusedAdamW`. */
 export interface FusedAdamWOptions {
@@ -69,9 +58,6 @@ export interface AdamWCounters {
   readonly gradNorm: number;
   readonly lossScale: number;
 }
-
-/** Values by name. */
-export type StateTensors = ReadonlyMap<string, HostTensor | SafetensorsEntry>;
 
 /** All that an optimizer needs to go on from bit for bit. */
 export interface FusedAdamWState {
@@ -322,6 +308,23 @@ export class FusedAdamW {
     return { step: of('step'), skipped: of('skipped'), gradNorm: of('gradNorm'), lossScale: of('lossScale') };
   }
 
+  /** The words of the state buffer. */
+  async words(): Promise<ArrayLike<number>> {
+    return this.state.data();
+  }
+
+  /** Overwrites the words of the state buffer. @throws FormatError where there are more or fewer */
+  loadWords(words: readonly number[]): void {
+    checkWords(words);
+    this.state.write(Float32Array.from(words));
+    this.settled = false;
+  }
+
+  /** Brings the f16 copies up to date after somebody else has written to the masters. */
+  refresh(): void {
+    noGrad(() => this.half?.flat.copy_(this.params.flat));
+  }
+
   /** Runs `fn` while the module's parameters are their moving averages. */
   async withEma<T>(fn: () => T | Promise<T>): Promise<T> {
     const { ema } = this;
@@ -359,32 +362,19 @@ export class FusedAdamW {
    * @throws FormatError, ShapeError when something is missing or of another shape; nothing is written then
    */
   loadState({ params, ema, moments, words }: FusedAdamWState): void {
-    if (words.length !== ADAMW_STATE_WORDS)
-      throw new FormatError('FusedAdamW', `The state has ${words.length} words`, {
-        expected: `${ADAMW_STATE_WORDS}`,
-        remedy: 'load it with the version that wrote it',
-      });
-    const lookup =
-      (from: StateTensors, prefix: string, told: string) =>
-      (name: string, shape: Shape): ArrayLike<number> => {
-        const entry = from.get(prefix + name);
-        if (!entry) throw new FormatError('FusedAdamW', `${told}${name} is missing in the state`);
-        if (!sameShape(entry.shape, shape))
-          throw new ShapeError('FusedAdamW', `${told}${name} has shape ${show(entry.shape)} in the state`, {
-            expected: show(shape),
-          });
-        return hostValues(entry) as ArrayLike<number>;
-      };
-    const plan: (readonly [Arena, (name: string, shape: Shape) => ArrayLike<number>])[] = [
-      [this.params, lookup(params, '', '')],
-      ...MOMENTS.map((key) => [this[key], lookup(moments, `${key}.`, `optimizer.${key}.`)] as const),
+    checkWords(words);
+    const operation = 'FusedAdamW';
+    const plan: (readonly [Arena, (name: string) => ArrayLike<number>])[] = [
+      [this.params, this.params.valuesIn(params, { operation, prefix: '' })],
+      ...MOMENTS.map((key) => {
+        const prefix = `${key}.`;
+        return [this[key], this[key].valuesIn(moments, { operation, prefix, told: `optimizer.${prefix}` })] as const;
+      }),
     ];
-    if (this.ema) plan.push([this.ema, lookup(ema, '', 'ema.')]);
-    for (const [arena, values] of plan) for (const [name, { shape }] of arena.layout.places) values(name, shape);
+    if (this.ema) plan.push([this.ema, this.ema.valuesIn(ema, { operation, prefix: '', told: 'ema.' })]);
     for (const [arena, values] of plan) arena.write(values);
-    noGrad(() => this.half?.flat.copy_(this.params.flat));
-    this.state.write(Float32Array.from(words));
-    this.settled = false;
+    this.refresh();
+    this.loadWords(words);
   }
 
   /** Frees everything but the parameters. */
@@ -396,4 +386,12 @@ export class FusedAdamW {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function checkWords(words: readonly number[]): void {
+  if (words.length !== ADAMW_STATE_WORDS)
+    throw new FormatError('FusedAdamW', `The state has ${words.length} words`, {
+      expected: `${ADAMW_STATE_WORDS}`,
+      remedy: 'load it with the version that wrote it',
+    });
 }

@@ -8,9 +8,9 @@ import { LossSecondMomentResampler } from '../../models/diffusion/timestepSample
 import { Dis, disConfig } from '../../models/dis/index.ts';
 import { localExchange } from '../../models/train/exchange.ts';
 import { Trainer } from '../../models/train/trainer.ts';
-import type { StepRecord, TrainerOptions } from '../../models/train/types.ts';
+import type { StepRecord, TrainerOptions, TrainerState } from '../../models/train/types.ts';
 import { Generator, keep, scope } from '../../core/index.ts';
-import { gpuSuite, uniform } from '../support.ts';
+import { assertClose, gpuSuite, uniform } from '../support.ts';
 
 const test = gpuSuite('trainer: several ranks');
 
@@ -35,6 +35,7 @@ const dataset: Dataset = {
 
 interface Run {
   readonly records: StepRecord[];
+  readonly state: TrainerState;
   readonly parameters: Map<string, Float32Array>;
 }
 
@@ -46,6 +47,7 @@ async function train(
   ranks: number,
   steps: number,
   options: Partial<TrainerOptions> | (() => Partial<TrainerOptions>) = {},
+  from?: TrainerState,
 ): Promise<Run[]> {
   const diffusion = createDiffusion(device, { predictXstart: true, learnSigma: false });
   const runs = await Promise.all(
@@ -63,19 +65,23 @@ async function train(
         exchange,
         ...(typeof options === 'function' ? options() : options),
       });
+      if (from) trainer.loadState(from);
       const loader = new DataLoader(dataset, {
         batchSize: BATCH,
         seed: 5,
         flip: true,
+        cursor: trainer.cursor,
         part: { index: exchange.rank, of: ranks },
       });
       const records: StepRecord[] = [];
       for await (const record of trainer.run(loader, { steps })) records.push(record);
-      const { model: values, ema, optimizer } = await trainer.state();
+      const state = await trainer.state();
+      const { model: values, ema, optimizer } = state;
       trainer.dispose();
       model.dispose();
       return {
         records,
+        state,
         parameters: new Map(
           Object.entries({ values, ema, optimizer }).flatMap(([kind, tensors]) =>
             Array.from(tensors, ([name, { data }]): [string, Float32Array] => [
@@ -91,6 +97,31 @@ async function train(
   return runs;
 }
 
+/** The parameters of two ranks that have not met yet. */
+async function trainApart(device: Device, steps: number): Promise<Map<string, Float32Array>[]> {
+  const diffusion = createDiffusion(device, { predictXstart: true, learnSigma: false });
+  const apart = await Promise.all(
+    localExchange(2).map(async (exchange) => {
+      const generator = new Generator(device, 3);
+      const model = scope(() => keepModule(new Dis(generator, CONFIG)));
+      const localSteps = { every: steps + 1 };
+      const options = { device, model, diffusion, batchSize: BATCH, lr: 1e-3, seed: 7, exchange, localSteps };
+      const trainer = new Trainer(options);
+      const part = { index: exchange.rank, of: 2 };
+      const loader = new DataLoader(dataset, { batchSize: BATCH, seed: 5, flip: true, part });
+      for await (const _ of trainer.run(loader, { steps }));
+      const values = await trainer.optimizer.params.read();
+      let refused = '';
+      await trainer.state().catch((error: unknown) => (refused = String(error)));
+      assert.match(refused, /Step 3 is between two exchanges, expected a multiple of the 4 local steps/);
+      for (const resource of [generator, trainer, model]) resource.dispose();
+      return new Map(Array.from(values, ([name, { data }]) => [name, data]));
+    }),
+  );
+  diffusion.dispose();
+  return apart;
+}
+
 function keepModule<T extends Dis>(module: T): T {
   for (const [, parameter] of module.namedParameters()) keep(parameter);
   return module;
@@ -101,6 +132,10 @@ const numbers = (records: readonly StepRecord[]): unknown[] =>
 
 function assertSame(a: Run, b: Run): void {
   assert.equal(numbers(a.records), numbers(b.records));
+  assertSameState(a, b);
+}
+
+function assertSameState(a: Run, b: Run): void {
   for (const [name, values] of a.parameters) assert.equal(b.parameters.get(name), values, name);
 }
 
@@ -160,6 +195,42 @@ test('loss-aware timesteps learn from the losses of all ranks', async ({ device 
   assertNear(first, alone, 1e-5);
 });
 
+/** Losses of two runs whose ranks have gradient norms of their own. */
+const lossesOf = ({ records }: Run): number[] => records.map(({ loss }) => loss);
+
+test('local steps: where ranks meet all have the same bits, and a run goes on from there bit for bit', async ({
+  device,
+}) => {
+  for (const precision of device.has('shader-f16') ? (['f32', 'f16'] as const) : (['f32'] as const))
+    for (const ranks of [1, 2, 3]) {
+      const options = { localSteps: { every: 2 }, microBatches: 2, precision };
+      const [first, ...others] = await train(device, ranks, 6, options);
+      for (const other of others) {
+        assertSameState(first, other);
+        assert.equal(lossesOf(first), lossesOf(other));
+      }
+      const [half] = await train(device, ranks, 2, options);
+      const [second] = await train(device, ranks, 6, options, half.state);
+      assertSameState(first, second);
+      assert.equal(lossesOf(second), lossesOf(first).slice(2));
+      const [eager] = await train(device, ranks, 6, { ...options, capture: false });
+      assertSameState(first, eager);
+    }
+});
+
+test('local steps: with rate 1 and no momentum ranks become the mean of what each has trained by itself', async ({
+  device,
+}) => {
+  const outer = { outerLr: 1, outerMomentum: 0 };
+  const [met] = await train(device, 2, 3, { localSteps: { every: 3, ...outer } });
+  const apart = await trainApart(device, 3);
+  for (const [name, values] of met.parameters) {
+    if (!name.startsWith('values.')) continue;
+    const mean = values.map((_, i) => (apart[0].get(name.slice(7))![i] + apart[1].get(name.slice(7))![i]) / 2);
+    assertClose(values, mean, 1e-6, name);
+  }
+});
+
 test('a batch that ranks cannot share is refused', ({ device }) => {
   const generator = new Generator(device, 3);
   const model = scope(() => keepModule(new Dis(generator, CONFIG)));
@@ -167,6 +238,7 @@ test('a batch that ranks cannot share is refused', ({ device }) => {
   const make = (options: Partial<TrainerOptions>): Trainer =>
     new Trainer({ device, model, diffusion, batchSize: BATCH, exchange: localExchange(5)[1], ...options });
   assert.throws(() => make({}), /batchSize is 12, expected a multiple of the 5 ranks/);
+  assert.throws(() => make({ batchSize: 15, localSteps: { every: 0 } }), /every is 0, expected a positive integer/);
   assert.throws(
     () => make({ batchSize: 15, microBatches: 2 }),
     /microBatches is 2, expected a divisor of the batch of 3/,
