@@ -3,7 +3,7 @@
 //   config.json            the run's, so that the folder stands by itself
 //   model.safetensors      parameters, under the official names
 //   ema.safetensors        their moving averages, likewise
-//   optimizer.safetensors  first and second moments: m.NAME, v.NAME
+//   optimizer.safetensors  first and second moments: m.NAME, v.NAME; with --sync-every the outer momentum: outer.NAME
 //   state.json             step, random position, data cursor, optimizer scalars
 
 import { join } from 'node:path';
@@ -68,7 +68,10 @@ export async function checkCheckpoint(
   if (sampler?.kind === 'loss-second-moment' && sampler.history.length !== diffusionSteps)
     throw bad('timestepSampler.history', `a list of ${sampler.history.length}`, `${diffusionSteps} values`);
 
-  const moments = ['m', 'v'].flatMap((key) =>
+  const { syncEvery } = config.settings;
+  if (syncEvery !== undefined && step % syncEvery !== 0)
+    throw bad('step', step, `a multiple of ${syncEvery} local steps`);
+  const moments = ['m', 'v', ...(syncEvery === undefined ? [] : ['outer'])].flatMap((key) =>
     shapesOf(config).map(([name, shape]) => [`${key}.${name}`, shape] as const),
   );
   await checkWeights(folder, config, 'model');

@@ -6,9 +6,10 @@ import { kindNamed } from './modelKinds/index.ts';
 import type { RunConfig } from './runConfig.ts';
 import type { RunFolder } from './runFolder.ts';
 
-/** Bytes of a checkpoint: the parameters, their averages and two moments of each, in f32. */
+/** Bytes of a checkpoint: of each parameter the value, its average, two moments and, with local steps, one more; f32. */
 export function checkpointBytes({ kind, model, settings }: Pick<RunConfig, 'kind' | 'model' | 'settings'>): number {
-  return 4 * 4 * kindNamed(kind).costs(model, { batch: settings.batch, precision: settings.precision }).parameters;
+  const values = settings.syncEvery === undefined ? 4 : 5;
+  return 4 * values * kindNamed(kind).costs(model, { batch: settings.batch, precision: settings.precision }).parameters;
 }
 
 /** How many checkpoints lie in a run's folder at once: those that are kept, and one more while it is written. */

@@ -10,6 +10,7 @@ import {
   ValueError,
   errorSentence,
 } from '../core/errors.ts';
+import { MpiError, RankLostError } from './distributed/mpi.ts';
 import { FileError, errorCode } from './files.ts';
 import { flagOf } from './flagNames.ts';
 import { invocation } from './invocation.ts';
@@ -25,6 +26,8 @@ export const EXIT = {
   file: 3,
   /** No adapter, or one that is lost or too small. */
   gpu: 4,
+  /** Of several ranks one is gone or silent. */
+  rank: 5,
   /** Ended by Ctrl-C or a signal (128 + SIGINT). */
   interrupted: 130,
 } as const;
@@ -71,6 +74,8 @@ export function describeFailure(error: unknown): Failure {
   const message = sentence(error);
   if (error instanceof UsageError || error instanceof ValueError)
     return { message, status: EXIT.usage, unexpected: false };
+  if (error instanceof RankLostError) return { message, status: EXIT.rank, unexpected: false };
+  if (error instanceof MpiError) return { message, status: EXIT.gpu, unexpected: false };
   if (error instanceof TrainingError) return { message, status: EXIT.failure, unexpected: false };
   if (error instanceof FileError || error instanceof FormatError)
     return { message, status: EXIT.file, unexpected: false };

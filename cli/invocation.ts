@@ -3,6 +3,7 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { basename, delimiter, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { rankCommand } from './distributed/rankCommand.ts';
 
 /** The command line that calls this program with `args`, as it was called itself: by its name, through npx, or by its path in a clone. */
 export function invocation(...args: readonly string[]): string {
@@ -31,9 +32,12 @@ export function setupScript(): string {
   return found;
 }
 
-/** The command that goes on with a run. */
+/** The command that goes on with a run: in a rank, the launcher's or mpirun's. */
 export function resumeCommand(folder: { readonly shown: string }): string {
-  return invocation('train', '--resume', folder.shown);
+  const ranks = rankCommand(folder.shown);
+  if (!ranks) return invocation('train', '--resume', folder.shown);
+  const { before, args } = ranks;
+  return before ? [...before, ...args].map(quoted).join(' ') : invocation(...args);
 }
 
 /** Whether a shell finds a command. What npm puts before the path for its children is in no shell of a person's. */

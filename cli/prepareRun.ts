@@ -45,12 +45,14 @@ export async function beginRun(options: TrainOptions, given: Given, signal: Abor
   if (options.batch % options.microBatches !== 0) {
     throw new UsageError(`--micro-batches is ${options.microBatches}, expected a divisor of --batch ${options.batch}.`);
   }
+  if (options.syncEvery !== undefined && options.gpus === undefined && !options.distributed)
+    throw new UsageError('--sync-every is for several ranks; give --gpus or --distributed with it, or leave it out.');
   const init = options.initFrom === undefined ? undefined : await describeInit(options.initFrom, options);
   const asked = settingsOf({ ...options, ...init?.settings(given), data: absoluteData(options.data) });
   const data = await openRunData(asked, signal);
   // What the data have today stays the run's, whatever a later version finds in them.
   const settings = { ...asked, channels: data.dataset.channels as Channels };
-  const plan = planOf(options, data, settings.batch);
+  const plan = planOf(options, { data, settings });
   const config = makeRunConfig(settings, plan, data);
   const note = init?.compare(config);
   if (note !== undefined) say(note);
@@ -145,7 +147,7 @@ export async function resumeRun(
 /** The plan of a run that goes on, with the flags that are given. */
 function newPlan({ plan, settings }: RunConfig, options: TrainOptions, given: Given, data: OpenedData): TrainPlan {
   const wanted = { ...plan, ...Object.fromEntries(PLAN.filter(given).map((name) => [name, options[name]])) };
-  return given('epochs') ? planOf({ ...wanted, epochs: options.epochs }, data, settings.batch) : wanted;
+  return planOf(given('epochs') ? { ...wanted, epochs: options.epochs } : wanted, { data, settings });
 }
 
 /** A run of the official code goes on in a new folder. */

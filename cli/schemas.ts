@@ -65,6 +65,7 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
   emaWarmup: z.boolean().optional(),
   warmupFromZero: z.boolean().optional(),
   precision: z.enum(['f32', 'f16']),
+  syncEvery: positive.optional(),
   seed: count,
 });
 

@@ -8,6 +8,7 @@ import { hash32 } from '../models/data/hash.ts';
 import { sampleImages } from '../models/sample/index.ts';
 import type { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles } from './checkpoint.ts';
+import { RankLostError } from './distributed/mpi.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { firstNotFinite } from './finite.ts';
@@ -35,8 +36,8 @@ export interface TrainRunOptions extends TrainingParts {
 /** So many steps without a finite gradient mean that none will come; a loss scale for f16 is found in fewer. */
 const HOPELESS = 100;
 
-/** Errors after which nothing on the device can be relied on. */
-const ON_THE_DEVICE = [DeviceLostError, GpuError, CompileError, LimitError, DisposedError] as const;
+/** Errors after which nothing on the device can be relied on, or a step was left in the middle. */
+const NOT_WHOLE = [DeviceLostError, GpuError, CompileError, LimitError, DisposedError, RankLostError] as const;
 
 /** The steps between two stops, and what is done at each. */
 export class TrainLoop {
@@ -105,7 +106,7 @@ export class TrainLoop {
       // The others wait for what is written.
       await ranks?.barrier();
     }
-    if (trainer.step > (this.saved?.step ?? 0)) await this.save(true);
+    if (trainer.whole && trainer.step > (this.saved?.step ?? 0)) await this.save(true);
     await ranks?.barrier();
     return this.saved;
   }
@@ -191,9 +192,9 @@ export class TrainLoop {
   /** Writes a checkpoint after a failure that leaves the state whole, and says what to go on from. */
   async rescue(error: unknown): Promise<void> {
     const { step } = this.trainer;
-    if (ON_THE_DEVICE.some((type) => error instanceof type) || error instanceof TrainingError) return;
+    if (NOT_WHOLE.some((type) => error instanceof type) || error instanceof TrainingError) return;
     try {
-      if (step > (this.saved?.step ?? 0) && step !== this.unsaved) await this.save(true);
+      if (this.trainer.whole && step > (this.saved?.step ?? 0) && step !== this.unsaved) await this.save(true);
     } catch (failure) {
       this.progress.warn(
         `No checkpoint of step ${grouped(step)} could be written: ${describeFailure(failure).message}`,

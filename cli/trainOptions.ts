@@ -22,6 +22,8 @@ export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, Ad
   readonly oversubscribe?: boolean;
   readonly distributed?: boolean;
   readonly maxRestarts: number;
+  /** Seconds. */
+  readonly rankTimeout: number;
 }
 
 /** How a run shows that it moves. */
@@ -46,7 +48,7 @@ export const PLAN = [
 /** Flags that say nothing about the run itself. */
 const ASIDE = new Set([
   ...['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
-  ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts'],
+  ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts', 'rankTimeout'],
   ...PLAN,
 ]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
@@ -79,10 +81,28 @@ export function planFlags(options: TrainPlan): TrainPlan {
   return Object.fromEntries(PLAN.map((name) => [name, options[name]])) as unknown as TrainPlan;
 }
 
-/** The plan of a run, in steps. */
-export function planOf(options: TrainPlan & { readonly epochs?: number }, data: OpenedData, batch: number): TrainPlan {
-  const plan = planFlags(options);
-  return options.epochs === undefined
-    ? plan
-    : { ...plan, steps: options.epochs * Math.max(1, Math.floor(data.dataset.length / batch)) };
+/** What a run's plan depends on beside the options. */
+export interface PlanBasis {
+  readonly data: OpenedData;
+  readonly settings: Pick<TrainSettings, 'batch' | 'syncEvery'>;
+}
+
+/** The plan of a run, in steps. @throws UsageError where local steps don't fit into it */
+export function planOf(options: TrainPlan & { readonly epochs?: number }, { data, settings }: PlanBasis): TrainPlan {
+  const { batch, syncEvery = 1 } = settings;
+  const named = planFlags(options);
+  const steps = (options.epochs ?? 0) * Math.max(1, Math.floor(data.dataset.length / batch));
+  const plan =
+    options.epochs === undefined ? named : { ...named, steps: syncEvery * Math.max(1, Math.ceil(steps / syncEvery)) };
+  const stops = {
+    '--steps': plan.steps,
+    '--checkpoint-every': plan.checkpointEvery,
+    '--sample-every': plan.sampleEvery,
+  };
+  for (const [flag, value] of Object.entries(stops))
+    if (value % syncEvery !== 0)
+      throw new UsageError(
+        `${flag} is ${value}, expected a multiple of --sync-every ${syncEvery}: between two exchanges ranks differ.`,
+      );
+  return plan;
 }

@@ -48,6 +48,8 @@ export interface TrainSettings extends ModelFlags {
    */
   readonly emaWarmup?: boolean;
   readonly precision: 'f32' | 'f16';
+  /** Steps that ranks take by themselves between two exchanges; not given where they exchange gradients. */
+  readonly syncEvery?: number;
   readonly seed: number;
 }
 

@@ -52,6 +52,7 @@ function newTrainer(
     precision: settings.precision,
     seed: hash32(settings.seed, TRAIN_KEY),
     exchange: ranks,
+    ...(settings.syncEvery !== undefined && { localSteps: { every: settings.syncEvery } }),
     ...(settings.timestepSampler !== 'uniform' && {
       timestepSampler: createTimestepSampler(settings.timestepSampler, diffusion.numTimesteps),
     }),

@@ -9,7 +9,8 @@ import { EXIT, UsageError } from '../errors.ts';
 import { grouped } from '../format.ts';
 import { followRun, type RunNews } from '../distributed/follower.ts';
 import { reportFolder } from '../distributed/report.ts';
-import type { Ranks } from '../distributed/ranks.ts';
+import type { Joined } from '../distributed/join.ts';
+import { RANK_TIMEOUT } from '../distributed/ranks.ts';
 import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation, resumeCommand } from '../invocation.ts';
 import { addModelFlags, SHAPES_DEFAULTS } from '../modelFlags.ts';
@@ -175,6 +176,13 @@ export function trainCommand(): Command {
         gpuList,
       ),
     )
+    .addOption(
+      flag(
+        '--sync-every <steps>',
+        'for slow networks: each rank trains so many steps by itself, then all meet (DiLoCo); the result is another',
+        integer({ min: 1 }),
+      ),
+    )
     .option('--oversubscribe', 'let ranks share an adapter')
     .addOption(
       flag(
@@ -182,6 +190,14 @@ export function trainCommand(): Command {
         'with --gpus: go on so many times with the GPUs that are left',
         integer({ min: 0 }),
         3,
+      ),
+    )
+    .addOption(
+      flag(
+        '--rank-timeout <seconds>',
+        'end the ranks when one of them gives no sign of life for so long',
+        number({ min: 1, max: 86_400 }),
+        RANK_TIMEOUT,
       ),
     )
     .option('--distributed', 'this process is a rank that mpirun has started')
@@ -233,12 +249,13 @@ async function launch(options: TrainOptions): Promise<number> {
 async function trainRank(options: TrainOptions, given: Given, flagName: FlagName): Promise<void> {
   const { joinRanks } = await import('../distributed/join.ts');
   const interrupt = catchInterrupt(() => {}, ['SIGUSR2']);
-  const { ranks, fail } = await joinRanks(options.oversubscribe ?? false);
+  const { ranks, began, fail } = await joinRanks(options);
   try {
     const { signal } = interrupt;
-    if (ranks.rank === 0) await train(options, given, flagName, { ranks, interrupt });
+    if (ranks.rank === 0) await train(options, given, flagName, { ranks, began, interrupt });
     else {
-      const { config } = await ranks.broadcast<RunNews | null>(null).then(named);
+      const { config, place } = await ranks.broadcast<RunNews | null>(null).then(named);
+      began(place);
       const data = await openRunData(config.settings, signal);
       if (data.fingerprint !== config.dataFingerprint)
         throw new UsageError(`The data in ${config.settings.data} is not on rank ${ranks.rank} what it is on rank 0.`);
@@ -249,9 +266,9 @@ async function trainRank(options: TrainOptions, given: Given, flagName: FlagName
     }
   } catch (error) {
     fail(error);
-  } finally {
-    interrupt.release();
   }
+  // Threads of MPI and of the driver don't survive that Node takes their libraries away one after the other.
+  process.exit();
 }
 
 /** What rank 0 has told, or that there is nothing to do. */
@@ -264,11 +281,11 @@ async function train(
   options: TrainOptions,
   given: Given,
   flagName: FlagName,
-  together?: { readonly ranks: Ranks; readonly interrupt: Interrupt },
+  together?: Pick<Joined, 'ranks' | 'began'> & { readonly interrupt: Interrupt },
 ): Promise<void> {
   const style = styleOf(options);
   separateFromJson(style);
-  const ranks = together?.ranks;
+  const { ranks, began } = together ?? {};
   const interrupt =
     together?.interrupt ??
     catchInterrupt(() => say('Finishing this step, then writing a checkpoint; Ctrl-C again leaves at once.'));
@@ -294,7 +311,9 @@ async function train(
               `${config.settings.microBatches} micro-batches; choose other numbers.`,
           );
         reportFolder(folder.path);
-        await ranks.broadcast<RunNews>({ config, start: resume?.step ?? 0 });
+        const place = { path: folder.path, shown: folder.shown };
+        began?.(place);
+        await ranks.broadcast<RunNews>({ config, start: resume?.step ?? 0, place });
       } else if (signal.aborted) return stopped(undefined);
       using device = await openCliDevice(options);
       const profile =

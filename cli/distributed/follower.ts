@@ -4,6 +4,7 @@ import { tuningOf, type Device, type TuningData } from '../../core/index.ts';
 import type { OpenedData } from '../data/openData.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { buildTraining, stopsAfter } from '../training.ts';
+import type { RunPlace } from './join.ts';
 import type { Ranks } from './ranks.ts';
 import { shareState } from './shareState.ts';
 
@@ -12,6 +13,7 @@ export interface RunNews {
   readonly config: RunConfig;
   /** Step that the run goes on from. */
   readonly start: number;
+  readonly place: RunPlace;
 }
 
 /** Trains beside rank 0 until it ends. */

@@ -12,7 +12,8 @@ import { locateCheckpoint } from '../runFolder.ts';
 import { chooseGpus, listGpus } from './gpus.ts';
 import { MpiLibrary } from './mpi.ts';
 import { mpirun, requireMpirun } from './mpirun.ts';
-import { REPORT, reportedFolder } from './report.ts';
+import { AGAIN, pick } from './rankCommand.ts';
+import { REPORT, reportedFolder, reportedLost } from './report.ts';
 
 export interface LaunchOptions {
   readonly gpus: number | readonly number[];
@@ -31,30 +32,10 @@ const OWN = new Map([
   ['--quiet', 0],
   ['-q', 0],
 ]);
-/** Flags that a run which goes on is given again: what isn't in its folder. */
-const AGAIN = new Map([
-  ['--adapter', 1],
-  ['--tier', 1],
-  ['--oversubscribe', 0],
-]);
-
-/** The arguments without, or only, those that are named. */
-function pick(args: readonly string[], names: ReadonlyMap<string, number>, keep: boolean): string[] {
-  const out: string[] = [];
-  for (let i = 0; i < args.length; i++) {
-    const name = args[i].split('=')[0];
-    const values = names.get(name);
-    const count = values === undefined || args[i].includes('=') ? 0 : values;
-    if ((values !== undefined) === keep) out.push(...args.slice(i, i + 1 + count));
-    i += count;
-  }
-  return out;
-}
-
 interface Ended {
   readonly status: number;
-  /** The rank that mpirun blames. */
-  readonly rank: number | undefined;
+  /** The rank that mpirun blames, or those that were silent. */
+  readonly dead: readonly number[];
 }
 
 /** Trains with ranks until the run is done. @returns the exit status */
@@ -75,12 +56,12 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
     for (let restarts = 0; ; restarts++) {
       const { ended, interrupted } = await runRanks(places, [...args, '--progress', options.style], report);
       if (interrupted) return EXIT.interrupted;
-      const { status, rank } = ended;
+      const { status, dead } = ended;
       if (status === 0) return EXIT.ok;
       const run = reportedFolder(report);
       const last = run === undefined ? undefined : await locateCheckpoint(run).catch(() => undefined);
       // A rank that said itself what was wrong would say it again.
-      const died = status > 128 || status === EXIT.gpu;
+      const died = status > 128 || status === EXIT.gpu || status === EXIT.rank;
       if (!died || restarts >= options.maxRestarts) {
         if (last && run !== undefined)
           say(
@@ -90,10 +71,10 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
         return status;
       }
       const before = places.length;
-      places = left(places, rank, options);
+      places = left(places, dead, options);
       if (last && run !== undefined) args = ['train', '--resume', run, ...again];
       say(
-        `${rank === undefined ? 'A rank' : `Rank ${rank}`} died; going on from ` +
+        `${dead.length === 0 ? 'A rank' : `${dead.length > 1 ? 'Ranks' : 'Rank'} ${dead.join(', ')}`} died; going on from ` +
           `${last ? `step ${last.checkpoint.step}` : 'the beginning'} with ${places.length} of ${before} ranks ` +
           `(restart ${restarts + 1} of ${options.maxRestarts}).`,
       );
@@ -103,10 +84,11 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
   }
 }
 
-/** The places without the dead rank's, as many as divide the batch. One alone goes on by itself. */
-function left(places: readonly number[], rank: number | undefined, { batch }: LaunchOptions): number[] {
-  if (places.length === 1) return [...places];
-  const rest = places.filter((_, r) => r !== (rank ?? places.length - 1));
+/** The places without the dead ranks', as many as divide the batch. One alone goes on by itself. */
+function left(places: readonly number[], dead: readonly number[], { batch }: LaunchOptions): number[] {
+  const gone = dead.length === 0 ? [places.length - 1] : dead;
+  const rest = places.filter((_, r) => !gone.includes(r));
+  if (rest.length === 0) return places.slice(0, 1);
   let count = rest.length;
   // The batch of a run that goes on isn't known here: halves divide what the ranks before have divided.
   if (batch === undefined) count = Math.max(1, 2 ** Math.floor(Math.log2(count)));
@@ -122,6 +104,7 @@ async function runRanks(
 ): Promise<{ ended: Ended; interrupted: boolean }> {
   const command = [process.execPath, ...process.execArgv, process.argv[1], ...args, '--distributed'];
   const start = mpirun(places, command);
+  rmSync(`${report}.lost`, { force: true });
   // In a session of its own: Ctrl-C reaches this process alone, which passes it on as what mpirun forwards.
   const child: ChildProcess = spawn('mpirun', start.args, {
     env: { ...start.env, [REPORT]: report },
@@ -154,6 +137,8 @@ async function runRanks(
     child.once('close', (code, signal) => resolve(code ?? (signal ? 143 : 1)));
   });
   for (const name of signals) process.off(name, onSignal);
-  const rank = /process rank (\d+)|Process name: \[\[\d+,\d+\],(\d+)\]/.exec(banner);
-  return { ended: { status, rank: rank ? Number(rank[1] ?? rank[2]) : undefined }, interrupted };
+  const silent = reportedLost(report);
+  const blamed = /process rank (\d+)|Process name: \[\[\d+,\d+\],(\d+)\]/.exec(banner);
+  const dead = silent.length > 0 ? silent : blamed ? [Number(blamed[1] ?? blamed[2])] : [];
+  return { ended: { status, dead }, interrupted };
 }

@@ -3,7 +3,7 @@
 // the other has not begun.
 
 import type { ExchangeChannel } from '../../models/train/exchange.ts';
-import { MpiError, type Communicator } from './mpi.ts';
+import { RankLostError, type Communicator } from './mpi.ts';
 
 /** Runs calls in the order of their places, whatever the order in which they come. */
 class Lane {
@@ -92,7 +92,9 @@ export async function within<T>(call: Promise<T>, seconds: number): Promise<T> {
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
       () =>
-        reject(new MpiError(`The other ranks have not answered for ${seconds} s; one hangs, or the network is cut.`)),
+        reject(
+          new RankLostError(`The other ranks have not answered for ${seconds} s; one hangs, or the network is cut.`),
+        ),
       seconds * 1000,
     );
   });

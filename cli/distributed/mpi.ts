@@ -5,6 +5,7 @@ import type { LibraryHandle } from 'koffi';
 import {
   COMM_TYPE_SHARED,
   OPEN_MPI,
+  STATUS_IGNORE,
   THREAD_MULTIPLE,
   type MpiHandles,
   type MpiOp,
@@ -15,9 +16,17 @@ import {
 type Koffi = Pick<typeof import('koffi'), 'load' | 'address' | 'view'>;
 type KoffiFunction = ReturnType<LibraryHandle['func']>;
 
-/** MPI or koffi is missing, or a call failed. */
+/** Of messages: each communicator has one kind. */
+const TAG = 1;
+
+/** MPI or koffi is missing, or this machine doesn't allow what ranks need. */
 export class MpiError extends Error {
   override name = 'MpiError';
+}
+
+/** Another rank is gone or silent, or a call failed, which is how MPI tells it. Others may go on from a checkpoint. */
+export class RankLostError extends MpiError {
+  override name = 'RankLostError';
 }
 
 const SIGNATURES = {
@@ -32,6 +41,9 @@ const SIGNATURES = {
   Comm_set_errhandler: 'int MPI_Comm_set_errhandler(void*, void*)',
   Error_string: 'int MPI_Error_string(int, void*, _Out_ int*)',
   Get_library_version: 'int MPI_Get_library_version(void*, _Out_ int*)',
+  Send: 'int MPI_Send(const void*, int, void*, int, int, void*)',
+  Recv: 'int MPI_Recv(void*, int, void*, int, int, void*, void*)',
+  Iprobe: 'int MPI_Iprobe(int, int, void*, _Out_ int*, void*)',
   Barrier: 'int MPI_Barrier(void*)',
   Bcast: 'int MPI_Bcast(void*, int, void*, int, void*)',
   Allreduce: 'int MPI_Allreduce(const void*, void*, int, void*, void*, void*)',
@@ -145,7 +157,7 @@ export class MpiLibrary {
     const text = Buffer.alloc(1024);
     const length = [0];
     this.functions.Error_string(status, text, length);
-    throw new MpiError(`[MPI_${name}] ${text.toString('utf8', 0, length[0])}.`);
+    throw new RankLostError(`[MPI_${name}] ${text.toString('utf8', 0, length[0])}.`);
   }
 }
 
@@ -195,6 +207,26 @@ export class Communicator {
     return this.mpi.run('Barrier', this.handle);
   }
 
+  /** Sends a few bytes to a rank, which get there whether or not it waits for them. */
+  send(message: Uint8Array, rank: number): Promise<void> {
+    return this.mpi.run('Send', message, message.length, this.mpi.handles.types.byte, rank, TAG, this.handle);
+  }
+
+  /** The same on this thread, for the last message of a rank. */
+  sendNow(message: Uint8Array, rank: number): void {
+    this.mpi.call('Send', message, message.length, this.mpi.handles.types.byte, rank, TAG, this.handle);
+  }
+
+  /** Overwrites `message` by what a rank has sent. @returns false where nothing is there */
+  receive(message: Uint8Array, rank: number): boolean {
+    const { mpi, handle } = this;
+    const there = [0];
+    mpi.call('Iprobe', rank, TAG, handle, there, STATUS_IGNORE);
+    if (there[0] === 0) return false;
+    mpi.call('Recv', message, message.length, mpi.handles.types.byte, rank, TAG, handle, STATUS_IGNORE);
+    return true;
+  }
+
   /** Overwrites `buffer` on every rank with what rank `root` holds. */
   broadcast(buffer: MpiBuffer, bytes: number, root = 0): Promise<void> {
     return this.mpi.run('Bcast', buffer, bytes, this.mpi.handles.types.byte, root, this.handle);
@@ -240,9 +272,9 @@ export class Communicator {
     return { parts, free: () => mpi.call('Win_free', window) };
   }
 
-  /** Ends every rank. */
+  /** Ends every rank. MPI may wait for a network that is cut: it is called on a worker thread. */
   abort(status: number): void {
-    this.mpi.call('Abort', this.handle, status);
+    this.mpi.run('Abort', this.handle, status).catch(() => {}); // it doesn't come back
   }
 
   free(): void {

@@ -40,3 +40,5 @@ export const OPEN_MPI: MpiAbi = {
 export const THREAD_MULTIPLE = 3;
 /** `MPI_COMM_TYPE_SHARED` of Open MPI. */
 export const COMM_TYPE_SHARED = 0;
+/** `MPI_STATUS_IGNORE`. */
+export const STATUS_IGNORE: Pointer = 0n;

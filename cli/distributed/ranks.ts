@@ -1,17 +1,19 @@
 // The ranks of a distributed run: what the trainer exchanges gradients by, and what the command line tells the others.
 
 import { statfs } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import type { ExchangeChannel, GradientExchange } from '../../models/train/exchange.ts';
+import { isRunning } from '../processes.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { messageChannels } from './messageChannel.ts';
-import { Communicator, MpiLibrary } from './mpi.ts';
+import { Communicator, MpiLibrary, type RankLostError } from './mpi.ts';
 import { SharedMemory } from './sharedChannel.ts';
 
-export interface RanksOptions {
-  /** Wait with timers: where the adapter computes on the processor. */
-  readonly polite: boolean;
-  /** How long another rank may take in a step before it counts as gone; default 60. */
-  readonly seconds?: number;
-}
+/** How long another rank may give no sign of life, in seconds, where nothing else is said. */
+export const RANK_TIMEOUT = 30;
+
+/** Characters of a machine's name that ranks tell each other. */
+const NAME = 64;
 
 /** Where Open MPI has the memory that ranks share, on Linux. */
 const SHARED_MEMORY = '/dev/shm';
@@ -27,15 +29,20 @@ export class Ranks implements GradientExchange {
   polite = false;
   /** Where all ranks are on one machine, let gradients travel through memory that they share. */
   shareMemory = true;
-  seconds = 60;
+  /** How long another rank may be silent, seconds. */
+  private readonly seconds: number;
+  private hosts: readonly string[] = [];
+  private processes: readonly number[] = [];
+  private heartbeat: Heartbeat | undefined;
   private readonly mpi: MpiLibrary;
   private readonly world: Communicator;
   private readonly numbers: Communicator;
   private readonly opened: { free(): void }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
-  private constructor(mpi: MpiLibrary, world: Communicator) {
+  private constructor(mpi: MpiLibrary, world: Communicator, seconds: number) {
     this.mpi = mpi;
+    this.seconds = seconds;
     this.version = mpi.version;
     this.world = world;
     this.rank = world.rank;
@@ -44,18 +51,60 @@ export class Ranks implements GradientExchange {
   }
 
   /** Joins the other ranks. Call it once a process. @throws MpiError */
-  static async join(): Promise<Ranks> {
+  static async join({ seconds = RANK_TIMEOUT }: { readonly seconds?: number } = {}): Promise<Ranks> {
     const mpi = await MpiLibrary.load();
-    return new Ranks(mpi, Communicator.world(mpi));
+    const ranks = new Ranks(mpi, Communicator.world(mpi), seconds);
+    const name = Float64Array.from({ length: NAME }, (_, i) => hostname().charCodeAt(i) || 0);
+    const all = await ranks.gatherNumbers(Float64Array.of(process.pid, ...name));
+    ranks.processes = all.map(([pid]) => pid);
+    ranks.hosts = all.map(([, ...codes]) => String.fromCharCode(...codes.filter((code) => code > 0)));
+    return ranks;
+  }
+
+  /** Begins to exchange signs of life with the other ranks. All ranks call it, once. */
+  watch(onSilent: (error: RankLostError, silent: readonly number[]) => void): void {
+    const { seconds, hosts } = this;
+    this.heartbeat = new Heartbeat(this.world.duplicate(), { seconds, hosts, onSilent });
+  }
+
+  /**
+   * Whether this rank speaks for all that are left: the first living one of rank 0's machine, where mpirun is; where
+   * rank 0 has a machine for itself, the first of the next machine too, as it cannot tell.
+   */
+  speaker(alive: (rank: number) => boolean): boolean {
+    const { hosts, rank } = this;
+    const first = hosts.findIndex((host, r) => host === hosts[rank] && alive(r));
+    const next = hosts.findIndex((host) => host !== hosts[0]);
+    const alone = hosts.filter((host) => host === hosts[0]).length === 1;
+    return first === rank && (hosts[rank] === hosts[0] || (alone && hosts[rank] === hosts[next]));
+  }
+
+  /** Whether a rank's process runs; said of this machine's. */
+  seemsAlive(rank: number): boolean {
+    return this.hosts[rank] !== this.hosts[this.rank] || isRunning(this.processes[rank]);
+  }
+
+  /** Tells the other ranks that this one has said why it will end all of them. */
+  speak(): void {
+    this.heartbeat?.speak();
+  }
+
+  /** Whether another rank has said why it ends all of them. */
+  get spoken(): boolean {
+    return this.heartbeat?.spoken ?? false;
   }
 
   async open(bytes: readonly number[]): Promise<readonly ExchangeChannel[]> {
+    // What MPI does on this thread would keep this rank from giving signs of life while it waits for others.
+    await this.barrier();
     const node = this.world.node();
     const needed = 2.2 * bytes.reduce((sum, each) => sum + each, 0) * node.size;
     const fits = this.shareMemory && node.size === this.ranks && (await this.room()) > needed;
     const everybody = (await this.gatherNumbers(Float64Array.of(Number(fits)))).every(([value]) => value === 1);
     this.transport = everybody ? 'shared memory' : 'messages';
-    const { seconds, polite } = this;
+    const { polite } = this;
+    // A rank that gives signs of life may still have a GPU that hangs.
+    const seconds = 2 * this.seconds;
     if (everybody) {
       const shared = await SharedMemory.channels(this.mpi, node, bytes, { seconds, polite });
       this.opened.push(shared, node);
@@ -114,7 +163,9 @@ export class Ranks implements GradientExchange {
 
   /** Leaves; the last call. All ranks come here together. */
   async leave(): Promise<void> {
+    await this.heartbeat?.leave();
     await this.barrier();
+    await this.heartbeat?.close();
     // MPI may not end with shared memory in use.
     for (const resource of this.opened.splice(0)) resource.free();
     this.numbers.free();

@@ -1,4 +1,5 @@
-// A small file by which rank 0 tells the launcher where its run is, so that it can be gone on with.
+// Small files by which ranks tell the launcher where their run is and which of them were silent, so that it can be gone
+// on with.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -15,5 +16,20 @@ export function reportedFolder(file: string): string | undefined {
     return readFileSync(file, 'utf8') || undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** Tells the launcher which ranks were silent. */
+export function reportLost(ranks: readonly number[]): void {
+  const file = process.env[REPORT];
+  if (file) writeFileSync(`${file}.lost`, ranks.join(' '));
+}
+
+/** The ranks that were silent. */
+export function reportedLost(file: string): number[] {
+  try {
+    return readFileSync(`${file}.lost`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
   }
 }

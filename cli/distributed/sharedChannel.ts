@@ -3,7 +3,7 @@
 // on communicators of their own 36, eight MPI_Allgathers 36, this 10. docs/scaling.md has the table.
 
 import type { ExchangeChannel } from '../../models/train/exchange.ts';
-import { MpiError, type Communicator, type MpiLibrary } from './mpi.ts';
+import { RankLostError, type Communicator, type MpiLibrary } from './mpi.ts';
 import type { Pointer } from './mpiAbi.ts';
 
 /** Pieces that a part is cut into at most, and bytes below which it isn't worth while. */
@@ -116,7 +116,9 @@ export class SharedMemory {
     this.waiting = this.waiting.filter(({ rank, flag, call, since, resolve, reject }) => {
       if (Atomics.load(this.flags[rank], flag) >= call) resolve();
       else if (now - since > this.limit)
-        reject(new MpiError(`Rank ${rank} has sent no gradients for ${this.limit / 1000} s; it hangs or is gone.`));
+        reject(
+          new RankLostError(`Rank ${rank} has sent no gradients for ${this.limit / 1000} s; it hangs or is gone.`),
+        );
       else return true;
       return false;
     });

@@ -34,6 +34,17 @@ test('whatever is wrong is told in one sentence with a status', () =>
         /^--micro-batches is 4, expected a divisor of --batch 6\.$/,
       ],
       [
+        ['train', '--data', 'shapes', '--sync-every', '5'],
+        2,
+        /^--sync-every is for several ranks; give --gpus or --distributed with it, or leave it out\.$/,
+      ],
+      [
+        ['train', '--data', 'shapes', '--sync-every', '0'],
+        2,
+        /^--sync-every is "0", expected a whole number of at least 1/,
+      ],
+      [['train', '--data', 'shapes', '--rank-timeout', '0'], 2, /^--rank-timeout is "0", expected a number from 1 to/],
+      [
         ['train', '--data', 'shapes', '--image-size', '9', '--model', 'DiS-N/2'],
         2,
         /^--image-size is 9, expected a multiple of the patch size 2/,

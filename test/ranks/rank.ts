@@ -16,9 +16,11 @@ interface Work {
   readonly microBatches: number;
   readonly precision: 'f32' | 'f16';
   readonly messages: boolean;
+  /** Steps by themselves. */
+  readonly syncEvery?: number;
 }
 
-const { steps, batch, microBatches, precision, messages } = JSON.parse(process.argv[2]) as Work;
+const { steps, batch, microBatches, precision, messages, syncEvery } = JSON.parse(process.argv[2]) as Work;
 await ownGpu(true);
 const ranks = await Ranks.join();
 ranks.polite = true;
@@ -34,7 +36,16 @@ const model = scope(() => {
   return made;
 });
 const diffusion = createDiffusion(device, { predictXstart: true, learnSigma: false });
-const trainer = new Trainer({ device, model, diffusion, batchSize: batch, microBatches, precision, exchange: ranks });
+const trainer = new Trainer({
+  device,
+  model,
+  diffusion,
+  batchSize: batch,
+  microBatches,
+  precision,
+  exchange: ranks,
+  ...(syncEvery !== undefined && { localSteps: { every: syncEvery } }),
+});
 const loader = new DataLoader(shapesDataset({ size: 16 }), {
   batchSize: batch,
   part: { index: ranks.rank, of: ranks.ranks },
