@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Training on several GPUs, measured: each rank has its own card, the exchange by bucket size, DiS-S/2 and DiS-B/2 on one GPU and on all,
-# then 200 steps of which a rank doesn't live to see the last. Wants Open MPI, koffi and two GPUs or more; needs no network.
+# one rank with exchange against none, then 200 steps of which a rank doesn't live to see the last. Wants Open MPI, koffi and two
+# GPUs or more; needs no network.
 #
 #   bench/gpus.sh [FOLDER]     results go to FOLDER, by default bench/results
 set -uo pipefail
@@ -12,6 +13,14 @@ trap 'rm -rf "$run"' EXIT
 
 node cli/dis-cli.mjs doctor --tier fast | sed -n '/^Adapter/,/^$/p; /^Several GPUs/,/^$/p'
 node --import tsx bench/main.ts --filter exchange --out "$out" || exit
+
+echo
+echo 'One rank with exchange against none, on one GPU (at most 3 % slower is the aim):'
+for precision in f32 f16; do
+  mpirun $([ "$(id -u)" -ne 0 ] || echo --allow-run-as-root) -n 1 --bind-to none \
+    node --import tsx bench/exchange/one.ts DiS-S/2 64 $precision || exit
+done | tee "$out/exchange-one.txt"
+[ "${PIPESTATUS[0]}" -eq 0 ] || exit 1
 
 echo
 echo '200 steps on two GPUs, one of which loses its process:'

@@ -1,15 +1,12 @@
 // What one rank of the exchange benchmark does: moves buckets, then trains. Rank 0 prints lines of JSON that main.ts collects.
 
-import { Generator, HostBuffer, openDevice, scope, zeros, keep } from '../../core/index.ts';
-import { DataLoader, type Dataset } from '../../models/data/index.ts';
-import { createDiffusion } from '../../models/diffusion/index.ts';
-import { Dis, disConfig } from '../../models/dis/index.ts';
-import { Trainer } from '../../models/train/trainer.ts';
+import { HostBuffer, openDevice, zeros, keep } from '../../core/index.ts';
 import type { StepRecord } from '../../models/train/types.ts';
 import { ownGpu } from '../../cli/distributed/ownGpu.ts';
 import { Ranks } from '../../cli/distributed/ranks.ts';
 import { piecesOf } from '../../cli/distributed/sharedChannel.ts';
 import type { BucketResult, RankWork, TrainingResult, TrainingWork } from './results.ts';
+import { makeTraining, median } from './training.ts';
 
 const work = JSON.parse(process.argv[2]) as RankWork;
 const gpu = await ownGpu(work.oversubscribe);
@@ -28,10 +25,6 @@ process.exit(0);
 
 function print(result: BucketResult | TrainingResult): void {
   if (ranks.rank === 0) console.log(JSON.stringify(result));
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
 }
 
 /** The ways of a bucket to the other ranks and back, each for itself, and what MPI's own reduction takes for the same bytes. */
@@ -93,35 +86,10 @@ async function bucket(megabytes: number): Promise<BucketResult> {
   };
 }
 
-/** Images of random pixels. */
-function images(size: number, channels: number, numClasses: number): Dataset {
-  const items = Array.from({ length: 64 }, (_, k) => ({
-    pixels: Uint8Array.from({ length: size * size * channels }, (_, i) => (i * 7919 + k * 104729) % 251),
-    label: k % numClasses,
-  }));
-  return {
-    length: 1 << 16,
-    size,
-    channels,
-    numClasses,
-    classNames: [],
-    item: (index) => Promise.resolve(items[index % items.length]),
-  };
-}
-
 /** Steps for a while, after some that compile and warm up. */
-async function training({ model: name, imgSize, batch, precision }: TrainingWork): Promise<TrainingResult> {
-  const config = disConfig(name, { imgSize, channels: 4, numClasses: 1000 });
-  const generator = new Generator(device, 3);
-  const model = scope(() => {
-    const made = new Dis(generator, config);
-    for (const [, parameter] of made.namedParameters()) keep(parameter);
-    return made;
-  });
-  const diffusion = createDiffusion(device);
-  const trainer = new Trainer({ device, model, diffusion, batchSize: batch, precision, exchange: ranks });
-  const dataset = images(imgSize, config.channels, config.numClasses);
-  const loader = new DataLoader(dataset, { batchSize: batch, part: { index: ranks.rank, of: ranks.ranks } });
+async function training(one: TrainingWork): Promise<TrainingResult> {
+  const { model: name, imgSize, batch, precision } = one;
+  const { trainer, loader, dispose } = makeTraining(device, one, ranks);
   const WARM = 4;
   const measured: { at: number; record: StepRecord }[] = [];
   let goal = Infinity;
@@ -142,10 +110,7 @@ async function training({ model: name, imgSize, batch, precision }: TrainingWork
     steps = measured.length - WARM;
   await ranks.barrier();
   await device.synchronize();
-  trainer.dispose();
-  diffusion.dispose();
-  model.dispose();
-  generator.dispose();
+  dispose();
   device.trim();
   const rest = measured.slice(WARM);
   const exchanged = rest.flatMap(({ record }) => record.exchange ?? []);
