@@ -1,5 +1,6 @@
 // The API reference: what TypeDoc reads of the entry points and their docstrings, written as Markdown pages.
 
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Application, Converter, type DeclarationReflection, ReflectionKind, type TypeDocOptions } from 'typedoc';
 import type { PluginOptions } from 'typedoc-plugin-markdown';
@@ -8,7 +9,8 @@ import { PROJECT } from './markdown.ts';
 
 export async function writeApiPages(): Promise<void> {
   const options: TypeDocOptions & Partial<PluginOptions> = {
-    entryPoints: [...entryPoints().values()].map((path) => join(PROJECT, path)),
+    // The root exports what the others do.
+    entryPoints: [...entryPoints().values()].filter((path) => path !== 'index.ts').map((path) => join(PROJECT, path)),
     tsconfig: join(PROJECT, 'tsconfig.json'),
     plugin: ['typedoc-plugin-markdown'],
     out: join(PROJECT, 'docs/api'),
@@ -46,4 +48,26 @@ export async function writeApiPages(): Promise<void> {
   const project = await app.convert();
   if (!project) throw new Error('TypeDoc cannot read the sources.');
   await app.generateOutputs(project);
+  writeFileSync(join(PROJECT, 'docs/api/index.md'), overview());
+}
+
+/** The entry points, each with the comment that its file begins with. */
+function overview(): string {
+  const rows = [...entryPoints()].map(([name, source]) => {
+    const [comment] = /^(\/\/.*\n)+/.exec(readFileSync(join(PROJECT, source), 'utf8')) ?? [''];
+    const about = comment
+      .replace(/^\/\/ ?/gm, '')
+      .trim()
+      .replaceAll('\n', ' ');
+    const page = source.replace(/(\/?index)?\.ts$/, '');
+    return `| ${page === '' ? `\`${name}\`` : `[\`${name}\`](./${page}/index.md)`} | ${about} |`;
+  });
+  return `# API reference
+
+Every name that the package exports, with shapes, units and errors, from the docstrings of the sources.
+
+| import from | holds |
+|---|---|
+${rows.join('\n')}
+`;
 }

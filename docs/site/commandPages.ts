@@ -16,7 +16,7 @@ export async function writeCommandPages(): Promise<void> {
 }
 
 function commandPage(command: Command): string {
-  const parts = [`# dis-cli ${command.name()}`, sentence(command.description())];
+  const parts = ['---\npageClass: options\n---', `# dis-cli ${command.name()}`, sentence(command.description())];
   parts.push(`\`\`\`text\nnpx dis-cli ${command.name()} ${command.usage()}\n\`\`\``);
   const operands = command.registeredArguments;
   if (operands.length > 0)
