@@ -160,6 +160,16 @@ test('commands in prose exist, with their options', async () => {
   assert.equal(await problems(inProse), []);
 });
 
+test('docs/commands.md lists every command, and every variable of the environment', async () => {
+  const { prose } = all.find(({ file }) => file === 'docs/commands.md')!;
+  const rows = prose.flatMap((text) => /^\| `([^`]+)` \|/.exec(text)?.[1] ?? []);
+  const commands = (await createProgram()).commands.map((command) => `dis-cli ${command.name()}`);
+  assert.equal(
+    [...commands, 'DIS_VULKAN_DIR', 'DIS_CACHE_DIR', 'DIS_DEBUG'].filter((name) => !rows.includes(name)),
+    [],
+  );
+});
+
 test('what does not exist is found', async () => {
   const wrong = ['npx dis-cli tarin', 'npx dis-cli train --stesp 3', 'npm run bnech', 'npm run bench -- --quik'];
   const found = await problems(wrong.flatMap((line) => commands('here', line)));
