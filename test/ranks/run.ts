@@ -17,8 +17,17 @@ const { values } = parseArgs({
     kills: { type: 'string', default: '3' },
     seed: { type: 'string', default: '1' },
     filter: { type: 'string', default: '' },
+    help: { type: 'boolean', default: false },
   },
 });
+if (values.help) {
+  console.log(`npm run test:ranks -- [options]
+
+  --kills N      how often a rank is killed at a random moment (3)
+  --seed N       decides the moments and the ranks (1)
+  --filter TEXT  only scenes whose name has this text`);
+  process.exit(0);
+}
 const all = [...same, ...local, ...lost(Number(values.kills), Number(values.seed)), ...network()];
 const scenes = all.filter(({ name }) => name.includes(values.filter));
 
