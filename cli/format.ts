@@ -5,7 +5,7 @@ export const grouped = (n: number): string => n.toLocaleString('en-US');
 
 /** Three significant digits with a prefix: 5.13 M, 1.2 k. */
 export function si(n: number): string {
-  const units = ['', ' k', ' M', ' G', ' T', ' P'];
+  const units = ['', ' k', ' M', ' G', ' T', ' P', ' E', ' Z'];
   let at = 0;
   while (Math.abs(n) >= 999.5 && at < units.length - 1) [n, at] = [n / 1000, at + 1];
   return `${at === 0 && Number.isInteger(n) ? n : significant(n)}${units[at]}`;

@@ -174,6 +174,24 @@ export const edmSchema = z.looseObject({
   labels: z.array(z.tuple([z.string().max(4096), count.max(999_999)])).nullable(),
 });
 
+/** What tune keeps of the speed of training steps. */
+export const speedSchema = z.strictObject({
+  speeds: z
+    .array(
+      z.strictObject({
+        adapter: z.string().max(NAME),
+        model: z.string().max(NAME),
+        precision: z.enum(['f32', 'f16']),
+        batch: positive,
+        tokens: positive,
+        parameters: positive,
+        imagesPerSecond: z.number().gt(0),
+        flopsPerImage: z.number().gt(0),
+      }),
+    )
+    .max(100),
+});
+
 /** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
 export const metricsLineSchema = z.looseObject({ step: z.number().optional().catch(undefined) });
 

@@ -5,11 +5,13 @@ import type { OpenedData } from './data/openData.ts';
 import { UsageError } from './errors.ts';
 import type { AdapterOptions } from './openCliDevice.ts';
 import { defaultStyle, type ProgressStyle } from './progress.ts';
+import type { PresetName } from './presets.ts';
 import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
 export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
   readonly data?: string;
   readonly epochs?: number;
+  readonly preset?: PresetName;
   readonly out?: string;
   /** A folder, or true for the one that --out names. */
   readonly resume?: string | true;
@@ -47,8 +49,8 @@ export const PLAN = [
 ] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
 const ASIDE = new Set([
-  ...['epochs', 'out', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
   ...['gpus', 'oversubscribe', 'distributed', 'maxRestarts', 'rankTimeout'],
+  ...['epochs', 'out', 'preset', 'resume', 'profile', 'progress', 'quiet', 'adapter', 'tier'],
   ...PLAN,
 ]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */

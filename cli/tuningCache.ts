@@ -19,8 +19,11 @@ import { tuningSchema } from './schemas.ts';
 /** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
 export function tuningPath(device: Device): string {
   const digest = createHash('sha256').update(adapterKey(device)).digest('hex').slice(0, 12);
-  return join(process.env.DIS_CACHE_DIR || join(cacheFolder(), 'dis-webgpu'), `tuning-${digest}.json`);
+  return join(tuningFolder(), `tuning-${digest}.json`);
 }
+
+/** Where measurements of this machine's adapters lie. */
+export const tuningFolder = (): string => process.env.DIS_CACHE_DIR || join(cacheFolder(), 'dis-webgpu');
 
 function cacheFolder(): string {
   if (process.env.XDG_CACHE_HOME) return process.env.XDG_CACHE_HOME;
@@ -114,8 +117,15 @@ export async function tuneStep(device: Device, shape: StepShape, options: TuneOp
   return results;
 }
 
-/** One step, by which the kernels of all the others come up. */
-async function meet(device: Device, { kind, model: config, diffusion, settings }: StepShape): Promise<void> {
+/** Seconds of a training step, the least of three recorded ones after the first. */
+export const timeStep = (device: Device, shape: StepShape): Promise<number> => meet(device, shape, 4);
+
+/** Steps of a model that is thrown away. One brings up the kernels of all the others. @returns the least time of one */
+async function meet(
+  device: Device,
+  { kind, model: config, diffusion, settings }: StepShape,
+  steps = 1,
+): Promise<number> {
   const generator = new Generator(device);
   const model = kindNamed(kind).build(generator, config);
   const process = createDiffusion(device, diffusion);
@@ -126,16 +136,23 @@ async function meet(device: Device, { kind, model: config, diffusion, settings }
     batchSize: settings.batch,
     microBatches: settings.microBatches,
     precision: settings.precision,
-    capture: false,
+    capture: steps > 1,
   });
   try {
     const shape = [settings.batch, config.channels, config.imgSize, config.imgSize] as const;
-    await trainer.trainBatch({
+    const batch = {
       images: new Float32Array(shape.reduce((a, b) => a * b)),
       labels: new Int32Array(settings.batch),
       shape,
       epoch: 0,
-    });
+    };
+    let least = Infinity;
+    for (let step = 0; step < steps; step++) {
+      const began = performance.now();
+      await trainer.trainBatch(batch);
+      if (step > 0 || steps === 1) least = Math.min(least, (performance.now() - began) / 1000);
+    }
+    return least;
   } finally {
     trainer.dispose();
     process.dispose();

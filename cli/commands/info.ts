@@ -6,6 +6,10 @@ import { bytes, grouped, si, significant } from '../format.ts';
 import { addModelFlags, modelOfFlags, type DescribedModel, type ModelFlags } from '../modelFlags.ts';
 import { kindNamed, type Costs, type Parts } from '../modelKinds/index.ts';
 import { choice, flag, integer } from '../options.ts';
+import { invocation } from '../invocation.ts';
+import { PRESET_NAMES, PRESETS, presetsAbout, presetValues, withPreset, type PresetName } from '../presets.ts';
+import { knownSpeeds, type MeasuredSpeed } from '../speed.ts';
+import { tuningFolder } from '../tuningCache.ts';
 import { print, printable, printableJson } from '../printable.ts';
 import { openWeightSource } from '../weightSource.ts';
 import { trainDefaults } from './train.ts';
@@ -15,6 +19,7 @@ interface InfoOptions extends ModelFlags {
   readonly classes: number;
   readonly batch: number;
   readonly precision: 'f32' | 'f16';
+  readonly preset?: PresetName;
   readonly json?: boolean;
 }
 
@@ -25,6 +30,7 @@ export function infoCommand(): Command {
       '[folder]',
       'a run, a checkpoint, or a .pt or .safetensors file; without it, the flags describe the model',
     );
+  command.addOption(flag('--preset <name>', presetsAbout(), choice(PRESET_NAMES)));
   addModelFlags(command);
   command
     .addOption(flag('--channels <n>', 'channels of the input: 3 for pixels, 4 for latents', integer({ min: 1 }), 3))
@@ -32,11 +38,13 @@ export function infoCommand(): Command {
     .addOption(flag('--batch <n>', 'images at once, for the memory', integer({ min: 1 }), 32))
     .addOption(flag('--precision <type>', 'storage of activations', choice(['f32', 'f16']), 'f32'))
     .option('--json', 'print as JSON');
-  return command.action(async (folder: string | undefined, options: InfoOptions) => {
+  return command.action(async (folder: string | undefined, asked: InfoOptions) => {
+    const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+    const options = presetOptions(asked, given);
     const { title, ...described } =
       folder === undefined
         ? {
-            title: options.model,
+            title: options.preset === undefined ? options.model : `${options.preset}: ${options.model}`,
             ...modelOfFlags(options, { channels: options.channels, numClasses: options.classes }),
           }
         : await fromFolder(folder, command);
@@ -46,7 +54,46 @@ export function infoCommand(): Command {
         ? printableJson({ kind: described.kind, config: described.model, ...costs }, 2)
         : render(title, described, costs, options),
     );
+    if (options.preset !== undefined && !options.json) print(await plan(options.preset, options, costs));
   });
+}
+
+/** With the values of the preset where no flag says otherwise. */
+function presetOptions(options: InfoOptions, given: (name: string) => boolean): InfoOptions {
+  if (options.preset === undefined) return options;
+  const { channels, classes } = PRESETS[options.preset];
+  return {
+    ...withPreset(options, options.preset, given),
+    ...(!given('channels') && { channels }),
+    ...(!given('classes') && { classes }),
+  };
+}
+
+/** What a preset's run takes, from what was measured on this machine's adapters. */
+async function plan(name: PresetName, { batch, precision, model }: InfoOptions, costs: Costs): Promise<string> {
+  const { steps = 1 } = presetValues(name);
+  const images = steps * batch;
+  const lines = [
+    '',
+    `The run: ${grouped(steps)} steps of ${grouped(batch)} images, ${si(images)} images, ${si(3 * costs.flopsPerImage.total * images)}FLOP`,
+  ];
+  const speeds = (await knownSpeeds(tuningFolder())).filter((speed) => speed.precision === precision);
+  for (const adapter of new Set(speeds.map((speed) => speed.adapter))) {
+    const own = speeds.filter((speed) => speed.adapter === adapter);
+    const same = own.find((speed) => speed.parameters === costs.parameters && speed.tokens === costs.tokens);
+    // The nearest in operations, of which large models do more a second.
+    const far = (speed: MeasuredSpeed): number => Math.abs(Math.log(speed.flopsPerImage / costs.flopsPerImage.total));
+    const nearest = same ?? own.reduce((best, speed) => (far(speed) < far(best) ? speed : best));
+    const rate = (nearest.imagesPerSecond * nearest.flopsPerImage) / costs.flopsPerImage.total;
+    const days = images / rate / 86400;
+    lines.push(
+      `  on ${printable(adapter)}  ${significant(days)} days in ${precision}, ` +
+        (same ? 'measured with this model' : `by operations, from a step of ${printable(nearest.model)}`),
+    );
+  }
+  if (speeds.length === 0)
+    lines.push(`  days on this adapter     after ${invocation('tune', '--model', model)} has measured a step`);
+  return lines.join('\n');
 }
 
 async function fromFolder(folder: string, command: Command): Promise<DescribedModel & { readonly title: string }> {
@@ -94,6 +141,7 @@ function render(
     `Operations of a forward pass, a multiply-add counted as two`,
     `  per image              ${significant(flops.total / 1e9, 4)} GFLOPs`,
     ...parts,
+    `  without the scan       ${significant((flops.total - (flops.scan ?? 0)) / 1e9, 4)} GFLOPs`,
     `  per image in training  about ${significant((3 * flops.total) / 1e9, 4)} GFLOPs`,
     '',
     `GPU memory at batch ${batch} in ${precision}, an estimate`,

@@ -17,6 +17,7 @@ import { addModelFlags, SHAPES_DEFAULTS } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, oneOf, probability, text, type Parser } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
+import { checkPreset, PRESET_NAMES, presetsAbout, presetValues, withPreset } from '../presets.ts';
 import { print } from '../printable.ts';
 import { separateFromJson, say } from '../progress.ts';
 import type { RunFolder } from '../runFolder.ts';
@@ -55,7 +56,8 @@ export function trainCommand(): Command {
     )
     .addOption(flag('--split <which>', 'train or test, of CIFAR and IDX files and of shapes', choice(SPLITS), 'train'))
     .addOption(flag('--cifar-labels <which>', 'which classes of CIFAR-100', choice(['fine', 'coarse']), 'fine'))
-    .optionsGroup('Model:');
+    .optionsGroup('Model:')
+    .addOption(flag('--preset <name>', presetsAbout(), choice(PRESET_NAMES)));
   addModelFlags(command);
   command
     .optionsGroup('Diffusion:')
@@ -203,9 +205,18 @@ export function trainCommand(): Command {
     .option('--distributed', 'this process is a rank that mpirun has started')
     .optionsGroup('Adapter:');
   for (const option of adapterFlags()) command.addOption(option);
-  return command.action(async (options: TrainOptions) => {
-    // A flag that is not given says nothing, whatever its default.
-    const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+  return command.action(async (asked: TrainOptions) => {
+    // A flag that is not given says nothing, whatever its default; a preset gives its values.
+    const typed = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+    const { preset } = asked;
+    if (preset !== undefined) {
+      if (asked.resume !== undefined)
+        throw new UsageError('A resumed run keeps its settings; leave --preset out, or begin a new run.');
+      checkPreset(preset, asked as object);
+    }
+    const options = withPreset(asked, preset, (name) => typed(name) || (name === 'steps' && typed('epochs')));
+    const given = (name: string): boolean =>
+      typed(name) || (preset !== undefined && Object.hasOwn(presetValues(preset), name));
     const flagName: FlagName = (name) =>
       command.options.find((option) => option.attributeName() === name)?.long ?? name;
     const settled = options.data === 'shapes' ? withShapesDefaults(options, given) : options;

@@ -11,7 +11,9 @@ import { choice, flag, integer } from '../options.ts';
 import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { tuningOf } from '../../core/index.ts';
-import { describeTuning, loadTuning, storeTuning, tuneStep, tuningPath } from '../tuningCache.ts';
+import { kindNamed } from '../modelKinds/index.ts';
+import { storeSpeed } from '../speed.ts';
+import { describeTuning, loadTuning, storeTuning, timeStep, tuneStep, tuningPath } from '../tuningCache.ts';
 
 interface TuneCommandOptions extends ModelFlags, AdapterOptions {
   readonly channels: number;
@@ -71,6 +73,28 @@ async function tune(options: TuneCommandOptions): Promise<void> {
       );
     }
     if (results.length > 0) await storeTuning(device);
+    if (!interrupt.signal.aborted) {
+      const seconds = await timeStep(device, {
+        ...described,
+        diffusion: { learnSigma: options.learnSigma },
+        settings: options,
+      });
+      const { parameters, tokens, flopsPerImage } = kindNamed(described.kind).costs(described.model, options);
+      const { model, precision, batch } = options;
+      const imagesPerSecond = batch / seconds;
+      await storeSpeed(device, {
+        model,
+        precision,
+        batch,
+        tokens,
+        parameters,
+        imagesPerSecond,
+        flopsPerImage: flopsPerImage.total,
+      });
+      print(
+        `A training step of ${batch} images takes ${significant(1000 * seconds)} ms: ${significant(imagesPerSecond)} images a second.`,
+      );
+    }
     print(
       results.length > 0
         ? `Remembered in ${tuningPath(device)}.`
