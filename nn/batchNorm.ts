@@ -44,14 +44,21 @@ const countOne = /* @__PURE__ */ fuseInPlace((n) => n.add(1), 'batchNorm count')
 
 /** What BatchNorm1d and BatchNorm2d share: they differ in the shapes they take. */
 abstract class BatchNorm extends Module {
+  /** (numFeatures); null without `affine`. */
   readonly weight: Tensor | null;
+  /** (numFeatures); null without `affine`. */
   readonly bias: Tensor | null;
-  /** Names of the state are PyTorch's. */
+  /** (numFeatures); null where no statistics are kept. Names of the state are PyTorch's. */
   readonly running_mean: Tensor | null;
+  /** (numFeatures); null where no statistics are kept. */
   readonly running_var: Tensor | null;
+  /** i32 of one element: training steps that the statistics have seen. */
   readonly num_batches_tracked: Tensor | null;
+  /** Channels. */
   readonly numFeatures: number;
+  /** Added to the variance. */
   readonly eps: number;
+  /** Weight of a batch in the running statistics; null for the plain mean of all batches. */
   readonly momentum: number | null;
 
   constructor(

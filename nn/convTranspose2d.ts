@@ -28,8 +28,11 @@ export interface ConvTranspose2dLayerOptions extends ConvTranspose2dOptions {
  * weight.
  */
 export class ConvTranspose2d extends Module {
+  /** (inChannels, outChannels/groups, kH, kW). */
   readonly weight: Tensor;
+  /** (outChannels), or null. */
   readonly bias: Tensor | null;
+  /** Stride, padding, dilation, groups and output padding. */
   readonly options: ConvTranspose2dOptions;
 
   /**
@@ -60,7 +63,11 @@ export class ConvTranspose2d extends Module {
     this.bias = bias ? draw([outChannels]) : null;
   }
 
-  /** @throws ShapeError, DTypeError, ValueError */
+  /**
+   * (N, inChannels, H, W) → (N, outChannels, H', W').
+   *
+   * @throws ShapeError, DTypeError, ValueError
+   */
   forward(x: Tensor): Tensor {
     const { weight, bias } = this;
     return scope(() => convTranspose2d(x.cast(weight.dtype), weight, bias && bias.cast(weight.dtype), this.options));

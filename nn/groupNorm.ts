@@ -1,18 +1,7 @@
 // Normalisation over groups of channels.
 
-import {
-  fuse,
-  numelOf,
-  ones,
-  scope,
-  ShapeError,
-  show,
-  ValueError,
-  zeros,
-  type Device,
-  type Tensor,
-} from '../core/index.ts';
-import { addLayerNorm } from '../kernels/add-norm/index.ts';
+import { ones, ShapeError, show, ValueError, zeros, type Device, type Tensor } from '../core/index.ts';
+import { groupNorm } from '../kernels/group-norm/index.ts';
 import { checkSizes } from './checks.ts';
 import { Module } from './module.ts';
 import { parameter } from './parameter.ts';
@@ -23,9 +12,9 @@ export interface GroupNormOptions {
   readonly eps?: number;
   /** Whether channels have a weight and a bias. Default true. */
   readonly affine?: boolean;
+  /** SiLU of the result in the same pass, in place of a layer behind this one. Default none. */
+  readonly activation?: 'silu' | null;
 }
-
-const scaleShift = /* @__PURE__ */ fuse((x, weight, bias) => x.mul(weight).add(bias).cast(x.type), 'scaleShift');
 
 /**
  * `y = (x - mean) / √(var + eps) · weight + bias`, with mean and biased variance over the channels of a group and all
@@ -45,6 +34,8 @@ export class GroupNorm extends Module {
   readonly numChannels: number;
   /** Is added to the variance. */
   readonly eps: number;
+  /** Applied to the result in the same pass. */
+  readonly activation: 'silu' | null;
 
   /**
    * @param on what holds the parameters: a Generator as for other layers, or anything with a device
@@ -54,7 +45,7 @@ export class GroupNorm extends Module {
     on: { readonly device: Device },
     numGroups: number,
     numChannels: number,
-    { eps = 1e-5, affine = true }: GroupNormOptions = {},
+    { eps = 1e-5, affine = true, activation = null }: GroupNormOptions = {},
   ) {
     super();
     checkSizes('GroupNorm', { numGroups, numChannels });
@@ -65,6 +56,7 @@ export class GroupNorm extends Module {
     this.numGroups = numGroups;
     this.numChannels = numChannels;
     this.eps = eps;
+    this.activation = activation;
     this.weight = affine ? parameter(ones(on.device, [numChannels])) : null;
     this.bias = affine ? parameter(zeros(on.device, [numChannels])) : null;
   }
@@ -75,15 +67,9 @@ export class GroupNorm extends Module {
    * @throws ShapeError, DTypeError
    */
   forward(x: Tensor): Tensor {
-    const [batch, channels, ...places] = x.shape;
-    if (x.ndim < 2 || channels !== this.numChannels)
+    if (x.ndim < 2 || x.shape[1] !== this.numChannels)
       throw new ShapeError('GroupNorm', `x has shape ${show(x.shape)}`, { expected: `(N, ${this.numChannels}, …)` });
-    return scope(() => {
-      const row = (channels / this.numGroups) * numelOf(places);
-      const y = addLayerNorm({ x: x.reshape(batch * this.numGroups, row), eps: this.eps }).reshape(...x.shape);
-      if (!this.weight || !this.bias) return y;
-      const perChannel = [channels, ...places.map(() => 1)];
-      return scaleShift(y, this.weight.reshape(...perChannel), this.bias.reshape(...perChannel));
-    });
+    const { numGroups: groups, weight, bias, eps, activation } = this;
+    return groupNorm({ x, groups, weight, bias, eps, activation });
   }
 }

@@ -78,6 +78,7 @@ function checkOperands(
     throw new ValueError(op, `is ${groups}`, { option: 'groups', expected: 'a whole number from 1 on' });
 }
 
+/** Options of `convTranspose2d`. */
 export interface ConvTranspose2dOptions extends WindowOptions {
   /** Groups of channels that don't see each other. Default 1. */
   readonly groups?: number;

@@ -1,0 +1,1 @@
+export { groupNorm, type GroupNormArguments } from './groupNorm.ts';
