@@ -9,6 +9,7 @@ import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import type { TrainerState } from '../models/train/types.ts';
 import { SPLITS } from './data/split.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
+import type { SampleSetIdentity } from './sampleSet.ts';
 import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
 /** Beyond it, f32 has no number. */
@@ -167,6 +168,22 @@ export const tuningSchema = z.strictObject({
   format: z.literal('dis-tuning-1'),
   adapter: z.string().max(NAME),
   entries: z.record(z.string().max(NAME), z.union([z.null(), z.record(z.string().max(NAME), setting)])),
+});
+
+/** set.json of samples that are drawn for an evaluation; see sampleSet.ts. */
+export const sampleSetSchema: z.ZodType<SampleSetIdentity> = z.strictObject({
+  checkpoint: z.string().max(NAME),
+  seed: count,
+  batch: positive,
+  sampler: z.string().max(NAME),
+  eta: z.number(),
+  steps: positive,
+  guidance: z.number(),
+  guidanceChannels: positive.nullable(),
+  precision: z.string().max(NAME),
+  classes: z.array(count).max(1_000_000).nullable(),
+  labels: z.enum(['cycle', 'random']),
+  shape: z.tuple([positive, positive, positive]),
 });
 
 /** dataset.json of EDM's tools; see data/edmLabels.ts. */

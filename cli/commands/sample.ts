@@ -10,6 +10,7 @@ import { emaInitialShare } from '../../nn/index.ts';
 import { labelsOf } from '../classNames.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { checkWritable, fileError, makeFolder } from '../files.ts';
+import { drawSampleSet } from '../drawSampleSet.ts';
 import { counted, grouped } from '../format.ts';
 import { catchInterrupt } from '../interrupt.ts';
 import { adapterFlags, adapterLabel, openCliDevice, type AdapterOptions } from '../openCliDevice.ts';
@@ -18,6 +19,7 @@ import { IMAGE_ENDINGS, writeAnimation, writeImages } from '../pictures.ts';
 import { print, printable } from '../printable.ts';
 import { defaultStyle, Progress, say } from '../progress.ts';
 import { emaDecay, type RunConfig } from '../runConfig.ts';
+import { isNpz, MOST_SAMPLES, type LabelOrder } from '../sampleSet.ts';
 import { labelsOfRows, sampleSheet, writeSamples } from '../sampleSheet.ts';
 import { loadTuning } from '../tuningCache.ts';
 import { modelOfSource, openWeightSource, type WeightSource } from '../weightSource.ts';
@@ -36,6 +38,8 @@ interface SampleCommandOptions extends AdapterOptions {
   readonly weights: Weights;
   readonly precision: 'f32' | 'f16';
   readonly out: string;
+  readonly folder?: string;
+  readonly labels: LabelOrder;
   readonly each?: string;
   readonly animate?: string;
   readonly quiet?: boolean;
@@ -55,7 +59,8 @@ export function sampleCommand(): Command {
     .addOption(
       flag(
         '--count <n>',
-        'images of each class, or in all without classes (default: 8 of a class, 16 in all)',
+        'images of each class, or in all without classes (default: 8 of a class, 16 in all); ' +
+          'with --folder or a .npz, in all, of all classes',
         integer({ min: 1 }),
       ),
     )
@@ -96,9 +101,19 @@ export function sampleCommand(): Command {
     .addOption(
       flag(
         '--out <path>',
-        'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png',
+        'the sheet: a .png, .webp, .avif or .jpg file, or a folder for sheet.png; or a .npz file of --count images ' +
+          'as the evaluation suite of ADM reads it',
         text,
         'samples.png',
+      ),
+    )
+    .addOption(flag('--folder <folder>', 'no sheet, but --count PNGs, and dataset.json with their labels', text))
+    .addOption(
+      flag(
+        '--labels <order>',
+        'with --folder or a .npz: cycle through the classes, or random ones',
+        choice(['cycle', 'random']),
+        'cycle',
       ),
     )
     .addOption(flag('--each <folder>', 'write every image to a PNG of its own, too', text))
@@ -115,6 +130,8 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
   if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
     throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
   }
+  const set = options.folder ?? (isNpz(options.out) ? options.out : undefined);
+  if (set !== undefined) return sampleSet(folder, set, options, sampler);
   const out = (await isFolderName(options.out)) ? join(options.out, 'sheet.png') : options.out;
   if (!IMAGE_ENDINGS.includes(extname(out).toLowerCase())) {
     throw new UsageError(
@@ -219,6 +236,47 @@ async function sampleFrom(source: WeightSource, options: SampleCommandOptions, s
       progress.end();
       interrupt.release();
     }
+  }
+}
+
+/** Many images for an evaluation, in one file or a folder. */
+async function sampleSet(folder: string, out: string, options: SampleCommandOptions, sampler: Sampler): Promise<void> {
+  const { count, each, animate, guidance } = options;
+  if (count === undefined)
+    throw new UsageError(`How many images are to be drawn into ${out} is missing; give it with --count.`);
+  if (count > MOST_SAMPLES)
+    throw new UsageError(`--count is ${count}, expected at most ${grouped(MOST_SAMPLES)} in one set.`);
+  const wanted = count;
+  if (each !== undefined || animate !== undefined)
+    throw new UsageError('--each and --animate belong to a sheet; leave them out with --folder or a .npz file.');
+  const source = await openWeightSource(folder, trainDefaults());
+  try {
+    await drawFrom(source);
+  } finally {
+    await source.close();
+  }
+
+  async function drawFrom(source: WeightSource): Promise<void> {
+    const { config, step } = source;
+    const { numClasses, classDropoutProb } = config.model;
+    const every = numClasses > 0 ? Array.from({ length: numClasses }, (_, label) => label) : undefined;
+    const classes = options.classes === undefined ? every : chooseClasses(options.classes, config);
+    await source.check(options.weights);
+    if (step !== undefined) warnOfYoungAverage(options.weights, config, step);
+    await drawSampleSet({
+      ...options,
+      out,
+      count: wanted,
+      source,
+      classes,
+      samplerName: options.sampler,
+      sampler,
+      steps: options.steps ?? Math.min(50, config.diffusion.diffusionSteps ?? 1000),
+      guidance: {
+        scale: guidance ?? (classes && classDropoutProb > 0 ? 1.5 : 1),
+        channels: options.guidanceChannels,
+      },
+    });
   }
 }
 

@@ -1,0 +1,124 @@
+// `dis-cli sample --count N` into a .npz file or a folder: opens the device, draws what is missing and puts it together.
+
+import { join } from 'node:path';
+import { checkSampling, type ClassifierFreeGuidance } from '../models/sample/index.ts';
+import type { Sampler } from '../models/diffusion/index.ts';
+import type { Weights } from './checkpoint.ts';
+import { byCodeUnit } from './data/listImages.ts';
+import { contentHash } from './data/pictureIndex.ts';
+import { Interrupted } from './errors.ts';
+import { fileError, makeFolder } from './files.ts';
+import { grouped } from './format.ts';
+import { catchInterrupt } from './interrupt.ts';
+import { adapterLabel, openCliDevice, type AdapterOptions } from './openCliDevice.ts';
+import { print, printable } from './printable.ts';
+import { defaultStyle, Progress, say } from './progress.ts';
+import {
+  beginSampleSet,
+  describeSet,
+  drawGroups,
+  finishSampleSet,
+  type LabelOrder,
+  type SampleSet,
+} from './sampleSet.ts';
+import { loadTuning } from './tuningCache.ts';
+import { modelOfSource, type WeightSource } from './weightSource.ts';
+
+export interface SampleSetRequest extends AdapterOptions {
+  readonly out: string;
+  readonly count: number;
+  readonly source: WeightSource;
+  readonly weights: Weights;
+  readonly classes: readonly number[] | undefined;
+  readonly labels: LabelOrder;
+  readonly samplerName: string;
+  readonly sampler: Sampler;
+  readonly eta: number;
+  readonly steps: number;
+  readonly guidance: ClassifierFreeGuidance;
+  readonly seed: number;
+  readonly batch: number;
+  readonly precision: 'f32' | 'f16';
+  readonly quiet?: boolean;
+}
+
+/** Draws a set, or goes on with one. @throws UsageError, FileError, Interrupted */
+export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
+  const { source, weights, classes = null, guidance, sampler, steps, seed, batch, precision } = request;
+  const { config, step } = source;
+  const { imgSize, channels } = config.model;
+  checkSampling(config.model, {
+    labels: classes ?? undefined,
+    count: request.count,
+    guidance,
+    diffusion: config.diffusion,
+    steps,
+    batch,
+  });
+  const set: SampleSet = {
+    out: request.out,
+    count: request.count,
+    identity: {
+      checkpoint: await hashOf(source, weights),
+      seed,
+      batch,
+      sampler: request.samplerName,
+      eta: request.eta,
+      steps,
+      guidance: guidance.scale ?? 1,
+      guidanceChannels: guidance.channels ?? null,
+      precision,
+      classes,
+      labels: request.labels,
+      shape: [imgSize, imgSize, channels],
+    },
+  };
+  await makeFolder(join(set.out, '..')).catch((error: unknown) => {
+    throw fileError('sample', 'make the folder of', set.out, error);
+  });
+  const missing = await beginSampleSet(set);
+  const there = set.count - missing.reduce((n, group) => n + Math.min(batch, set.count - group * batch), 0);
+  if (there > 0 && !request.quiet) say(`${grouped(there)} of the images are there already.`);
+  const interrupt = catchInterrupt(() => say('Stopping; the same command goes on with what is there.'));
+  const style = request.quiet ? 'none' : defaultStyle('lines');
+  const progress = new Progress({ total: set.count, start: there, style, noun: 'image' });
+  try {
+    if (missing.length > 0) {
+      using device = await openCliDevice(request);
+      await loadTuning(device);
+      using model = await modelOfSource(device, source, weights);
+      model.to(precision);
+      progress.note(
+        `${printable(source.title)}${step === undefined ? '' : `, step ${grouped(step)}`}, ` +
+          `${describeSet(set)} on ${adapterLabel(device)}`,
+      );
+      await drawGroups(set, missing, {
+        device,
+        model,
+        diffusion: config.diffusion,
+        guidance,
+        sampler,
+        steps,
+        signal: interrupt.signal,
+        onProgress: (images) => progress.update({ step: Math.floor(there + images) }),
+      });
+    }
+    progress.end();
+    await finishSampleSet(set);
+    if (!request.quiet) print(printable(`Wrote ${describeSet(set)}.`));
+  } catch (error) {
+    if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
+    throw error;
+  } finally {
+    progress.end();
+    interrupt.release();
+  }
+}
+
+/** Tells weights from others, wherever they lie. */
+async function hashOf(source: WeightSource, weights: Weights): Promise<string> {
+  const entries = [...(await source.read(weights))].sort(([a], [b]) => byCodeUnit(a, b));
+  return contentHash(...entries.flatMap(([name, { data }]) => [Buffer.from(name), bytesOf(data)]));
+}
+
+const bytesOf = (data: ArrayBufferView): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
