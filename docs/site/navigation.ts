@@ -31,6 +31,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/commands/',
       'docs/data.md',
       'docs/latents.md',
+      'docs/presets.md',
       'docs/checkpoints.md',
       'docs/evaluation.md',
       'docs/scaling.md',

@@ -13,6 +13,7 @@ import type { HostTensor } from '../module.ts';
 import { Arena, type StateTensors } from './arena.ts';
 import type { FusedAdamW } from './fusedAdamW.ts';
 
+/** Options of `OuterStep`. */
 export interface OuterStepOptions {
   /** Learning rate; default 0.7, as in the paper. */
   readonly lr?: number;
@@ -88,6 +89,7 @@ export class OuterStep {
     this.restart();
   }
 
+  /** Frees what it keeps; the parameters stay. */
   dispose(): void {
     this.begin.dispose();
     this.moment.dispose();
