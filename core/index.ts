@@ -26,6 +26,7 @@ export { loadTuning, saveTuning } from './tuning/store.ts';
 export { broadcastShapes, contiguousStrides, numelOf, sameShape, show, type Shape } from './tensor/shape.ts';
 export { capture, captureAhead, CapturedStep, cut, type CapturePlan } from './capture/capture.ts';
 export { Generator, type GeneratorState, type SampleRange } from './random/generator.ts';
+export { rand, randn } from './random/draw.ts';
 export { philox4x32 } from './random/philox.ts';
 export { Tensor, type TensorLike } from './tensor.ts';
 export {

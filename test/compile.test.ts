@@ -239,6 +239,7 @@ const workloads: Record<string, (device: Device) => void> = {
         }
       }
       const x = make(device, [4, 6], dtype);
+      if (dtype !== 'bool') for (const descending of [false, true]) x.sort(0, { descending });
       for (const index of ['i32', 'u32'] as const) {
         x.gather(0, make(device, [3, 6], index));
         x.indexSelect(1, make(device, [5], index));

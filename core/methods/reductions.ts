@@ -4,6 +4,7 @@ import { cumsum } from '../ops/cumsum.ts';
 import { matmul } from '../ops/matmul.ts';
 import * as ops from '../ops/reduce.ts';
 import { logSoftmax, softmax } from '../ops/softmax.ts';
+import { sort, topk, type SortedValues } from '../ops/sort.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { ElementwiseMethods } from './elementwise.ts';
@@ -34,6 +35,11 @@ export abstract class ReductionMethods extends ElementwiseMethods {
     return ops.variance(this, axes, keepdim, correction);
   }
 
+  /** Standard deviation over axes, all where none are given; `correction` 1 (the default) is of the unbiased variance. */
+  std(this: Tensor, axes?: number | readonly number[], keepdim = false, correction = 1): Tensor {
+    return ops.std(this, axes, keepdim, correction);
+  }
+
   /** Index (i32) of the first largest value, along an axis or of all. NaN counts as the largest. */
   argmax(this: Tensor, axis?: number, keepdim = false): Tensor {
     return ops.argmax(this, axis, keepdim);
@@ -47,6 +53,16 @@ export abstract class ReductionMethods extends ElementwiseMethods {
   /** Sums what broadcasting repeated, so that the result has `shape`: PyTorch's `sum_to_size`. */
   sumToSize(this: Tensor, shape: Shape): Tensor {
     return ops.sumToSize(this, shape);
+  }
+
+  /** The values along an axis in order, and where they were. Equal ones keep their order; NaN is the largest. */
+  sort(this: Tensor, axis = -1, options: { descending?: boolean } = {}): SortedValues {
+    return sort(this, axis, options);
+  }
+
+  /** The k largest values along an axis, or the smallest, in order, and where they were. */
+  topk(this: Tensor, k: number, axis = -1, options: { largest?: boolean } = {}): SortedValues {
+    return topk(this, k, axis, options);
   }
 
   /** Running sums along an axis. */

@@ -9,6 +9,7 @@ export * from './softmax.ts';
 export * from './indexing.ts';
 export * from './cumsum.ts';
 export * from './matmul.ts';
+export { sort, topk, type SortedValues } from './sort.ts';
 export { fold, unfold, type Pair, type WindowOptions } from './unfold.ts';
 export {
   conv1d,

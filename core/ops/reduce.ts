@@ -7,6 +7,7 @@ import { noGrad } from '../autograd/gradMode.ts';
 import { isFloat, storageType, type DType } from '../tensor/dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { denseOperand } from '../expr/dense.ts';
+import { fuse } from '../expr/elementwise.ts';
 import { wgslMath, type MathName } from '../expr/wgslMath.ts';
 import { defineKernel } from '../gpu/kernel.ts';
 import { grid1d } from '../gpu/grid.ts';
@@ -258,6 +259,17 @@ export function variance(x: Tensor, axes?: number | readonly number[], keepdim =
       .div(Math.max(0, count - correction))
       .cast(x.dtype);
   });
+}
+
+const rootOfVariance = fuse((v) => v.eq(0).where(0, v.eq(0).where(1, v).sqrt()), 'std');
+
+/**
+ * Standard deviation over axes, the root of `variance`. Where all values are equal its gradient is 0, as in PyTorch.
+ *
+ * @throws DTypeError for what is no float
+ */
+export function std(x: Tensor, axes?: number | readonly number[], keepdim = false, correction = 1): Tensor {
+  return scope(() => (rootOfVariance(variance(x.cast('f32'), axes, keepdim, correction)) as Tensor).cast(x.dtype));
 }
 
 interface Extremum extends Omit<Reduction, 'dtype'> {

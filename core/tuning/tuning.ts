@@ -9,8 +9,6 @@
 import type { Device } from '../gpu/device.ts';
 import { setChooser, type Chooser, type Tunable } from '../gpu/tunable.ts';
 import { ValueError } from '../errors.ts';
-import { Profiler } from '../profile/profiler.ts';
-import { warmUp } from './warmUp.ts';
 
 /** What was found for one class of problems. */
 export interface TuningResult {
@@ -263,6 +261,7 @@ async function contest(
     for (const config of configs) prepared.run(config);
     await device.synchronize();
     // The clock fell while all of them were compiled.
+    const { warmUp } = await import('./warmUp.ts'); // most programs measure nothing
     await warmUp(device);
 
     const entrants: { config: unknown; repeats: number; first: number; times: number[] }[] = [];
@@ -315,6 +314,7 @@ async function sample(device: Device, run: () => void, repeats: number): Promise
     await device.synchronize();
     return (performance.now() - begun) / repeats;
   }
+  const { Profiler } = await import('../profile/profiler.ts');
   const profiler = new Profiler(device);
   device.profiler = profiler;
   for (let i = 0; i < repeats; i++) run();

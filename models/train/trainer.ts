@@ -10,6 +10,7 @@ import { timestepSamplerFromState, type TimestepSampler } from '../diffusion/tim
 import { enqueueAlone, EnqueueTogether, type Enqueued, type StepOrder } from './enqueue.ts';
 import type { GradientExchange } from './exchange.ts';
 import { LocalSteps } from './localSteps.ts';
+import { Speed } from './speed.ts';
 import { StepInputs } from './stepInputs.ts';
 import { StepParts } from './stepParts.ts';
 import type {
@@ -53,7 +54,7 @@ export class Trainer {
   private taken = 0;
   private skipped = 0;
   private place: DataCursor = { epoch: 0, index: 0 };
-  private lastEnd = 0;
+  private readonly speed: Speed;
   /** Both only with several ranks. */
   private readonly exchange: GradientExchange | undefined;
   private readonly together: EnqueueTogether | undefined;
@@ -107,6 +108,7 @@ export class Trainer {
     this.model = model.train();
     this.diffusion = diffusion;
     this.batchSize = batchSize;
+    this.speed = new Speed(batchSize);
     this.microBatches = microBatches;
     this.rank = rank;
     this.ranks = ranks;
@@ -321,9 +323,7 @@ export class Trainer {
   ): Promise<StepRecord> {
     const { losses: parts, counters, times } = await enqueued;
     const [{ losses, stop }, { gradNorm, skipped }] = await Promise.all([this.gathered(Promise.all(parts)), counters]);
-    const ended = performance.now();
-    const elapsed = (ended - Math.max(began, this.lastEnd)) / 1000;
-    this.lastEnd = ended;
+    const imagesPerSecond = this.speed.ended(began, performance.now());
     const { count } = this.inputs;
     const perSample = (term: number): number[] =>
       losses.flatMap((part) => Array.from({ length: count }, (_, i) => part[term * count + i]));
@@ -342,7 +342,7 @@ export class Trainer {
       ...means,
       gradNorm,
       lr,
-      imagesPerSecond: this.batchSize / elapsed,
+      imagesPerSecond,
       skipped: skipped > before,
       epoch,
       ...(times && { exchange: times }),

@@ -9,6 +9,7 @@ import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs
 import { join } from 'node:path';
 import { publint } from 'publint';
 import { freshProject, pack, REPOSITORY, run, sameVersion, succeed, WORKPLACE } from './project.ts';
+import { testSizes } from './sizes.ts';
 import { compileReadme, runModules, testTypes } from './types.ts';
 
 let passed = 0,
@@ -129,6 +130,7 @@ try {
   });
   await test('the library installs as a few megabytes', () => smallInstall(project));
   await test('what is missing is asked for in a sentence', () => missingPackages(project));
+  await test('bundles for pages are small and hold nothing of Node', () => testSizes(project));
   await test('types stand alone, under nodenext and bundler', async () => {
     await testTypes(await freshProject('types', tarball, ...['@types/node', '@webgpu/types'].map(sameVersion)));
   });
