@@ -12,6 +12,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   train: async () => (await import('./commands/train.ts')).trainCommand(),
   sample: async () => (await import('./commands/sample.ts')).sampleCommand(),
   convert: async () => (await import('./commands/convert.ts')).convertCommand(),
+  eval: async () => (await import('./commands/eval.ts')).evalCommand(),
   info: async () => (await import('./commands/info.ts')).infoCommand(),
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),

@@ -6,18 +6,24 @@
 //   metrics.jsonl          one line a step
 //   checkpoints/step-XXXXXXXX/   whole or absent
 //   samples/               sheets
+//   best.json              which checkpoint's samples were nearest to the data, with --eval-every
+//   eval/                  samples and features of dis-cli eval, to go on from
 //   run.lock               while a process trains
 //
 // The newest checkpoint is the one with the highest step: there is no pointer that could be wrong.
 
 import { lstat, mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import type { z } from 'zod';
+import { EngineError } from '../core/errors.ts';
 import { UsageError, isDiskFull } from './errors.ts';
 import type { FileData } from './files.ts';
 import { FileError, errorCode, fileError, makeFolder, syncFolder, writeFileAtomic, writeFileSynced } from './files.ts';
 import { checked, readJson } from './jsonFile.ts';
 import { acquireLock, type Lock } from './lock.ts';
-import { stepSchema } from './schemas.ts';
+import { bestSchema, stepSchema } from './schemas.ts';
+
+export type BestCheckpoint = z.infer<typeof bestSchema>;
 
 export interface CheckpointEntry {
   readonly step: number;
@@ -28,6 +34,8 @@ const CONFIG = 'config.json',
   METRICS = 'metrics.jsonl',
   CHECKPOINTS = 'checkpoints',
   SAMPLES = 'samples',
+  EVAL = 'eval',
+  BEST = 'best.json',
   TUNING = 'tuning.json',
   DATA = 'data.jsonl',
   LOCK = 'run.lock';
@@ -135,10 +143,21 @@ export class RunFolder {
     }
   }
 
-  /** Removes all but the `keep` newest checkpoints; 0 keeps all. */
+  /** Removes all but the `keep` newest checkpoints and the best one; 0 keeps all. */
   async prune(keep: number): Promise<void> {
     if (keep <= 0) return;
-    for (const old of (await this.checkpoints()).slice(0, -keep)) await this.remove(old);
+    const best = await readBest(this.path);
+    for (const old of (await this.checkpoints()).slice(0, -keep)) if (old.step !== best?.step) await this.remove(old);
+  }
+
+  /** Which checkpoint's samples were nearest to the data; undefined before the first evaluation. */
+  best(): Promise<BestCheckpoint | undefined> {
+    return readBest(this.path);
+  }
+
+  /** @throws FileError */
+  async writeBest(best: BestCheckpoint): Promise<void> {
+    await writeFileAtomic(join(this.path, BEST), `${JSON.stringify(best)}\n`);
   }
 
   private async remove({ path }: CheckpointEntry): Promise<void> {
@@ -160,7 +179,7 @@ export class RunFolder {
     const began = (await stat(this.metrics).catch(() => undefined))?.size ?? 0;
     const empty = began === 0 && (await this.checkpoints().catch(() => [undefined])).length === 0;
     if (empty) {
-      for (const name of [CONFIG, METRICS, TUNING, DATA]) await rm(join(this.path, name), { force: true });
+      for (const name of [CONFIG, METRICS, BEST, TUNING, DATA]) await rm(join(this.path, name), { force: true });
       for (const name of [CHECKPOINTS, SAMPLES]) await rmdir(join(this.path, name)).catch(() => undefined);
     }
     await this.close();
@@ -185,7 +204,7 @@ export async function createRun(path: string): Promise<RunFolder> {
       remedy: `go on with it by --resume ${path}, or give another folder with --out`,
     });
   }
-  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, TUNING, DATA, LOCK];
+  const own: readonly string[] = [CONFIG, METRICS, CHECKPOINTS, SAMPLES, EVAL, BEST, TUNING, DATA, LOCK];
   const foreign = entries.find((name) => !own.includes(name) && !name.endsWith('.tmp'));
   if (foreign !== undefined)
     throw new FileError('createRun', `${path} holds ${foreign}`, {
@@ -298,6 +317,42 @@ export async function locateCheckpoint(path: string): Promise<Located> {
     expected: 'a folder that dis-cli train wrote',
     remedy: 'check the path',
   });
+}
+
+/**
+ * The checkpoints of a run that a person names: `last`, `best`, `all`, or steps separated by commas.
+ * @throws UsageError naming the steps there are
+ */
+export async function checkpointsNamed({ run, checkpoint }: Located, names: string): Promise<CheckpointEntry[]> {
+  if (names === 'last') return [checkpoint];
+  if (run === undefined || run !== dirname(dirname(checkpoint.path)))
+    throw new UsageError(`--checkpoint is ${JSON.stringify(names)}, but one checkpoint was given; leave it out.`);
+  const all = await listCheckpoints(run);
+  if (names === 'all') return all;
+  if (names === 'best') {
+    const best = await readBest(run);
+    const found = all.find(({ step }) => step === best?.step);
+    if (found) return [found];
+    throw new UsageError('--checkpoint is best, but the run has none: it was not trained with --eval-every.');
+  }
+  return names.split(',').map((text) => {
+    const found = all.find(({ step }) => String(step) === text.trim().replaceAll('_', ''));
+    if (found) return found;
+    throw new UsageError(
+      `--checkpoint is ${JSON.stringify(names)}, expected last, best, all, or steps of ${all.map(({ step }) => step).join(', ')}.`,
+    );
+  });
+}
+
+/** What best.json says; a file that is damaged is as good as none: the next evaluation writes it anew. */
+async function readBest(root: string): Promise<BestCheckpoint | undefined> {
+  const path = join(root, BEST);
+  try {
+    return checked(bestSchema, await readJson(path), path);
+  } catch (error) {
+    if (error instanceof EngineError) return undefined;
+    throw error;
+  }
 }
 
 async function readStep(folder: string): Promise<number> {

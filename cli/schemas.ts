@@ -10,7 +10,7 @@ import type { TrainerState } from '../models/train/types.ts';
 import { SPLITS } from './data/split.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
 import type { SampleSetIdentity } from './sampleSet.ts';
-import type { TrainPlan, TrainSettings } from './trainSettings.ts';
+import { EVAL_METRICS, EVAL_NETWORKS, type TrainPlan, type TrainSettings } from './trainSettings.ts';
 
 /** Beyond it, f32 has no number. */
 const F32_MAX = 3.4028234663852886e38;
@@ -77,6 +77,10 @@ const plan: z.ZodType<TrainPlan> = z.strictObject({
   sampleEvery: count,
   sampleSteps: positive,
   guidance: z.number().min(0).max(LARGE),
+  evalEvery: count.optional(),
+  evalMetric: z.enum(EVAL_METRICS).optional(),
+  evalSamples: positive.optional(),
+  evalNetwork: z.enum(EVAL_NETWORKS).optional(),
 });
 
 const diffusion: z.ZodType<DiffusionOptions> = z.strictObject({
@@ -210,6 +214,15 @@ export const speedSchema = z.strictObject({
 });
 
 /** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
+/** best.json of a run: the checkpoint whose samples were nearest to the data. */
+export const bestSchema = z.strictObject({
+  step: positive,
+  metric: z.enum(EVAL_METRICS),
+  name: z.string().max(NAME),
+  value: z.number(),
+  samples: positive,
+});
+
 export const metricsLineSchema = z.looseObject({ step: z.number().optional().catch(undefined) });
 
 /** run.lock: who holds it. */

@@ -12,8 +12,9 @@ import { RankLostError } from './distributed/mpi.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { firstNotFinite } from './finite.ts';
-import { grouped } from './format.ts';
+import { grouped, significant } from './format.ts';
 import { resumeCommand } from './invocation.ts';
+import type { TrainingEvaluation } from './evaluate/duringTraining.ts';
 import type { MetricsFile } from './metricsFile.ts';
 import type { BuiltModel } from './modelKinds/index.ts';
 import type { Progress, ProgressStyle } from './progress.ts';
@@ -47,6 +48,7 @@ export class TrainLoop {
   private readonly loader: () => DataLoader;
   private readonly metrics: MetricsFile;
   private readonly progress: Progress;
+  private readonly evaluation: TrainingEvaluation | undefined;
   private saved: CheckpointEntry | undefined;
   private metricsWait = false;
   /** Step whose checkpoint could not be written. */
@@ -63,7 +65,9 @@ export class TrainLoop {
     metrics: MetricsFile,
     progress: Progress,
     saved: CheckpointEntry | undefined,
+    evaluation?: TrainingEvaluation,
   ) {
+    this.evaluation = evaluation;
     this.options = options;
     this.trainer = trainer;
     this.model = model;
@@ -102,6 +106,7 @@ export class TrainLoop {
         await profile?.reached(trainer.step);
         if (due(plan.checkpointEvery)) await this.save(trainer.step >= plan.steps);
         if (due(plan.sampleEvery)) await this.sheet();
+        if (due(plan.evalEvery ?? 0)) await this.evaluate();
       }
       // The others wait for what is written.
       await ranks?.barrier();
@@ -205,6 +210,34 @@ export class TrainLoop {
       this.progress.warn(
         `Step ${grouped(reached)} is in a checkpoint; go on from it with ${resumeCommand(this.options.folder)}`,
       );
+    }
+  }
+
+  /** Measures samples of the moving averages; the checkpoint that is nearest to the data so far is kept. */
+  private async evaluate(): Promise<void> {
+    const { folder, config, signal = new AbortController().signal } = this.options;
+    const { step } = this.trainer;
+    const metric = config.plan.evalMetric ?? 'fd';
+    try {
+      const found = await this.trainer.withEma(() => this.evaluation!.measure(this.model, signal));
+      const { name, value, floor, samples } = found;
+      await this.metrics.append({ step, eval: found });
+      const best = await folder.best();
+      const better = best?.metric !== metric || best.name !== name || value < best.value;
+      this.progress.note(
+        `step ${grouped(step)}  ${name} ${significant(value)} of ${grouped(samples)} samples, floor ${significant(floor)}` +
+          `${better ? ', the best so far' : ''}`,
+      );
+      if (!better) return;
+      if (this.saved?.step !== step) await this.save(false);
+      if (this.saved?.step !== step) return;
+      await folder.writeBest({ step, metric, name, value, samples });
+      await folder.prune(config.plan.keep);
+    } catch (error) {
+      if (signal.aborted && error === signal.reason) return;
+      const { message, unexpected } = describeFailure(error);
+      if (unexpected || ON_THE_DEVICE.some((type) => error instanceof type)) throw error;
+      this.progress.warn(`Step ${grouped(step)} was not evaluated: ${message}`);
     }
   }
 

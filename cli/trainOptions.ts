@@ -46,6 +46,10 @@ export const PLAN = [
   'sampleEvery',
   'sampleSteps',
   'guidance',
+  'evalEvery',
+  'evalMetric',
+  'evalSamples',
+  'evalNetwork',
 ] as const satisfies readonly (keyof TrainPlan)[];
 /** Flags that say nothing about the run itself. */
 const ASIDE = new Set([

@@ -7,6 +7,7 @@ import { tuningOf } from '../core/index.ts';
 import { readCheckpoint } from './checkpoint.ts';
 import { shareState } from './distributed/shareState.ts';
 import { describeFailure } from './errors.ts';
+import { TrainingEvaluation } from './evaluate/duringTraining.ts';
 import { describeCheckpoints, tightDisk } from './diskSpace.ts';
 import { counted, grouped, si } from './format.ts';
 import { resumeCommand } from './invocation.ts';
@@ -72,7 +73,9 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     if (state) trainer.loadState(state);
     else if (config.settings.initFrom !== undefined) await initialise(trainer, config);
     if (ranks) await shareState(ranks, trainer);
-    const loop = new TrainLoop(options, trainer, model, loader, metrics, progress, resume);
+    // Rank 0 alone has a folder, and evaluates while the others wait.
+    const evaluation = (plan.evalEvery ?? 0) > 0 ? owned(new TrainingEvaluation({ device, config })) : undefined;
+    const loop = new TrainLoop(options, trainer, model, loader, metrics, progress, resume, evaluation);
     const checkpoint = await loop.run().catch(async (error: unknown) => {
       if (error instanceof DeviceLostError) throw await lost(error, folder);
       await loop.rescue(error);

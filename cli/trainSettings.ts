@@ -64,4 +64,16 @@ export interface TrainPlan {
   readonly sampleEvery: number;
   readonly sampleSteps: number;
   readonly guidance: number;
+  /** Steps between evaluations; 0, or left out, is never. */
+  readonly evalEvery?: number;
+  readonly evalMetric?: EvalMetric;
+  /** Samples of an evaluation. */
+  readonly evalSamples?: number;
+  readonly evalNetwork?: 'classifier' | 'nsfwjs';
 }
+
+/** What `--eval-metric` may be; less is better for both. */
+export const EVAL_METRICS = ['fd', 'kid'] as const;
+export type EvalMetric = (typeof EVAL_METRICS)[number];
+
+export const EVAL_NETWORKS = ['classifier', 'nsfwjs'] as const;

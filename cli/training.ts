@@ -15,7 +15,8 @@ import type { TrainPlan } from './trainSettings.ts';
 export const INIT_KEY = 1,
   DATA_KEY = 2,
   TRAIN_KEY = 3,
-  SHEET_KEY = 4;
+  SHEET_KEY = 4,
+  EVAL_KEY = 5;
 
 /** What decides what is trained. */
 export interface TrainingParts {
@@ -99,8 +100,8 @@ export function buildTraining(parts: TrainingParts): {
 }
 
 /** Steps at which something is written, the next of each kind. */
-export function stopsAfter(step: number, { checkpointEvery, sampleEvery }: TrainPlan): number[] {
-  return [checkpointEvery, sampleEvery]
+export function stopsAfter(step: number, { checkpointEvery, sampleEvery, evalEvery = 0 }: TrainPlan): number[] {
+  return [checkpointEvery, sampleEvery, evalEvery]
     .filter((every) => every > 0)
     .map((every) => (Math.floor(step / every) + 1) * every);
 }

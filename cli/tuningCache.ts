@@ -16,7 +16,7 @@ import { kindNamed } from './modelKinds/index.ts';
 import type { RunConfig } from './runConfig.ts';
 import { tuningSchema } from './schemas.ts';
 
-/** The file for a device's adapter. DIS_CACHE_DIR names another folder than the system's for caches. */
+/** The file for a device's adapter. */
 export function tuningPath(device: Device): string {
   const digest = createHash('sha256').update(adapterKey(device)).digest('hex').slice(0, 12);
   return join(tuningFolder(), `tuning-${digest}.json`);

@@ -4,9 +4,12 @@
 
 import { join, relative } from 'node:path';
 import { Command } from 'commander';
-import { keep, tensor, type Device } from '../../core/index.ts';
+import type { Device } from '../../core/index.ts';
 import { trainClassifier } from '../../models/classifier.ts';
-import type { ImageBatch } from '../../models/data/grid.ts';
+import type { Dataset } from '../../models/data/dataset.ts';
+import { batchToPixels, type ImageBatch } from '../../models/data/grid.ts';
+import { shapesDataset } from '../../models/data/shapes.ts';
+import { ClassifierNetwork, featureStatistics, frechetDistance, PictureJudge } from '../../models/evaluate/index.ts';
 import { sampleImages } from '../../models/sample/index.ts';
 import { loadModel, readRunConfig } from '../checkpoint.ts';
 import { openData } from '../data/openData.ts';
@@ -72,7 +75,7 @@ const QUICKSTART = {
     guidance: 2.5,
   } satisfies TrainPlan,
   /** Samples of each class that are judged, and how many of them the sheet shows. */
-  judged: 20,
+  judged: 50,
   shown: 8,
   batch: 100,
   classifierSteps: 300,
@@ -113,12 +116,15 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
       const images = await draw(device, checkpoint!, classes, style, signal);
       const sheet = join(folder.samples, 'quickstart.png');
       await writeSamples(sheet, firstOfEach(images, classes.length, QUICKSTART.shown), { classes, classNames });
-      const found = await judge(device, images, classes, style, signal);
+      const { found, distance, floor } = await judge(device, images, classes, style, signal);
       const run = folder.shown;
+      const count = grouped(images.shape[0]);
       print(
         [
           'A classifier that learnt from the same drawings finds the class that was asked for in ' +
-            `${(100 * found).toFixed(1)} % of ${grouped(images.shape[0])} samples.`,
+            `${(100 * found).toFixed(1)} % of ${count} samples.`,
+          `FD(classifier) ${distance.toFixed(2)}: ${count} samples against ${count} new drawings; two sets of ` +
+            `drawings are ${floor.toFixed(2)} apart.`,
           `The sheet, a row for each class: ${printable(relative(process.cwd(), sheet))}`,
           `That took ${duration((performance.now() - began) / 1000)}. Now try`,
           `  ${invocation('sample', run, '--classes', 'star,heart', '--seed', '1', '--animate', 'star.gif')}`,
@@ -194,28 +200,55 @@ async function draw(
   }
 }
 
-/** Share of the images in which a classifier finds the class they were drawn for. */
+interface Judged {
+  /** Share of the images in which a classifier finds the class they were drawn for. */
+  readonly found: number;
+  /** FD(classifier) to as many new drawings, and of two sets of drawings to each other. */
+  readonly distance: number;
+  readonly floor: number;
+}
+
 async function judge(
   device: Device,
   images: ImageBatch,
   classes: readonly number[],
   style: ReturnType<typeof defaultStyle>,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<Judged> {
+  const [length, , size] = images.shape;
   const progress = new Progress({ noun: 'judging', total: QUICKSTART.classifierSteps, style });
   try {
     const classifier = await trainClassifier(device, {
-      size: images.shape[2],
+      size,
       steps: QUICKSTART.classifierSteps,
       signal,
       onProgress: (step, loss) => progress.update({ step, loss }),
     });
-    const batch = keep(tensor(device, images.data, { shape: images.shape }));
-    const found = await classifier.classify(batch);
-    batch.dispose();
-    classifier.dispose();
-    const count = images.shape[0] / classes.length;
-    return found.filter((label, i) => label === classes[Math.floor(i / count)]).length / images.shape[0];
+    using network = new ClassifierNetwork(classifier, { identity: 'quickstart' });
+    using judge = new PictureJudge(device, network);
+    const each = length / classes.length;
+    const pixels = batchToPixels(images);
+    const shapes = shapesDataset({ size, length });
+    const drawn: Dataset = {
+      ...shapes,
+      item: (i) => ({ pixels: pixels[i].data, label: classes[Math.floor(i / each)] }),
+    };
+    const sets = [drawn, shapesDataset({ size, length, seed: 1 }), shapesDataset({ size, length, seed: 2 })];
+    const judged = [];
+    for (const set of sets) judged.push(await judge.judge(set, { signal }));
+    const [ofSamples, ofData, ofOthers] = await Promise.all(
+      judged.map(({ features }) => featureStatistics(device, features, { signal })),
+    );
+    const { data: shares, classes: known } = judged[0].probabilities!;
+    const right = Array.from({ length }, (_, i) => {
+      const row = shares.subarray(i * known, (i + 1) * known);
+      return row.indexOf(Math.max(...row)) === classes[Math.floor(i / each)];
+    });
+    return {
+      found: right.filter(Boolean).length / length,
+      distance: await frechetDistance(ofSamples, ofData, { signal }),
+      floor: await frechetDistance(ofOthers, ofData, { signal }),
+    };
   } finally {
     progress.end();
   }

@@ -23,6 +23,7 @@ import { separateFromJson, say } from '../progress.ts';
 import type { RunFolder } from '../runFolder.ts';
 import { StepProfile } from '../stepProfile.ts';
 import { styleOf, type FlagName, type Given, type TrainOptions } from '../trainOptions.ts';
+import { EVAL_METRICS, EVAL_NETWORKS } from '../trainSettings.ts';
 import { trainRun } from '../trainRun.ts';
 
 export function trainCommand(): Command {
@@ -139,7 +140,25 @@ export function trainCommand(): Command {
         1000,
       ),
     )
-    .addOption(flag('--sample-steps <n>', 'DDIM steps for a sheet', integer({ min: 1 }), 50))
+    .addOption(flag('--sample-steps <n>', 'DDIM steps for a sheet and an evaluation', integer({ min: 1 }), 50))
+    .addOption(
+      flag(
+        '--eval-every <steps>',
+        'measure samples of the averaged weights against the data, and keep the best checkpoint; 0: never',
+        integer({ min: 0 }),
+        0,
+      ),
+    )
+    .addOption(flag('--eval-metric <name>', 'fd: Fréchet distance; kid: kernel distance', choice(EVAL_METRICS), 'fd'))
+    .addOption(flag('--eval-samples <n>', 'samples of an evaluation', integer({ min: 20 }), 1000))
+    .addOption(
+      flag(
+        '--eval-network <name>',
+        'classifier: trained on the data when it is first needed; nsfwjs: from node_modules',
+        choice(EVAL_NETWORKS),
+        'classifier',
+      ),
+    )
     .addOption(flag('--guidance <scale>', 'classifier-free guidance for a sheet; 1: none', number({ min: 0 }), 1.5))
     .addOption(flag('--out <folder>', 'folder of the run (default: runs/DATA-MODEL)', text))
     .option(

@@ -1,6 +1,6 @@
 // The Fréchet distance between two normal distributions: FID's, whatever network the features came from.
 
-import { ShapeError } from '../../core/errors.ts';
+import { ShapeError, ValueError } from '../../core/errors.ts';
 import type { FeatureStatistics } from './statistics.ts';
 import { congruence, pivotedCholesky, symmetricEigenvalues } from './symmetric.ts';
 
@@ -23,6 +23,12 @@ export async function frechetDistance(
       expected: 'as many in both',
       remedy: 'use the same network for both',
     });
+  for (const { mean, covariance } of [a, b])
+    for (const values of [mean, covariance])
+      if (!values.every(Number.isFinite))
+        throw new ValueError('frechetDistance', 'The statistics hold numbers that are not finite', {
+          remedy: 'look at the samples: the model may have diverged',
+        });
   let distance = 0;
   for (let i = 0; i < n; i++)
     distance += (a.mean[i] - b.mean[i]) ** 2 + a.covariance[i * n + i] + b.covariance[i * n + i];

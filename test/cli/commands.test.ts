@@ -178,7 +178,7 @@ test('a command that fails before it began leaves no folder', () =>
 test('help names every command; nothing asked for is help too', () =>
   withFolder(async (folder) => {
     const { out } = await succeed(folder, '--help');
-    for (const name of ['train', 'sample', 'info', 'tune', 'doctor', 'quickstart']) {
+    for (const name of ['train', 'sample', 'eval', 'info', 'tune', 'doctor', 'quickstart']) {
       assert.match(out, new RegExp(`^ {2}${name} `, 'm'));
       assert.match((await succeed(folder, name, '--help')).out, `Usage: dis-cli ${name}`);
     }
