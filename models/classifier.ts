@@ -31,6 +31,7 @@ import {
 import { DataLoader, type Dataset } from './data/dataset.ts';
 import { shapesDataset } from './data/shapes.ts';
 
+/** Sizes of a classifier. */
 export interface ClassifierOptions {
   /** Image side in pixels. */
   readonly size: number;
@@ -49,7 +50,9 @@ const LAST_SIDE = 4;
  * channels, size, size) in [-1, 1] → logits (N, numClasses).
  */
 export class Classifier extends Module {
+  /** Convolutions, and their last maps flattened. */
   readonly features: Sequential;
+  /** From the flattened maps to logits. */
   readonly head: Linear;
   /** (channels, height, width) of its images. */
   readonly imageShape: readonly [number, number, number];
@@ -79,7 +82,11 @@ export class Classifier extends Module {
     this.depth = depth;
   }
 
-  /** @throws ShapeError */
+  /**
+   * Images (N, channels, size, size) in [-1, 1] → logits (N, numClasses).
+   *
+   * @throws ShapeError
+   */
   forward(images: Tensor): Tensor {
     this.check(images);
     return scope(() => this.head.forward(this.features.forward(images)));
@@ -117,6 +124,7 @@ export class Classifier extends Module {
   }
 }
 
+/** What a classifier learns from, and how long. */
 export interface ClassifierTraining {
   /** What it learns from; default shapes of `size`, drawn anew for each step. */
   readonly dataset?: Dataset;

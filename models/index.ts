@@ -1,5 +1,6 @@
 // DiS, the diffusion process, data, the training loop and sampling.
 
+export * from './classifier.ts';
 export * from './data/index.ts';
 export * from './diffusion/index.ts';
 export * from './dis/index.ts';

@@ -19,7 +19,11 @@ let folder: string, run: string, device: Device;
 
 test.before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'dis-eval-'));
-  const options = await prepare(folder, { labelDropout: 0.1, diffusionSteps: 50 }, { steps: 4, checkpointEvery: 2, keep: 0 });
+  const options = await prepare(
+    folder,
+    { labelDropout: 0.1, diffusionSteps: 50 },
+    { steps: 4, checkpointEvery: 2, keep: 0 },
+  );
   await options.folder.writeConfig(options.config);
   await trainRun(options);
   await options.folder.close();
