@@ -41,7 +41,7 @@ export async function judgeSet(set: PictureSet, options: JudgeSetOptions): Promi
   const store = new PartStore(set.store, 'features', { ...set.about, network: network.identity });
   const features = new Float32Array(count * dim),
     probabilities = new Float32Array(count * classes);
-  using judge = new PictureJudge(device, network);
+  using judge = new PictureJudge(device, network, { batch: Math.min(network.batch, count) });
   for (let begin = 0; begin < count; begin += PART) {
     const end = Math.min(count, begin + PART);
     const name = `${begin}-${end}.f32`;

@@ -135,6 +135,7 @@ export async function judgePictures(
   dataset: Dataset,
   options: JudgeOptions = {},
 ): Promise<JudgedPictures> {
-  using judge = new PictureJudge(device, network, { batch: options.batch });
+  const { begin = 0, end = dataset.length, batch = network.batch } = options;
+  using judge = new PictureJudge(device, network, { batch: Math.min(batch, Math.max(1, end - begin)) });
   return await judge.judge(dataset, options);
 }

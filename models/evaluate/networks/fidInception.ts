@@ -19,6 +19,7 @@ import {
   INCEPTION_CONVOLUTIONS,
   INCEPTION_FEATURES,
   INCEPTION_SIDE,
+  inceptionBatch,
   inceptionMeans,
   type FoldedConvolution,
 } from './inceptionV3.ts';
@@ -49,7 +50,7 @@ export class FidInception implements FeatureNetwork {
   readonly identity: string;
   readonly features = INCEPTION_FEATURES;
   readonly classes = CLASSES;
-  readonly batch = 64;
+  readonly batch: number;
   private readonly layers: ReadonlyMap<string, FoldedConvolution>;
   private readonly head: FoldedConvolution;
 
@@ -62,6 +63,7 @@ export class FidInception implements FeatureNetwork {
   constructor(device: Device, entries: StateEntries, { identity, official }: { identity: string; official: boolean }) {
     this.distanceName = official ? 'FID' : `FD(InceptionV3 ${identity.slice(0, 8)})`;
     this.identity = identity;
+    this.batch = inceptionBatch(device);
     for (const [name, shape] of fidInceptionShapes()) {
       const found = entries.get(name);
       if (found && sameShape(found.shape, shape)) continue;

@@ -3,7 +3,17 @@
 // Keras' differ in one pooling.
 
 import { ShapeError } from '../../../core/errors.ts';
-import { concat, conv2d, avgPool2d, maxPool2d, noGrad, scope, show, type Tensor } from '../../../core/index.ts';
+import {
+  concat,
+  conv2d,
+  avgPool2d,
+  maxPool2d,
+  noGrad,
+  scope,
+  show,
+  type Device,
+  type Tensor,
+} from '../../../core/index.ts';
 
 /** Names and shapes of the convolutions, in PyTorch's order and by its names; of the weight (out, in, kH, kW). */
 export const INCEPTION_CONVOLUTIONS: ReadonlyMap<string, readonly [number, number, number, number]> = convolutions();
@@ -13,6 +23,15 @@ export const INCEPTION_FEATURES = 2048;
 
 /** Side of the pictures it was made for. */
 export const INCEPTION_SIDE = 299;
+
+/** Bytes of a picture in the largest layer: 64 channels of 147 × 147. */
+const LARGEST = 64 * 147 * 147 * 4;
+
+/** Pictures at once: at most 64, as many as fit into a binding, and few on a CPU, where more would save nothing. */
+export function inceptionBatch({ limits, adapter }: Device): number {
+  const fit = Math.floor(limits.maxStorageBufferBindingSize / LARGEST);
+  return Math.max(1, Math.min(adapter.software ? 4 : 64, fit));
+}
 
 /** A convolution with its batch normalisation folded in. */
 export interface FoldedConvolution {

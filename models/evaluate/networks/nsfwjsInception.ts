@@ -8,6 +8,7 @@ import {
   INCEPTION_CONVOLUTIONS,
   INCEPTION_FEATURES,
   INCEPTION_SIDE,
+  inceptionBatch,
   inceptionMeans,
   type FoldedConvolution,
 } from './inceptionV3.ts';
@@ -66,7 +67,7 @@ export class NsfwjsInception implements FeatureNetwork {
   readonly identity: string;
   readonly features = INCEPTION_FEATURES;
   readonly classes = 5;
-  readonly batch = 64;
+  readonly batch: number;
   private readonly layers: ReadonlyMap<string, FoldedConvolution>;
   private readonly dense: readonly FoldedConvolution[];
 
@@ -77,6 +78,7 @@ export class NsfwjsInception implements FeatureNetwork {
    */
   constructor(device: Device, weights: ReadonlyMap<string, KerasTensor>, { identity }: { identity: string }) {
     this.identity = identity;
+    this.batch = inceptionBatch(device);
     for (const [name, shape] of nsfwjsShapes())
       if (String(weights.get(name)?.shape) !== String(shape))
         throw new FormatError('NsfwjsInception', `${name} has shape (${weights.get(name)?.shape.join(',')})`, {
