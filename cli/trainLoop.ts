@@ -236,7 +236,7 @@ export class TrainLoop {
     } catch (error) {
       if (signal.aborted && error === signal.reason) return;
       const { message, unexpected } = describeFailure(error);
-      if (unexpected || ON_THE_DEVICE.some((type) => error instanceof type)) throw error;
+      if (unexpected || NOT_WHOLE.some((type) => error instanceof type)) throw error;
       this.progress.warn(`Step ${grouped(step)} was not evaluated: ${message}`);
     }
   }
