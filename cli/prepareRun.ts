@@ -5,6 +5,7 @@ import { basename, extname, join, resolve } from 'node:path';
 import type { Channels } from '../models/data/channels.ts';
 import { checkCheckpoint, readRunConfig } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
+import { readLatentIndex } from './data/latentFolder.ts';
 import { describeDifference, readIndex, writeIndex } from './data/pictureIndex.ts';
 import { absoluteData, dataName, openRunData, pathOfData } from './data/runData.ts';
 import { UsageError } from './errors.ts';
@@ -26,7 +27,7 @@ import {
   type Given,
   type TrainOptions,
 } from './trainOptions.ts';
-import type { TrainPlan } from './trainSettings.ts';
+import type { TrainPlan, VaeOfRun } from './trainSettings.ts';
 import { openWeightFile } from './weightFile.ts';
 import { isFile } from './weightSource.ts';
 
@@ -39,7 +40,9 @@ export interface PreparedRun {
 }
 
 /** A new run in a new folder. @throws UsageError, FileError */
-export async function beginRun(options: TrainOptions, given: Given, signal: AbortSignal): Promise<PreparedRun> {
+export async function beginRun(asking: TrainOptions, given: Given, signal: AbortSignal): Promise<PreparedRun> {
+  const { vae, ...options } =
+    asking.latents === undefined ? { ...asking, vae: undefined } : await onLatents(asking, asking.latents);
   if (options.data === undefined)
     throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
   if (options.batch % options.microBatches !== 0) {
@@ -48,10 +51,13 @@ export async function beginRun(options: TrainOptions, given: Given, signal: Abor
   if (options.syncEvery !== undefined && options.gpus === undefined && !options.distributed)
     throw new UsageError('--sync-every is for several ranks; give --gpus or --distributed with it, or leave it out.');
   const init = options.initFrom === undefined ? undefined : await describeInit(options.initFrom, options);
-  const asked = settingsOf({ ...options, ...init?.settings(given), data: absoluteData(options.data) });
+  const asked = {
+    ...settingsOf({ ...options, ...init?.settings(given), data: absoluteData(options.data) }),
+    ...(vae && { imageSize: options.imageSize, vae }),
+  };
   const data = await openRunData(asked, signal);
   // What the data have today stays the run's, whatever a later version finds in them.
-  const settings = { ...asked, channels: data.dataset.channels as Channels };
+  const settings = vae ? asked : { ...asked, channels: data.dataset.channels as Channels };
   const plan = planOf(options, { data, settings });
   const config = makeRunConfig(settings, plan, data);
   const note = init?.compare(config);
@@ -67,6 +73,18 @@ export async function beginRun(options: TrainOptions, given: Given, signal: Abor
     throw error;
   }
   return { folder, config, data };
+}
+
+/** The options of a run on latents: their size, and the autoencoder that they remember. @throws UsageError */
+async function onLatents(
+  options: TrainOptions,
+  folder: string,
+): Promise<TrainOptions & { readonly data: string; readonly vae: VaeOfRun }> {
+  if (options.data !== undefined)
+    throw new UsageError('Both --data and --latents are given; the latents are what is trained on, leave --data out.');
+  const { size, vaeDigest: digest, scalingFactor, shiftFactor } = await readLatentIndex(folder);
+  const vae = { folder: resolve(folder, 'vae'), digest, scalingFactor, shiftFactor };
+  return { ...options, data: `latents:${folder}`, imageSize: size, vae };
 }
 
 /** A run that goes on from its newest checkpoint. @throws UsageError, FileError, FormatError */

@@ -10,6 +10,8 @@ import { printable, printableLines } from './printable.ts';
 /** Each command in its own file, loaded when it is asked for. */
 const COMMANDS: Record<string, () => Promise<Command>> = {
   train: async () => (await import('./commands/train.ts')).trainCommand(),
+  'train-vae': async () => (await import('./commands/trainVae.ts')).trainVaeCommand(),
+  encode: async () => (await import('./commands/encode.ts')).encodeCommand(),
   sample: async () => (await import('./commands/sample.ts')).sampleCommand(),
   convert: async () => (await import('./commands/convert.ts')).convertCommand(),
   eval: async () => (await import('./commands/eval.ts')).evalCommand(),

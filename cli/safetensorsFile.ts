@@ -60,11 +60,17 @@ export type Shapes = Iterable<readonly [name: string, shape: readonly number[]]>
 
 /**
  * Checks a file's header against what it is expected to hold; no weights are read.
+ * @param rename from a name in the file to the expected one
  * @throws FormatError naming the file and the first tensor that is missing, unknown or of another shape; FileError when
  *   it cannot be read
  */
-export function checkSafetensorsFile(path: string, expected: Shapes): Promise<void> {
-  return withHeader(path, async ({ tensors }) => {
+export function checkSafetensorsFile(
+  path: string,
+  expected: Shapes,
+  rename: (name: string) => string = (name) => name,
+): Promise<void> {
+  return withHeader(path, async (header) => {
+    const tensors = new Map(Array.from(header.tensors, ([name, info]) => [rename(name), info] as const));
     const unknown = new Set(tensors.keys());
     const refuse = (what: string, shape?: readonly number[]): never => {
       throw new WrongWeights('readSafetensors', `${path} holds the weights of another model: ${what}`, {
@@ -98,6 +104,37 @@ export function readSafetensorsFile(path: string): Promise<Map<string, Safetenso
         safetensorsEntry(info, await readAt(file, header.dataStart + info.begin, info.end - info.begin)),
       );
     return tensors;
+  });
+}
+
+/** One tensor of a file. @throws FormatError, FileError */
+export function readSafetensorsTensor(path: string, name: string): Promise<SafetensorsEntry> {
+  return withHeader(path, async ({ tensors, dataStart }, file) => {
+    const info = tensors.get(name);
+    if (!info) throw new FormatError('readSafetensors', `it has no ${name}`);
+    return safetensorsEntry(info, await readAt(file, dataStart + info.begin, info.end - info.begin));
+  });
+}
+
+/**
+ * Where the values of a file's tensors begin, in bytes.
+ * @param types of the tensors
+ * @throws FormatError where names, shapes or types are others; FileError
+ */
+export async function tensorPlaces(
+  path: string,
+  expected: Shapes,
+  types: Readonly<Record<string, string>>,
+): Promise<Map<string, number>> {
+  await checkSafetensorsFile(path, expected);
+  return withHeader(path, ({ tensors, dataStart }) => {
+    const places = new Map<string, number>();
+    for (const [name, info] of tensors) {
+      if (info.dtype !== types[name])
+        throw new FormatError('readSafetensors', `${name} is ${info.dtype}`, { expected: types[name] });
+      places.set(name, dataStart + info.begin);
+    }
+    return Promise.resolve(places);
   });
 }
 

@@ -24,6 +24,14 @@ const probability = z.number().min(0).lt(1);
 
 const settings: z.ZodType<TrainSettings> = z.strictObject({
   data: z.string().max(10_000),
+  vae: z
+    .strictObject({
+      folder: z.string().max(10_000),
+      digest: z.string().max(100),
+      scalingFactor: z.number().gt(0).max(LARGE),
+      shiftFactor: z.number().min(-LARGE).max(LARGE),
+    })
+    .optional(),
   unlabelled: z.boolean(),
   flip: z.boolean(),
   background: z.string().max(NAME).optional(),

@@ -8,6 +8,7 @@ import { hash32 } from '../models/data/hash.ts';
 import { sampleImages } from '../models/sample/index.ts';
 import type { Trainer } from '../models/train/trainer.ts';
 import { checkpointFiles } from './checkpoint.ts';
+import { openDecoder } from './decodeLatents.ts';
 import { RankLostError } from './distributed/mpi.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
@@ -261,7 +262,10 @@ export class TrainLoop {
           batch: 16,
           signal,
         });
-        await writeSamples(path, images, { classes, classNames: config.classNames });
+        const { vae } = config.settings;
+        const decoder = vae && (await openDecoder(device, vae));
+        const pictures = (await decoder?.decode(images).finally(() => decoder.dispose())) ?? images;
+        await writeSamples(path, pictures, { classes, classNames: config.classNames });
       });
     } catch (error) {
       if (signal?.aborted && error === signal.reason) return;

@@ -8,8 +8,10 @@ import { defaultStyle, type ProgressStyle } from './progress.ts';
 import type { PresetName } from './presets.ts';
 import type { TrainPlan, TrainSettings } from './trainSettings.ts';
 
-export interface TrainOptions extends Omit<TrainSettings, 'data'>, TrainPlan, AdapterOptions {
+export interface TrainOptions extends Omit<TrainSettings, 'data' | 'vae'>, TrainPlan, AdapterOptions {
   readonly data?: string;
+  /** A folder of latents, instead of data. */
+  readonly latents?: string;
   readonly epochs?: number;
   readonly preset?: PresetName;
   readonly out?: string;
@@ -58,7 +60,7 @@ const ASIDE = new Set([
   ...PLAN,
 ]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
-const PLACES = new Set(['data']);
+const PLACES = new Set(['data', 'latents']);
 
 /** Names every flag whose value is another than the run was begun with. */
 export function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
@@ -78,7 +80,9 @@ export function refuseChanges(options: TrainOptions, before: TrainSettings, give
 
 /** The settings of a new run. */
 export function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
-  const settings = Object.fromEntries(Object.entries(options).filter(([name]) => !ASIDE.has(name)));
+  const settings = Object.fromEntries(
+    Object.entries(options).filter(([name]) => !ASIDE.has(name) && name !== 'latents'),
+  );
   return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
 }
 

@@ -6,9 +6,21 @@ import type { TimestepSamplerState } from '../models/diffusion/timestepSampler.t
 import type { DataSplit } from './data/split.ts';
 import type { ModelFlags } from './modelFlags.ts';
 
+/** The autoencoder that a run's latents are of. */
+export interface VaeOfRun {
+  /** Where it was when the run was begun. */
+  readonly folder: string;
+  /** Of its weights. */
+  readonly digest: string;
+  readonly scalingFactor: number;
+  readonly shiftFactor: number;
+}
+
 /** Settings that stay as they are for a run's whole life, under the names of their flags. */
 export interface TrainSettings extends ModelFlags {
   readonly data: string;
+  /** Of a run on latents. */
+  readonly vae?: VaeOfRun;
   readonly unlabelled: boolean;
   readonly flip: boolean;
   readonly background?: string;

@@ -4,10 +4,12 @@ import { stat } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import { SAMPLER_NAMES, SAMPLERS, type Sampler, type SamplerName } from '../../models/diffusion/index.ts';
+import type { ImageBatch } from '../../models/data/grid.ts';
 import { checkSampling, sampleImages } from '../../models/sample/index.ts';
 import type { Weights } from '../checkpoint.ts';
 import { emaInitialShare } from '../../nn/index.ts';
 import { labelsOf } from '../classNames.ts';
+import { openDecoder } from '../decodeLatents.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { checkWritable, fileError, makeFolder } from '../files.ts';
 import { drawSampleSet } from '../drawSampleSet.ts';
@@ -37,6 +39,7 @@ interface SampleCommandOptions extends AdapterOptions {
   readonly batch: number;
   readonly weights: Weights;
   readonly precision: 'f32' | 'f16';
+  readonly vae?: string;
   readonly out: string;
   readonly folder?: string;
   readonly labels: LabelOrder;
@@ -97,6 +100,13 @@ export function sampleCommand(): Command {
     .addOption(flag('--eta <share>', 'noise that DDIM adds, from 0 to 1', probability({ closed: true }), 0))
     .addOption(flag('--batch <n>', 'images at once', integer({ min: 1 }), 32))
     .addOption(flag('--precision <type>', 'f32 or f16', choice(['f32', 'f16']), 'f32'))
+    .addOption(
+      flag(
+        '--vae <folder>',
+        'the autoencoder that decodes the latents of a run on latents (default: the one that the run remembers)',
+        text,
+      ),
+    )
     .optionsGroup('Where:')
     .addOption(
       flag(
@@ -150,6 +160,9 @@ async function sample(folder: string, options: SampleCommandOptions): Promise<vo
 async function sampleFrom(source: WeightSource, options: SampleCommandOptions, sampler: Sampler): Promise<void> {
   const { config, step } = source;
   const { animate: animation, out } = options;
+  const { vae } = config.settings;
+  if (options.vae !== undefined && !vae)
+    throw new UsageError('--vae is given, but the model was trained on pixels; leave it out.');
   const {
     classNames,
     diffusion,
@@ -193,7 +206,8 @@ async function sampleFrom(source: WeightSource, options: SampleCommandOptions, s
         `${printable(source.title)}${step === undefined ? '' : `, step ${grouped(step)}`}, ` +
           `${counted(total, 'image')} on ${adapterLabel(device)}`,
       );
-      const { images, frames } = await sampleImages({
+      using decoder = vae && disposable(await openDecoder(device, vae, options.vae));
+      const sampled = await sampleImages({
         device,
         model,
         diffusion,
@@ -209,6 +223,9 @@ async function sampleFrom(source: WeightSource, options: SampleCommandOptions, s
         onStep: (step) => progress.update({ step }),
       });
       progress.end();
+      const images = decoder ? await decoder.decode(sampled.images) : sampled.images;
+      const frames: ImageBatch[] = [];
+      for (const frame of sampled.frames) frames.push(decoder ? await decoder.decode(frame) : frame);
       const layout = { classes, classNames };
       await writeSamples(out, images, layout);
       const written = [out];
@@ -258,6 +275,10 @@ async function sampleSet(folder: string, out: string, options: SampleCommandOpti
 
   async function drawFrom(source: WeightSource): Promise<void> {
     const { config, step } = source;
+    if (config.settings.vae)
+      throw new UsageError(
+        'The model was trained on latents, and a set of samples is not decoded yet; leave --folder and .npz out, and use --each.',
+      );
     const { numClasses, classDropoutProb } = config.model;
     const every = numClasses > 0 ? Array.from({ length: numClasses }, (_, label) => label) : undefined;
     const classes = options.classes === undefined ? every : chooseClasses(options.classes, config);
@@ -279,6 +300,9 @@ async function sampleSet(folder: string, out: string, options: SampleCommandOpti
     });
   }
 }
+
+const disposable = <T extends { dispose(): void }>(item: T): T & Disposable =>
+  Object.assign(item, { [Symbol.dispose]: () => item.dispose() });
 
 /** What a moving average holds of the weights that a run began with makes noise of its samples. */
 function warnOfYoungAverage(weights: Weights, { settings }: RunConfig, step: number): void {

@@ -39,6 +39,7 @@ export function trainCommand(): Command {
         text,
       ),
     )
+    .addOption(flag('--latents <folder>', 'train on latents that dis-cli encode wrote, instead of --data', text))
     .option('--unlabelled', 'take no notice of classes')
     .option('--flip', 'mirror half of the images, another half each epoch')
     .addOption(

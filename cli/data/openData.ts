@@ -10,6 +10,7 @@ import { counted } from '../format.ts';
 import { detectCifar, openCifar } from './cifarFiles.ts';
 import { detectIdx, openIdx } from './idxFiles.ts';
 import { openPictures, type ImageFolderOptions } from './imageFolder.ts';
+import { openLatents } from './latentFolder.ts';
 import { requireFolder } from './listImages.ts';
 import type { PictureIndex } from './pictureIndex.ts';
 import { folderSource, type SkippedFile } from './pictureSource.ts';
@@ -32,7 +33,7 @@ export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'> {
 }
 
 export interface OpenedData {
-  readonly kind: 'shapes' | 'folder' | 'zip' | 'idx' | CifarKind;
+  readonly kind: 'shapes' | 'latents' | 'folder' | 'zip' | 'idx' | CifarKind;
   readonly dataset: Dataset;
   /** One line for people. */
   readonly description: string;
@@ -52,26 +53,29 @@ const digest = (value: unknown): string =>
 
 function withoutLabels(dataset: Dataset): Dataset {
   const { length, size, channels } = dataset;
-  const item: Dataset['item'] = async (index) => ({ pixels: (await dataset.item(index)).pixels, label: 0 });
+  const item: Dataset['item'] = async (index) => ({ ...(await dataset.item(index)), label: 0 });
   return { length, size, channels, numClasses: 0, classNames: [], item };
 }
 
 /**
  * Opens the data that `spec` names: `shapes` (drawn, no files), `cifar10:FOLDER`, `cifar100:FOLDER`, `idx:FOLDER`,
- * `folder:FOLDER`, `zip:FILE`, or a plain path: a file is a ZIP archive of images, a folder is CIFAR or IDX where their
+ * `folder:FOLDER`, `zip:FILE`, `latents:FOLDER` (which dis-cli encode wrote), or a plain path: a file is a ZIP archive of images, a folder is CIFAR or IDX where their
  * files are found and a folder of images otherwise. A folder that is really called shapes is `./shapes`.
  * @throws FileError, FormatError, ValueError with one sentence on what is wrong
  */
 export async function openData(spec: string, options: OpenDataOptions): Promise<OpenedData> {
   if (spec === 'shapes') return openShapes(options);
-  const [, prefix, rest] = /^(cifar10|cifar100|idx|folder|zip):(.*)$/s.exec(spec) ?? [];
+  const [, prefix, rest] = /^(cifar10|cifar100|idx|folder|zip|latents):(.*)$/s.exec(spec) ?? [];
   const path = rest ?? spec;
-  const kind = (prefix ?? (await detect(path))) as Exclude<OpenedData['kind'], 'shapes'>;
+  if (prefix === 'latents') return openLatentFolder(path, options);
+  const kind = (prefix ?? (await detect(path))) as PictureKind;
   if (kind === 'folder' || kind === 'zip') return openImages(path, kind, options);
   return kind === 'idx' ? openIdxFiles(path, options) : openCifarFiles(path, kind, options);
 }
 
-async function detect(path: string): Promise<Exclude<OpenedData['kind'], 'shapes'>> {
+type PictureKind = Exclude<OpenedData['kind'], 'shapes' | 'latents'>;
+
+async function detect(path: string): Promise<PictureKind> {
   if (await isZip(path)) return 'zip';
   await requireFolder('openData', path);
   return (await detectCifar(path)) ?? ((await detectIdx(path)) ? 'idx' : 'folder');
@@ -109,6 +113,23 @@ function finish(
 }
 
 const CHANNEL_WORDS: Record<Channels, string> = { 1: 'as grey', 3: 'as RGB', 4: 'as RGBA' };
+
+async function openLatentFolder(path: string, { size, unlabelled = false }: OpenDataOptions): Promise<OpenedData> {
+  const { dataset, index } = await openLatents(path);
+  if (index.size !== size)
+    throw new ValueError('openData', `is ${size}`, {
+      option: 'size',
+      expected: `${index.size}, the side of the latents in ${path}`,
+    });
+  const classes = index.numClasses > 0 ? ` in ${counted(index.numClasses, 'class', 'classes')}` : '';
+  return {
+    kind: 'latents',
+    dataset: unlabelled ? withoutLabels(dataset) : dataset,
+    description: `${path}: ${counted(index.count, 'latent')}${classes}, ${index.channels}x${size}x${size}`,
+    fingerprint: digest(['latents', unlabelled, index]),
+    skipped: () => [],
+  };
+}
 
 function openShapes(options: OpenDataOptions): OpenedData {
   const { size, unlabelled = false, split = 'train' } = options;

@@ -51,7 +51,7 @@ export function absoluteData(spec: string): string {
 
 /** The path in what `--data` names. */
 export function pathOfData(spec: string): string {
-  return /^(?:cifar10:|cifar100:|idx:|folder:|zip:)?(.*)$/s.exec(spec)![1];
+  return /^(?:cifar10:|cifar100:|idx:|folder:|zip:|latents:)?(.*)$/s.exec(spec)![1];
 }
 
 /** A word for the data in the run's folder name. */

@@ -9,6 +9,10 @@ import { normalizeToChw, type Pixels } from './image.ts';
 export interface DatasetItem<P extends Pixels = Pixels> {
   readonly pixels: P;
   readonly label: number;
+  /** Of a set of latents, in place of pixels: (channels, size, size). */
+  readonly values?: Float32Array;
+  /** Those of the mirrored picture, where there are some. */
+  readonly mirrored?: () => Promise<Float32Array>;
 }
 
 /** Square images of one size, addressed by index. The same index must give the same item each time. */
@@ -240,13 +244,19 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
     const items = await Promise.all(indices.map(async (i) => this.dataset.item(i)));
     const images = new Float32Array(count * channels * size * size);
     const labels = new Int32Array(count);
-    items.forEach(({ pixels, label }, i) => {
+    for (const [i, item] of items.entries()) {
+      const { pixels, label, values } = item;
+      labels[i] = label;
+      const flip = this.flip && epochFlip(indices[i], this.seed, epoch);
+      if (values) {
+        images.set(flip && item.mirrored ? await item.mirrored() : values, i * values.length);
+        continue;
+      }
       normalizeToChw(
         { data: pixels, width: size, height: size, channels },
-        { out: images, offset: i * pixels.length, flip: this.flip && epochFlip(indices[i], this.seed, epoch) },
+        { out: images, offset: i * pixels.length, flip },
       );
-      labels[i] = label;
-    });
+    }
     const next = end === this.usable ? { epoch: epoch + 1, index: 0 } : { epoch, index: end };
     return { images, labels, shape: [count, channels, size, size], epoch, next };
   }

@@ -32,3 +32,5 @@ export {
   type ShapesOptions,
   type ShapeStyle,
 } from './shapes.ts';
+export { holdOut, subset } from './subset.ts';
+export { latentDataset, type LatentSource } from './latents.ts';

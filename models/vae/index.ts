@@ -7,3 +7,4 @@ export { currentName, currentNames } from './names.ts';
 export { DiagonalGaussian } from './posterior.ts';
 export { decoderMultiplyAdds, vaeParameterCount, vaeShapes } from './shapes.ts';
 export type { TileOptions } from './tiles.ts';
+export { psnr, TrainableVae, VaeObjective, type VaeLossOptions } from './training.ts';
