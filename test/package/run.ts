@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { publint } from 'publint';
 import { freshProject, pack, REPOSITORY, run, sameVersion, succeed, WORKPLACE } from './project.ts';
 import { testSizes } from './sizes.ts';
-import { compileReadme, runModules, testTypes } from './types.ts';
+import { compileExamples, compileReadme, runModules, testTypes } from './types.ts';
 
 let passed = 0,
   failed = 0;
@@ -140,6 +140,7 @@ try {
   });
   if (await test('dis-cli setup provides packages and an adapter, once', () => setUp(project))) {
     await test("the README's blocks run", () => runModules(project, blocks));
+    await test('examples compile and run', async () => runModules(project, await compileExamples(project)));
     await test('dis-cli trains and samples from the installed package', () => trains(project));
     await test('dis-cli setup --remove', () => removes(project));
   }

@@ -73,6 +73,16 @@ export async function compileReadme(project: string): Promise<string[]> {
   return readdirSync(join(project, 'built')).map((name) => `built/${name}`);
 }
 
+/** The repository's examples for Node, compiled in the project; their names. */
+export async function compileExamples(project: string): Promise<string[]> {
+  const names = ['own-data', 'own-kernel', 'own-denoiser'];
+  const files = Object.fromEntries(
+    names.map((name) => [`examples/${name}.ts`, readFileSync(join(REPOSITORY, 'examples', `${name}.ts`), 'utf8')]),
+  );
+  await compile(project, files, { lib: ['es2022', 'dom'], types: [], outDir: 'examples/built' });
+  return names.map((name) => `examples/built/${name}.js`);
+}
+
 /** Runs compiled blocks, each in a process of its own. */
 export async function runModules(project: string, names: readonly string[]): Promise<void> {
   for (const name of names) await succeed(project, process.execPath, name);
