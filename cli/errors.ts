@@ -42,6 +42,11 @@ export class TrainingError extends Error {
   override name = 'TrainingError';
 }
 
+/** The Hub could not be reached, or refused. */
+export class HubError extends Error {
+  override name = 'HubError';
+}
+
 /** The user ended the command; what was to be said has been said. */
 export class Interrupted extends Error {
   override name = 'Interrupted';
@@ -76,7 +81,8 @@ export function describeFailure(error: unknown): Failure {
     return { message, status: EXIT.usage, unexpected: false };
   if (error instanceof RankLostError) return { message, status: EXIT.rank, unexpected: false };
   if (error instanceof MpiError) return { message, status: EXIT.gpu, unexpected: false };
-  if (error instanceof TrainingError) return { message, status: EXIT.failure, unexpected: false };
+  if (error instanceof TrainingError || error instanceof HubError)
+    return { message, status: EXIT.failure, unexpected: false };
   if (error instanceof FileError || error instanceof FormatError)
     return { message, status: EXIT.file, unexpected: false };
   if (error instanceof DeviceLostError || error instanceof AdapterError || error instanceof LimitError)

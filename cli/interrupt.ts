@@ -1,6 +1,7 @@
 // Ctrl-C. The first signal asks the command to come to a good end, the second ends the process at once.
 
-import { EXIT } from './errors.ts';
+import { EXIT, Interrupted } from './errors.ts';
+import { say } from './progress.ts';
 
 export interface Interrupt {
   readonly signal: AbortSignal;
@@ -30,4 +31,17 @@ export function catchInterrupt(
       for (const name of names) process.off(name, handler);
     },
   };
+}
+
+/** Work that Ctrl-C ends: `work` throws the signal's reason then. @throws Interrupted, and what the work throws */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { signal, release } = catchInterrupt(() => say('Stopping.'));
+  try {
+    return await work(signal);
+  } catch (error) {
+    if (signal.aborted && (error === signal.reason || (error as Error)?.name === 'AbortError')) throw new Interrupted();
+    throw error;
+  } finally {
+    release();
+  }
 }

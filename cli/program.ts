@@ -15,6 +15,8 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   sample: async () => (await import('./commands/sample.ts')).sampleCommand(),
   convert: async () => (await import('./commands/convert.ts')).convertCommand(),
   eval: async () => (await import('./commands/eval.ts')).evalCommand(),
+  push: async () => (await import('./commands/push.ts')).pushCommand(),
+  pull: async () => (await import('./commands/pull.ts')).pullCommand(),
   info: async () => (await import('./commands/info.ts')).infoCommand(),
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),

@@ -221,6 +221,19 @@ export const speedSchema = z.strictObject({
     .max(100),
 });
 
+/** A file in the Hub's list of a repository. */
+export const hubEntrySchema = z.object({
+  path: z.string().max(NAME),
+  size: count,
+  oid: z.string().max(NAME).optional(),
+  lfs: z.object({ oid: z.string().regex(/^[0-9a-f]{64}$/) }).optional(),
+});
+
+export type HubEntry = z.infer<typeof hubEntrySchema>;
+
+/** What was pulled into a folder. */
+export const pulledSchema = z.record(z.string().max(NAME), z.string().max(NAME));
+
 /** A line of metrics.jsonl: what a step did, or a note of somebody else's, which has no step. */
 /** best.json of a run: the checkpoint whose samples were nearest to the data. */
 export const bestSchema = z.strictObject({

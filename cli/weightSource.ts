@@ -2,7 +2,7 @@
 // a repository on the Hugging Face Hub as hf:OWNER/NAME.
 
 import { stat } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Device } from '../core/index.ts';
 import { Generator } from '../core/index.ts';
 import type { SafetensorsEntry } from '../nn/index.ts';
@@ -10,7 +10,10 @@ import { checkWeights, readRunConfig, readWeights, type Weights } from './checkp
 import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
 import { officialConfig } from './officialConfig.ts';
 import type { RunConfig } from './runConfig.ts';
+import { interruptible } from './interrupt.ts';
+import { defaultStyle } from './progress.ts';
 import { locateCheckpoint } from './runFolder.ts';
+import { tuningFolder } from './tuningCache.ts';
 import type { TrainOptions } from './trainOptions.ts';
 import { openWeightFile } from './weightFile.ts';
 
@@ -39,7 +42,19 @@ export async function isFile(path: string): Promise<boolean> {
  * @throws FileError, FormatError, UsageError with one sentence on what is wrong
  */
 export async function openWeightSource(name: string, defaults: TrainOptions): Promise<WeightSource> {
+  if (/^hf:/.test(name)) return fromFolder(await pulled(name));
   return (await isFile(name)) ? fromFile(name, defaults) : fromFolder(name);
+}
+
+/** A repository of the Hub in the cache; what is there already isn't brought again. */
+async function pulled(name: string): Promise<string> {
+  const { openHub, repoName } = await import('./hub/client.ts');
+  const { pull } = await import('./hub/pull.ts');
+  const repository = repoName(name);
+  const folder = join(tuningFolder(), 'hub', repository.replace('/', '--'));
+  const access = await openHub();
+  await interruptible((signal) => pull(access, repository, folder, { style: defaultStyle('lines'), signal }));
+  return folder;
 }
 
 async function fromFile(path: string, defaults: TrainOptions): Promise<WeightSource> {

@@ -5,17 +5,17 @@ import { basename, dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import type { Weights } from '../checkpoint.ts';
 import { absoluteData, openRunData } from '../data/runData.ts';
-import { Interrupted, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { checkWritable, makeFolder, writeFileAtomic } from '../files.ts';
 import { grouped, si } from '../format.ts';
 import { importRun, requireRun } from '../importRun.ts';
-import { catchInterrupt } from '../interrupt.ts';
+import { interruptible } from '../interrupt.ts';
 import { invocation } from '../invocation.ts';
 import { kindNamed } from '../modelKinds/index.ts';
 import { officialConfig, withData } from '../officialConfig.ts';
 import { choice, flag, text } from '../options.ts';
 import { print, printable } from '../printable.ts';
-import { defaultStyle, say } from '../progress.ts';
+import { defaultStyle } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
 import { safetensorsPieces } from '../safetensorsFile.ts';
 import { openWeightFile, type WeightFile } from '../weightFile.ts';
@@ -52,17 +52,11 @@ export function convertCommand(): Command {
 }
 
 async function convert(from: string, to: string | undefined, options: ConvertOptions): Promise<void> {
-  const interrupt = catchInterrupt(() => say('Stopping.'));
-  try {
-    if (to !== undefined && extname(to).toLowerCase() === '.safetensors')
-      await toSafetensors(from, to, options, interrupt.signal);
-    else await toRun(from, to, options, interrupt.signal);
-  } catch (error) {
-    if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
-    throw error;
-  } finally {
-    interrupt.release();
-  }
+  await interruptible((signal) =>
+    to !== undefined && extname(to).toLowerCase() === '.safetensors'
+      ? toSafetensors(from, to, options, signal)
+      : toRun(from, to, options, signal),
+  );
 }
 
 async function toRun(

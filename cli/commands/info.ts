@@ -28,7 +28,7 @@ export function infoCommand(): Command {
     .description('parameters, operations per image and memory of a configuration, or of a run or checkpoint')
     .argument(
       '[folder]',
-      'a run, a checkpoint, or a .pt or .safetensors file; without it, the flags describe the model',
+      'a run, a checkpoint, a .pt or .safetensors file, or hf:OWNER/NAME; without it, the flags describe the model',
     );
   command.addOption(flag('--preset <name>', presetsAbout(), choice(PRESET_NAMES)));
   addModelFlags(command);

@@ -56,7 +56,10 @@ const FRAMES = 48;
 export function sampleCommand(): Command {
   const command = new Command('sample')
     .description('draw images from a run or a checkpoint and write them as a sheet, single files or an animation')
-    .argument('<folder>', 'a run, whose newest checkpoint is taken, a checkpoint, or a .pt or .safetensors file')
+    .argument(
+      '<folder>',
+      'a run, whose newest checkpoint is taken, a checkpoint, a .pt or .safetensors file, or hf:OWNER/NAME',
+    )
     .optionsGroup('What:')
     .addOption(flag('--classes <list>', 'names or numbers, separated by commas (default: the first ten)', text))
     .addOption(

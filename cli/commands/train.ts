@@ -169,7 +169,7 @@ export function trainCommand(): Command {
     .addOption(
       flag(
         '--init-from <path>',
-        'begin with the averaged weights of a run, a checkpoint, or a .pt or .safetensors file; the model is theirs ' +
+        'begin with the averaged weights of a run, a checkpoint, a .pt or .safetensors file, or hf:OWNER/NAME; the model is theirs ' +
           'where no flag says otherwise',
         text,
       ),
