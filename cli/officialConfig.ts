@@ -90,6 +90,11 @@ export function withData(config: RunConfig, { dataset, fingerprint }: OpenedData
       `The run is of ${numClasses} classes and ${channels} channels, and the data in ${config.settings.data} have ` +
         `${dataset.numClasses} and ${dataset.channels}; give the data that it was begun with after --data.`,
     );
+  if (dataset.size !== config.model.imgSize)
+    throw new UsageError(
+      `The run is of a side of ${config.model.imgSize}, and the data in ${config.settings.data} of ${dataset.size}; ` +
+        'give the data that it was begun with.',
+    );
   const stepsPerEpoch = Math.max(1, Math.floor(dataset.length / config.settings.batch));
   const warmup = Math.round(official.warmupEpochs * stepsPerEpoch),
     steps = official.epochs * stepsPerEpoch;

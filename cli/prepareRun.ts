@@ -179,10 +179,16 @@ async function resumeFile(
   const file = await openWeightFile(path);
   try {
     requireRun(file);
-    if (options.data === undefined)
-      throw new UsageError(`Where the data of the run in ${path} lie is missing; give them with --data.`);
+    const { data: place, ...found } =
+      options.latents === undefined ? { data: options.data } : await onLatents(options, options.latents);
+    if (place === undefined)
+      throw new UsageError(`Where the data of the run in ${path} lie is missing; give them with --data or --latents.`);
     const official = officialConfig(file, path, options);
-    const settings = { ...official.settings, data: absoluteData(options.data) };
+    const settings = {
+      ...official.settings,
+      data: absoluteData(place),
+      ...('vae' in found && { vae: found.vae, channels: undefined }),
+    };
     refuseChanges(options, settings, given, flagName);
     const data = await openRunData(settings, signal);
     const begun = withData({ ...official, settings }, data);

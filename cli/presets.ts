@@ -117,9 +117,9 @@ export function withPreset<T extends object>(
 }
 
 /** Refuses a preset of latents for a run that has pictures. @throws UsageError */
-export function checkPreset(name: PresetName, options: { readonly latents?: unknown; readonly vae?: unknown }): void {
-  if (!PRESETS[name].latents || options.latents !== undefined || options.vae !== undefined) return;
+export function checkPreset(name: PresetName, options: { readonly latents?: string }): void {
+  if (!PRESETS[name].latents || options.latents !== undefined) return;
   throw new UsageError(
-    `--preset ${name} is a model of latents, and the data are pictures; give latents, or the preset of a model of pixels.`,
+    `--preset ${name} is a model of latents, and the data are pictures; give latents with --latents, or the preset of a model of pixels.`,
   );
 }

@@ -232,7 +232,7 @@ export function trainCommand(): Command {
     if (preset !== undefined) {
       if (asked.resume !== undefined)
         throw new UsageError('A resumed run keeps its settings; leave --preset out, or begin a new run.');
-      checkPreset(preset, asked as object);
+      checkPreset(preset, asked);
     }
     const options = withPreset(asked, preset, (name) => typed(name) || (name === 'steps' && typed('epochs')));
     const given = (name: string): boolean =>

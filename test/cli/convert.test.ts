@@ -269,7 +269,7 @@ test('what is wrong is told in one sentence', () =>
       [
         ['train', '--resume', 'run.pt'],
         2,
-        /^Where the data of the run in run\.pt lie is missing; give them with --data\.$/,
+        /^Where the data of the run in run\.pt lie is missing; give them with --data or --latents\.$/,
       ],
       [['train', '--resume', 'run.pt', '--data', 'shapes', '--batch', '9'], 2, /--batch is 9 and was 4/],
       [
