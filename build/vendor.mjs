@@ -1,7 +1,7 @@
 // Packages that only the command line needs are put into the package, a module each, so that whoever installs the library for a page
 // downloads nothing for the command line's sake. Their licences lie beside them.
 
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
@@ -31,10 +31,17 @@ export async function vendor(folder, installed, project) {
   }
   if (bundled.size === 0) return;
   mkdirSync(target, { recursive: true });
+  // Named one by one: what a CommonJS package exports is known only when it is loaded.
+  const entries = mkdtempSync(join(project, '.vendor-'));
+  const entryPoints = {};
+  for (const [specifier, file] of bundled) {
+    const names = Object.keys(await import(specifier)).filter((name) => /^[A-Za-z_$][\w$]*$/.test(name));
+    const name = relative(target, file).replace(/\.js$/, '');
+    entryPoints[name] = join(entries, `${name}.mjs`);
+    writeFileSync(entryPoints[name], `export { ${names.join(', ')} } from ${JSON.stringify(specifier)};\n`);
+  }
   const { metafile } = await build({
-    entryPoints: Object.fromEntries(
-      [...bundled].map(([specifier, file]) => [relative(target, file).replace(/\.js$/, ''), specifier]),
-    ),
+    entryPoints,
     absWorkingDir: project,
     outdir: target,
     bundle: true,
@@ -50,6 +57,7 @@ export async function vendor(folder, installed, project) {
       js: "import { createRequire as __nodeRequire } from 'node:module'; const require = __nodeRequire(import.meta.url);",
     },
   });
+  rmSync(entries, { recursive: true });
   const inside = new Set(
     Object.keys(metafile.inputs).flatMap((path) => {
       const at = path.lastIndexOf('node_modules/');
