@@ -10,6 +10,7 @@ import {
   grad,
   keep,
   matmul,
+  noGrad,
   openDevice,
   philox4x32,
   scope,
@@ -19,6 +20,7 @@ import {
 } from '../../core/index.ts';
 import { selectiveScan } from '../../kernels/index.ts';
 import {
+  AutoencoderKL,
   createDiffusion,
   DataLoader,
   Dis,
@@ -303,6 +305,25 @@ export const cases: readonly Case[] = [
       );
       labels.dispose();
       return values([images]);
+    },
+  },
+  {
+    name: 'an autoencoder decodes latents to the picture of Node',
+    tolerance: 1e-4,
+    async run(device) {
+      using generator = new Generator(device, 9);
+      using vae = scope(
+        () => new AutoencoderKL(generator, { blockOutChannels: [4, 8], layersPerBlock: 1, normNumGroups: 2 }),
+      );
+      vae.eval();
+      return values(
+        noGrad(() =>
+          scope(() => {
+            const latents = tensor(device, uniform(4 * 4 * 4), { shape: [1, 4, 4, 4] });
+            return [vae.fromLatents(latents)];
+          }),
+        ),
+      );
     },
   },
   {
