@@ -7,7 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 
 /** Imports of packages: `from 'x'`, `import('x')`, `import 'x'`. */
-const IMPORT = /(\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)(["'])([^."'][^"']*)\2/g;
+const IMPORT = /(\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)(["'])(@?[a-z0-9][\w./-]*(?::[\w/]+)?)\2/g;
 
 /**
  * Bundles every package that the modules of `folder` import, but for those that are installed beside this one, into `vendor/` there.
