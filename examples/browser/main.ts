@@ -198,7 +198,8 @@ function refresh(): void {
     free = open && !busy;
   element<HTMLFieldSetElement>('settings').disabled = session !== null || !open;
   const toggle = button('toggle');
-  toggle.textContent = training ? 'Pause' : session && session.step > 0 ? 'Resume' : 'Start';
+  const idle = session?.done ? 'Finished' : session && session.step > 0 ? 'Resume' : 'Start';
+  toggle.textContent = training ? 'Pause' : idle;
   toggle.disabled = training ? false : !free || session?.done === true;
   for (const id of ['draw', 'save', 'restart'])
     button(id).disabled = !free || session === null || (id === 'restart' && training);
