@@ -24,14 +24,14 @@ class Encoder extends Module {
     this.conv_in = new Conv2d(generator, config.inChannels, widths[0], 3, { padding: 1 });
     this.down_blocks = downBlocks(config).map((plan) => new DownBlock(generator, plan, groups));
     this.mid_block = new MidBlock(generator, last, groups, config.midBlockAddAttention);
-    this.conv_norm_out = new GroupNorm(generator, groups, last, { eps: 1e-6 });
+    this.conv_norm_out = new GroupNorm(generator, groups, last, { eps: 1e-6, activation: 'silu' });
     this.conv_out = new Conv2d(generator, last, 2 * config.latentChannels, 3, { padding: 1 });
   }
 
   forward(x: Tensor): Tensor {
     return scope(() => {
       const h = chain([this.conv_in, ...this.down_blocks, this.mid_block], x);
-      return this.conv_out.forward(this.conv_norm_out.forward(h).silu());
+      return this.conv_out.forward(this.conv_norm_out.forward(h));
     });
   }
 }
@@ -51,14 +51,14 @@ class Decoder extends Module {
     this.conv_in = new Conv2d(generator, config.latentChannels, last, 3, { padding: 1 });
     this.up_blocks = upBlocks(config).map((plan) => new UpBlock(generator, plan, groups));
     this.mid_block = new MidBlock(generator, last, groups, config.midBlockAddAttention);
-    this.conv_norm_out = new GroupNorm(generator, groups, widths[0], { eps: 1e-6 });
+    this.conv_norm_out = new GroupNorm(generator, groups, widths[0], { eps: 1e-6, activation: 'silu' });
     this.conv_out = new Conv2d(generator, widths[0], config.outChannels, 3, { padding: 1 });
   }
 
   forward(z: Tensor): Tensor {
     return scope(() => {
       const h = chain([this.conv_in, this.mid_block, ...this.up_blocks], z);
-      return this.conv_out.forward(this.conv_norm_out.forward(h).silu());
+      return this.conv_out.forward(this.conv_norm_out.forward(h));
     });
   }
 }

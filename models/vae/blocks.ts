@@ -7,7 +7,7 @@ import type { BlockPlan } from './shapes.ts';
 
 const EPS = 1e-6;
 
-/** `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))`, on (N, from, H, W). */
+/** `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))`, on (N, from, H, W); a norm and its SiLU are one pass. */
 export class ResnetBlock extends Module {
   readonly norm1: GroupNorm;
   readonly conv1: Conv2d;
@@ -17,17 +17,17 @@ export class ResnetBlock extends Module {
 
   constructor(generator: Generator, from: number, to: number, groups: number) {
     super();
-    this.norm1 = new GroupNorm(generator, groups, from, { eps: EPS });
+    this.norm1 = new GroupNorm(generator, groups, from, { eps: EPS, activation: 'silu' });
     this.conv1 = new Conv2d(generator, from, to, 3, { padding: 1 });
-    this.norm2 = new GroupNorm(generator, groups, to, { eps: EPS });
+    this.norm2 = new GroupNorm(generator, groups, to, { eps: EPS, activation: 'silu' });
     this.conv2 = new Conv2d(generator, to, to, 3, { padding: 1 });
     this.conv_shortcut = from === to ? null : new Conv2d(generator, from, to, 1);
   }
 
   forward(x: Tensor): Tensor {
     return scope(() => {
-      const h = this.conv1.forward(this.norm1.forward(x).silu());
-      const y = this.conv2.forward(this.norm2.forward(h).silu());
+      const h = this.conv1.forward(this.norm1.forward(x));
+      const y = this.conv2.forward(this.norm2.forward(h));
       return y.add(this.conv_shortcut?.forward(x) ?? x);
     });
   }
