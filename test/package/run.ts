@@ -8,6 +8,8 @@
 import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { publint } from 'publint';
+import { findChromium } from '../browser/chromium.ts';
+import { testPage } from './page.ts';
 import { freshProject, pack, REPOSITORY, run, sameVersion, succeed, WORKPLACE } from './project.ts';
 import { testSizes } from './sizes.ts';
 import { compileExamples, compileReadme, runModules, testTypes } from './types.ts';
@@ -133,6 +135,12 @@ try {
   await test('bundles for pages are small and hold nothing of Node', () => testSizes(project));
   await test('types stand alone, under nodenext and bundler', async () => {
     await testTypes(await freshProject('types', tarball, ...['@types/node', '@webgpu/types'].map(sameVersion)));
+  });
+  const chromium = findChromium();
+  if (chromium === undefined)
+    console.log('not run: the page of examples/page in Chromium (none found on PATH or named by CHROMIUM)');
+  await test('the page of examples/page is built by Vite and fits its curve', async () => {
+    await testPage(await freshProject('page', tarball, sameVersion('vite')), chromium);
   });
   let blocks: string[] = [];
   await test("the README's blocks compile", async () => {
