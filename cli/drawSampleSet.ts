@@ -6,9 +6,10 @@ import type { Sampler } from '../models/diffusion/index.ts';
 import type { Weights } from './checkpoint.ts';
 import { byCodeUnit } from './data/listImages.ts';
 import { contentHash } from './data/pictureIndex.ts';
+import { runWorkers, thisWorker, type GpuOptions } from './distributed/workers.ts';
 import { Interrupted } from './errors.ts';
 import { fileError, makeFolder } from './files.ts';
-import { grouped } from './format.ts';
+import { counted, grouped } from './format.ts';
 import { catchInterrupt } from './interrupt.ts';
 import { adapterLabel, openCliDevice, type AdapterOptions } from './openCliDevice.ts';
 import { print, printable } from './printable.ts';
@@ -18,13 +19,15 @@ import {
   describeSet,
   drawGroups,
   finishSampleSet,
+  imagesIn,
+  missingGroups,
   type LabelOrder,
   type SampleSet,
 } from './sampleSet.ts';
 import { loadTuning } from './tuningCache.ts';
 import { modelOfSource, type WeightSource } from './weightSource.ts';
 
-export interface SampleSetRequest extends AdapterOptions {
+export interface SampleSetRequest extends AdapterOptions, GpuOptions {
   readonly out: string;
   readonly count: number;
   readonly source: WeightSource;
@@ -42,7 +45,10 @@ export interface SampleSetRequest extends AdapterOptions {
   readonly quiet?: boolean;
 }
 
-/** Draws a set, or goes on with one. @throws UsageError, FileError, Interrupted */
+/**
+ * Draws a set, or goes on with one; in a worker, its share of the groups.
+ * @throws UsageError, FileError, MpiError, WorkerError, Interrupted
+ */
 export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
   const { source, weights, classes = null, guidance, sampler, steps, seed, batch, precision } = request;
   const { config, step } = source;
@@ -73,45 +79,55 @@ export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
       shape: [imgSize, imgSize, channels],
     },
   };
-  await makeFolder(join(set.out, '..')).catch((error: unknown) => {
-    throw fileError('sample', 'make the folder of', set.out, error);
-  });
-  const missing = await beginSampleSet(set);
-  const there = set.count - missing.reduce((n, group) => n + Math.min(batch, set.count - group * batch), 0);
-  if (there > 0 && !request.quiet) say(`${grouped(there)} of the images are there already.`);
+  const worker = thisWorker();
+  if (!worker)
+    await makeFolder(join(set.out, '..')).catch((error: unknown) => {
+      throw fileError('sample', 'make the folder of', set.out, error);
+    });
+  const missing = worker ? await missingGroups(set, worker) : await beginSampleSet(set);
+  const there = set.count - imagesIn(set, missing);
+  const quiet = request.quiet || worker !== undefined;
+  if (there > 0 && !quiet) say(`${grouped(there)} of the images are there already.`);
   const interrupt = catchInterrupt(() => say('Stopping; the same command goes on with what is there.'));
-  const style = request.quiet ? 'none' : defaultStyle('lines');
+  const style = quiet ? 'none' : defaultStyle('lines');
   const progress = new Progress({ total: set.count, start: there, style, noun: 'image' });
+  const onProgress = (images: number): void =>
+    worker ? worker.report(images) : progress.update({ step: Math.floor(there + images) });
+  const noteOn = (where: string): void =>
+    progress.note(
+      `${printable(source.title)}${step === undefined ? '' : `, step ${grouped(step)}`}, ` +
+        `${describeSet(set)} on ${where}`,
+    );
+  const { signal } = interrupt;
   try {
     if (missing.length > 0) {
-      using device = await openCliDevice(request);
-      await loadTuning(device);
-      using model = await modelOfSource(device, source, weights);
-      model.to(precision);
-      progress.note(
-        `${printable(source.title)}${step === undefined ? '' : `, step ${grouped(step)}`}, ` +
-          `${describeSet(set)} on ${adapterLabel(device)}`,
-      );
-      await drawGroups(set, missing, {
-        device,
-        model,
-        diffusion: config.diffusion,
-        guidance,
-        sampler,
-        steps,
-        signal: interrupt.signal,
-        onProgress: (images) => progress.update({ step: Math.floor(there + images) }),
-      });
+      const { gpus, oversubscribe } = request;
+      if (gpus !== undefined && !worker) {
+        const onBegin = (workers: number): void =>
+          noteOn(oversubscribe ? `shared adapters, by ${workers} processes` : counted(workers, 'GPU'));
+        await runWorkers({ gpus, oversubscribe, parts: missing.length, signal, onBegin, onProgress });
+      } else await draw();
     }
     progress.end();
+    if (worker) return;
     await finishSampleSet(set);
     if (!request.quiet) print(printable(`Wrote ${describeSet(set)}.`));
   } catch (error) {
-    if (interrupt.signal.aborted && error === interrupt.signal.reason) throw new Interrupted();
+    if (signal.aborted && error === signal.reason) throw new Interrupted();
     throw error;
   } finally {
     progress.end();
     interrupt.release();
+  }
+
+  async function draw(): Promise<void> {
+    using device = await openCliDevice(request);
+    await loadTuning(device);
+    using model = await modelOfSource(device, source, weights);
+    model.to(precision);
+    noteOn(adapterLabel(device));
+    const { diffusion } = config;
+    await drawGroups(set, missing, { device, model, diffusion, guidance, sampler, steps, signal, onProgress });
   }
 }
 

@@ -26,7 +26,7 @@ export const EXIT = {
   file: 3,
   /** No adapter, or one that is lost or too small. */
   gpu: 4,
-  /** Of several ranks one is gone or silent. */
+  /** Of several ranks or workers one is gone or silent. */
   rank: 5,
   /** Ended by Ctrl-C or a signal (128 + SIGINT). */
   interrupted: 130,
@@ -45,6 +45,11 @@ export class TrainingError extends Error {
 /** The Hub could not be reached, or refused. */
 export class HubError extends Error {
   override name = 'HubError';
+}
+
+/** Of several processes that divide work, one failed. */
+export class WorkerError extends Error {
+  override name = 'WorkerError';
 }
 
 /** The user ended the command; what was to be said has been said. */
@@ -79,7 +84,8 @@ export function describeFailure(error: unknown): Failure {
   const message = sentence(error);
   if (error instanceof UsageError || error instanceof ValueError)
     return { message, status: EXIT.usage, unexpected: false };
-  if (error instanceof RankLostError) return { message, status: EXIT.rank, unexpected: false };
+  if (error instanceof RankLostError || error instanceof WorkerError)
+    return { message, status: EXIT.rank, unexpected: false };
   if (error instanceof MpiError) return { message, status: EXIT.gpu, unexpected: false };
   if (error instanceof TrainingError || error instanceof HubError)
     return { message, status: EXIT.failure, unexpected: false };

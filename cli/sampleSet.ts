@@ -9,6 +9,7 @@ import { batchToPixels } from '../models/data/grid.ts';
 import { hash32 } from '../models/data/hash.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import { sampleImages, type SampleOptions } from '../models/sample/index.ts';
+import { isMine, type Share } from './distributed/workers.ts';
 import { UsageError } from './errors.ts';
 import { FileError, writeFileAtomic } from './files.ts';
 import { bytes, grouped } from './format.ts';
@@ -95,12 +96,24 @@ export async function beginSampleSet(set: SampleSet): Promise<number[]> {
       );
   } else if (there.length > 0)
     throw new UsageError(`${place} is not empty and holds no set of samples; give another place.`);
-  const groups = Array.from({ length: Math.ceil(set.count / set.identity.batch) }, (_, group) => group);
-  const missing: number[] = [];
-  for (const group of groups) if (!(await isWhole(set, group))) missing.push(group);
-  await checkRoom(set, missing.length / groups.length);
+  const missing = await missingGroups(set);
+  await checkRoom(set, missing.length / groupsOf(set));
   await mkdir(place, { recursive: true });
   if (!there.includes('set.json')) await writeFileAtomic(state, `${JSON.stringify(set.identity, null, 2)}\n`);
+  return missing;
+}
+
+const groupsOf = ({ count, identity: { batch } }: SampleSet): number => Math.ceil(count / batch);
+
+/** Images of some groups that are wanted. */
+export const imagesIn = (set: SampleSet, groups: readonly number[]): number =>
+  groups.reduce((sum, group) => sum + imagesOf(set, group).length, 0);
+
+/** The groups that are not whole. @param share looks at those of one worker alone */
+export async function missingGroups(set: SampleSet, share?: Share): Promise<number[]> {
+  const missing: number[] = [];
+  for (let group = 0; group < groupsOf(set); group++)
+    if (isMine(group, share) && !(await isWhole(set, group))) missing.push(group);
   return missing;
 }
 

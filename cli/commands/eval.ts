@@ -5,6 +5,8 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { SAMPLER_NAMES } from '../../models/diffusion/index.ts';
 import { SPLITS } from '../data/split.ts';
+import { checkGpuOptions, workerFlags } from '../distributed/gpus.ts';
+import { endWithLauncher, thisWorker } from '../distributed/workers.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { evalRecord, evalTable, type EvalOutcome } from '../evaluate/evalTable.ts';
 import { evaluate, type EvalOptions } from '../evaluate/evaluate.ts';
@@ -87,12 +89,15 @@ export function evalCommand(): Command {
     )
     .option('-q, --quiet', 'print the table alone')
     .optionsGroup('Adapter:');
-  for (const option of adapterFlags()) command.addOption(option);
+  for (const option of [...workerFlags(), ...adapterFlags()]) command.addOption(option);
   return command.action(evalAction);
 }
 
 async function evalAction(what: string, reference: string | undefined, options: EvalCommandOptions): Promise<void> {
   const { out, statsOut, quiet } = options;
+  endWithLauncher();
+  checkGpuOptions(options);
+  const worker = thisWorker();
   if (statsOut !== undefined) checkStatisticsName(statsOut, '--stats-out');
   for (const path of [out, statsOut]) {
     if (path === undefined) continue;
@@ -106,9 +111,9 @@ async function evalAction(what: string, reference: string | undefined, options: 
   try {
     using device = await openCliDevice(options);
     await loadTuning(device);
-    const style = quiet ? 'none' : defaultStyle('lines');
+    const style = quiet || worker ? 'none' : defaultStyle('lines');
     const outcomes: EvalOutcome[] = [];
-    for await (const outcome of evaluate(what, reference, { ...options, device, signal, style })) {
+    for await (const outcome of evaluate(what, reference, { ...options, device, signal, style, worker })) {
       print(evalTable(outcome));
       outcomes.push(outcome);
       if (out !== undefined) await writeFileAtomic(out, `${JSON.stringify(outcomes.map(evalRecord), null, 2)}\n`);

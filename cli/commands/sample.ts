@@ -10,6 +10,8 @@ import type { Weights } from '../checkpoint.ts';
 import { emaInitialShare } from '../../nn/index.ts';
 import { labelsOf } from '../classNames.ts';
 import { openDecoder } from '../decodeLatents.ts';
+import { checkGpuOptions, workerFlags } from '../distributed/gpus.ts';
+import { endWithLauncher, type GpuOptions } from '../distributed/workers.ts';
 import { Interrupted, UsageError } from '../errors.ts';
 import { checkWritable, fileError, makeFolder } from '../files.ts';
 import { drawSampleSet } from '../drawSampleSet.ts';
@@ -27,7 +29,7 @@ import { loadTuning } from '../tuningCache.ts';
 import { modelOfSource, openWeightSource, type WeightSource } from '../weightSource.ts';
 import { trainDefaults } from './train.ts';
 
-interface SampleCommandOptions extends AdapterOptions {
+interface SampleCommandOptions extends AdapterOptions, GpuOptions {
   readonly classes?: string;
   readonly count?: number;
   readonly guidance?: number;
@@ -133,18 +135,22 @@ export function sampleCommand(): Command {
     .addOption(flag('--animate <file>', 'a .gif or .webp of the sheet coming out of the noise', text))
     .option('-q, --quiet', 'say nothing')
     .optionsGroup('Adapter:');
-  for (const option of adapterFlags()) command.addOption(option);
+  for (const option of [...workerFlags(), ...adapterFlags()]) command.addOption(option);
   return command.action(sample);
 }
 
 async function sample(folder: string, options: SampleCommandOptions): Promise<void> {
+  endWithLauncher();
   const sampler = chooseSampler(options);
   const animation = options.animate;
   if (animation !== undefined && !['.gif', '.webp'].includes(extname(animation).toLowerCase())) {
     throw new UsageError(`--animate is ${JSON.stringify(animation)}, expected the name of a .gif or .webp file.`);
   }
   const set = options.folder ?? (isNpz(options.out) ? options.out : undefined);
+  checkGpuOptions(options);
   if (set !== undefined) return sampleSet(folder, set, options, sampler);
+  if (options.gpus !== undefined)
+    throw new UsageError('--gpus divides a set of samples; give --folder or a .npz file and --count, or leave it out.');
   const out = (await isFolderName(options.out)) ? join(options.out, 'sheet.png') : options.out;
   if (!IMAGE_ENDINGS.includes(extname(out).toLowerCase())) {
     throw new UsageError(

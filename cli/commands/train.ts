@@ -7,6 +7,7 @@ import { SPLITS } from '../data/split.ts';
 import { openRunData } from '../data/runData.ts';
 import { EXIT, UsageError } from '../errors.ts';
 import { grouped } from '../format.ts';
+import { gpuList } from '../distributed/gpus.ts';
 import { followRun, type RunNews } from '../distributed/follower.ts';
 import { reportFolder } from '../distributed/report.ts';
 import type { Joined } from '../distributed/join.ts';
@@ -15,7 +16,7 @@ import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation, resumeCommand } from '../invocation.ts';
 import { addModelFlags, SHAPES_DEFAULTS } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
-import { choice, flag, integer, list, number, oneOf, probability, text, type Parser } from '../options.ts';
+import { choice, flag, integer, list, number, oneOf, probability, text } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
 import { checkPreset, PRESET_NAMES, presetsAbout, presetValues, withPreset } from '../presets.ts';
 import { print } from '../printable.ts';
@@ -257,10 +258,6 @@ function withShapesDefaults(options: TrainOptions, given: Given): TrainOptions {
     ...(!given('imageSize') && { imageSize: SHAPES_DEFAULTS.imageSize }),
   };
 }
-
-/** `4`: so many; `0,2`: these. */
-const gpuList: Parser<number | number[]> = (value, name) =>
-  value.includes(',') ? list(integer({ min: 0 }))(value, name) : integer({ min: 1 })(value, name);
 
 /** Starts the ranks and follows them. */
 async function launch(options: TrainOptions): Promise<number> {

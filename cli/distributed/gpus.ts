@@ -2,7 +2,9 @@
 
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { Option } from 'commander';
 import { UsageError } from '../errors.ts';
+import { flag, integer, list, type Parser } from '../options.ts';
 
 export interface Gpu {
   /** On the PCI bus, for example `0000:00:06.0`. */
@@ -10,6 +12,26 @@ export interface Gpu {
   readonly name: string;
   /** Device files by which a driver reaches it. A process that doesn't see them doesn't see the GPU. */
   readonly files: readonly string[];
+}
+
+/** `4`: so many; `0,2`: these. */
+export const gpuList: Parser<number | number[]> = (value, name) =>
+  value.includes(',') ? list(integer({ min: 0 }))(value, name) : integer({ min: 1 })(value, name);
+
+/** Flags of commands that divide their work among GPUs without MPI. */
+export const workerFlags = (): Option[] => [
+  flag(
+    '--gpus <n or list>',
+    'draw on so many GPUs of this machine, or on these: 0,2; the pictures are the same',
+    gpuList,
+  ),
+  new Option('--oversubscribe', 'with --gpus: let several processes share an adapter'),
+];
+
+/** @throws UsageError where a flag lacks the one that it belongs to */
+export function checkGpuOptions({ gpus, oversubscribe }: { gpus?: unknown; oversubscribe?: boolean }): void {
+  if (oversubscribe && gpus === undefined)
+    throw new UsageError('--oversubscribe belongs to --gpus; give both, or leave it out.');
 }
 
 const NVIDIA = '/proc/driver/nvidia/gpus',

@@ -42,28 +42,40 @@ export async function ownGpu(oversubscribe: boolean): Promise<string> {
   const gpu = gpus.at(places[local]);
   process.env[OWN] = gpus.length > 0 && gpu ? gpu.address : 'shared';
   process.env.UV_THREADPOOL_SIZE ??= THREADS;
-  await replace(gpu && gpus.length > 1 ? hidden(gpus, gpu) : []);
+  await replace(commandOnGpu([process.execPath, ...process.execArgv, ...process.argv.slice(1)], gpus, gpu));
   throw new MpiError('This process could not replace itself; start every rank with UV_THREADPOOL_SIZE=16.');
 }
 
-function hidden(gpus: readonly Gpu[], own: Gpu): string[] {
-  return gpus.filter((gpu) => gpu !== own).flatMap((gpu) => gpu.files.filter((file) => existsSync(file)));
+/**
+ * A command in which a process sees one GPU alone: itself, where there are no others.
+ *
+ * @param gpu undefined where none can be told apart
+ * @throws MpiError where this machine allows no private view of its devices
+ */
+export function commandOnGpu(
+  command: readonly string[],
+  gpus: readonly Gpu[],
+  gpu: Gpu | undefined,
+): { readonly command: readonly string[]; readonly env: NodeJS.ProcessEnv } {
+  const others = gpu ? gpus.filter((each) => each !== gpu) : [];
+  const files = others.flatMap((each) => each.files.filter((file) => existsSync(file)));
+  if (files.length === 0) return { command, env: process.env };
+  const namespace = namespaceCommand();
+  if (!namespace)
+    throw new MpiError(
+      'This machine lets no process hide a GPU from itself, which is how ranks get a GPU each; run as root, allow user namespaces ' +
+        '(sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0), or start each rank ' +
+        'in a container with one GPU.',
+    );
+  return {
+    command: [...namespace, 'sh', '-c', COVER, 'rank', ...command],
+    env: { ...process.env, DIS_HIDDEN: files.join(' ') },
+  };
 }
 
-/** Becomes the same command with these files covered. */
-async function replace(files: readonly string[]): Promise<void> {
-  let command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
-  if (files.length > 0) {
-    const namespace = namespaceCommand();
-    if (!namespace)
-      throw new MpiError(
-        'This machine lets no process hide a GPU from itself, which is how ranks get a GPU each; run as root, allow user namespaces ' +
-          '(sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0), or start each rank ' +
-          'in a container with one GPU.',
-      );
-    process.env.DIS_HIDDEN = files.join(' ');
-    command = [...namespace, 'sh', '-c', COVER, 'rank', ...command];
-  }
+/** Becomes this command. */
+async function replace({ command, env }: ReturnType<typeof commandOnGpu>): Promise<void> {
+  Object.assign(process.env, env);
   const { default: koffi } = await import('koffi');
   const libc = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
   // Node closes its streams to what it becomes.

@@ -7,6 +7,7 @@ import type { Channels } from '../../models/data/channels.ts';
 import type { FeatureNetwork } from '../../models/evaluate/index.ts';
 import { readRunConfig, type Weights } from '../checkpoint.ts';
 import type { DataSplit } from '../data/split.ts';
+import { runWorkers, type GpuOptions, type Worker } from '../distributed/workers.ts';
 import { UsageError } from '../errors.ts';
 import { grouped } from '../format.ts';
 import { Progress, type ProgressStyle } from '../progress.ts';
@@ -19,10 +20,10 @@ import type { Metric } from './measures.ts';
 import { checkNetworks, hashOfFile, openNetwork, type NetworkName } from './networks.ts';
 import { findNsfwjs } from './nsfwjsPackage.ts';
 import { openPictureSet, part, type PictureSet } from './pictureSets.ts';
-import { drawSampledSet, otherSplit, type SampleSettings } from './sampledSet.ts';
+import { drawSampledSet, missingParts, otherSplit, type SampledSetOptions, type SampleSettings } from './sampledSet.ts';
 import { isStatisticsName, readStatistics } from './statisticsFile.ts';
 
-export interface EvalOptions extends Omit<SampleSettings, 'steps'> {
+export interface EvalOptions extends Omit<SampleSettings, 'steps'>, GpuOptions {
   readonly device: Device;
   readonly metrics: readonly Metric[];
   readonly network?: readonly NetworkName[];
@@ -42,6 +43,8 @@ export interface EvalOptions extends Omit<SampleSettings, 'steps'> {
   readonly cache?: string;
   readonly style: ProgressStyle;
   readonly signal: AbortSignal;
+  /** In a worker: its share of the samples is drawn, and nothing is judged. */
+  readonly worker?: Worker;
 }
 
 /** Pictures where nobody says how many. */
@@ -85,6 +88,8 @@ async function evaluatePictures(what: string, against: string | undefined, optio
     );
   if (metrics.includes('bpd'))
     throw new UsageError('--metrics names bpd, but bits per dimension are those of a run; leave it out.');
+  if (options.gpus !== undefined)
+    throw new UsageError('--gpus divides the samples of a run, and these are pictures; leave it out.');
   let channels: Channels | undefined;
   const open: Open = async (spec, split) => {
     const set = await openPictureSet(spec, { size, signal, cifarLabels: 'fine', channels, split, cache });
@@ -141,18 +146,23 @@ async function* evaluateRun(
   const store = cache ?? join(located.run ?? located.checkpoint.path, 'eval');
   const { sampler, eta, guidance, seed } = options;
   const sampled: SampleSettings = { weights, sampler, eta, steps, guidance, seed, precision };
+  const drawn = metrics.some((metric) => metric !== 'bpd');
+  const sets: Omit<SampledSetOptions, 'onProgress'>[] = [];
   for (const checkpoint of checkpoints) {
     const hash = await hashOfFile(join(checkpoint.path, `${weights}.safetensors`));
+    const settings = sampled;
+    sets.push({ device, config, checkpoint, hash, batch, store, signal, settings, count, ...(labels && { labels }) });
+  }
+  if (options.worker) return drawShare(sets, options.worker);
+  if (drawn && options.gpus !== undefined) await drawOnGpus(sets, options);
+  for (const each of sets) {
+    const { checkpoint, hash } = each;
     const common = { device, config, checkpoint, hash, batch, store, signal };
-    const drawn = metrics.some((metric) => metric !== 'bpd');
     let results: EvalOutcome['results'] = [];
     if (drawn) {
       const progress = new Progress({ noun: `sampling step ${checkpoint.step}:`, total: count, style });
       const set = await drawSampledSet({
-        ...common,
-        settings: sampled,
-        count,
-        ...(labels && { labels }),
+        ...each,
         onProgress: (done) => progress.update({ step: Math.floor(done) }),
       }).finally(() => progress.end());
       const training = (): Promise<PictureSet> => open(data, settings.split ?? 'train');
@@ -172,6 +182,35 @@ async function* evaluateRun(
       ...(bpd && { bpd }),
     };
   }
+}
+
+/** Draws a worker's share of the samples of all checkpoints. */
+async function drawShare(sets: readonly Omit<SampledSetOptions, 'onProgress'>[], worker: Worker): Promise<void> {
+  let before = 0;
+  for (const set of sets) {
+    let last = 0;
+    const onProgress = (done: number): void => worker.report(before + (last = done));
+    await drawSampledSet({ ...set, share: worker, onProgress });
+    before += last;
+  }
+}
+
+/** Draws what is missing of the samples by a worker on each GPU, into the parts that are read afterwards. */
+async function drawOnGpus(
+  sets: readonly Omit<SampledSetOptions, 'onProgress'>[],
+  { gpus, oversubscribe, style, signal }: EvalOptions,
+): Promise<void> {
+  let parts = 0,
+    pictures = 0;
+  for (const set of sets) {
+    const missing = await missingParts(set);
+    parts += missing.length;
+    pictures += missing.reduce((sum, { begin, end }) => sum + end - begin, 0);
+  }
+  if (parts === 0) return;
+  const progress = new Progress({ noun: 'sample', total: pictures, style });
+  const onProgress = (done: number): void => progress.update({ step: Math.floor(done) });
+  await runWorkers({ gpus: gpus!, oversubscribe, parts, signal, onProgress }).finally(() => progress.end());
 }
 
 async function bitsOf(

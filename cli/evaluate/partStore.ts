@@ -55,15 +55,18 @@ export class PartStore {
     this.about = about;
   }
 
-  /** A part of exactly so many bytes, or undefined where it isn't there. */
-  async read(name: string, bytes?: number): Promise<Uint8Array | undefined> {
-    const path = join(this.folder, name);
-    const size = await stat(path).then(
+  /** Whether a part is there, of exactly so many bytes. */
+  async has(name: string, bytes?: number): Promise<boolean> {
+    const size = await stat(join(this.folder, name)).then(
       (info) => info.size,
       () => undefined,
     );
-    if (size === undefined || (bytes !== undefined && size !== bytes)) return undefined;
-    return readFile(path);
+    return size !== undefined && (bytes === undefined || size === bytes);
+  }
+
+  /** A part of exactly so many bytes, or undefined where it isn't there. */
+  async read(name: string, bytes?: number): Promise<Uint8Array | undefined> {
+    return (await this.has(name, bytes)) ? readFile(join(this.folder, name)) : undefined;
   }
 
   /** @throws FileError */

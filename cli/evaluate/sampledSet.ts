@@ -6,6 +6,7 @@ import type { DataSplit } from '../data/split.ts';
 import { SAMPLERS, type SamplerName } from '../../models/diffusion/index.ts';
 import { sampleImages } from '../../models/sample/index.ts';
 import { loadModel, type Weights } from '../checkpoint.ts';
+import { isMine, type Share } from '../distributed/workers.ts';
 import type { BuiltModel } from '../modelKinds/index.ts';
 import type { RunConfig } from '../runConfig.ts';
 import type { CheckpointEntry } from '../runFolder.ts';
@@ -35,41 +36,74 @@ export interface SampledSetOptions {
   readonly batch: number;
   readonly store: string;
   readonly signal: AbortSignal;
-  /** Called with the share of the work that is done. */
+  /** Of several workers: this one draws its parts alone, and the set that is returned lacks the others'. */
+  readonly share?: Share;
+  /** Called with the number of pictures that are done; with `share`, of those that it has drawn. */
   readonly onProgress: (done: number) => void;
 }
 
 /** Pictures of a part. */
 const PART = 500;
 
+interface Part {
+  readonly begin: number;
+  readonly end: number;
+  readonly name: string;
+}
+
+function* partsOf({ count, share }: Pick<SampledSetOptions, 'count' | 'share'>): Generator<Part> {
+  for (let begin = 0; begin < count; begin += PART) {
+    const end = Math.min(count, begin + PART);
+    if (isMine(begin / PART, share)) yield { begin, end, name: `${begin}-${end}.u8` };
+  }
+}
+
+type Kept = Omit<SampledSetOptions, 'onProgress'>;
+
+/** What decides the samples. */
+const aboutOf = ({ hash, settings, labels, config }: Kept): object => ({
+  samples: hash,
+  ...settings,
+  ...(labels && { labels: labels.about }),
+  diffusion: config.diffusion,
+});
+
+const storeOf = (options: Kept): PartStore => new PartStore(options.store, 'samples', aboutOf(options));
+
+const bytesOf = ({ channels, imgSize }: RunConfig['model']): number => channels * imgSize ** 2;
+
+/** The parts that aren't there yet. */
+export async function missingParts(options: Kept): Promise<Part[]> {
+  const store = storeOf(options);
+  const missing: Part[] = [];
+  for (const part of partsOf(options))
+    if (!(await store.has(part.name, (part.end - part.begin) * bytesOf(options.config.model)))) missing.push(part);
+  return missing;
+}
+
 /**
  * Draws the samples that aren't there yet.
  * @throws FileError, FormatError, ValueError; what the signal was aborted with
  */
 export async function drawSampledSet(options: SampledSetOptions): Promise<PictureSet> {
-  const { device, config, checkpoint, hash, settings, count, labels, batch, signal, onProgress } = options;
+  const { device, config, checkpoint, settings, count, labels, batch, share, signal, onProgress } = options;
   const { channels, imgSize, numClasses } = config.model;
   const { sampler, eta, steps, guidance, seed, precision, weights } = settings;
-  const about = {
-    samples: hash,
-    ...settings,
-    ...(labels && { labels: labels.about }),
-    diffusion: config.diffusion,
-  };
-  const store = new PartStore(options.store, 'samples', about);
-  const each = channels * imgSize ** 2;
+  const store = storeOf(options);
+  const each = bytesOf(config.model);
+  let drawn = 0;
   const pixels = new Uint8Array(count * each);
   const chosen = new Int32Array(count);
   let model: BuiltModel | undefined;
   try {
-    for (let begin = 0; begin < count; begin += PART) {
-      const end = Math.min(count, begin + PART);
+    for (const { begin, end, name } of partsOf(options)) {
       const rows = await Promise.all(Array.from({ length: end - begin }, (_, i) => labels?.of(begin + i) ?? 0));
       chosen.set(rows, begin);
-      const name = `${begin}-${end}.u8`;
       let found = await store.read(name, (end - begin) * each);
-      if (found) onProgress(end);
-      else {
+      if (found) {
+        if (!share) onProgress(end);
+      } else {
+        const before = share ? drawn : begin;
         model ??= (await loadModel(device, checkpoint.path, config, weights)).to(precision) as BuiltModel;
         const { images } = await sampleImages({
           device,
@@ -83,11 +117,12 @@ export async function drawSampledSet(options: SampledSetOptions): Promise<Pictur
           first: begin,
           batch,
           signal,
-          onStep: (done, total) => onProgress(begin + ((end - begin) * done) / total),
+          onStep: (done, total) => onProgress(before + ((end - begin) * done) / total),
         });
         found = new Uint8Array((end - begin) * each);
         for (const [i, picture] of batchToPixels(images).entries()) found.set(picture.data, i * each);
         await store.write(name, found);
+        drawn += end - begin;
       }
       pixels.set(found, begin * each);
     }
@@ -96,7 +131,7 @@ export async function drawSampledSet(options: SampledSetOptions): Promise<Pictur
   }
   return {
     label: 'samples',
-    about,
+    about: aboutOf(options),
     store: options.store,
     splits: false,
     dataset: {
