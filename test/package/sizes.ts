@@ -10,7 +10,7 @@ import { REPOSITORY, write } from './project.ts';
 /** A thousand bytes at most, and the program. */
 const PROGRAMS: Readonly<Record<string, readonly [most: number, code: string]>> = {
   'tensors, autograd, products': [
-    66,
+    63,
     `import { grad, openDevice, tensor } from 'dis-webgpu';
 const device = await openDevice();
 const x = tensor(device, [[1, 2], [3, 4]], { requiresGrad: true });
@@ -18,12 +18,12 @@ const [dx] = grad(x.matmul(x.T).relu().sum(), [x]);
 document.title = await dx.toText();`,
   ],
   'DiS, sampling': [
-    121,
+    118,
     `import { createDiffusion, ddim, Dis, disConfig, Generator, openDevice, sampleImages } from 'dis-webgpu';
 globalThis.program = { createDiffusion, ddim, Dis, disConfig, Generator, openDevice, sampleImages };`,
   ],
   'DiS, training': [
-    136,
+    133,
     `import { createDiffusion, DataLoader, Dis, disConfig, Generator, openDevice, shapesDataset, Trainer } from 'dis-webgpu';
 globalThis.program = { createDiffusion, DataLoader, Dis, disConfig, Generator, openDevice, shapesDataset, Trainer };`,
   ],
