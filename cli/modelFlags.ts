@@ -48,3 +48,12 @@ export function modelOfFlags(
   const kind = kindOfModel(flags.model);
   return { kind: kind.name, model: kind.fromFlags(flags, data) };
 }
+
+/** The shapes are there to try things out: what isn't given is as the quick start has it, small enough for a CPU. */
+export function withShapesDefaults<T extends object>(options: T, given: (flag: string) => boolean): T {
+  return {
+    ...options,
+    ...(!given('model') && { model: SHAPES_DEFAULTS.model }),
+    ...(!given('imageSize') && { imageSize: SHAPES_DEFAULTS.imageSize }),
+  };
+}

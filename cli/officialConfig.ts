@@ -2,7 +2,7 @@
 // trained; what train.py has no argument for is as its code does it. How many steps an epoch has, only the data tell.
 
 import { FormatError } from '../core/errors.ts';
-import type { OpenedData } from './data/openData.ts';
+import { trainedOn, type OpenedData } from './data/openData.ts';
 import { UsageError } from './errors.ts';
 import { checked } from './jsonFile.ts';
 import { disKind } from './modelKinds/dis.ts';
@@ -81,7 +81,8 @@ export function officialConfig(
  * A run that came without its data, with them: epochs become steps, and classes get their names.
  * @throws UsageError where the data are none of the model's
  */
-export function withData(config: RunConfig, { dataset, fingerprint }: OpenedData): RunConfig {
+export function withData(config: RunConfig, data: OpenedData): RunConfig {
+  const dataset = trainedOn(data);
   const { official, ...rest } = config;
   if (!official) return config;
   const { numClasses, channels } = config.model;
@@ -103,6 +104,6 @@ export function withData(config: RunConfig, { dataset, fingerprint }: OpenedData
     settings: { ...config.settings, warmup, scheduleSteps: Math.max(steps, warmup + 1) },
     plan: { ...config.plan, steps },
     classNames: dataset.classNames,
-    dataFingerprint: fingerprint,
+    dataFingerprint: data.fingerprint,
   };
 }

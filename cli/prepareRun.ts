@@ -5,7 +5,6 @@ import { basename, extname, join, resolve } from 'node:path';
 import type { Channels } from '../models/data/channels.ts';
 import { checkCheckpoint, readRunConfig } from './checkpoint.ts';
 import type { OpenedData } from './data/openData.ts';
-import { readLatentIndex } from './data/latentFolder.ts';
 import { describeDifference, readIndex, writeIndex } from './data/pictureIndex.ts';
 import { absoluteData, dataName, openRunData, pathOfData } from './data/runData.ts';
 import { UsageError } from './errors.ts';
@@ -13,6 +12,7 @@ import { FileError, errorCode } from './files.ts';
 import { grouped } from './format.ts';
 import { importRun, requireRun } from './importRun.ts';
 import { describeInit } from './initWeights.ts';
+import { inLatentSpace, requireVae } from './latentSpace.ts';
 import { officialConfig, withData } from './officialConfig.ts';
 import { say } from './progress.ts';
 import { makeRunConfig, type RunConfig } from './runConfig.ts';
@@ -27,7 +27,7 @@ import {
   type Given,
   type TrainOptions,
 } from './trainOptions.ts';
-import type { TrainPlan, VaeOfRun } from './trainSettings.ts';
+import type { TrainPlan } from './trainSettings.ts';
 import { openWeightFile } from './weightFile.ts';
 import { isFile } from './weightSource.ts';
 
@@ -41,8 +41,7 @@ export interface PreparedRun {
 
 /** A new run in a new folder. @throws UsageError, FileError */
 export async function beginRun(asking: TrainOptions, given: Given, signal: AbortSignal): Promise<PreparedRun> {
-  const { vae, ...options } =
-    asking.latents === undefined ? { ...asking, vae: undefined } : await onLatents(asking, asking.latents);
+  const { vae, ...options } = await inLatentSpace(asking, given);
   if (options.data === undefined)
     throw new UsageError('What to train on is missing; give --data shapes, a folder of images, or --resume a run.');
   if (options.batch % options.microBatches !== 0) {
@@ -50,10 +49,13 @@ export async function beginRun(asking: TrainOptions, given: Given, signal: Abort
   }
   if (options.syncEvery !== undefined && options.gpus === undefined && !options.distributed)
     throw new UsageError('--sync-every is for several ranks; give --gpus or --distributed with it, or leave it out.');
-  const init = options.initFrom === undefined ? undefined : await describeInit(options.initFrom, options);
+  const init =
+    options.initFrom === undefined
+      ? undefined
+      : await describeInit(options.initFrom, { ...asking, ...options, vae: asking.vae });
   const asked = {
     ...settingsOf({ ...options, ...init?.settings(given), data: absoluteData(options.data) }),
-    ...(vae && { imageSize: options.imageSize, vae }),
+    ...(vae && { imageSize: options.imageSize, channels: undefined, vae }),
   };
   const data = await openRunData(asked, signal);
   // What the data have today stays the run's, whatever a later version finds in them.
@@ -73,18 +75,6 @@ export async function beginRun(asking: TrainOptions, given: Given, signal: Abort
     throw error;
   }
   return { folder, config, data };
-}
-
-/** The options of a run on latents: their size, and the autoencoder that they remember. @throws UsageError */
-async function onLatents(
-  options: TrainOptions,
-  folder: string,
-): Promise<TrainOptions & { readonly data: string; readonly vae: VaeOfRun }> {
-  if (options.data !== undefined)
-    throw new UsageError('Both --data and --latents are given; the latents are what is trained on, leave --data out.');
-  const { size, vaeDigest: digest, scalingFactor, shiftFactor } = await readLatentIndex(folder);
-  const vae = { folder: resolve(folder, 'vae'), digest, scalingFactor, shiftFactor };
-  return { ...options, data: `latents:${folder}`, imageSize: size, vae };
 }
 
 /** A run that goes on from its newest checkpoint. @throws UsageError, FileError, FormatError */
@@ -110,6 +100,7 @@ export async function resumeRun(
     );
   const before: RunConfig = await readRunConfig(run);
   refuseChanges(options, before.settings, given, flagName);
+  const vae = await requireVae(before.settings.vae, options.vae);
   const folder = await openRun(run);
   try {
     const newest = (await folder.checkpoints()).at(-1);
@@ -121,7 +112,7 @@ export async function resumeRun(
     }
     const settings = {
       ...before.settings,
-      channels: before.model.channels as Channels,
+      ...(vae ? { vae } : { channels: before.model.channels as Channels }),
       ...(options.data !== undefined && { data: absoluteData(options.data) }),
     };
     const known = await readIndex(folder.data);
@@ -179,15 +170,14 @@ async function resumeFile(
   const file = await openWeightFile(path);
   try {
     requireRun(file);
-    const { data: place, ...found } =
-      options.latents === undefined ? { data: options.data } : await onLatents(options, options.latents);
+    const { data: place, vae } = await inLatentSpace(options, given);
     if (place === undefined)
       throw new UsageError(`Where the data of the run in ${path} lie is missing; give them with --data or --latents.`);
     const official = officialConfig(file, path, options);
     const settings = {
       ...official.settings,
       data: absoluteData(place),
-      ...('vae' in found && { vae: found.vae, channels: undefined }),
+      ...(vae && { vae, channels: undefined }),
     };
     refuseChanges(options, settings, given, flagName);
     const data = await openRunData(settings, signal);

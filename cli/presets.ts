@@ -40,6 +40,8 @@ const COMMON: Preset['values'] = {
   sampleEvery: [5000, 'ours'],
 };
 
+/** Pixels of an edge for one of the latent's, in the paper's autoencoder. */
+const LATENT_FACTOR = 8;
 const PIXELS = { channels: 3, classes: 0, latents: false };
 const LATENTS = { channels: 4, classes: 1000, latents: true };
 
@@ -116,10 +118,19 @@ export function withPreset<T extends object>(
   return { ...options, ...Object.fromEntries(values.filter(([flag]) => !given(flag))) };
 }
 
+/** A preset of latents says their side, and --vae wants that of the pictures. */
+export function ofPictures<T extends { readonly imageSize: number; readonly vae?: string }>(
+  options: T,
+  name: PresetName,
+): T {
+  if (!PRESETS[name].latents || options.vae === undefined) return options;
+  return { ...options, imageSize: LATENT_FACTOR * options.imageSize };
+}
+
 /** Refuses a preset of latents for a run that has pictures. @throws UsageError */
-export function checkPreset(name: PresetName, options: { readonly latents?: string }): void {
-  if (!PRESETS[name].latents || options.latents !== undefined) return;
+export function checkPreset(name: PresetName, options: { readonly latents?: string; readonly vae?: string }): void {
+  if (!PRESETS[name].latents || options.latents !== undefined || options.vae !== undefined) return;
   throw new UsageError(
-    `--preset ${name} is a model of latents, and the data are pictures; give latents with --latents, or the preset of a model of pixels.`,
+    `--preset ${name} is a model of latents, and the data are pictures; give latents with --latents or an autoencoder with --vae, or the preset of a model of pixels.`,
   );
 }

@@ -7,7 +7,7 @@ import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import { diffusionSettings } from '../models/diffusion/settings.ts';
 import type { EmaDecaySchedule, LrSchedule } from '../nn/index.ts';
 import { constantLr, warmupCosine, warmupEmaDecay } from '../nn/index.ts';
-import type { OpenedData } from './data/openData.ts';
+import { trainedOn, type OpenedData } from './data/openData.ts';
 import { modelOfFlags } from './modelFlags.ts';
 import { checked } from './jsonFile.ts';
 import { kindNamed, type ModelConfig } from './modelKinds/index.ts';
@@ -35,7 +35,7 @@ export interface RunConfig {
  * @throws ValueError for settings that make no model or no process
  */
 export function makeRunConfig(settings: TrainSettings, plan: TrainPlan, data: OpenedData): RunConfig {
-  const { dataset } = data;
+  const dataset = trainedOn(data);
   const { kind, model } = modelOfFlags(settings, dataset);
   const diffusion = diffusionOf(settings);
   diffusionSettings(diffusion); // throws what is wrong
@@ -78,6 +78,8 @@ export function learningRate(settings: TrainSettings): LrSchedule {
   return warmupFromZero ? rate : (step) => rate(step < warmup ? step + 1 : step);
 }
 
+/** Side of the largest pictures that are trained on, in pixels. */
+const LARGEST_PICTURE = 8192;
 const DAMAGED = 'it is damaged, use another checkpoint';
 
 /** Decay of the moving average by steps taken. */
@@ -121,6 +123,7 @@ function agree(
   model: ModelConfig,
   path: string,
 ): void {
+  const { online } = settings.vae ?? {};
   const { learnSigma = diffusion.learnSigma } = model as { readonly learnSigma?: boolean };
   const pairs: readonly (readonly [field: string, is: unknown, expected: unknown])[] = [
     ['model.imgSize', model.imgSize, settings.imageSize],
@@ -129,6 +132,12 @@ function agree(
     ...Object.entries(diffusionOf(settings)).map(
       ([key, expected]) => [`diffusion.${key}`, diffusion[key as keyof DiffusionOptions], expected] as const,
     ),
+    ...(online
+      ? ([
+          ['settings.vae.online.latentChannels', online.latentChannels, model.channels],
+          ['settings.vae.online.factor', online.factor, Math.min(online.factor, LARGEST_PICTURE / settings.imageSize)],
+        ] as const)
+      : []),
     ['settings.microBatches', settings.batch % settings.microBatches, 0],
   ];
   for (const [field, is, expected] of pairs)

@@ -10,7 +10,7 @@ import type { TrainerState } from '../models/train/types.ts';
 import { SPLITS } from './data/split.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
 import type { SampleSetIdentity } from './sampleSet.ts';
-import { EVAL_METRICS, EVAL_NETWORKS, type TrainPlan, type TrainSettings } from './trainSettings.ts';
+import { EVAL_METRICS, EVAL_NETWORKS, POSTERIORS, type TrainPlan, type TrainSettings } from './trainSettings.ts';
 
 /** Beyond it, f32 has no number. */
 const F32_MAX = 3.4028234663852886e38;
@@ -30,6 +30,14 @@ const settings: z.ZodType<TrainSettings> = z.strictObject({
       digest: z.string().max(100),
       scalingFactor: z.number().gt(0).max(LARGE),
       shiftFactor: z.number().min(-LARGE).max(LARGE),
+      online: z
+        .strictObject({
+          factor: positive.max(128),
+          inChannels: z.literal(CHANNELS),
+          latentChannels: positive.max(65536),
+          posterior: z.enum(POSTERIORS),
+        })
+        .optional(),
     })
     .optional(),
   unlabelled: z.boolean(),

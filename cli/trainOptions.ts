@@ -6,12 +6,15 @@ import { UsageError } from './errors.ts';
 import type { AdapterOptions } from './openCliDevice.ts';
 import { defaultStyle, type ProgressStyle } from './progress.ts';
 import type { PresetName } from './presets.ts';
-import type { TrainPlan, TrainSettings } from './trainSettings.ts';
+import type { Posterior, TrainPlan, TrainSettings } from './trainSettings.ts';
 
 export interface TrainOptions extends Omit<TrainSettings, 'data' | 'vae'>, TrainPlan, AdapterOptions {
   readonly data?: string;
   /** A folder of latents, instead of data. */
   readonly latents?: string;
+  /** The autoencoder that pictures are encoded with while the run trains. */
+  readonly vae?: string;
+  readonly posterior: Posterior;
   readonly epochs?: number;
   readonly preset?: PresetName;
   readonly out?: string;
@@ -60,13 +63,18 @@ const ASIDE = new Set([
   ...PLAN,
 ]);
 /** Settings that a resumed run may give anew where they come to the same: the data may lie elsewhere by now. */
-const PLACES = new Set(['data', 'latents']);
+const PLACES = new Set(['data', 'latents', 'vae']);
+/** Flags that become other settings: see `inLatentSpace`. */
+const OF_LATENTS = new Set(['latents', 'vae', 'posterior']);
 
 /** Names every flag whose value is another than the run was begun with. */
 export function refuseChanges(options: TrainOptions, before: TrainSettings, given: Given, flagName: FlagName): void {
+  const { online } = before.vae ?? {};
+  // As the flags had it.
+  const flags = { ...before, imageSize: before.imageSize * (online?.factor ?? 1), posterior: online?.posterior };
   const changes = Object.entries(options).flatMap(([name, value]) => {
     if (ASIDE.has(name) || PLACES.has(name) || !given(name)) return [];
-    const was = before[name as keyof TrainSettings];
+    const was = flags[name as keyof typeof flags];
     return JSON.stringify(was) === JSON.stringify(value)
       ? []
       : [`${flagName(name)} is ${String(value)} and was ${was === undefined ? 'not given' : String(was)}`];
@@ -79,9 +87,11 @@ export function refuseChanges(options: TrainOptions, before: TrainSettings, give
 }
 
 /** The settings of a new run. */
-export function settingsOf(options: TrainOptions & { readonly data: string }): TrainSettings {
+export function settingsOf(
+  options: Omit<TrainOptions, 'vae' | 'posterior'> & { readonly data: string },
+): TrainSettings {
   const settings = Object.fromEntries(
-    Object.entries(options).filter(([name]) => !ASIDE.has(name) && name !== 'latents'),
+    Object.entries(options).filter(([name]) => !ASIDE.has(name) && !OF_LATENTS.has(name)),
   );
   return { unlabelled: false, flip: false, sigmaSmall: false, ...settings } as unknown as TrainSettings;
 }
@@ -94,7 +104,7 @@ export function planFlags(options: TrainPlan): TrainPlan {
 /** What a run's plan depends on beside the options. */
 export interface PlanBasis {
   readonly data: OpenedData;
-  readonly settings: Pick<TrainSettings, 'batch' | 'syncEvery'>;
+  readonly settings: Pick<TrainSettings, 'batch' | 'syncEvery' | 'vae'>;
 }
 
 /** The plan of a run, in steps. @throws UsageError where local steps don't fit into it */
@@ -104,6 +114,10 @@ export function planOf(options: TrainPlan & { readonly epochs?: number }, { data
   const steps = (options.epochs ?? 0) * Math.max(1, Math.floor(data.dataset.length / batch));
   const plan =
     options.epochs === undefined ? named : { ...named, steps: syncEvery * Math.max(1, Math.ceil(steps / syncEvery)) };
+  if (settings.vae && (plan.evalEvery ?? 0) > 0)
+    throw new UsageError(
+      "--eval-every measures pictures, and the run is on latents; leave it out, and use --sample-every's sheets.",
+    );
   const stops = {
     '--steps': plan.steps,
     '--checkpoint-every': plan.checkpointEvery,

@@ -14,7 +14,20 @@ export interface VaeOfRun {
   readonly digest: string;
   readonly scalingFactor: number;
   readonly shiftFactor: number;
+  /** Of a run that encodes its pictures while it trains. */
+  readonly online?: {
+    /** Pixels of an edge for one of the latent's. */
+    readonly factor: number;
+    /** Of the pictures. */
+    readonly inChannels: Channels;
+    readonly latentChannels: number;
+    readonly posterior: Posterior;
+  };
 }
+
+/** Which latents of a picture: `sample`, drawn anew each time, or `mode`, the most likely ones. */
+export const POSTERIORS = ['sample', 'mode'] as const;
+export type Posterior = (typeof POSTERIORS)[number];
 
 /** Settings that stay as they are for a run's whole life, under the names of their flags. */
 export interface TrainSettings extends ModelFlags {

@@ -8,6 +8,7 @@ import { Trainer } from '../models/train/trainer.ts';
 import type { OpenedData } from './data/openData.ts';
 import type { Ranks } from './distributed/ranks.ts';
 import { kindNamed, type BuiltModel } from './modelKinds/index.ts';
+import { OnlineEncoder } from './onlineEncoder.ts';
 import { emaDecay, learningRate, type RunConfig } from './runConfig.ts';
 import type { TrainPlan } from './trainSettings.ts';
 
@@ -16,7 +17,8 @@ export const INIT_KEY = 1,
   DATA_KEY = 2,
   TRAIN_KEY = 3,
   SHEET_KEY = 4,
-  EVAL_KEY = 5;
+  EVAL_KEY = 5,
+  VAE_KEY = 6;
 
 /** What decides what is trained. */
 export interface TrainingParts {
@@ -80,6 +82,9 @@ export function buildTraining(parts: TrainingParts): {
     made.push(diffusion);
     const trainer = newTrainer(parts, model, diffusion);
     made.push(trainer);
+    const { vae, seed } = settings;
+    const encoder = vae?.online && new OnlineEncoder(device, vae, hash32(seed, VAE_KEY), data.dataset.length);
+    if (encoder) made.push(encoder);
     return {
       model,
       trainer,
@@ -89,6 +94,7 @@ export function buildTraining(parts: TrainingParts): {
           seed: hash32(settings.seed, DATA_KEY),
           flip: settings.flip,
           cursor: trainer.cursor,
+          encode: encoder?.encode,
           ...(ranks && { part: { index: ranks.rank, of: ranks.ranks } }),
         }),
       dispose,

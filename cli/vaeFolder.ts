@@ -80,17 +80,23 @@ export function checkVae(folder: string, config: VaeConfig): Promise<void> {
   return checkSafetensorsFile(join(folder, WEIGHTS), vaeShapes(config), currentName);
 }
 
+/** An autoencoder that was read. */
+export interface StoredVae {
+  /** Where it lies. */
+  readonly folder: string;
+  readonly config: VaeConfig;
+  readonly weights: StateTensors;
+  /** Of configuration and weights. */
+  readonly digest: string;
+}
+
 /**
- * Reads an autoencoder in evaluation mode; the caller disposes of it.
+ * Reads an autoencoder.
  *
  * @param path the folder, or a run of `train-vae`
- * @returns the model and a digest of its weights
  * @throws FileError, FormatError naming the file that is missing, damaged, another model's or not finite
  */
-export async function loadVae(
-  device: Device,
-  path: string,
-): Promise<{ readonly vae: AutoencoderKL; readonly folder: string; readonly digest: string }> {
+export async function readVae(path: string): Promise<StoredVae> {
   const folder = await locateVae(path);
   const config = await readVaeConfig(folder);
   await checkVae(folder, config);
@@ -104,11 +110,25 @@ export async function loadVae(
   const hash = createHash('sha256').update(JSON.stringify(config));
   for (const [name, { data }] of [...entries].sort(([a], [b]) => (a < b ? -1 : 1)))
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return { folder, config, weights: entries, digest: hash.digest('hex').slice(0, 16) };
+}
+
+/** The autoencoder on a device, in evaluation mode; the caller disposes of it. */
+export function buildVae(device: Device, { config, weights }: StoredVae): AutoencoderKL {
   const generator = new Generator(device);
   const vae = scope(() => new AutoencoderKL(generator, config));
   generator.dispose();
-  vae.loadStateDict(entries);
-  return { vae: vae.eval(), folder, digest: hash.digest('hex').slice(0, 16) };
+  vae.loadStateDict(weights);
+  return vae.eval();
+}
+
+/** Reads an autoencoder onto a device: `readVae` and `buildVae`. */
+export async function loadVae(
+  device: Device,
+  path: string,
+): Promise<{ readonly vae: AutoencoderKL; readonly folder: string; readonly digest: string }> {
+  const stored = await readVae(path);
+  return { vae: buildVae(device, stored), folder: stored.folder, digest: stored.digest };
 }
 
 /** The two files of an autoencoder. */

@@ -14,17 +14,17 @@ import type { Joined } from '../distributed/join.ts';
 import { RANK_TIMEOUT } from '../distributed/ranks.ts';
 import { catchInterrupt, type Interrupt } from '../interrupt.ts';
 import { invocation, resumeCommand } from '../invocation.ts';
-import { addModelFlags, SHAPES_DEFAULTS } from '../modelFlags.ts';
+import { addModelFlags, SHAPES_DEFAULTS, withShapesDefaults } from '../modelFlags.ts';
 import { adapterFlags, openCliDevice } from '../openCliDevice.ts';
 import { choice, flag, integer, list, number, oneOf, probability, text } from '../options.ts';
 import { beginRun, resumeRun } from '../prepareRun.ts';
-import { checkPreset, PRESET_NAMES, presetsAbout, presetValues, withPreset } from '../presets.ts';
+import { checkPreset, ofPictures, PRESET_NAMES, presetsAbout, presetValues, withPreset } from '../presets.ts';
 import { print } from '../printable.ts';
 import { separateFromJson, say } from '../progress.ts';
 import type { RunFolder } from '../runFolder.ts';
 import { StepProfile } from '../stepProfile.ts';
 import { styleOf, type FlagName, type Given, type TrainOptions } from '../trainOptions.ts';
-import { EVAL_METRICS, EVAL_NETWORKS } from '../trainSettings.ts';
+import { EVAL_METRICS, EVAL_NETWORKS, POSTERIORS } from '../trainSettings.ts';
 import { trainRun } from '../trainRun.ts';
 
 export function trainCommand(): Command {
@@ -41,6 +41,22 @@ export function trainCommand(): Command {
       ),
     )
     .addOption(flag('--latents <folder>', 'train on latents that dis-cli encode wrote, instead of --data', text))
+    .addOption(
+      flag(
+        '--vae <folder>',
+        "encode the pictures of --data with this autoencoder at each step, and train on the latents; --image-size is the pictures'; " +
+          'with --resume, where the same autoencoder lies now',
+        text,
+      ),
+    )
+    .addOption(
+      flag(
+        '--posterior <which>',
+        'with --vae: sample, latents drawn anew each time, or mode, the most likely ones',
+        choice(POSTERIORS),
+        'sample',
+      ),
+    )
     .option('--unlabelled', 'take no notice of classes')
     .option('--flip', 'mirror half of the images, another half each epoch')
     .addOption(
@@ -235,7 +251,8 @@ export function trainCommand(): Command {
         throw new UsageError('A resumed run keeps its settings; leave --preset out, or begin a new run.');
       checkPreset(preset, asked);
     }
-    const options = withPreset(asked, preset, (name) => typed(name) || (name === 'steps' && typed('epochs')));
+    const chosen = withPreset(asked, preset, (name) => typed(name) || (name === 'steps' && typed('epochs')));
+    const options = preset === undefined || typed('imageSize') ? chosen : ofPictures(chosen, preset);
     const given = (name: string): boolean =>
       typed(name) || (preset !== undefined && Object.hasOwn(presetValues(preset), name));
     const flagName: FlagName = (name) =>
@@ -249,15 +266,6 @@ export function trainCommand(): Command {
 
 /** What is taken where no flag is given. */
 export const trainDefaults = (): TrainOptions => trainCommand().opts<TrainOptions>();
-
-/** The shapes are there to try things out: what isn't given is as the quick start has it, small enough for a CPU. */
-function withShapesDefaults(options: TrainOptions, given: Given): TrainOptions {
-  return {
-    ...options,
-    ...(!given('model') && { model: SHAPES_DEFAULTS.model }),
-    ...(!given('imageSize') && { imageSize: SHAPES_DEFAULTS.imageSize }),
-  };
-}
 
 /** Starts the ranks and follows them. */
 async function launch(options: TrainOptions): Promise<number> {

@@ -35,6 +35,8 @@ export interface OpenDataOptions extends Omit<ImageFolderOptions, 'labels'> {
 export interface OpenedData {
   readonly kind: 'shapes' | 'latents' | 'folder' | 'zip' | 'idx' | CifarKind;
   readonly dataset: Dataset;
+  /** Of pictures that are encoded while a run trains: what they become. */
+  readonly latents?: { readonly size: number; readonly channels: number };
   /** One line for people. */
   readonly description: string;
   /**
@@ -46,6 +48,12 @@ export interface OpenedData {
   readonly index?: PictureIndex;
   /** Files that could not be read so far; grows while training decodes them. */
   skipped(): readonly SkippedFile[];
+}
+
+/** What a model is trained on: the data, or their latents. */
+export function trainedOn({ dataset, latents }: OpenedData): Omit<Dataset, 'item'> {
+  const { length, size, channels, numClasses, classNames } = dataset;
+  return { length, size, channels, numClasses, classNames, ...latents };
 }
 
 const digest = (value: unknown): string =>

@@ -14,14 +14,15 @@ export async function openRunData(
   signal: AbortSignal,
   known?: PictureIndex,
 ): Promise<OpenedData> {
-  const { data, imageSize, unlabelled, background, cifarLabels, split, channels, batch } = settings;
-  return openData(data, {
-    size: imageSize,
+  const { data, imageSize, unlabelled, background, cifarLabels, split, batch, vae } = settings;
+  const online = vae?.online;
+  const opened = await openData(data, {
+    size: imageSize * (online?.factor ?? 1),
     unlabelled,
     background,
     cifarLabels,
     split,
-    channels,
+    channels: online?.inChannels ?? settings.channels,
     minImages: batch,
     known,
     onSkip: skipReporter(),
@@ -30,6 +31,10 @@ export async function openRunData(
     onScan: scanReporter(),
     signal,
   });
+  if (!online) return opened;
+  const latents = { size: imageSize, channels: online.latentChannels };
+  const description = `${opened.description}; as ${latents.channels}x${imageSize}x${imageSize} latents of ${vae.folder}`;
+  return { ...opened, latents, description };
 }
 
 /** Says how far the look at the pictures is, where that takes long. */

@@ -69,6 +69,15 @@ export function epochFlip(index: number, seed: number, epoch: number): boolean {
   return hash32(seed, flipKey, epoch, index) >>> 31 === 1;
 }
 
+/**
+ * Turns pictures, (B, C, H, W) in [-1, 1], into what a step takes in their place, such as latents. What it draws may
+ * depend on their place alone: the epoch, and how many of its items come before them.
+ */
+export type BatchEncoder = (
+  pictures: Pick<Batch, 'images' | 'shape'>,
+  place: DataCursor,
+) => Promise<Pick<Batch, 'images' | 'shape'>>;
+
 /** Options of `DataLoader`. */
 export interface DataLoaderOptions {
   batchSize: number;
@@ -88,6 +97,8 @@ export interface DataLoaderOptions {
   signal?: AbortSignal;
   /** Load an equal part of every batch alone: part `index` of so many. Cursors are those of whole batches. */
   part?: { readonly index: number; readonly of: number };
+  /** What becomes of each batch before it is handed out. Default nothing. */
+  encode?: BatchEncoder;
 }
 
 const natural = (n: number): boolean => Number.isSafeInteger(n) && n >= 0;
@@ -117,6 +128,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
   private readonly epochs: number;
   private readonly signal: AbortSignal | undefined;
   private readonly part: { readonly index: number; readonly of: number };
+  private readonly encode: BatchEncoder | undefined;
   private position: DataCursor;
   private order: { epoch: number; items: Uint32Array } | undefined;
   private ahead: Prefetch | undefined;
@@ -136,6 +148,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
       cursor,
       signal,
       part = { index: 0, of: 1 },
+      encode,
     } = options;
     if (!natural(batchSize) || batchSize < 1) {
       throw new ValueError('DataLoader', `is ${batchSize}`, {
@@ -185,6 +198,7 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
       });
     }
     this.part = part;
+    this.encode = encode;
     this.position = cursor ? this.checkCursor(cursor) : { epoch: 0, index: 0 };
   }
 
@@ -258,7 +272,8 @@ export class DataLoader implements AsyncIterableIterator<Batch> {
       );
     }
     const next = end === this.usable ? { epoch: epoch + 1, index: 0 } : { epoch, index: end };
-    return { images, labels, shape: [count, channels, size, size], epoch, next };
+    const pictures = { images, shape: [count, channels, size, size] } as const;
+    return { ...((await this.encode?.(pictures, { epoch, index: first })) ?? pictures), labels, epoch, next };
   }
 
   private itemAt(epoch: number, place: number): number {

@@ -1,14 +1,14 @@
 // Latent diffusion from end to end, at the smallest sizes: pictures → train-vae → encode → train --latents → sample → PNG; what is
 // interrupted goes on, and what does not fit is refused in a sentence.
 
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { shapesItem } from '../../models/data/shapes.ts';
 import { readSafetensors } from '../../nn/index.ts';
-import { cli, metrics, succeed, withFolder } from './support.ts';
+import { cli, metrics, refuse, succeed, withFolder } from './support.ts';
 
 const test = suite('latents');
 
@@ -120,6 +120,62 @@ test('pictures → train-vae → encode → train --latents → sample', () =>
 
     const both = await cli(root, 'train', '--latents', latents, '--data', data, '--out', join(root, 'none'));
     assert.match(both.err, /Both --data and --latents are given/);
+  }));
+
+test('train --vae encodes at each step, and goes on bit for bit', () =>
+  withFolder(async (root) => {
+    const data = await pictures(root);
+    const vae = join(root, 'vae'),
+      whole = join(root, 'whole'),
+      parts = join(root, 'parts');
+    await succeed(root, 'train-vae', '--data', data, ...VAE, '--held-out', '4', '--steps', '2', '--out', vae);
+    const begin = ['train', '--data', data, '--vae', vae, '--image-size', '16', ...MODEL];
+    const online = [...begin, '--sample-steps', '2'];
+    await succeed(root, ...online, '--steps', '6', '--sample-every', '6', '--out', whole);
+    const sheet = await sharp(join(whole, 'samples', 'step-00000006.png')).metadata();
+    // Four samples of each of two classes, as pictures of 16 pixels, twice as wide as their latents.
+    assert.ok((sheet.width ?? 0) >= 4 * 16);
+    const { settings, model } = JSON.parse(await readFile(join(whole, 'config.json'), 'utf8')) as {
+      settings: { imageSize: number; vae: { folder: string; scalingFactor: number; online: unknown } };
+      model: { imgSize: number; channels: number };
+    };
+    assert.equal([settings.imageSize, model.imgSize, model.channels], [8, 8, 3]);
+    assert.equal(settings.vae.online, { factor: 2, inChannels: 3, latentChannels: 3, posterior: 'sample' });
+    assert.is(settings.vae.folder, join(vae, 'checkpoints', 'step-00000002'));
+
+    // An epoch has four steps: the second part ends in another one than it begins. The autoencoder may lie elsewhere by then.
+    await succeed(root, ...online, '--steps', '3', '--sample-every', '0', '--out', parts);
+    const moved = join(root, 'moved');
+    await rename(vae, moved);
+    const resume = ['train', '--resume', parts, '--steps', '6'];
+    assert.match(await refuse(root, 3, ...resume), /Cannot open .*step-00000002: the folder does not exist/);
+    await succeed(root, ...resume, '--vae', moved, '--image-size', '16');
+    const weights = (run: string): Promise<Buffer> =>
+      readFile(join(run, 'checkpoints', 'step-00000006', 'model.safetensors'));
+    assert.equal(await weights(parts), await weights(whole));
+    // Only the draw is another.
+    const mode = join(root, 'mode');
+    const most = begin.map((word) => (word === vae ? moved : word));
+    await succeed(root, ...most, '--posterior', 'mode', '--steps', '1', '--sample-every', '0', '--out', mode);
+    assert.is.not((await metrics(mode))[0].loss, (await metrics(whole))[0].loss);
+
+    const none = ['--out', join(root, 'none')];
+    assert.match(
+      await refuse(root, 2, ...most, '--image-size', '15', ...none),
+      /a multiple of the 2 pixels of a latent/,
+    );
+    assert.match(
+      await refuse(root, 2, ...most, '--channels', '1', ...none),
+      /--channels is 1, but .* takes 3; leave it out/,
+    );
+    assert.match(await refuse(root, 2, ...most, '--eval-every', '2', ...none), /the run is on latents/);
+    assert.match(await refuse(root, 2, 'train', '--data', data, '--posterior', 'mode', ...none), /give --vae with it/);
+    assert.match(
+      await refuse(root, 2, ...resume, '--vae', moved, '--posterior', 'mode'),
+      /--posterior is mode and was sample/,
+    );
+    await succeed(root, 'train-vae', '--resume', moved, '--steps', '3');
+    assert.match(await refuse(root, 2, ...resume, '--vae', moved), /is another autoencoder than the one/);
   }));
 
 test("an autoencoder's folder of somebody else is checked before anything is made", () =>
