@@ -6,6 +6,7 @@
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { requireMpirun } from '../../cli/distributed/mpirun.ts';
+import { evaluated } from './evaluated.ts';
 import { local } from './local.ts';
 import { lost } from './lost.ts';
 import { network } from './network.ts';
@@ -28,7 +29,7 @@ if (values.help) {
   --filter TEXT  only scenes whose name has this text`);
   process.exit(0);
 }
-const all = [...same, ...local, ...lost(Number(values.kills), Number(values.seed)), ...network()];
+const all = [...same, ...local, ...evaluated, ...lost(Number(values.kills), Number(values.seed)), ...network()];
 const scenes = all.filter(({ name }) => name.includes(values.filter));
 
 let passed = 0,
