@@ -35,17 +35,25 @@ export interface AttentionOptions {
 const NAME = 'scaledDotProductAttention';
 
 /**
+ * Bytes of f32 scores up to which products and a softmax compute attention, which is faster than the fused kernel
+ * (docs/kernels/attention.md has by how much); beyond, they would take too much memory.
+ */
+const MOST_SCORES = 2 ** 28;
+
+/**
  * `softmax(q kᵀ · scale + mask) v`, PyTorch's `scaled_dot_product_attention`.
  *
  * Shapes: q (…, L, E), k (…, S, E), v (…, S, Ev), result (…, L, Ev), with the same leading axes, of which the last is
  * the heads. One type, f32 or f16; sums are f32. A query that may see no key gets 0. Views that are not row-major are
- * copied. The scores are never stored: memory is linear in L and S, but for software adapters, which compute it by general
- * operations. The gradient is deterministic; there is no second derivative. Source: Dao et al., arXiv 2205.14135.
+ * copied. Up to 256 MiB of scores it is composed of products and a softmax; beyond, the scores are never stored and memory
+ * is linear in L and S (Dao et al., arXiv 2205.14135), but for software adapters. The gradient is deterministic; the fused
+ * form has no second derivative.
  *
  * @throws ShapeError, DTypeError, ValueError
  */
 export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  return attention(q, k, v, options, q.device.adapter.software ? 'composed' : 'fused');
+  const scores = 4 * (q.numel / Math.max(1, q.shape.at(-1) ?? 1)) * (k.shape.at(-2) ?? 1);
+  return attention(q, k, v, options, q.device.adapter.software || scores <= MOST_SCORES ? 'composed' : 'fused');
 }
 
 /** @internal The same in a form of the caller's choice. */

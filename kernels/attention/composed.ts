@@ -1,5 +1,5 @@
-// Attention of general operations, for software adapters: a product for the CPU is faster than this folder's kernel
-// there, and compiling that takes seconds. The scores are written to memory, and there are second derivatives.
+// Attention of general operations: faster than this folder's kernel as long as the scores, which are written to memory,
+// are not too many. On a software adapter always: there the kernel takes seconds to compile. It has second derivatives.
 
 import { arange, type Tensor } from '../../core/index.ts';
 
