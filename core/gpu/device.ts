@@ -12,6 +12,7 @@ import { Handles } from './handles.ts';
 import type { Kernel, KernelEnv } from './kernel.ts';
 import { KernelCache } from './kernelCache.ts';
 import { BufferPool, outOfMemory } from './pool.ts';
+import { Loss } from './loss.ts';
 import { Readback } from './readback.ts';
 import type { DispatchTimer } from './recorder.ts';
 import type { Memory, Storage } from './storage.ts';
@@ -61,6 +62,8 @@ export class Device implements KernelEnv, Memory {
   readonly handles = new Handles();
   /** Resolves when the device is lost, also by `destroy()`. */
   readonly lost: Promise<DeviceLostError>;
+  /** Ends what waits for a device that is lost. */
+  readonly loss: Loss;
 
   private readonly dispatcher: Dispatcher;
   private readonly readback: Readback;
@@ -90,7 +93,6 @@ export class Device implements KernelEnv, Memory {
     this.bindGroups = new BindGroups(gpu);
     this.kernels = new KernelCache(gpu, this, options.immediates);
     this.dispatcher = new Dispatcher(this);
-    this.readback = new Readback(gpu, this.stream, this.faults);
     gpu.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
       const { message } = event.error;
@@ -105,6 +107,8 @@ export class Device implements KernelEnv, Memory {
         { remedy: 'open a new device and load the last checkpoint' },
       ));
     });
+    this.loss = new Loss(this.lost);
+    this.readback = new Readback(gpu, this.stream, this.faults, this.loss);
   }
 
   /** Whether the device has an optional feature. */
@@ -148,7 +152,7 @@ export class Device implements KernelEnv, Memory {
     this.check();
     this.stream.flush();
     const { submits } = this.stream;
-    await Promise.race([this.gpu.queue.onSubmittedWorkDone(), this.lost]);
+    await this.loss.orLost(this.gpu.queue.onSubmittedWorkDone());
     this.stream.waited(submits);
     await this.settled(true);
   }
@@ -160,7 +164,7 @@ export class Device implements KernelEnv, Memory {
    */
   readBytes(storage: Storage, offset: number, bytes: number): Promise<ArrayBuffer> {
     this.check();
-    return this.readback.read(storage, offset, bytes, this.lost, () => this.settled(false));
+    return this.readback.read(storage, offset, bytes, () => this.settled(false));
   }
 
   /** Waits until it is known what failed of all that was submitted, and tells errors that belong to no work. */

@@ -69,7 +69,7 @@ export class HostBuffer implements Faultable {
     // Copies to and from this buffer must be submitted before the host asks for it.
     device.stream.flush();
     try {
-      await Promise.race([gpu.mapAsync(this.direction === 'read' ? 1 : 2, 0, bytes), device.lost]);
+      await device.loss.orLost(gpu.mapAsync(this.direction === 'read' ? 1 : 2, 0, bytes));
       await device.faults.settled();
       device.check();
       if (this.failure) gpu.unmap();

@@ -2,6 +2,7 @@
 
 import { copyWork, type Faults, type Faultable } from './faults.ts';
 import { MAP_MODE, USAGE } from './flags.ts';
+import type { Loss } from './loss.ts';
 import type { Storage } from './storage.ts';
 import { touch, type Stream } from './stream.ts';
 import type { GPUBuffer, GPUDevice } from './webgpu.ts';
@@ -14,13 +15,15 @@ export class Readback {
   private readonly gpu: GPUDevice;
   private readonly stream: Stream;
   private readonly faults: Faults;
+  private readonly loss: Loss;
   /** Buffers to read back through, by their bytes. */
   private readonly free = new Map<number, GPUBuffer[]>();
 
-  constructor(gpu: GPUDevice, stream: Stream, faults: Faults) {
+  constructor(gpu: GPUDevice, stream: Stream, faults: Faults, loss: Loss) {
     this.gpu = gpu;
     this.stream = stream;
     this.faults = faults;
+    this.loss = loss;
   }
 
   /**
@@ -29,13 +32,7 @@ export class Readback {
    * @param settled is awaited when the copy is done: then it is known whether it, and what it reads, failed
    * @throws why the storage has no values
    */
-  async read(
-    storage: Storage,
-    offset: number,
-    bytes: number,
-    lost: Promise<unknown>,
-    settled: () => Promise<void>,
-  ): Promise<ArrayBuffer> {
+  async read(storage: Storage, offset: number, bytes: number, settled: () => Promise<void>): Promise<ArrayBuffer> {
     const { stream, faults } = this;
     stream.recorder?.refuse('reads values back', 'return tensors and read them after the step');
     faults.check(storage);
@@ -54,7 +51,7 @@ export class Readback {
       await null;
       stream.flush();
       const { submits } = stream;
-      await Promise.race([staging.mapAsync(MAP_MODE.READ), lost]);
+      await this.loss.orLost(staging.mapAsync(MAP_MODE.READ));
       stream.waited(submits);
       await settled();
       faults.check(outcome);
