@@ -21,9 +21,9 @@ import {
   finishSampleSet,
   imagesIn,
   missingGroups,
-  type LabelOrder,
   type SampleSet,
 } from './sampleSet.ts';
+import type { LabelOrder } from './sampleSetIdentity.ts';
 import { loadTuning } from './tuningCache.ts';
 import { modelOfSource, type WeightSource } from './weightSource.ts';
 

@@ -16,28 +16,8 @@ import { bytes, grouped } from './format.ts';
 import { checked, readJson } from './jsonFile.ts';
 import { npyHeader, writeNpz } from './npz.ts';
 import { writeImage } from './pictures.ts';
+import type { SampleSetIdentity } from './sampleSetIdentity.ts';
 import { sampleSetSchema } from './schemas.ts';
-
-/** What decides the images of a set, but for how many there are. */
-export interface SampleSetIdentity {
-  /** Of the checkpoint. */
-  readonly checkpoint: string;
-  readonly seed: number;
-  readonly batch: number;
-  readonly sampler: string;
-  readonly eta: number;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly guidanceChannels: number | null;
-  readonly precision: string;
-  readonly classes: readonly number[] | null;
-  readonly labels: LabelOrder;
-  /** Height, width, channels. */
-  readonly shape: readonly [number, number, number];
-}
-
-/** Classes in turn, or drawn by the seed. */
-export type LabelOrder = 'cycle' | 'random';
 
 export interface SampleSet {
   /** A `.npz` file, or a folder for PNGs. */

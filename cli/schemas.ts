@@ -9,7 +9,7 @@ import type { DiffusionOptions } from '../models/diffusion/settings.ts';
 import type { TrainerState } from '../models/train/types.ts';
 import { SPLITS } from './data/split.ts';
 import { MODEL_KINDS } from './modelKinds/index.ts';
-import type { SampleSetIdentity } from './sampleSet.ts';
+import type { SampleSetIdentity } from './sampleSetIdentity.ts';
 import { EVAL_METRICS, EVAL_NETWORKS, POSTERIORS, type TrainPlan, type TrainSettings } from './trainSettings.ts';
 
 /** Beyond it, f32 has no number. */

@@ -15,7 +15,8 @@ import { limiter } from './limit.ts';
 import { byCodeUnit } from './listImages.ts';
 import { Patience, type PatienceOptions } from './patience.ts';
 import { examine, readUnchanged, reasonOf, type Examined, type PictureIndex } from './pictureIndex.ts';
-import { folderSource, type ListedImage, type Listing, type PictureSource, type SkippedFile } from './pictureSource.ts';
+import { folderSource } from './folderSource.ts';
+import type { ListedImage, Listing, PictureSource, SkippedFile } from './pictureSource.ts';
 
 export interface ImageFolderOptions extends DecodeOptions, PatienceOptions {
   /** Side of the square that is cropped from each image. */

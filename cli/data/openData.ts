@@ -8,12 +8,13 @@ import type { Dataset } from '../../models/data/dataset.ts';
 import { shapesDataset } from '../../models/data/shapes.ts';
 import { counted } from '../format.ts';
 import { detectCifar, openCifar } from './cifarFiles.ts';
+import { folderSource } from './folderSource.ts';
 import { detectIdx, openIdx } from './idxFiles.ts';
 import { openPictures, type ImageFolderOptions } from './imageFolder.ts';
 import { openLatents } from './latentFolder.ts';
 import { requireFolder } from './listImages.ts';
 import type { PictureIndex } from './pictureIndex.ts';
-import { folderSource, type SkippedFile } from './pictureSource.ts';
+import type { SkippedFile } from './pictureSource.ts';
 import type { DataSplit } from './split.ts';
 import { beginsAsZip, zipSource } from './zipPictures.ts';
 

@@ -1,9 +1,7 @@
-// Where pictures come from: a folder or a ZIP archive, which a data set lists and reads in the same way.
+// Where pictures come from: a folder (folderSource.ts) or a ZIP archive (zipPictures.ts), which a data set lists and
+// reads in the same way.
 import type { Stats } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { EDM_LABELS, readEdmLabels, type EdmLabels } from './edmLabels.ts';
-import { listImages, requireFolder } from './listImages.ts';
+import type { EdmLabels } from './edmLabels.ts';
 import type { Patience } from './patience.ts';
 
 /** A picture and what tells whether it was touched: its size, and the times of its file. */
@@ -44,19 +42,4 @@ export interface PictureSource {
   list(patience: Patience): Promise<Listing>;
   /** The bytes of a listed picture. @throws the system's errors; DamagedError */
   read(image: Pick<ListedImage, 'path' | 'name'>): Promise<Uint8Array>;
-}
-
-/** The pictures below a folder, with the classes of its dataset.json where it has one. */
-export function folderSource(root: string): PictureSource {
-  return {
-    root,
-    async list(patience) {
-      await requireFolder('imageFolder', root);
-      const listing = await listImages(root, patience);
-      const path = join(root, EDM_LABELS);
-      const edm = await patience.read(path, () => readEdmLabels(path));
-      return edm ? { ...listing, edm, ignored: listing.ignored - 1 } : listing;
-    },
-    read: ({ path }) => readFile(path),
-  };
 }

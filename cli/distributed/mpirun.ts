@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { MpiError } from './mpi.ts';
-import { RANK_GPUS } from './ownGpu.ts';
+import { RANK_GPUS } from './rankCommand.ts';
 
 /** How ranks on this machine are started: the command and what it needs in its environment. */
 export function mpirun(

@@ -5,11 +5,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chooseGpus, listGpus, type Gpu } from './gpus.ts';
 import { MpiError } from './mpi.ts';
+import { RANK_GPUS } from './rankCommand.ts';
 
 /** Set in a process that has its GPU: the address, or `shared`. */
 const OWN = 'DIS_RANK_GPU';
-/** The places among this machine's GPUs that ranks have, in the order of local ranks; set by the launcher. */
-export const RANK_GPUS = 'DIS_RANK_GPUS';
 
 /** Worker threads that copy memory; the default of four leaves bandwidth unused. */
 const THREADS = '16';

@@ -1,8 +1,10 @@
 // The command that goes on with a run of several ranks: the launcher's, or mpirun's as the user typed it, with --resume
 // in place of what the run's folder knows.
 
-import { RANK_GPUS } from './ownGpu.ts';
 import { starter } from './starter.ts';
+
+/** The places among this machine's GPUs that ranks have, in the order of local ranks; set by the launcher. */
+export const RANK_GPUS = 'DIS_RANK_GPUS';
 
 /** Flags that a run which goes on is given again, with how many values: what isn't in its folder. */
 export const AGAIN: ReadonlyMap<string, number> = new Map([

@@ -10,14 +10,8 @@ import yauzl from 'yauzl';
 import { openData } from '../../cli/data/openData.ts';
 import { npyHeader } from '../../cli/npz.ts';
 import { decodeImage } from '../../cli/data/decodeImage.ts';
-import {
-  beginSampleSet,
-  drawGroups,
-  finishSampleSet,
-  labelOfSample,
-  type SampleSet,
-  type SampleSetIdentity,
-} from '../../cli/sampleSet.ts';
+import { beginSampleSet, drawGroups, finishSampleSet, labelOfSample, type SampleSet } from '../../cli/sampleSet.ts';
+import type { SampleSetIdentity } from '../../cli/sampleSetIdentity.ts';
 import { Generator, noGrad, scope, type Device } from '../../core/index.ts';
 import { Dis, disConfig } from '../../models/dis/index.ts';
 import { ddim } from '../../models/diffusion/index.ts';
