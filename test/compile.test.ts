@@ -36,6 +36,7 @@ import {
   sumGradients,
   type MambaDirection,
   type ScanParameters,
+  groupNorm,
 } from '../kernels/index.ts';
 import { attention } from '../kernels/attention/attention.ts';
 import { normConfigs } from '../kernels/add-norm/config.ts';
@@ -267,11 +268,34 @@ const workloads: Record<string, (device: Device) => void> = {
           backward(
             core.fold(core.unfold(x, 3, { stride, padding, dilation }), [9, 8], 3, { stride, padding, dilation }).sum(),
           );
-          backward(core.maxPool2d(x, 3, { stride, padding }).sum());
+          const largest = core.maxPool2d(x, 3, { stride, padding });
+          const [spread] = grad(largest.square().sum(), [x], { createGraph: true });
+          backward(spread.sum());
           backward(core.avgPool2d(x, 3, { stride, padding }).sum());
         });
       }
     }
+  },
+  resampling(device) {
+    for (const dtype of floats(device))
+      for (const mode of ['nearest', 'bilinear'] as const)
+        scope(() => {
+          backward(core.interpolate(leaf(device, [2, 3, 5, 4], dtype), { scaleFactor: 2, mode }).sum());
+        });
+  },
+  'group norm'(device) {
+    for (const dtype of floats(device))
+      for (const [height, width] of [
+        [3, 5],
+        [64, 64],
+      ])
+        for (const activation of [null, 'silu'] as const)
+          scope(() => {
+            const x = leaf(device, [2, 8, height, width], dtype),
+              weight = leaf(device, [8]),
+              bias = leaf(device, [8]);
+            backward(groupNorm({ x, groups: 4, weight, bias, activation }).sum());
+          });
   },
   'random numbers'(device) {
     const g = new core.Generator(device, 1);
