@@ -7,6 +7,8 @@ import type { Weights } from './checkpoint.ts';
 import { byCodeUnit } from './data/listImages.ts';
 import { contentHash } from './data/pictureIndex.ts';
 import { runWorkers, thisWorker, type GpuOptions } from './distributed/workers.ts';
+import { latentFactor } from '../models/vae/index.ts';
+import { openDecoder } from './decodeLatents.ts';
 import { Interrupted } from './errors.ts';
 import { fileError, makeFolder } from './files.ts';
 import { counted, grouped } from './format.ts';
@@ -25,6 +27,7 @@ import {
 } from './sampleSet.ts';
 import type { LabelOrder } from './sampleSetIdentity.ts';
 import { loadTuning } from './tuningCache.ts';
+import { readVae } from './vaeFolder.ts';
 import { modelOfSource, type WeightSource } from './weightSource.ts';
 
 export interface SampleSetRequest extends AdapterOptions, GpuOptions {
@@ -43,6 +46,8 @@ export interface SampleSetRequest extends AdapterOptions, GpuOptions {
   readonly batch: number;
   readonly precision: 'f32' | 'f16';
   readonly quiet?: boolean;
+  /** Another place of the autoencoder of a run on latents. */
+  readonly vae?: string;
 }
 
 /**
@@ -61,6 +66,9 @@ export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
     steps,
     batch,
   });
+  const { vae } = config.settings;
+  const decoded = vae && (await readVae(request.vae ?? vae.folder));
+  const factor = decoded ? latentFactor(decoded.config) : 1;
   const set: SampleSet = {
     out: request.out,
     count: request.count,
@@ -76,7 +84,8 @@ export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
       precision,
       classes,
       labels: request.labels,
-      shape: [imgSize, imgSize, channels],
+      shape: [imgSize * factor, imgSize * factor, decoded?.config.outChannels ?? channels],
+      ...(decoded && { vae: decoded.digest }),
     },
   };
   const worker = thisWorker();
@@ -127,7 +136,10 @@ export async function drawSampleSet(request: SampleSetRequest): Promise<void> {
     model.to(precision);
     noteOn(adapterLabel(device));
     const { diffusion } = config;
-    await drawGroups(set, missing, { device, model, diffusion, guidance, sampler, steps, signal, onProgress });
+    const decoder = vae && (await openDecoder(device, vae, request.vae));
+    const decode = decoder?.decode;
+    const how = { model, diffusion, guidance, sampler, steps, decode };
+    await drawGroups(set, missing, { ...how, device, signal, onProgress }).finally(() => decoder?.dispose());
   }
 }
 

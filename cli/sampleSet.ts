@@ -5,7 +5,7 @@
 import { mkdir, readFile, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Device } from '../core/index.ts';
-import { batchToPixels } from '../models/data/grid.ts';
+import { batchToPixels, type ImageBatch } from '../models/data/grid.ts';
 import { hash32 } from '../models/data/hash.ts';
 import type { PixelImage } from '../models/data/image.ts';
 import { sampleImages, type SampleOptions } from '../models/sample/index.ts';
@@ -127,13 +127,15 @@ export interface DrawOptions extends Pick<
   'model' | 'diffusion' | 'guidance' | 'sampler' | 'steps' | 'signal'
 > {
   readonly device: Device;
+  /** Makes pictures of what is drawn. Default nothing, for a model of pixels. */
+  readonly decode?: (latents: ImageBatch) => Promise<ImageBatch>;
   /** Called after each step of a group, with the images done, in parts. */
   readonly onProgress?: (images: number) => void;
 }
 
 /** Draws groups of a set and writes each as it is done. @throws what the signal was aborted with; FileError */
 export async function drawGroups(set: SampleSet, groups: readonly number[], options: DrawOptions): Promise<void> {
-  const { onProgress, ...sampling } = options;
+  const { onProgress, decode, ...sampling } = options;
   const { batch, seed } = set.identity;
   let done = 0;
   for (const group of groups) {
@@ -151,7 +153,7 @@ export async function drawGroups(set: SampleSet, groups: readonly number[], opti
       batch,
       onStep: (step, total) => onProgress?.(done + (wanted.length * step) / total),
     });
-    await writeGroup(set, group, batchToPixels(images));
+    await writeGroup(set, group, batchToPixels(decode ? await decode(images) : images));
     done += wanted.length;
   }
 }

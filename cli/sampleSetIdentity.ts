@@ -16,6 +16,8 @@ export interface SampleSetIdentity {
   readonly labels: LabelOrder;
   /** Height, width, channels. */
   readonly shape: readonly [number, number, number];
+  /** Digest of the autoencoder that decodes them, of a model of latents. */
+  readonly vae?: string;
 }
 
 /** Classes in turn, or drawn by the seed. */

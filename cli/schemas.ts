@@ -204,6 +204,7 @@ export const sampleSetSchema: z.ZodType<SampleSetIdentity> = z.strictObject({
   classes: z.array(count).max(1_000_000).nullable(),
   labels: z.enum(['cycle', 'random']),
   shape: z.tuple([positive, positive, positive]),
+  vae: z.string().max(100).optional(),
 });
 
 /** dataset.json of EDM's tools; see data/edmLabels.ts. */

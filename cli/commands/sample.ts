@@ -171,8 +171,7 @@ async function sampleFrom(source: WeightSource, options: SampleCommandOptions, s
   const { config, step } = source;
   const { animate: animation, out } = options;
   const { vae } = config.settings;
-  if (options.vae !== undefined && !vae)
-    throw new UsageError('--vae is given, but the model was trained on pixels; leave it out.');
+  requireLatents(config, options.vae);
   const {
     classNames,
     diffusion,
@@ -285,10 +284,7 @@ async function sampleSet(folder: string, out: string, options: SampleCommandOpti
 
   async function drawFrom(source: WeightSource): Promise<void> {
     const { config, step } = source;
-    if (config.settings.vae)
-      throw new UsageError(
-        'The model was trained on latents, and a set of samples is not decoded yet; leave --folder and .npz out, and use --each.',
-      );
+    requireLatents(config, options.vae);
     const { numClasses, classDropoutProb } = config.model;
     const every = numClasses > 0 ? Array.from({ length: numClasses }, (_, label) => label) : undefined;
     const classes = options.classes === undefined ? every : chooseClasses(options.classes, config);
@@ -309,6 +305,12 @@ async function sampleSet(folder: string, out: string, options: SampleCommandOpti
       },
     });
   }
+}
+
+/** Only latents are decoded. @throws UsageError */
+function requireLatents({ settings }: RunConfig, folder: string | undefined): void {
+  if (folder !== undefined && !settings.vae)
+    throw new UsageError('--vae is given, but the model was trained on pixels; leave it out.');
 }
 
 const disposable = <T extends { dispose(): void }>(item: T): T & Disposable =>

@@ -117,6 +117,16 @@ test('pictures → train-vae → encode → train --latents → sample', () =>
     assert.equal([picture.width, picture.height, picture.channels], [16, 16, 3]);
     assert.is((await sharp(join(root, 'out.png')).metadata()).format, 'png');
     assert.ok((sheet.width ?? 0) >= 4 * 64);
+    // A set of samples is decoded too, group by group.
+    await succeed(root, 'sample', run, '--steps', '2', '--count', '3', '--batch', '2', '--folder', 'set');
+    const last = await sharp(join(root, 'set', '00000', 'img00000002.png')).metadata();
+    assert.equal([last.width, last.height, last.channels], [16, 16, 3]);
+    const of = join(latents, 'vae');
+    await succeed(root, 'sample', run, '--steps', '2', '--count', '3', '--batch', '2', '--vae', of, '--out', 'set.npz');
+    const drawn = await sharp(join(root, 'set', '00000', 'img00000000.png'))
+      .raw()
+      .toBuffer();
+    assert.ok((await readFile(join(root, 'set.npz'))).includes(drawn), 'the same pictures in one file');
 
     const both = await cli(root, 'train', '--latents', latents, '--data', data, '--out', join(root, 'none'));
     assert.match(both.err, /Both --data and --latents are given/);
