@@ -9,6 +9,7 @@ import { readRunConfig, type Weights } from '../checkpoint.ts';
 import type { DataSplit } from '../data/split.ts';
 import { runWorkers, type GpuOptions, type Worker } from '../distributed/workers.ts';
 import { UsageError } from '../errors.ts';
+import { invocation } from '../invocation.ts';
 import { grouped } from '../format.ts';
 import { Progress, type ProgressStyle } from '../progress.ts';
 import type { RunConfig } from '../runConfig.ts';
@@ -117,6 +118,11 @@ async function* evaluateRun(
 ): AsyncGenerator<EvalOutcome> {
   const { metrics, cache, signal, device, weights, precision, batch, style } = options;
   const { settings, model } = config;
+  if (settings.vae)
+    throw new UsageError(
+      `${what} is a run on latents, and pictures are measured; draw them with \`${invocation()} sample ${what} --count 5000 ` +
+        '--folder samples`, then eval that folder against pictures.',
+    );
   if (options.imageSize !== undefined && options.imageSize !== model.imgSize)
     throw new UsageError(
       `--image-size is ${options.imageSize}, but the run's pictures have ${model.imgSize}; leave it out.`,

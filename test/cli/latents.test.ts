@@ -153,6 +153,8 @@ test('train --vae encodes at each step, and goes on bit for bit', () =>
     assert.equal(settings.vae.online, { factor: 2, inChannels: 3, latentChannels: 3, posterior: 'sample' });
     assert.is(settings.vae.folder, join(vae, 'checkpoints', 'step-00000002'));
 
+    assert.match(await refuse(root, 2, 'eval', whole, data), /is a run on latents.*sample .* --folder samples/);
+
     // An epoch has four steps: the second part ends in another one than it begins. The autoencoder may lie elsewhere by then.
     await succeed(root, ...online, '--steps', '3', '--sample-every', '0', '--out', parts);
     const moved = join(root, 'moved');
