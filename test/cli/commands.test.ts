@@ -66,7 +66,7 @@ test('whatever is wrong is told in one sentence with a status', () =>
       [['train', '--resume', 'empty'], 3, /^empty holds neither a run nor a checkpoint/],
       [['train', '--resume', 'empty', '--out', 'other'], 2, /^A run goes on in its own folder/],
       [['sample'], 2, /^Missing required argument 'folder'; see --help\.$/],
-      [['sample', 'file.txt'], 3, /^file\.txt is a file/],
+      [['sample', 'file.txt'], 3, /^file\.txt: the file is neither a zip archive nor a legacy file of PyTorch/],
       [
         ['sample', 'empty', '--eta', '0.5', '--sampler', 'ddpm'],
         2,
