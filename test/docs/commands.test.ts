@@ -101,6 +101,8 @@ async function problem(words: readonly string[]): Promise<string | null> {
   const [program, what, ...rest] = words;
   if (program === 'npm') return npmProblem(what, rest);
   if (OF_THE_SYSTEM.includes(program)) return null;
+  // Vite's own commands: the package's test runs them.
+  if (program === 'npx' && what === 'vite') return null;
   const file = program === 'node' ? what : program === 'npx' && what === 'tsx' ? rest[0] : program;
   if (!file?.includes('/')) return `the test does not know ${words.slice(0, 2).join(' ')}`;
   return existsSync(join(PROJECT, file)) ? null : `there is no ${file}`;
