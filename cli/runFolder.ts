@@ -69,6 +69,11 @@ export class RunFolder {
     return join(this.path, SAMPLES);
   }
 
+  /** Of the pictures of a step. */
+  sheetPath(step: number): string {
+    return join(this.samples, `${nameOfStep(step)}.png`);
+  }
+
   get metrics(): string {
     return join(this.path, METRICS);
   }

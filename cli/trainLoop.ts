@@ -1,39 +1,51 @@
-// The steps of a run between two stops, and what is done at each: metrics, checkpoints, sample sheets, and a checkpoint
-// after a failure that leaves the state whole.
+// The steps of a run between two stops, and what is done at each: metrics, checkpoints, sheets of pictures, and a
+// checkpoint after a failure that leaves the state whole. `train` and `train-vae` both run in it.
 
-import { join } from 'node:path';
 import { CompileError, DeviceLostError, DisposedError, EngineError, GpuError, LimitError } from '../core/errors.ts';
 import type { DataLoader } from '../models/data/dataset.ts';
-import { hash32 } from '../models/data/hash.ts';
-import { sampleImages } from '../models/sample/index.ts';
 import type { Trainer } from '../models/train/trainer.ts';
-import { checkpointFiles } from './checkpoint.ts';
-import { openDecoder } from './decodeLatents.ts';
+import type { StepRecord, TrainerState } from '../models/train/types.ts';
 import { RankLostError } from './distributed/mpi.ts';
+import type { Ranks } from './distributed/ranks.ts';
 import { TrainingError, describeFailure, isDiskFull } from './errors.ts';
 import { FileError, errorCode } from './files.ts';
 import { firstNotFinite } from './finite.ts';
 import { grouped, significant } from './format.ts';
-import { resumeCommand } from './invocation.ts';
-import type { TrainingEvaluation } from './evaluate/duringTraining.ts';
+import type { TrainingMeasure } from './evaluate/duringTraining.ts';
 import type { MetricsFile } from './metricsFile.ts';
-import type { BuiltModel } from './modelKinds/index.ts';
-import type { Progress, ProgressStyle } from './progress.ts';
+import type { Progress } from './progress.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
-import { labelsOfRows, writeSamples } from './sampleSheet.ts';
 import type { StepProfile } from './stepProfile.ts';
-import { SHEET_KEY, stopsAfter, type TrainingParts } from './training.ts';
+import { stopsAfter } from './training.ts';
+import type { TrainPlan } from './trainSettings.ts';
 
-/** What a run has, on the rank that has its folder. */
-export interface TrainRunOptions extends TrainingParts {
+/** What is trained, and what is to be done between: of a diffusion model or of an autoencoder. */
+export interface LoopOptions {
   readonly folder: RunFolder;
-  /** Go on from here. */
+  readonly plan: Pick<TrainPlan, 'steps' | 'checkpointEvery' | 'keep' | 'sampleEvery' | 'evalEvery' | 'evalMetric'>;
+  readonly trainer: Trainer;
+  readonly loader: () => DataLoader;
+  readonly metrics: MetricsFile;
+  readonly progress: Progress;
+  /** The checkpoint that the run goes on from. */
   readonly resume?: CheckpointEntry;
-  readonly style: ProgressStyle;
   readonly signal?: AbortSignal;
+  readonly ranks?: Ranks;
   /** Measures some of the steps. */
   readonly profile?: StepProfile;
+  /** What a checkpoint of the trainer's state holds. */
+  readonly files: (state: TrainerState) => CheckpointFiles | Promise<CheckpointFiles>;
+  /** Writes pictures of what the averaged weights do. */
+  readonly sheet: () => Promise<void>;
+  /** Measures samples of the averaged weights. */
+  readonly evaluate?: (signal: AbortSignal) => Promise<TrainingMeasure>;
+  /** What metrics.jsonl says of a step. Default the record as it is. */
+  readonly metricsOf?: (record: StepRecord) => object;
+  /** The command that goes on with the run. */
+  readonly command: string;
 }
+
+type CheckpointFiles = Parameters<RunFolder['writeCheckpoint']>[1];
 
 /** So many steps without a finite gradient mean that none will come; a loss scale for f16 is found in fewer. */
 const HOPELESS = 100;
@@ -43,13 +55,10 @@ const NOT_WHOLE = [DeviceLostError, GpuError, CompileError, LimitError, Disposed
 
 /** The steps between two stops, and what is done at each. */
 export class TrainLoop {
-  private readonly options: TrainRunOptions;
+  private readonly options: LoopOptions;
   private readonly trainer: Trainer;
-  private readonly model: BuiltModel;
-  private readonly loader: () => DataLoader;
   private readonly metrics: MetricsFile;
   private readonly progress: Progress;
-  private readonly evaluation: TrainingEvaluation | undefined;
   private saved: CheckpointEntry | undefined;
   private metricsWait = false;
   /** Step whose checkpoint could not be written. */
@@ -58,36 +67,35 @@ export class TrainLoop {
   private hopeless = 0;
   private toldOfSkips = false;
 
-  constructor(
-    options: TrainRunOptions,
-    trainer: Trainer,
-    model: BuiltModel,
-    loader: () => DataLoader,
-    metrics: MetricsFile,
-    progress: Progress,
-    saved: CheckpointEntry | undefined,
-    evaluation?: TrainingEvaluation,
-  ) {
-    this.evaluation = evaluation;
+  constructor(options: LoopOptions) {
     this.options = options;
-    this.trainer = trainer;
-    this.model = model;
-    this.loader = loader;
-    this.metrics = metrics;
-    this.progress = progress;
-    this.saved = saved;
+    this.trainer = options.trainer;
+    this.metrics = options.metrics;
+    this.progress = options.progress;
+    this.saved = options.resume;
   }
 
-  /** @returns the last checkpoint */
-  async run(): Promise<CheckpointEntry | undefined> {
+  /**
+   * Runs to the plan's end or the signal. What was reached is in a checkpoint then; after a failure that leaves the state
+   * whole, too.
+   *
+   * @returns the last checkpoint
+   * @throws DeviceLostError that says how to go on; what failed
+   */
+  async end(): Promise<CheckpointEntry | undefined> {
+    try {
+      return await this.run();
+    } catch (error) {
+      if (error instanceof DeviceLostError) throw await this.lost(error);
+      await this.rescue(error);
+      throw error;
+    }
+  }
+
+  private async run(): Promise<CheckpointEntry | undefined> {
     const trainer = this.trainer;
-    const {
-      config: { plan },
-      signal,
-      profile,
-      ranks,
-    } = this.options;
-    const loader = this.loader();
+    const { plan, signal, profile, ranks } = this.options;
+    const loader = this.options.loader();
     // Several ranks stop after the same step, whichever of them was asked.
     const stopped = (): boolean => (ranks ? trainer.stopped : (signal?.aborted ?? false));
     const due = (every: number): boolean => every > 0 && trainer.step % every === 0;
@@ -117,13 +125,9 @@ export class TrainLoop {
     return this.saved;
   }
 
-  private async log(record: {
-    readonly step: number;
-    readonly loss: number;
-    readonly skipped: boolean;
-  }): Promise<void> {
+  private async log(record: StepRecord): Promise<void> {
     this.progress.update(record);
-    const written = await this.metrics.append(record);
+    const written = await this.metrics.append(this.options.metricsOf?.(record) ?? record);
     if (!written && !this.metricsWait) {
       this.progress.warn(
         isDiskFull(this.metrics.problem)
@@ -147,7 +151,7 @@ export class TrainLoop {
 
   /** @param last whether there is no later chance, so that a disk that refuses is an error */
   private async save(last: boolean): Promise<void> {
-    const { folder, config } = this.options;
+    const { folder, plan } = this.options;
     const { step } = this.trainer;
     await this.metrics.sync();
     const kept = (): string => this.kept();
@@ -170,7 +174,7 @@ export class TrainLoop {
       this.progress.warn(`${what}.`);
       return;
     }
-    const files = checkpointFiles(config, state);
+    const files = await this.options.files(state);
     const makeRoom = (removed: CheckpointEntry): void =>
       this.progress.warn(
         `The disk is full: the checkpoint of step ${grouped(removed.step)} went, to make room for that of ` +
@@ -181,10 +185,10 @@ export class TrainLoop {
       const path = await folder.writeCheckpoint(
         step,
         files,
-        config.plan.keep > 0 && this.hopeless === 0 ? makeRoom : undefined,
+        plan.keep > 0 && this.hopeless === 0 ? makeRoom : undefined,
       );
       this.saved = { step, path };
-      if (this.hopeless === 0) await folder.prune(config.plan.keep);
+      if (this.hopeless === 0) await folder.prune(plan.keep);
     } catch (error) {
       if (this.saved?.step !== step) this.unsaved = step;
       if (last || errorCode(error) === undefined) throw error;
@@ -196,7 +200,7 @@ export class TrainLoop {
   }
 
   /** Writes a checkpoint after a failure that leaves the state whole, and says what to go on from. */
-  async rescue(error: unknown): Promise<void> {
+  private async rescue(error: unknown): Promise<void> {
     const { step } = this.trainer;
     if (NOT_WHOLE.some((type) => error instanceof type) || error instanceof TrainingError) return;
     try {
@@ -208,19 +212,29 @@ export class TrainLoop {
     }
     if (this.saved) {
       const { step: reached } = this.saved;
-      this.progress.warn(
-        `Step ${grouped(reached)} is in a checkpoint; go on from it with ${resumeCommand(this.options.folder)}`,
-      );
+      this.progress.warn(`Step ${grouped(reached)} is in a checkpoint; go on from it with ${this.options.command}`);
     }
+  }
+
+  /** What to say of a lost device. */
+  private async lost(error: DeviceLostError): Promise<DeviceLostError> {
+    const last = (await this.options.folder.checkpoints()).at(-1);
+    const how = last
+      ? `the last checkpoint is step ${grouped(last.step)}, go on with ${this.options.command}`
+      : 'no checkpoint was written yet, begin again';
+    return new DeviceLostError('train', 'The GPU device was lost, after a driver reset or because its memory ran out', {
+      remedy: how,
+      cause: error,
+    });
   }
 
   /** Measures samples of the moving averages; the checkpoint that is nearest to the data so far is kept. */
   private async evaluate(): Promise<void> {
-    const { folder, config, signal = new AbortController().signal } = this.options;
+    const { folder, plan, signal = new AbortController().signal } = this.options;
     const { step } = this.trainer;
-    const metric = config.plan.evalMetric ?? 'fd';
+    const metric = plan.evalMetric ?? 'fd';
     try {
-      const found = await this.trainer.withEma(() => this.evaluation!.measure(this.model, signal));
+      const found = await this.trainer.withEma(() => this.options.evaluate!(signal));
       const { name, value, floor, samples } = found;
       await this.metrics.append({ step, eval: found });
       const best = await folder.best();
@@ -233,7 +247,7 @@ export class TrainLoop {
       if (this.saved?.step !== step) await this.save(false);
       if (this.saved?.step !== step) return;
       await folder.writeBest({ step, metric, name, value, samples });
-      await folder.prune(config.plan.keep);
+      await folder.prune(plan.keep);
     } catch (error) {
       if (signal.aborted && error === signal.reason) return;
       const { message, unexpected } = describeFailure(error);
@@ -242,31 +256,10 @@ export class TrainLoop {
     }
   }
 
-  /** A sheet of samples of the moving averages: at every time from the same noise, so that sheets can be compared. */
   private async sheet(): Promise<void> {
-    const { device, folder, config, signal } = this.options;
-    const { numClasses, classDropoutProb } = config.model;
-    const classes = numClasses > 0 ? Array.from({ length: Math.min(numClasses, 10) }, (_, label) => label) : undefined;
-    const path = join(folder.samples, `step-${String(this.trainer.step).padStart(8, '0')}.png`);
+    const { sheet, signal } = this.options;
     try {
-      await this.trainer.withEma(async () => {
-        const { images } = await sampleImages({
-          device,
-          model: this.model,
-          diffusion: config.diffusion,
-          labels: labelsOfRows(classes, 4),
-          count: 16,
-          guidance: classDropoutProb > 0 ? config.plan.guidance : 1,
-          steps: Math.min(config.plan.sampleSteps, config.settings.diffusionSteps),
-          seed: hash32(config.settings.seed, SHEET_KEY),
-          batch: 16,
-          signal,
-        });
-        const { vae } = config.settings;
-        const decoder = vae && (await openDecoder(device, vae));
-        const pictures = (await decoder?.decode(images).finally(() => decoder.dispose())) ?? images;
-        await writeSamples(path, pictures, { classes, classNames: config.classNames });
-      });
+      await sheet();
     } catch (error) {
       if (signal?.aborted && error === signal.reason) return;
       const { message, unexpected } = describeFailure(error);

@@ -2,9 +2,8 @@
 // ends it.
 
 import { stat } from 'node:fs/promises';
-import { DeviceLostError } from '../core/errors.ts';
 import { tuningOf } from '../core/index.ts';
-import { readCheckpoint } from './checkpoint.ts';
+import { checkpointFiles, readCheckpoint } from './checkpoint.ts';
 import { shareState } from './distributed/shareState.ts';
 import { describeFailure } from './errors.ts';
 import { TrainingEvaluation } from './evaluate/duringTraining.ts';
@@ -15,11 +14,24 @@ import { initialise } from './initWeights.ts';
 import { kindNamed } from './modelKinds/index.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { adapterLabel } from './openCliDevice.ts';
-import { Progress, say } from './progress.ts';
+import { Progress, say, type ProgressStyle } from './progress.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
-import { TrainLoop, type TrainRunOptions } from './trainLoop.ts';
-import { buildTraining } from './training.ts';
+import type { StepProfile } from './stepProfile.ts';
+import { TrainLoop } from './trainLoop.ts';
+import { buildTraining, type TrainingParts } from './training.ts';
+import { writeTrainingSheet } from './trainingSheet.ts';
 import { loadRunTuning, loadTuning, storeTuning, tuneStep } from './tuningCache.ts';
+
+/** What a run has, on the rank that has its folder. */
+export interface TrainRunOptions extends TrainingParts {
+  readonly folder: RunFolder;
+  /** Go on from here. */
+  readonly resume?: CheckpointEntry;
+  readonly style: ProgressStyle;
+  readonly signal?: AbortSignal;
+  /** Measures some of the steps. */
+  readonly profile?: StepProfile;
+}
 
 export interface TrainOutcome {
   /** Steps taken in all. */
@@ -75,28 +87,19 @@ export async function trainRun(options: TrainRunOptions): Promise<TrainOutcome> 
     if (ranks) await shareState(ranks, trainer);
     // Rank 0 alone has a folder, and evaluates while the others wait.
     const evaluation = (plan.evalEvery ?? 0) > 0 ? owned(new TrainingEvaluation({ device, config })) : undefined;
-    const loop = new TrainLoop(options, trainer, model, loader, metrics, progress, resume, evaluation);
-    const checkpoint = await loop.run().catch(async (error: unknown) => {
-      if (error instanceof DeviceLostError) throw await lost(error, folder);
-      await loop.rescue(error);
-      throw error;
+    const { signal, profile } = options;
+    const loop = new TrainLoop({
+      ...{ folder, plan, trainer, loader, metrics, progress, resume, signal, ranks, profile },
+      files: (current) => checkpointFiles(config, current),
+      sheet: () => writeTrainingSheet(options, trainer, model),
+      evaluate: evaluation && ((aborted) => evaluation.measure(model, aborted)),
+      command: resumeCommand(folder),
     });
+    const checkpoint = await loop.end();
     return { step: trainer.step, done: trainer.step >= plan.steps, checkpoint };
   } finally {
     for (const end of ends) await end();
   }
-}
-
-/** What to say of a lost device. */
-async function lost(error: DeviceLostError, folder: RunFolder): Promise<DeviceLostError> {
-  const last = (await folder.checkpoints()).at(-1);
-  const how = last
-    ? `the last checkpoint is step ${grouped(last.step)}, go on with ${resumeCommand(folder)}`
-    : 'no checkpoint was written yet, begin again';
-  return new DeviceLostError('train', 'The GPU device was lost, after a driver reset or because its memory ran out', {
-    remedy: how,
-    cause: error,
-  });
 }
 
 /**

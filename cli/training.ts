@@ -106,7 +106,10 @@ export function buildTraining(parts: TrainingParts): {
 }
 
 /** Steps at which something is written, the next of each kind. */
-export function stopsAfter(step: number, { checkpointEvery, sampleEvery, evalEvery = 0 }: TrainPlan): number[] {
+export function stopsAfter(
+  step: number,
+  { checkpointEvery, sampleEvery, evalEvery = 0 }: Pick<TrainPlan, 'checkpointEvery' | 'sampleEvery' | 'evalEvery'>,
+): number[] {
   return [checkpointEvery, sampleEvery, evalEvery]
     .filter((every) => every > 0)
     .map((every) => (Math.floor(step / every) + 1) * every);

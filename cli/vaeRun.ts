@@ -1,5 +1,5 @@
-// A run of `dis-cli train-vae` in its folder: the trainer's loop, with metrics, checkpoints that are folders of
-// diffusers, and pictures of originals and reconstructions.
+// A run of `dis-cli train-vae` in its folder: the loop of every run, with checkpoints that are folders of diffusers, and
+// pictures of originals and reconstructions.
 
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -12,17 +12,17 @@ import { Trainer } from '../models/train/trainer.ts';
 import type { TrainerState } from '../models/train/types.ts';
 import { psnr, TrainableVae, VaeObjective, vaeConfig, vaeShapes, type VaeConfig } from '../models/vae/index.ts';
 import { warmupCosine, warmupEmaDecay } from '../nn/index.ts';
-import { TrainingError } from './errors.ts';
-import { writeFileAtomic } from './files.ts';
-import { firstNotFinite } from './finite.ts';
-import { grouped } from './format.ts';
+import { describeFailure } from './errors.ts';
+import { FileError, type FileData } from './files.ts';
+import { invocation } from './invocation.ts';
 import { checked, readJson } from './jsonFile.ts';
 import { MetricsFile, truncateMetrics } from './metricsFile.ts';
 import { comfortableScale, sheet, writeImage } from './pictures.ts';
-import { Progress, type ProgressStyle } from './progress.ts';
+import { Progress, say, type ProgressStyle } from './progress.ts';
 import type { CheckpointEntry, RunFolder } from './runFolder.ts';
 import { checkSafetensorsFile, hostEntry, readSafetensorsFile, safetensorsPieces } from './safetensorsFile.ts';
 import { stateSchema } from './schemas.ts';
+import { TrainLoop } from './trainLoop.ts';
 import { vaeFiles } from './vaeFolder.ts';
 
 const positive = z
@@ -116,7 +116,8 @@ const SHOWN = 8;
 const PARTS = ['model', 'optimizer'] as const;
 
 /**
- * Trains until the plan's last step or the signal; what was reached is in a checkpoint when this returns.
+ * Trains until the plan's last step or the signal; what was reached is in a checkpoint when this returns. The same is
+ * tried when something fails that leaves the state whole.
  *
  * @returns how well the last checkpoint reconstructs; undefined where nothing was trained
  */
@@ -154,48 +155,41 @@ export async function trainVae(run: VaeRun): Promise<{ done: boolean; step: numb
     );
     if (state) trainer.loadState(state);
     progress = new Progress({ total: plan.steps, start, style });
-    const { seed, flip, batch } = settings;
-    const loader = new DataLoader(rest, {
-      batchSize: batch,
-      seed: hash32(seed, 2),
-      flip,
-      cursor: trainer.cursor,
-      signal,
-    });
-    let saved = start;
-    let result: Reconstruction | undefined;
-    const stop = (every: number): number => (every > 0 ? (Math.floor(trainer.step / every) + 1) * every : Infinity);
-    const save = async (): Promise<void> => {
-      result = await trainer.withEma(() => reconstruct(run, vae, trainer.step));
-      await metrics.append({ step: trainer.step, ...result });
-      await writeState(run, await trainer.state(), result);
-      saved = trainer.step;
+    const { seed, flip, batch: batchSize } = settings;
+    let latest: (Reconstruction & { step: number }) | undefined;
+    // A checkpoint and a sheet of the same step are one look at the held-out pictures.
+    const look = async (): Promise<Reconstruction> => {
+      const { step } = trainer;
+      if (latest?.step !== step) latest = { step, ...(await trainer.withEma(() => reconstruct(run, vae, step))) };
+      return latest;
     };
-    while (trainer.step < plan.steps && !signal.aborted) {
-      const until = Math.min(plan.steps, stop(plan.checkpointEvery), stop(plan.sampleEvery));
-      try {
-        for await (const record of trainer.run(loader, { steps: until, signal })) {
-          progress.update(record);
-          const { vb, ...others } = record;
-          await metrics.append({ ...others, kl: vb });
-          if (!Number.isFinite(record.loss))
-            throw new TrainingError(
-              `The loss is not finite at step ${grouped(record.step)}; go on from the last checkpoint with a lower --lr, in a new run.`,
-            );
+    const loop = new TrainLoop({
+      ...{ folder, plan, trainer, metrics, progress, resume, signal },
+      loader: () => new DataLoader(rest, { batchSize, seed: hash32(seed, 2), flip, cursor: trainer.cursor, signal }),
+      files: async (current) => {
+        let scalingFactor = latest?.scalingFactor ?? 1;
+        try {
+          const { psnr, psnrOfMean, ...found } = await look();
+          ({ scalingFactor } = found);
+          await metrics.append({ step: trainer.step, psnr, psnrOfMean, scalingFactor });
+        } catch (error) {
+          // The weights are worth more than what they are measured with.
+          if (!(error instanceof FileError)) throw error;
+          progress!.warn(
+            `${describeFailure(error).message} Nothing was measured; the scaling factor is taken to be ${scalingFactor}.`,
+          );
         }
-      } catch (error) {
-        if (!signal.aborted || error !== signal.reason) throw error;
-      }
-      if (signal.aborted) break;
-      if (plan.checkpointEvery > 0 && trainer.step % plan.checkpointEvery === 0) await save();
-      else if (plan.sampleEvery > 0 && trainer.step % plan.sampleEvery === 0)
-        await trainer.withEma(() => reconstruct(run, vae, trainer.step));
-    }
-    if (trainer.step > saved) await save();
-    return { done: trainer.step >= plan.steps, step: trainer.step, ...(result && { result }) };
+        return checkpointOf(config, current, scalingFactor);
+      },
+      sheet: async () => void (await look()),
+      metricsOf: ({ vb, ...others }) => ({ ...others, kl: vb }),
+      command: invocation('train-vae', '--resume', folder.shown),
+    });
+    await loop.end();
+    return { done: trainer.step >= plan.steps, step: trainer.step, ...(latest && { result: latest }) };
   } finally {
     progress?.end();
-    await metrics.close();
+    if (!(await metrics.close())) say(`The last metrics are lost: ${describeFailure(metrics.problem).message}`);
     for (const item of made) item.dispose();
   }
 }
@@ -275,7 +269,7 @@ async function reconstruct(run: VaeRun, vae: TrainableVae, step: number): Promis
   all.forEach((one, i) => data.set(one, i * one.length));
   const [, c, h, w] = shape;
   await writeImage(
-    join(folder.samples, `step-${String(step).padStart(8, '0')}.png`),
+    folder.sheetPath(step),
     sheet({ data, shape: [all.length, c, h, w] }, { nrow: pictures.length, scale: comfortableScale(h) }),
   );
   const deviation = Math.sqrt(Math.max(square / values - (sum / values) ** 2, 1e-12));
@@ -286,27 +280,16 @@ async function reconstruct(run: VaeRun, vae: TrainableVae, step: number): Promis
   };
 }
 
-async function writeState(
-  { folder, config }: VaeRun,
-  state: TrainerState,
-  { scalingFactor }: Reconstruction,
-): Promise<void> {
-  const ruined = firstNotFinite([...state.model, ...state.ema, ...state.optimizer]);
-  if (ruined !== undefined)
-    throw new TrainingError(`Not all numbers of ${ruined} are finite; begin again with a lower --lr.`);
-  const { step } = state.json;
-  await folder.writeCheckpoint(step, [
+/** Diffusers' folder of the averaged weights, with what the run needs to go on. */
+function checkpointOf(config: VaeRunConfig, state: TrainerState, scalingFactor: number): [string, FileData][] {
+  return [
     ...vaeFiles({ ...vaeOf(config), scalingFactor }, state.ema),
-    ...PARTS.map(
-      (part) =>
-        [
-          `${part}.safetensors`,
-          safetensorsPieces(new Map(Array.from(state[part], ([name, value]) => [name, hostEntry(value)]))),
-        ] as const,
-    ),
+    ...PARTS.map((part): [string, FileData] => [
+      `${part}.safetensors`,
+      safetensorsPieces(new Map(Array.from(state[part], ([name, value]) => [name, hostEntry(value)]))),
+    ]),
     ['state.json', `${JSON.stringify(state.json)}\n`],
-  ]);
-  await folder.prune(config.plan.keep);
+  ];
 }
 
 async function readState({ path }: CheckpointEntry, config: VaeRunConfig): Promise<TrainerState> {
@@ -326,9 +309,4 @@ async function readState({ path }: CheckpointEntry, config: VaeRunConfig): Promi
     optimizer: await readSafetensorsFile(file('optimizer.safetensors')),
     json,
   };
-}
-
-/** Writes the run's config.json. */
-export function writeVaeRun(folder: RunFolder, config: VaeRunConfig): Promise<void> {
-  return writeFileAtomic(join(folder.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }

@@ -16,7 +16,7 @@ import { defaultStyle, say, type ProgressStyle } from '../progress.ts';
 import { createRun, locateCheckpoint, openRun } from '../runFolder.ts';
 import { skipReporter } from '../skipReporter.ts';
 import { loadRunTuning, loadTuning, storeTuning } from '../tuningCache.ts';
-import { readVaeRun, trainVae, vaeOf, writeVaeRun, type VaeRunConfig } from '../vaeRun.ts';
+import { readVaeRun, trainVae, vaeOf, type VaeRunConfig } from '../vaeRun.ts';
 
 type Settings = VaeRunConfig['settings'];
 type Plan = VaeRunConfig['plan'];
@@ -184,7 +184,7 @@ async function train(options: TrainVaeOptions, given: (name: string) => boolean)
       ? await openRun(located.run!)
       : await createRun(options.out ?? `runs/${dataName(options.data!)}-vae`);
     try {
-      await writeVaeRun(folder, config);
+      await folder.writeConfig(config);
       using device = await openCliDevice(options);
       // A run that goes on computes with the kernels that it was begun with.
       const against = located && (await loadRunTuning(device, folder.tuning));

@@ -13,26 +13,10 @@ import { checkpointBytes, checkpointsAtOnce, tightDisk } from '../../cli/diskSpa
 import { FileError, errorCode } from '../../cli/files.ts';
 import { trainRun } from '../../cli/trainRun.ts';
 import { systemError, withFault, type Fault } from './faultyDisk.ts';
-import { failure, goOn, prepare, reach } from './runSupport.ts';
+import { failure, goOn, prepare, reach, said } from './runSupport.ts';
 import { checkpoints, metrics, withFolder } from './support.ts';
 
 const test = suite('faults');
-
-/** What is said to people while `body` runs. */
-async function said(body: () => Promise<unknown>): Promise<string> {
-  const { write } = process.stderr;
-  let text = '';
-  process.stderr.write = ((chunk: string) => {
-    text += chunk;
-    return true;
-  }) as typeof write;
-  try {
-    await body();
-  } finally {
-    process.stderr.write = write;
-  }
-  return text;
-}
 
 const steps = async (run: string): Promise<number[]> => (await metrics(run)).map(({ step }) => step);
 

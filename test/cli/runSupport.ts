@@ -6,7 +6,7 @@ import { openData, type OpenedData } from '../../cli/data/openData.ts';
 import { makeRunConfig } from '../../cli/runConfig.ts';
 import type { TrainPlan, TrainSettings } from '../../cli/trainSettings.ts';
 import { createRun, openRun } from '../../cli/runFolder.ts';
-import type { TrainRunOptions } from '../../cli/trainLoop.ts';
+import type { TrainRunOptions } from '../../cli/trainRun.ts';
 import { openDevice } from '../../core/index.ts';
 import { metrics } from './support.ts';
 
@@ -98,3 +98,19 @@ export const failure = async (promise: Promise<unknown>): Promise<Error> =>
     },
     (error: Error) => error,
   );
+
+/** What is said to people while `body` runs. */
+export async function said(body: () => Promise<unknown>): Promise<string> {
+  const { write } = process.stderr;
+  let text = '';
+  process.stderr.write = ((chunk: string) => {
+    text += chunk;
+    return true;
+  }) as typeof write;
+  try {
+    await body();
+  } finally {
+    process.stderr.write = write;
+  }
+  return text;
+}
