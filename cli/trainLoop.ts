@@ -181,7 +181,7 @@ export class TrainLoop {
           `step ${grouped(step)}.`,
       );
     try {
-      // Whoever keeps all of them wants to lose none.
+      // With --keep 0 no checkpoint may go, also on a full disk.
       const path = await folder.writeCheckpoint(
         step,
         files,

@@ -79,7 +79,7 @@ const readInto = promisify(read);
 /**
  * Opens a finished folder of latents. All shards are checked, latents are read when they are asked for.
  *
- * @throws FileError, FormatError naming the shard that is missing or another one's
+ * @throws FileError; FormatError that names a shard which is missing or belongs to another data set
  */
 export async function openLatents(folder: string): Promise<{ readonly dataset: Dataset; readonly index: LatentIndex }> {
   const index = await readLatentIndex(folder);

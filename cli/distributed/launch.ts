@@ -84,7 +84,7 @@ export async function launchRanks(options: LaunchOptions): Promise<number> {
   }
 }
 
-/** The places without the dead ranks', as many as divide the batch. One alone goes on by itself. */
+/** The GPUs of the ranks that are left, as many as divide the batch. */
 function left(places: readonly number[], dead: readonly number[], { batch }: LaunchOptions): number[] {
   const gone = dead.length === 0 ? [places.length - 1] : dead;
   const rest = places.filter((_, r) => !gone.includes(r));

@@ -30,7 +30,7 @@ export function starter(): Starter | undefined {
   return undefined;
 }
 
-/** s that mpirun has to end by itself when a rank has aborted. */
+/** How long mpirun gets to end when a rank has aborted, seconds. */
 const GRACE = 8;
 
 /**

@@ -36,7 +36,7 @@ export interface SampledSetOptions {
   readonly batch: number;
   readonly store: string;
   readonly signal: AbortSignal;
-  /** Of several workers: this one draws its parts alone, and the set that is returned lacks the others'. */
+  /** With several workers: this one draws only its own parts, so the set that is returned is not complete. */
   readonly share?: Share;
   /** Called with the number of pictures that are done; with `share`, of those that it has drawn. */
   readonly onProgress: (done: number) => void;

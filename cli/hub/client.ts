@@ -58,7 +58,7 @@ export async function hubToken(env: NodeJS.ProcessEnv = process.env): Promise<st
   }
 }
 
-/** Answers of the API have a bounded size, and whoever ignores what range was asked for is found out. */
+/** Answers of the API have a bounded size, and a server that sends another range than was asked for is an error. */
 const guardedFetch: typeof fetch = async (input, init) => {
   const response = await fetch(input, init);
   const url = new URL(input instanceof Request ? input.url : input);

@@ -2,7 +2,6 @@
 // package's entry points are those of package.json, read from the sources. Blocks that are marked `page` run in Chromium
 // (pageBlocks.test.ts); they compile here.
 
-import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { entryPoints } from '../../docs/site/entryPoints.ts';
 import { pages, PROJECT } from '../../docs/site/markdown.ts';
+import { runChild } from './child.ts';
 
 // Blocks have seconds of work; the machine may be busy.
 const LIMIT_MS = 300_000;
@@ -105,28 +105,16 @@ test('every block runs', async () => {
   assert.equal(failures, []);
 });
 
-/** What is wrong with a run, or null. */
-function runModule(path: string): Promise<string | null> {
-  return new Promise((done) => {
-    // In the project's folder, whose tsx and software adapter it takes.
-    const child = spawn(process.execPath, ['--import', 'tsx', path], {
-      cwd: PROJECT,
-      env: { ...process.env, TSX_TSCONFIG_PATH: tsconfig },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: LIMIT_MS,
-      killSignal: 'SIGKILL',
-    });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text;
-      });
-    child.on('close', (status, signal) => {
-      if (status === 0) return done(null);
-      const end = signal === null ? `exit status ${status}` : `not done after ${LIMIT_MS / 1000} s`;
-      done(`${end}\n${output.replace(/^Warning: max.*\n/gm, '').slice(-2000)}`);
-    });
+/** What is wrong with a run, or null. It is in the project's folder, whose tsx and software adapter it takes. */
+async function runModule(path: string): Promise<string | null> {
+  const env = { ...process.env, TSX_TSCONFIG_PATH: tsconfig };
+  const { status, output } = await runChild([process.execPath, '--import', 'tsx', path], LIMIT_MS, {
+    cwd: PROJECT,
+    env,
   });
+  if (status === 0) return null;
+  const end = status === null ? `not done after ${LIMIT_MS / 1000} s` : `exit status ${status}`;
+  return `${end}\n${output.replace(/^Warning: max.*\n/gm, '').slice(-2000)}`;
 }
 
 test.run();

@@ -1,7 +1,6 @@
 // Blocks of a shell that are marked `run` are run, in an empty project in which the package is installed, and what they name after
 // `--out` is there afterwards. Their commands are small by themselves.
 
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { pages, PROJECT } from '../../docs/site/markdown.ts';
 import { notRun } from '../support.ts';
+import { runChild, type Outcome } from './child.ts';
 
 const LIMIT_MS = 600_000;
 
@@ -45,23 +45,10 @@ function install(folder: string): void {
   symlinkSync('../dis-webgpu/cli/dis-cli.mjs', join(folder, 'node_modules/.bin/dis-cli'));
 }
 
-function shell(code: string, cwd: string): Promise<{ status: number | null; output: string }> {
-  return new Promise((done) => {
-    const child = spawn('sh', ['-e', '-c', code], {
-      cwd,
-      // No registry is asked: what isn't installed is an error.
-      env: { ...process.env, npm_config_offline: 'true', npm_config_yes: 'false' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: LIMIT_MS,
-      killSignal: 'SIGKILL',
-    });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text;
-      });
-    child.on('close', (status) => done({ status, output: output.slice(-3000) }));
-  });
+/** No registry is asked: what isn't installed is an error. */
+function shell(code: string, cwd: string): Promise<Outcome> {
+  const env = { ...process.env, npm_config_offline: 'true', npm_config_yes: 'false' };
+  return runChild(['sh', '-e', '-c', code], LIMIT_MS, { cwd, env });
 }
 
 test.run();
