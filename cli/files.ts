@@ -48,6 +48,8 @@ const advice: Record<string, readonly [problem: string, remedy: string]> = {
   EMFILE: ['too many files are open', 'raise the limit of open files'],
 };
 
+const READING = new Set(['read', 'open']);
+
 /** What goes into a file: text, bytes, or pieces of them that are written one after another. */
 export type FileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
@@ -137,7 +139,11 @@ export async function writeFileSynced(path: string, data: FileData): Promise<voi
 export function fileError(operation: string, attempt: string, path: string, error: unknown): unknown {
   const code = errorCode(error);
   if (code === undefined || error instanceof FileError) return error;
-  const [problem, remedy] = advice[code] ?? [`the system reports ${code}`, 'check the path and the disk'];
+  // What is missing is the file that is read, or the folder that is written to.
+  const missing = code === 'ENOENT' && READING.has(attempt);
+  const [problem, remedy] = missing
+    ? ['it does not exist', 'check the path']
+    : (advice[code] ?? [`the system reports ${code}`, 'check the path and the disk']);
   return new FileError(operation, `Cannot ${attempt} ${path}: ${problem}`, { path, remedy, cause: error });
 }
 

@@ -1,12 +1,13 @@
 // `dis-cli convert`: a checkpoint of the official train.py becomes the folder of a run, and weights of any origin one
 // safetensors file with the official names, which PyTorch reads.
 
+import { existsSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { Command } from 'commander';
 import type { Weights } from '../checkpoint.ts';
 import { absoluteData, openRunData } from '../data/runData.ts';
 import { UsageError } from '../errors.ts';
-import { checkWritable, makeFolder, writeFileAtomic } from '../files.ts';
+import { FileError, checkWritable, makeFolder, writeFileAtomic } from '../files.ts';
 import { grouped, si } from '../format.ts';
 import { importRun, requireRun } from '../importRun.ts';
 import { interruptible } from '../interrupt.ts';
@@ -65,6 +66,12 @@ async function toRun(
   { data, quiet = false }: ConvertOptions,
   signal: AbortSignal,
 ): Promise<void> {
+  if (!existsSync(from))
+    throw new FileError('convert', `${from} does not exist`, {
+      path: from,
+      expected: 'a .pt file',
+      remedy: 'check the path',
+    });
   if (!(await isFile(from)))
     throw new UsageError(
       `${from} is no file: a run's folder needs no conversion; to make one file of its weights, end the second name ` +

@@ -241,7 +241,7 @@ test('what is wrong is told in one sentence', () =>
     await writeFile(join(folder, 'nan.safetensors'), writeSafetensors(nan));
     const cases: [args: string[], status: number, pattern: RegExp][] = [
       [['convert'], 2, /^Missing required argument 'from'/],
-      [['convert', 'nowhere.pt'], 2, /^nowhere\.pt is no file: a run's folder needs no conversion/],
+      [['convert', 'nowhere.pt'], 3, /^nowhere\.pt does not exist, expected a \.pt file; check the path\.$/],
       [['convert', 'nowhere.pt', 'x.safetensors'], 3, /^nowhere\.pt does not exist/],
       [['convert', 'taken'], 2, /^taken is no file/],
       [['convert', 'run.pt', 'taken'], 3, /^taken holds another run; go on with it by --resume taken/],

@@ -160,7 +160,7 @@ test('train --vae encodes at each step, and goes on bit for bit', () =>
     const moved = join(root, 'moved');
     await rename(vae, moved);
     const resume = ['train', '--resume', parts, '--steps', '6'];
-    assert.match(await refuse(root, 3, ...resume), /Cannot open .*step-00000002: the folder does not exist/);
+    assert.match(await refuse(root, 3, ...resume), /Cannot open .*step-00000002: it does not exist; check the path/);
     await succeed(root, ...resume, '--vae', moved, '--image-size', '16');
     const weights = (run: string): Promise<Buffer> =>
       readFile(join(run, 'checkpoints', 'step-00000006', 'model.safetensors'));
@@ -210,7 +210,7 @@ test("an autoencoder's folder of somebody else is checked before anything is mad
     assert.match(damaged.err, /diffusion_pytorch_model\.safetensors is damaged/);
     assert.match(
       (await cli(root, 'encode', '--data', data, '--vae', join(root, 'nowhere'))).err,
-      /Cannot open .*nowhere: the folder does not exist/,
+      /Cannot open .*nowhere: it does not exist; check the path/,
     );
   }));
 
